@@ -1,0 +1,301 @@
+-- pgq 0001: the tables, their indexes, and the one trigger.
+--
+-- Run by Django's migrate, or by hand:
+--     psql -v ON_ERROR_STOP=1 -1 -f migrations_sql/0001_initial.up.sql
+-- in either order and any number of times: every statement here may meet its own work done.
+-- Hence no psql meta-commands, no BEGIN/COMMIT, and IF NOT EXISTS or OR REPLACE throughout.
+
+CREATE TABLE IF NOT EXISTS pgq_schema (
+    version     integer     PRIMARY KEY,
+    applied_at  timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE pgq_schema IS 'Which migrations_sql files have been applied, whoever applied them.';
+INSERT INTO pgq_schema (version) VALUES (1) ON CONFLICT DO NOTHING;
+
+-- A UUIDv7: 48 bits of Unix milliseconds, then random bits. Time-ordered, so pgq_task can be
+-- partitioned on it, and made without asking anyone, so shards never clash.
+CREATE OR REPLACE FUNCTION pgq_uuid7(at timestamptz DEFAULT clock_timestamp()) RETURNS uuid
+LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
+    SELECT encode(
+        set_bit(set_bit(
+            overlay(uuid_send(gen_random_uuid())
+                    PLACING substring(int8send(floor(extract(epoch FROM at) * 1000)::bigint) FROM 3)
+                    FROM 1 FOR 6),
+            52, 1), 53, 1),
+        'hex')::uuid
+$$;
+COMMENT ON FUNCTION pgq_uuid7(timestamptz) IS 'A new UUIDv7 of that moment; the default id of a task.';
+
+-- The smallest UUID of a moment: the bound of a partition, or of "since yesterday" in a query on id.
+CREATE OR REPLACE FUNCTION pgq_uuid7_floor(at timestamptz) RETURNS uuid
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT rpad(lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0'), 32, '0')::uuid
+$$;
+COMMENT ON FUNCTION pgq_uuid7_floor(timestamptz) IS 'The smallest id a task enqueued at that moment can have.';
+
+-- The FIFO ticket. Drawn anew whenever a row becomes ready; gaps are normal.
+-- CACHE stays 1: with a cache, sessions would draw tickets out of order and the watermarks
+-- below could pass a ticket that no transaction holds yet.
+CREATE SEQUENCE IF NOT EXISTS pgq_position AS bigint CACHE 1;
+
+-- A flag that is free to read and obeys no transaction: the Unix time in milliseconds until which
+-- some worker is known to sleep. NOTIFY serialises commits, so nobody notifies past this time.
+CREATE SEQUENCE IF NOT EXISTS pgq_sleep_until AS bigint MINVALUE 0 START 0;
+-- The same for callers who wait for a result.
+CREATE SEQUENCE IF NOT EXISTS pgq_wait_until AS bigint MINVALUE 0 START 0;
+
+CREATE TABLE IF NOT EXISTS pgq_queue (
+    id            uuid             PRIMARY KEY DEFAULT pgq_uuid7(),
+    position      bigint           NOT NULL DEFAULT nextval('pgq_position'),
+    priority      smallint         NOT NULL DEFAULT 0,
+    attempts      smallint         NOT NULL DEFAULT 0,
+    crashes       smallint         NOT NULL DEFAULT 0,
+    cancelled     boolean          NOT NULL DEFAULT false,
+    max_attempts  integer          NOT NULL DEFAULT 1,
+    queue         text             NOT NULL DEFAULT 'default',
+    func          text             NOT NULL,
+    args          jsonb            NOT NULL DEFAULT '[]',
+    kwargs        jsonb            NOT NULL DEFAULT '{}',
+    options       jsonb            NOT NULL DEFAULT '{}',
+    name          text,
+    "group"       text,
+    hook          text,
+    timeout       double precision,
+    run_after     timestamptz,
+    remaining     integer,
+    parked        text,
+    schedule      bigint,
+    slot          timestamptz,
+    signature     bytea,
+    history       jsonb            NOT NULL DEFAULT '[]',
+    enqueued_at   timestamptz      NOT NULL DEFAULT clock_timestamp(),
+    lock          timestamptz,
+    worker        uuid,
+    receipt       uuid,
+    CONSTRAINT pgq_queue_func_check     CHECK (func <> ''),
+    CONSTRAINT pgq_queue_queue_check    CHECK (queue <> ''),
+    CONSTRAINT pgq_queue_args_check     CHECK (jsonb_typeof(args) = 'array'),
+    CONSTRAINT pgq_queue_kwargs_check   CHECK (jsonb_typeof(kwargs) = 'object'),
+    CONSTRAINT pgq_queue_options_check  CHECK (jsonb_typeof(options) = 'object'),
+    CONSTRAINT pgq_queue_timeout_check  CHECK (timeout > 0),
+    CONSTRAINT pgq_queue_attempts_check CHECK (max_attempts >= 0 AND attempts >= crashes AND crashes >= 0),
+    -- A lease is whole or absent: when, who and which claim.
+    CONSTRAINT pgq_queue_lease_check    CHECK ((lock IS NULL) = (worker IS NULL) AND (lock IS NULL) = (receipt IS NULL)),
+    -- A row that waits for something is not running.
+    CONSTRAINT pgq_queue_waiting_check  CHECK (lock IS NULL OR (run_after IS NULL AND parked IS NULL AND remaining IS NULL)),
+    CONSTRAINT pgq_queue_slot_check     CHECK ((schedule IS NULL) = (slot IS NULL))
+) WITH (
+    -- The table is small and all of it changes all the time. Vacuum by count, not by share, and often:
+    -- what stays dead is walked by the next scans.
+    autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_insert_scale_factor = 0.0, autovacuum_vacuum_insert_threshold = 50000,
+    autovacuum_analyze_scale_factor = 0.0, autovacuum_analyze_threshold = 50000,
+    autovacuum_vacuum_cost_delay = 0,
+    -- TOASTed arguments live a short while: try to keep them in the row.
+    toast_tuple_target = 8160
+);
+COMMENT ON TABLE pgq_queue IS 'Live tasks: ready, waiting for a time, running or parked. A finished task leaves for pgq_task.';
+COMMENT ON COLUMN pgq_queue.position IS 'FIFO ticket, drawn anew whenever the row becomes ready.';
+COMMENT ON COLUMN pgq_queue.run_after IS 'Not before this time. NULL once due: upkeep clears it.';
+COMMENT ON COLUMN pgq_queue.remaining IS 'Waits until so many other tasks have settled (a group collector). NULL when it waits for none.';
+COMMENT ON COLUMN pgq_queue.parked IS 'Why this row cannot run. Clear it to release the row.';
+COMMENT ON COLUMN pgq_queue.attempts IS 'How many times the task was started, crashes included.';
+COMMENT ON COLUMN pgq_queue.crashes IS 'How many of the attempts ended with the death of the worker.';
+COMMENT ON COLUMN pgq_queue.max_attempts IS 'How many attempts may fail by an exception; 0: no limit.';
+COMMENT ON COLUMN pgq_queue.lock IS 'When the lease was granted or last renewed (clock of the database). NULL: not running.';
+COMMENT ON COLUMN pgq_queue.receipt IS 'Proof of the claim: every write about the task must carry it.';
+COMMENT ON COLUMN pgq_queue.history IS 'Earlier attempts: when, where, and what went wrong.';
+COMMENT ON COLUMN pgq_queue.timeout IS 'Seconds one attempt may run.';
+
+-- What a claim reads: the ready rows of a lane in order. The predicate is repeated in claim.sql.
+CREATE INDEX IF NOT EXISTS pgq_queue_ready ON pgq_queue (queue, priority, position)
+    WHERE lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL;
+-- What rescue and renewal read: leases, oldest first.
+CREATE INDEX IF NOT EXISTS pgq_queue_lock ON pgq_queue (lock) WHERE lock IS NOT NULL;
+-- What the tick reads: times, soonest first.
+CREATE INDEX IF NOT EXISTS pgq_queue_due ON pgq_queue (run_after) WHERE run_after IS NOT NULL;
+CREATE INDEX IF NOT EXISTS pgq_queue_group ON pgq_queue ("group") WHERE "group" IS NOT NULL;
+CREATE INDEX IF NOT EXISTS pgq_queue_name ON pgq_queue (name) WHERE name IS NOT NULL;
+CREATE INDEX IF NOT EXISTS pgq_queue_parked ON pgq_queue (id) WHERE parked IS NOT NULL;
+-- A slot of a schedule is enqueued once, whoever believes to be the leader.
+CREATE UNIQUE INDEX IF NOT EXISTS pgq_queue_slot ON pgq_queue (schedule, slot) WHERE schedule IS NOT NULL;
+
+CREATE TABLE IF NOT EXISTS pgq_lane (
+    queue     text     NOT NULL,
+    priority  smallint NOT NULL DEFAULT 0,
+    low       bigint   NOT NULL DEFAULT 0,
+    paused    boolean  NOT NULL DEFAULT false,
+    PRIMARY KEY (queue, priority)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 200);
+COMMENT ON TABLE pgq_lane IS 'One row for each queue and priority in use; claims go lane by lane.';
+COMMENT ON COLUMN pgq_lane.low IS 'Watermark: no ready row of this lane has a position at or below it.';
+COMMENT ON COLUMN pgq_lane.paused IS 'If set on any lane of a queue, nobody claims from that queue.';
+CREATE INDEX IF NOT EXISTS pgq_lane_paused ON pgq_lane (queue) WHERE paused;
+
+CREATE TABLE IF NOT EXISTS pgq_task (
+    id            uuid             PRIMARY KEY,
+    success       boolean          NOT NULL,
+    attempt_count smallint         NOT NULL DEFAULT 0,
+    priority      smallint         NOT NULL DEFAULT 0,
+    max_attempts  integer          NOT NULL DEFAULT 1,
+    timeout       double precision,
+    started       timestamptz      NOT NULL,
+    stopped       timestamptz      NOT NULL,
+    enqueued_at   timestamptz      NOT NULL,
+    func          text             NOT NULL,
+    queue         text             NOT NULL,
+    args          jsonb            NOT NULL DEFAULT '[]',
+    kwargs        jsonb            NOT NULL DEFAULT '{}',
+    options       jsonb            NOT NULL DEFAULT '{}',
+    result        jsonb,
+    name          text,
+    "group"       text,
+    hook          text,
+    cluster       text,
+    worker        uuid,
+    schedule      bigint,
+    exception     text,
+    message       text,
+    traceback     text,
+    signature     bytea,
+    history       jsonb            NOT NULL DEFAULT '[]',
+    CONSTRAINT pgq_task_outcome_check CHECK (success = (exception IS NULL))
+) PARTITION BY RANGE (id);
+COMMENT ON TABLE pgq_task IS 'Finished tasks with their results, partitioned by the time in their ids.';
+COMMENT ON COLUMN pgq_task.signature IS 'That of the queued row, so that a retry can prove where the task came from.';
+COMMENT ON COLUMN pgq_task.exception IS 'Dotted path of the exception a failed task ended with.';
+CREATE INDEX IF NOT EXISTS pgq_task_failure ON pgq_task (id) WHERE NOT success;
+CREATE INDEX IF NOT EXISTS pgq_task_group ON pgq_task ("group", id) WHERE "group" IS NOT NULL;
+CREATE INDEX IF NOT EXISTS pgq_task_name ON pgq_task (name) WHERE name IS NOT NULL;
+CREATE INDEX IF NOT EXISTS pgq_task_schedule ON pgq_task (schedule, id) WHERE schedule IS NOT NULL;
+
+-- Rows whose id carries no time near ours (made by hand, or from before the first partition).
+CREATE TABLE IF NOT EXISTS pgq_task_other PARTITION OF pgq_task DEFAULT;
+
+-- Makes the weekly partitions from this week to `ahead` from now; returns how many were new.
+-- A week that already has rows in pgq_task_other cannot get its partition any more; it is left as it is.
+CREATE OR REPLACE FUNCTION pgq_make_partitions(ahead interval DEFAULT '4 weeks') RETURNS integer
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    week timestamptz;
+    partition text;
+    made integer := 0;
+BEGIN
+    FOR week IN SELECT generate_series(date_trunc('week', now(), 'UTC'), now() + ahead, '7 days') LOOP
+        partition := 'pgq_task_' || to_char(week AT TIME ZONE 'UTC', 'YYYYMMDD');
+        CONTINUE WHEN to_regclass(partition) IS NOT NULL;
+        CONTINUE WHEN EXISTS (SELECT FROM pgq_task_other
+                               WHERE id >= pgq_uuid7_floor(week) AND id < pgq_uuid7_floor(week + interval '7 days'));
+        EXECUTE format('CREATE TABLE %I PARTITION OF pgq_task FOR VALUES FROM (%L) TO (%L)',
+                       partition, pgq_uuid7_floor(week), pgq_uuid7_floor(week + interval '7 days'));
+        made := made + 1;
+    END LOOP;
+    RETURN made;
+END
+$$;
+COMMENT ON FUNCTION pgq_make_partitions(interval) IS 'Makes the weekly partitions of pgq_task up to that far ahead.';
+SELECT pgq_make_partitions();
+
+CREATE TABLE IF NOT EXISTS pgq_schedule (
+    id                   bigint           PRIMARY KEY GENERATED BY DEFAULT AS IDENTITY,
+    name                 text             UNIQUE,
+    func                 text             NOT NULL,
+    hook                 text,
+    args                 jsonb            NOT NULL DEFAULT '[]',
+    kwargs               jsonb            NOT NULL DEFAULT '{}',
+    options              jsonb            NOT NULL DEFAULT '{}',
+    queue                text,
+    priority             smallint         NOT NULL DEFAULT 0,
+    schedule_type        text             NOT NULL DEFAULT 'O',
+    minutes              integer,
+    seconds              double precision,
+    cron                 text,
+    repeats              integer          NOT NULL DEFAULT -1,
+    next_run             timestamptz               DEFAULT now(),
+    time_zone            text,
+    catch_up             boolean,
+    overlap              text             NOT NULL DEFAULT 'allow',
+    jitter               double precision NOT NULL DEFAULT 0,
+    paused               boolean          NOT NULL DEFAULT false,
+    intended_date_kwarg  text,
+    day                  smallint,
+    wall_time            time,
+    task                 uuid,
+    last_slot            timestamptz,
+    error                text,
+    signature            bytea,
+    CONSTRAINT pgq_schedule_func_check     CHECK (func <> ''),
+    CONSTRAINT pgq_schedule_args_check     CHECK (jsonb_typeof(args) = 'array'),
+    CONSTRAINT pgq_schedule_kwargs_check   CHECK (jsonb_typeof(kwargs) = 'object'),
+    CONSTRAINT pgq_schedule_options_check  CHECK (jsonb_typeof(options) = 'object'),
+    CONSTRAINT pgq_schedule_type_check     CHECK (schedule_type IN ('O','S','I','H','D','W','BW','M','BM','Q','Y','C')),
+    CONSTRAINT pgq_schedule_minutes_check  CHECK (minutes > 0),
+    CONSTRAINT pgq_schedule_seconds_check  CHECK (seconds > 0),
+    CONSTRAINT pgq_schedule_overlap_check  CHECK (overlap IN ('allow','skip','queue_one')),
+    CONSTRAINT pgq_schedule_jitter_check   CHECK (jitter >= 0),
+    CONSTRAINT pgq_schedule_day_check      CHECK (day BETWEEN 1 AND 31)
+);
+COMMENT ON TABLE pgq_schedule IS 'Schedules: what to enqueue, and when next.';
+COMMENT ON COLUMN pgq_schedule.next_run IS 'The slot to fire next. NULL: never again.';
+COMMENT ON COLUMN pgq_schedule.repeats IS 'How many more times; negative: for ever; 0: no more.';
+COMMENT ON COLUMN pgq_schedule.day IS 'Day a schedule comes back to after a shorter month: of the month, or of the week (Monday 1).';
+COMMENT ON COLUMN pgq_schedule.wall_time IS 'Local time a schedule comes back to after a clock change.';
+COMMENT ON COLUMN pgq_schedule.error IS 'Why the last tick could not fire this schedule.';
+CREATE INDEX IF NOT EXISTS pgq_schedule_due ON pgq_schedule (next_run) WHERE NOT paused AND repeats <> 0;
+
+CREATE TABLE IF NOT EXISTS pgq_worker (
+    id          uuid        PRIMARY KEY,
+    name        text        NOT NULL,
+    host        text        NOT NULL,
+    pid         integer     NOT NULL,
+    queues      text[],
+    status      text        NOT NULL DEFAULT 'starting',
+    started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    heartbeat   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    version     text        NOT NULL DEFAULT '',
+    workers     jsonb       NOT NULL DEFAULT '[]',
+    CONSTRAINT pgq_worker_status_check CHECK (status IN ('starting','working','idle','stopping','stopped'))
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 200);
+COMMENT ON TABLE pgq_worker IS 'Running pools: one row for each supervisor, with what its workers do now.';
+
+-- Wakes sleeping workers, if there are any. NOTIFY takes a lock of the whole cluster until after the
+-- commit, and a full notification queue would fail the commit: so only if someone sleeps and there is room.
+-- Whoever misses a wake-up finds the row at the next poll.
+CREATE OR REPLACE FUNCTION pgq_wake() RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    IF (SELECT last_value > extract(epoch FROM clock_timestamp()) * 1000 FROM pgq_sleep_until)
+       AND pg_notification_queue_usage() < 0.5 THEN
+        PERFORM pg_notify('pgq_wake', '');
+    END IF;
+END
+$$;
+
+-- Once for each INSERT statement: makes sure of the lanes, then wakes sleepers.
+CREATE OR REPLACE FUNCTION pgq_queue_inserted() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    fresh record;
+    awaited boolean := false;
+BEGIN
+    FOR fresh IN SELECT n.queue, n.priority,
+                        bool_or(n.run_after IS NULL AND n.remaining IS NULL AND n.parked IS NULL) AS ready
+                   FROM inserted n GROUP BY n.queue, n.priority LOOP
+        awaited := awaited OR fresh.ready;
+        PERFORM FROM pgq_lane l WHERE l.queue = fresh.queue AND l.priority = fresh.priority;
+        CONTINUE WHEN FOUND;
+        -- ON CONFLICT would wait for another open transaction that makes the same lane. Leave it to that
+        -- one; should it roll back, the sweep finds our rows and makes the lane.
+        IF pg_try_advisory_xact_lock(hashtextextended('pgq_lane ' || fresh.priority || ' ' || fresh.queue, 0)) THEN
+            INSERT INTO pgq_lane (queue, priority) VALUES (fresh.queue, fresh.priority) ON CONFLICT DO NOTHING;
+        END IF;
+    END LOOP;
+    IF awaited THEN
+        PERFORM pgq_wake();
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE OR REPLACE TRIGGER pgq_queue_inserted AFTER INSERT ON pgq_queue
+    REFERENCING NEW TABLE AS inserted
+    FOR EACH STATEMENT EXECUTE FUNCTION pgq_queue_inserted();

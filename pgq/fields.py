@@ -1,0 +1,96 @@
+"""Model fields for ids and for what `pgq.codec` stores."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+from django.db import models
+from django.db.models.query_utils import DeferredAttribute
+from psycopg.types.json import Jsonb
+
+from pgq import codec
+from pgq.stored import StoredText
+
+
+class TaskIdField(models.UUIDField):  # type: ignore[type-arg]
+    """A uuid that Python sees as Django-Q's id: 32 hex digits."""
+
+    def from_db_value(self, value: UUID | None, *_: Any) -> str | None:
+        return None if value is None else value.hex
+
+    def to_python(self, value: Any) -> Any:
+        value = super().to_python(value)
+        return value.hex if isinstance(value, UUID) else value
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        return super().get_db_prep_value(UUID(value) if isinstance(value, str) else value, connection, prepared)
+
+    def deconstruct(self) -> Any:
+        name, _, args, kwargs = super().deconstruct()
+        return name, "pgq.fields.TaskIdField", args, kwargs
+
+
+class _Lazy(DeferredAttribute):
+    """Decodes at the first look, so that a list of rows costs nothing and one bad row spoils no page.
+
+    The text stays in the instance, since a signature is over the text.
+    """
+
+    def __get__(self, instance: Any, cls: Any = None) -> Any:
+        value = super().__get__(instance, cls)
+        if not isinstance(value, StoredText):
+            return value
+        decoded = instance.__dict__.setdefault("_decoded", {})
+        name = self.field.attname
+        if name not in decoded:
+            decoded[name] = instance.decode_stored(name, str(value))
+        return decoded[name]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        instance.__dict__[self.field.attname] = value
+        instance.__dict__.get("_decoded", {}).pop(self.field.attname, None)
+
+
+class StoredField(models.JSONField):  # type: ignore[type-arg]
+    """A jsonb column in the form of `pgq.codec`, decoded when it is first looked at.
+
+    The model decides how far to trust it: it has a method ``decode_stored(attribute, text)``.
+    """
+
+    descriptor_class = _Lazy
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        if value is None:
+            return None
+        text = value if isinstance(value, str) else json.dumps(value)
+        return StoredText(text) if expression.__class__.__name__ == "Col" else json.loads(text)
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        if value is None or hasattr(value, "as_sql"):
+            return value
+        text = value if isinstance(value, StoredText) else codec.encode(_plain(value), where=self.name)
+        return Jsonb(None, dumps=lambda _: str(text))
+
+    def get_db_prep_save(self, value: Any, connection: Any) -> Any:
+        return self.get_db_prep_value(value, connection)
+
+    def get_prep_value(self, value: Any) -> Any:
+        return value
+
+    def validate(self, value: Any, model_instance: Any) -> None:
+        """What cannot be stored is refused when it is stored."""
+
+    def value_to_string(self, obj: Any) -> Any:
+        value = obj.__dict__.get(self.attname)
+        return str(value) if isinstance(value, StoredText) else codec.encode(_plain(self.value_from_object(obj)))
+
+    def deconstruct(self) -> Any:
+        name, _, args, kwargs = super().deconstruct()
+        return name, "pgq.fields.StoredField", args, kwargs
+
+
+def _plain(value: Any) -> Any:
+    """The args column is an array, however the caller wrote it."""
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,277 @@
+"""The tables of migrations_sql/0001_initial; the operations below only tell Django's state about them."""
+
+import django.db.models.functions.datetime
+import pgq.fields
+from pgq.schema import RunSQLFile
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    initial = True
+
+    dependencies = []
+
+    operations = [
+        RunSQLFile(
+            "0001_initial",
+            state_operations=[
+                migrations.CreateModel(
+                    name="Lane",
+                    fields=[
+                        (
+                            "pk",
+                            models.CompositePrimaryKey(
+                                "queue", "priority", blank=True, editable=False, primary_key=True, serialize=False
+                            ),
+                        ),
+                        ("queue", models.TextField()),
+                        ("priority", models.SmallIntegerField(db_default=0)),
+                        ("low", models.BigIntegerField(db_default=0)),
+                        ("paused", models.BooleanField(db_default=False)),
+                    ],
+                    options={
+                        "db_table": "pgq_lane",
+                    },
+                ),
+                migrations.CreateModel(
+                    name="QueuedTask",
+                    fields=[
+                        (
+                            "id",
+                            pgq.fields.TaskIdField(
+                                db_default=models.Func(function="pgq_uuid7"),
+                                editable=False,
+                                primary_key=True,
+                                serialize=False,
+                            ),
+                        ),
+                        (
+                            "position",
+                            models.BigIntegerField(
+                                db_default=models.Func(
+                                    models.Value("pgq_position"),
+                                    function="nextval",
+                                    output_field=models.BigIntegerField(),
+                                ),
+                                editable=False,
+                            ),
+                        ),
+                        ("priority", models.SmallIntegerField(db_default=0, help_text="-100 to 100; larger is sooner")),
+                        ("attempts", models.SmallIntegerField(db_default=0, editable=False)),
+                        ("crashes", models.SmallIntegerField(db_default=0, editable=False)),
+                        ("cancelled", models.BooleanField(db_default=False, editable=False)),
+                        (
+                            "max_attempts",
+                            models.IntegerField(db_default=1, help_text="attempts that may fail; 0: no limit"),
+                        ),
+                        ("queue", models.TextField(db_default="default")),
+                        ("func", models.TextField(help_text="dotted path of a registered function")),
+                        ("args", pgq.fields.StoredField(db_default=models.Value([], pgq.fields.StoredField()))),
+                        ("kwargs", pgq.fields.StoredField(db_default=models.Value({}, pgq.fields.StoredField()))),
+                        ("options", pgq.fields.StoredField(db_default=models.Value({}, pgq.fields.StoredField()))),
+                        ("name", models.TextField(blank=True, null=True)),
+                        ("group", models.TextField(blank=True, null=True)),
+                        ("hook", models.TextField(blank=True, null=True)),
+                        ("timeout", models.FloatField(blank=True, help_text="seconds", null=True)),
+                        ("run_after", models.DateTimeField(blank=True, null=True)),
+                        ("remaining", models.IntegerField(blank=True, editable=False, null=True)),
+                        ("parked", models.TextField(blank=True, editable=False, null=True)),
+                        ("schedule", models.BigIntegerField(blank=True, editable=False, null=True)),
+                        ("slot", models.DateTimeField(blank=True, editable=False, null=True)),
+                        ("signature", models.BinaryField(null=True)),
+                        ("history", models.JSONField(db_default=models.Value([], models.JSONField()), editable=False)),
+                        (
+                            "enqueued_at",
+                            models.DateTimeField(db_default=models.Func(function="clock_timestamp"), editable=False),
+                        ),
+                        ("lock", models.DateTimeField(blank=True, editable=False, null=True)),
+                        ("worker", pgq.fields.TaskIdField(blank=True, editable=False, null=True)),
+                        ("receipt", pgq.fields.TaskIdField(blank=True, editable=False, null=True)),
+                    ],
+                    options={
+                        "verbose_name": "Queued task",
+                        "verbose_name_plural": "Queued tasks",
+                        "db_table": "pgq_queue",
+                    },
+                ),
+                migrations.CreateModel(
+                    name="Schedule",
+                    fields=[
+                        ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                        ("name", models.TextField(blank=True, null=True, unique=True)),
+                        ("func", models.TextField()),
+                        ("hook", models.TextField(blank=True, null=True)),
+                        (
+                            "args",
+                            pgq.fields.StoredField(blank=True, db_default=models.Value([], pgq.fields.StoredField())),
+                        ),
+                        (
+                            "kwargs",
+                            pgq.fields.StoredField(blank=True, db_default=models.Value({}, pgq.fields.StoredField())),
+                        ),
+                        (
+                            "options",
+                            pgq.fields.StoredField(blank=True, db_default=models.Value({}, pgq.fields.StoredField())),
+                        ),
+                        ("queue", models.TextField(blank=True, null=True)),
+                        ("priority", models.SmallIntegerField(db_default=0)),
+                        (
+                            "schedule_type",
+                            models.TextField(
+                                choices=[
+                                    ("O", "Once"),
+                                    ("S", "Seconds"),
+                                    ("I", "Minutes"),
+                                    ("H", "Hourly"),
+                                    ("D", "Daily"),
+                                    ("W", "Weekly"),
+                                    ("BW", "Biweekly"),
+                                    ("M", "Monthly"),
+                                    ("BM", "Bimonthly"),
+                                    ("Q", "Quarterly"),
+                                    ("Y", "Yearly"),
+                                    ("C", "Cron"),
+                                ],
+                                db_default="O",
+                                default="O",
+                            ),
+                        ),
+                        ("minutes", models.IntegerField(blank=True, null=True)),
+                        ("seconds", models.FloatField(blank=True, null=True)),
+                        ("cron", models.TextField(blank=True, null=True)),
+                        ("repeats", models.IntegerField(db_default=-1, default=-1)),
+                        (
+                            "next_run",
+                            models.DateTimeField(
+                                blank=True, db_default=django.db.models.functions.datetime.Now(), null=True
+                            ),
+                        ),
+                        ("time_zone", models.TextField(blank=True, null=True)),
+                        ("catch_up", models.BooleanField(blank=True, null=True)),
+                        (
+                            "overlap",
+                            models.TextField(
+                                choices=[("allow", "allow"), ("skip", "skip"), ("queue_one", "queue one")],
+                                db_default="allow",
+                                default="allow",
+                            ),
+                        ),
+                        ("jitter", models.FloatField(db_default=0, default=0)),
+                        ("paused", models.BooleanField(db_default=False, default=False)),
+                        ("intended_date_kwarg", models.TextField(blank=True, null=True)),
+                        ("day", models.SmallIntegerField(blank=True, editable=False, null=True)),
+                        ("wall_time", models.TimeField(blank=True, editable=False, null=True)),
+                        ("task", pgq.fields.TaskIdField(editable=False, null=True)),
+                        ("last_slot", models.DateTimeField(editable=False, null=True)),
+                        ("error", models.TextField(editable=False, null=True)),
+                        ("signature", models.BinaryField(null=True)),
+                    ],
+                    options={
+                        "verbose_name": "Schedule",
+                        "verbose_name_plural": "Schedules",
+                        "db_table": "pgq_schedule",
+                        "ordering": ["next_run"],
+                    },
+                ),
+                migrations.CreateModel(
+                    name="Task",
+                    fields=[
+                        ("id", pgq.fields.TaskIdField(editable=False, primary_key=True, serialize=False)),
+                        ("success", models.BooleanField(editable=False)),
+                        ("attempt_count", models.SmallIntegerField(db_default=0, editable=False)),
+                        ("priority", models.SmallIntegerField(db_default=0, editable=False)),
+                        ("max_attempts", models.IntegerField(db_default=1, editable=False)),
+                        ("timeout", models.FloatField(editable=False, null=True)),
+                        ("started", models.DateTimeField(editable=False)),
+                        ("stopped", models.DateTimeField(editable=False)),
+                        ("enqueued_at", models.DateTimeField(editable=False)),
+                        ("func", models.TextField()),
+                        ("queue", models.TextField(editable=False)),
+                        (
+                            "args",
+                            pgq.fields.StoredField(
+                                db_default=models.Value([], pgq.fields.StoredField()), editable=False
+                            ),
+                        ),
+                        (
+                            "kwargs",
+                            pgq.fields.StoredField(
+                                db_default=models.Value({}, pgq.fields.StoredField()), editable=False
+                            ),
+                        ),
+                        (
+                            "options",
+                            pgq.fields.StoredField(
+                                db_default=models.Value({}, pgq.fields.StoredField()), editable=False
+                            ),
+                        ),
+                        ("value", pgq.fields.StoredField(db_column="result", editable=False, null=True)),
+                        ("name", models.TextField(editable=False, null=True)),
+                        ("group", models.TextField(editable=False, null=True)),
+                        ("hook", models.TextField(null=True)),
+                        ("cluster", models.TextField(editable=False, null=True)),
+                        ("worker", pgq.fields.TaskIdField(editable=False, null=True)),
+                        ("schedule", models.BigIntegerField(editable=False, null=True)),
+                        ("exception", models.TextField(editable=False, null=True)),
+                        ("message", models.TextField(editable=False, null=True)),
+                        ("traceback", models.TextField(editable=False, null=True)),
+                        ("signature", models.BinaryField(null=True)),
+                        ("history", models.JSONField(db_default=models.Value([], models.JSONField()), editable=False)),
+                    ],
+                    options={
+                        "verbose_name": "Task",
+                        "verbose_name_plural": "Tasks",
+                        "db_table": "pgq_task",
+                        "ordering": ["-id"],
+                    },
+                ),
+                migrations.CreateModel(
+                    name="WorkerPool",
+                    fields=[
+                        ("id", pgq.fields.TaskIdField(editable=False, primary_key=True, serialize=False)),
+                        ("name", models.TextField()),
+                        ("host", models.TextField()),
+                        ("pid", models.IntegerField()),
+                        ("queues", models.JSONField(null=True)),
+                        ("status", models.TextField(db_default="starting")),
+                        ("started_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                        ("heartbeat", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                        ("version", models.TextField(db_default="")),
+                        ("workers", models.JSONField(db_default=models.Value([], models.JSONField()))),
+                    ],
+                    options={
+                        "verbose_name": "Pool",
+                        "verbose_name_plural": "Pools",
+                        "db_table": "pgq_worker",
+                        "ordering": ["started_at"],
+                    },
+                ),
+                migrations.CreateModel(
+                    name="Failure",
+                    fields=[],
+                    options={
+                        "verbose_name": "Failed task",
+                        "verbose_name_plural": "Failed tasks",
+                        "ordering": ["-id"],
+                        "proxy": True,
+                        "indexes": [],
+                        "constraints": [],
+                    },
+                    bases=("pgq.task",),
+                ),
+                migrations.CreateModel(
+                    name="Success",
+                    fields=[],
+                    options={
+                        "verbose_name": "Successful task",
+                        "verbose_name_plural": "Successful tasks",
+                        "ordering": ["-id"],
+                        "proxy": True,
+                        "indexes": [],
+                        "constraints": [],
+                    },
+                    bases=("pgq.task",),
+                ),
+            ],
+        ),
+    ]

@@ -1,0 +1,69 @@
+"""The schema: finds the files of migrations_sql and runs them as Django migrations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.operations.base import Operation
+from django.db.migrations.operations.special import RunSQL
+from django.db.migrations.state import ProjectState
+
+#: The newest file in migrations_sql; the code needs it.
+VERSION = 1
+
+
+@cache
+def directory() -> Path:
+    """Return where the SQL files are: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "migrations_sql"
+    return inside if inside.is_dir() else package.parent / "migrations_sql"
+
+
+def read(name: str, direction: str) -> str:
+    """Return the text of one file.
+
+    Args:
+        name: For instance "0001_initial".
+        direction: "up" or "down".
+    """
+    return (directory() / f"{name}.{direction}.sql").read_text(encoding="utf-8")
+
+
+class RunSQLFile(RunSQL):
+    """Runs ``NAME.up.sql``, and ``NAME.down.sql`` on the way back.
+
+    The files repeat harmlessly, so it does not matter if psql ran one before. The models are managed in Django's state
+    (so that flush and TransactionTestCase see their tables) but made by SQL.
+    """
+
+    def __init__(self, name: str, state_operations: Sequence[Operation] = ()) -> None:
+        self.name = name
+        super().__init__("", "", state_operations=list(state_operations))
+
+    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
+        return type(self).__qualname__, [self.name], {"state_operations": self.state_operations}
+
+    def database_forwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
+        self._run_file("up", app_label, schema_editor)
+
+    def database_backwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
+        self._run_file("down", app_label, schema_editor)
+
+    def _run_file(self, direction: str, app_label: str, schema_editor: BaseDatabaseSchemaEditor) -> None:
+        from django.db import router
+
+        connection = schema_editor.connection
+        if connection.vendor == "postgresql" and router.allow_migrate(connection.alias, app_label, **self.hints):
+            schema_editor.execute(read(self.name, direction), params=None)
+
+    def describe(self) -> str:
+        return f"Runs migrations_sql/{self.name}.up.sql"
