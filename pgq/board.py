@@ -1,0 +1,55 @@
+"""The board: what each worker is doing, in shared memory.
+
+A worker writes its slot before and after each task, which costs no system call; the supervisor reads the slots to
+enforce timeouts, to know which task killed a worker, and to report. Nothing is trusted that a task could forge: a worker
+can only write its own slot, and the worst a false one does is to have that worker killed.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from multiprocessing.context import BaseContext
+from typing import Any
+from uuid import UUID
+
+# started, deadline (monotonic seconds; 0: none), id of the running task (zero: none), succeeded, failed
+_SLOT = struct.Struct("=dd16sQQ")
+_NOBODY = bytes(16)
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """One reading of a slot. Times are seconds of CLOCK_MONOTONIC, which all processes of a host share."""
+
+    started: float
+    #: When the supervisor kills the worker; 0: never.
+    deadline: float
+    #: The task that is running, or None.
+    task: UUID | None
+    succeeded: int
+    failed: int
+
+
+class Slot:
+    """One worker's place on the board; can be handed to a child process."""
+
+    def __init__(self, context: BaseContext) -> None:
+        self._memory: Any = context.RawArray("c", _SLOT.size)
+
+    def write(self, started: float, deadline: float, task: bytes, succeeded: int, failed: int) -> None:
+        _SLOT.pack_into(self._memory, 0, started, deadline, task, succeeded, failed)
+
+    def idle(self, succeeded: int, failed: int) -> None:
+        _SLOT.pack_into(self._memory, 0, 0.0, 0.0, _NOBODY, succeeded, failed)
+
+    def read(self) -> Activity:
+        """Read the slot; it is read until two readings agree, since the writer does not wait for us."""
+        raw = self._memory.raw
+        for _ in range(100):
+            again = self._memory.raw
+            if again == raw:
+                break
+            raw = again
+        started, deadline, task, succeeded, failed = _SLOT.unpack(raw)
+        return Activity(started, deadline, UUID(bytes=task) if task != _NOBODY else None, succeeded, failed)

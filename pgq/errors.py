@@ -1,0 +1,87 @@
+"""Every exception pgq raises.
+
+::
+
+    PgqError
+    ├── EnqueueError (ValueError)     wrong input, seen before anything is written
+    │   ├── UnknownFunction           the string names nothing that can be imported and called
+    │   ├── UnknownOption             no such option
+    │   └── NotStorable (TypeError)   an argument or result has no stored form
+    ├── NotAllowed                    a row that nobody signed names a function that is not registered
+    ├── TaskTimeout                   raised inside a task that outlasts its timeout
+    ├── TaskCancelled                 what a cancelled task ends with
+    ├── WorkerDied                    what a task ends with that killed its worker too often
+    ├── TaskFailed                    raised for a caller who asked for a result and gets a failure
+    └── Control                       raised by a task on purpose, to say what becomes of it
+        ├── Retry                     run again, after a delay
+        └── Discard                   end as failed now, whatever attempts are left
+"""
+
+from __future__ import annotations
+
+
+class PgqError(Exception):
+    """Base of all exceptions of pgq."""
+
+
+class EnqueueError(PgqError, ValueError):
+    """The task cannot be enqueued as it was asked for; nothing was written."""
+
+
+class UnknownFunction(EnqueueError):
+    """The name does not lead to anything that can be imported and called."""
+
+
+class UnknownOption(EnqueueError):
+    """There is no such option."""
+
+
+class NotStorable(EnqueueError, TypeError):
+    """The value has no stored form; the message says where in the arguments it stands."""
+
+
+class NotAllowed(PgqError):
+    """An unsigned or wrongly signed row asks for a function that is not registered."""
+
+
+class TaskTimeout(PgqError):
+    """The task ran longer than its timeout."""
+
+
+class TaskCancelled(PgqError):
+    """The task was cancelled."""
+
+
+class WorkerDied(PgqError):
+    """The worker process died while it ran the task."""
+
+
+class TaskFailed(PgqError):
+    """The task whose result was asked for has failed."""
+
+
+class Control(PgqError):
+    """Base of what a task may raise to say what becomes of it."""
+
+
+class Retry(Control):
+    """Run this task again.
+
+    Args:
+        delay: Seconds to wait first; None leaves it to the task's backoff.
+
+    It counts as an attempt: after ``max_attempts`` of them the task has failed.
+    """
+
+    def __init__(self, delay: float | None = None, reason: str = "the task asked to be retried") -> None:
+        if delay is not None and delay < 0:
+            raise ValueError(f"Retry: delay must not be negative, got {delay!r} seconds")
+        super().__init__(reason)
+        self.delay = delay
+
+
+class Discard(Control):
+    """Fail this task now, whatever attempts are left."""
+
+    def __init__(self, reason: str = "the task asked to be discarded") -> None:
+        super().__init__(reason)

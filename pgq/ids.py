@@ -1,0 +1,66 @@
+"""Ids and the names made from them.
+
+An id is a UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then version and random bits.
+
+A task without a name of its own is called by four words, as in Django-Q. Here the words are *derived* from the id, 22
+bits of its milliseconds and 10 of its random bits, so they take no space in the tables and no index: `name_ranges`
+turns them back into the few ranges of ids that can bear the name.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from uuid import UUID
+
+from pgq.words import WORDS
+
+_NUMBER = {word: number for number, word in enumerate(WORDS)}
+_TIME_BITS, _RANDOM_BITS = 22, 10
+#: Milliseconds after which the words come round again (70 minutes).
+_PERIOD_MS = 1 << _TIME_BITS
+
+
+def new_id() -> UUID:
+    """Return a new UUIDv7."""
+    milliseconds = time.time_ns() // 1_000_000
+    random = int.from_bytes(os.urandom(10), "big")
+    return UUID(int=(milliseconds << 80) | (random & ~(0xF << 76) & ~(0x3 << 62)) | (0x7 << 76) | (0x2 << 62))
+
+
+def parse_id(text: object) -> UUID | None:
+    """Return the id that a caller gave as UUID or as text of 32 hex digits (dashes allowed), or None."""
+    if isinstance(text, UUID):
+        return text
+    if not isinstance(text, str) or len(text) not in (32, 36):
+        return None
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def task_name(id: UUID) -> str:
+    """Return the four words of an id: ``beer-rugby-mars-delaware``."""
+    milliseconds, random = id.int >> 80, id.int & ((1 << _RANDOM_BITS) - 1)
+    number = ((milliseconds % _PERIOD_MS) << _RANDOM_BITS) | random
+    return "-".join(WORDS[(number >> shift) & 0xFF] for shift in (24, 16, 8, 0))
+
+
+def name_ranges(name: str, oldest_ms: int, newest_ms: int) -> Iterator[tuple[UUID, UUID]]:
+    """Yield the ranges of ids, newest first and both ends included, that may bear a derived name.
+
+    Nothing is yielded for a name that `task_name` cannot have made. Within a range, ask `task_name` of each id.
+    """
+    numbers = [_NUMBER.get(word) for word in name.split("-")]
+    if len(numbers) != 4 or None in numbers:
+        return
+    number = 0
+    for part in numbers:
+        number = (number << 8) | part  # type: ignore[operator]  # None was ruled out above
+    milliseconds = number >> _RANDOM_BITS
+    at = newest_ms - (newest_ms - milliseconds) % _PERIOD_MS
+    while at >= oldest_ms:
+        yield UUID(int=at << 80), UUID(int=(at << 80) | ((1 << 80) - 1))
+        at -= _PERIOD_MS

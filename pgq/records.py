@@ -1,0 +1,153 @@
+"""What passes between the layers: frozen records, no dicts.
+
+A task is a `NewTask` before it is a row, a `Claim` while a worker holds it, an `Outcome` when it has run, and a
+`Receipt` (claim and outcome) on its way back to the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeAlias
+from uuid import UUID
+
+PRIORITY_MIN, PRIORITY_MAX = -100, 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTask:
+    """A task about to be enqueued. Texts are canonical JSON (see `pgq.codec`)."""
+
+    id: UUID
+    func: str
+    args: str = "[]"
+    kwargs: str = "{}"
+    options: str = "{}"
+    queue: str = "default"
+    priority: int = 0
+    #: Name given by the caller; None: derived from the id (see `pgq.ids.task_name`).
+    name: str | None = None
+    group: str | None = None
+    hook: str | None = None
+    #: Seconds one attempt may run; None: no limit.
+    timeout: float | None = None
+    #: Attempts that may fail by an exception; 0: no limit.
+    max_attempts: int = 1
+    #: Not before this moment (aware); None: at once.
+    run_after: datetime | None = None
+    #: Waits until so many tasks have settled; None: waits for none.
+    remaining: int | None = None
+    schedule: int | None = None
+    slot: datetime | None = None
+    #: None: anybody could have written this row.
+    signature: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One task under lease, as claim.sql returns it. Texts are JSON as PostgreSQL prints it."""
+
+    id: UUID
+    priority: int
+    position: int
+    queue: str
+    func: str
+    args: str
+    kwargs: str
+    options: str
+    name: str | None
+    group: str | None
+    hook: str | None
+    timeout: float | None
+    #: Number of this attempt, from 1.
+    attempts: int
+    #: How many earlier attempts ended with the death of their worker.
+    crashes: int
+    max_attempts: int
+    schedule: int | None
+    enqueued_at: datetime
+    signature: bytes | None
+    #: Somebody cancelled it: it is settled, not run.
+    cancelled: bool
+    #: The last entry of its history, as JSON; None: nothing went wrong yet.
+    last_error: str | None
+    #: The receipt of the claim; every write about the task carries it.
+    receipt: UUID
+
+    @property
+    def failed_attempts(self) -> int:
+        """Earlier attempts that ended with an exception or at the timeout."""
+        return self.attempts - 1 - self.crashes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What went wrong, made safe to store: no NUL, no lone surrogate, bounded length."""
+
+    #: Dotted path of the exception's class.
+    exception: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeeded:
+    """The function returned."""
+
+    #: The value, as canonical JSON.
+    result: str
+    #: Write a row to pgq_task.
+    keep: bool = True
+    follow_ons: tuple[NewTask, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The function raised, and there is no attempt left."""
+
+    failure: Failure
+    follow_ons: tuple[NewTask, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retried:
+    """The function raised, and the task will be run again."""
+
+    failure: Failure
+    #: Seconds from now.
+    delay: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """The row cannot be run as it is. It stays, with the reason."""
+
+    reason: str
+
+
+Outcome: TypeAlias = Succeeded | Failed | Retried | Parked
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A claim, what came of it, and when by the worker's monotonic clock (seconds)."""
+
+    claim: Claim
+    outcome: Outcome
+    started: float
+    stopped: float
+    #: The value the function returned, for whoever keeps results elsewhere (the cache); not written by settle.
+    value: Any = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a task is to be run: what `@task(...)` fixes and a call may override. None: not said."""
+
+    queue: str | None = None
+    priority: int | None = None
+    timeout: float | None = None
+    max_attempts: int | None = None
+    #: What goes into the options column as it is.
+    extra: Mapping[str, Any] = field(default_factory=dict)

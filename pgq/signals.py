@@ -1,0 +1,36 @@
+"""Django signals of pgq. Sender and arguments as in Django-Q; a receiver that raises is logged and harms nobody.
+
+=======================  ==================  ==========================================================
+signal                   arguments           sent
+=======================  ==================  ==========================================================
+pre_enqueue              task                in the caller, before the row is written; `task` is a dict
+post_spawn               proc_name           in a new worker, before its first task
+pre_execute              func, task          in the worker, before the function runs
+post_execute_in_worker   func, task          in the worker, after the function ran
+post_execute             task                in the worker, after the result was committed
+=======================  ==================  ==========================================================
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.dispatch import Signal
+
+SENDER = "pgq"
+
+pre_enqueue = Signal()
+post_spawn = Signal()
+pre_execute = Signal()
+post_execute_in_worker = Signal()
+post_execute = Signal()
+
+logger = logging.getLogger("pgq")
+
+
+def send(signal: Signal, **arguments: Any) -> None:
+    """Send a signal; log what its receivers raise."""
+    for receiver, answer in signal.send_robust(sender=SENDER, **arguments):
+        if isinstance(answer, Exception):
+            logger.error("a receiver of a pgq signal raised: %r", receiver, exc_info=answer)

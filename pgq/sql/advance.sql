@@ -1,0 +1,15 @@
+-- Moves each lane's watermark up to just below its first ready row, but never past `safe`: the last position of which
+-- it is known that no unfinished transaction holds it or one below. Searches from the old watermark on, so each dead
+-- entry of the index is passed once and no more.
+UPDATE pgq_lane l
+   SET low = found.low
+  FROM (SELECT lane.queue, lane.priority, least(%(safe)s::bigint, coalesce((
+                 SELECT q.position - 1
+                   FROM pgq_queue q
+                  WHERE q.queue = lane.queue AND q.priority = lane.priority AND q.position > lane.low
+                    AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
+                  ORDER BY q.position
+                  LIMIT 1), %(safe)s::bigint)) AS low
+          FROM pgq_lane lane
+         WHERE lane.low < %(safe)s) found
+ WHERE l.queue = found.queue AND l.priority = found.priority AND l.low < found.low

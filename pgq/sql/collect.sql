@@ -1,0 +1,19 @@
+-- Tells collectors that so many of the tasks they wait for have settled; the last one makes its collector ready.
+-- In the transaction that settles those tasks, and in the order of the ids, so that two settlers cannot deadlock.
+-- Returns the number still awaited (NULL: none, the collector is ready).
+WITH done AS (
+    SELECT * FROM unnest(%(id)s::uuid[], %(count)s::integer[]) AS d (id, count)
+), waiting AS MATERIALIZED (
+    SELECT q.id, d.count
+      FROM pgq_queue q
+      JOIN done d USING (id)
+     WHERE q.remaining IS NOT NULL
+     ORDER BY q.id
+       FOR UPDATE OF q
+)
+UPDATE pgq_queue q
+   SET remaining = nullif(greatest(q.remaining - waiting.count, 0), 0),
+       position = CASE WHEN q.remaining <= waiting.count THEN nextval('pgq_position') ELSE q.position END
+  FROM waiting
+ WHERE q.id = waiting.id
+RETURNING q.id, q.remaining

@@ -1,0 +1,2 @@
+-- Locks the lanes, so that nobody gives a task back while their watermarks are being moved (see release.sql).
+SELECT FROM pgq_lane WHERE low < %(safe)s ORDER BY queue, priority FOR UPDATE

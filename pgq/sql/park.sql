@@ -1,0 +1,10 @@
+-- Parks tasks that cannot be run as they are: each stays with its reason, and is not charged an attempt.
+-- Fenced by the receipt. Returns the ids that were parked.
+WITH receipt AS (
+    SELECT * FROM unnest(%(id)s::uuid[], %(receipt)s::uuid[], %(reason)s::text[]) AS r (id, receipt, reason)
+)
+UPDATE pgq_queue q
+   SET lock = NULL, worker = NULL, receipt = NULL, attempts = q.attempts - 1, parked = r.reason
+  FROM receipt r
+ WHERE q.id = r.id AND q.receipt = r.receipt
+RETURNING q.id

@@ -1,0 +1,2 @@
+-- Makes the partitions of the coming weeks.
+SELECT pgq_make_partitions()

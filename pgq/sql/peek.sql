@@ -1,0 +1,14 @@
+-- Says that a worker sleeps, for so many milliseconds, and looks whether anything is ready.
+-- What commits between this look and the flag is found by the next look.
+SELECT setval('pgq_sleep_until', (extract(epoch FROM clock_timestamp()) * 1000 + %(milliseconds)s)::bigint),
+       EXISTS (
+           SELECT
+             FROM pgq_lane l
+            CROSS JOIN LATERAL (
+                  SELECT
+                    FROM pgq_queue q
+                   WHERE q.queue = l.queue AND q.priority = l.priority AND q.position > l.low
+                     AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
+                   LIMIT 1) ready
+            WHERE (%(queues)s::text[] IS NULL OR l.queue = ANY (%(queues)s::text[]))
+              AND NOT EXISTS (SELECT FROM pgq_lane p WHERE p.queue = l.queue AND p.paused))
