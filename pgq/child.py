@@ -1,0 +1,114 @@
+"""What workers and upkeep have in common: how they are set up as children of a supervisor."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+# Messages on the pipe between the supervisor and a child: one byte, and an id where one is needed.
+WAKE, STOP, CANCEL = b"w", b"s", b"c"
+READY, IDLE, MORE, TICKED, BYE = b"r", b"i", b"m", b"t", b"b"
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ChildConfig:
+    """What a child is told. Everything else it reads from Django's settings."""
+
+    #: Random id of this process; the `worker` of its claims.
+    id: UUID
+    #: Number of this place in the pool, from 0.
+    number: int
+    pool: str
+    database: str
+    queues: tuple[str, ...] | None
+    log_format: str
+    log_level: str
+    supervisor_pid: int
+
+
+def set_up(config: ChildConfig) -> None:
+    """Prepare a child process: signals, death with its parent, Django, logging."""
+    # Handlers, not SIG_IGN, since programs that a task starts would inherit SIG_IGN: the supervisor gets the terminal's
+    # Ctrl-C as well, and tells its children by the pipe.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, _ignore)
+    die_with_parent()
+    import django
+
+    django.setup()
+    from pgq.hygiene import forget_connections
+
+    forget_connections()
+    set_up_logging(config.log_format, config.log_level)
+
+
+def _ignore(signum: int, frame: object) -> None:
+    """The supervisor decides."""
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies (Linux; elsewhere the closed pipe ends it)."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+# ------------------------------------------------------------------------------------------------- logging
+
+_ESCAPES = {number: f"\\x{number:02x}" for number in (*range(32), 127, *range(0x80, 0xA0))} | {
+    # One event is one line, whatever a task put into its message. Line separators and bidi controls too.
+    number: f"\\u{number:04x}" for number in (0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+del _ESCAPES[9], _ESCAPES[10]
+
+
+class PlainFormatter(logging.Formatter):
+    """Lines for people: time, level, process, message; a traceback is indented below."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created).astimezone()
+        head = f"{time:%H:%M:%S}.{time.microsecond // 1000:03d} {record.levelname:<7} {record.process:>7} "
+        text = record.getMessage().translate(_ESCAPES).replace("\n", "\\n")
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info).translate(_ESCAPES)
+        return head + text.replace("\n", "\n    ")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, for machines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "process": record.process,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+def set_up_logging(format: str, level: str) -> None:
+    """Send the logger "pgq" to stderr, unless LOGGING in the project's settings has given it handlers."""
+    logger = logging.getLogger("pgq")
+    logger.setLevel(level)
+    if logger.handlers:
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if format == "json" else PlainFormatter())
+    logger.addHandler(handler)
+    logger.propagate = False

@@ -1,0 +1,415 @@
+"""The one way in: checks what was asked for, makes a `NewTask` of it and writes it in the caller's transaction."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from uuid import UUID
+
+from django.utils import timezone
+
+from pgq import backoff as backoffs
+from pgq import codec, registry, signals, store
+from pgq.conf import Settings, get_settings
+from pgq.db import callers_cursor
+from pgq.errors import EnqueueError, UnknownOption
+from pgq.ids import new_id
+from pgq.records import PRIORITY_MAX, PRIORITY_MIN, NewTask, Options
+from pgq.signing import sign_blob, sign_task
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Options that stay with a task in its options column, with what they mean.
+EXTRA = {
+    "save": "False: keep no result of a success",
+    "cached": "keep the result in the cache: seconds, True (for ever) or False",
+    "ack_failure": "True: a failure is final, whatever attempts are left",
+    "ack": "'task': settle this task by itself, at once",
+    "backoff": "seconds before the next attempt",
+    "retry_on": "exceptions to retry, as dotted paths; others are final",
+    "no_retry_on": "exceptions that are final, as dotted paths",
+    "chain": "what to enqueue when this succeeds",
+    "collector": "the task that waits for this one",
+    "hook_of": "the task this one is the hook of",
+}
+_TEXTS = ("queue", "name", "group", "hook")
+#: Rows in one INSERT of enqueue_many: enough to forget the round trip, few enough to bound memory.
+CHUNK = 2000
+
+
+def make_task(
+    func: str | Callable[..., Any],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    queue: str | None = None,
+    priority: int | None = None,
+    run_after: datetime | timedelta | float | None = None,
+    name: str | None = None,
+    group: str | None = None,
+    hook: str | Callable[..., Any] | None = None,
+    timeout: float | None = None,
+    max_attempts: int | None = None,
+    retry_backoff: Any = None,
+    retry_on: Iterable[type[BaseException] | str] | None = None,
+    no_retry_on: Iterable[type[BaseException] | str] | None = None,
+    id: UUID | None = None,
+    remaining: int | None = None,
+    schedule: int | None = None,
+    slot: datetime | None = None,
+    **extra: Any,
+) -> NewTask:
+    """Check a task and return it, signed and ready to be written.
+
+    Args:
+        func: A function, or its dotted path.
+        queue: None: that of @task, or PGQ["default_queue"].
+        priority: -100 to 100, larger is sooner.
+        run_after: A moment, or a delay as timedelta or seconds.
+        timeout: Seconds one attempt may run; None: that of @task or PGQ["timeout"]; -1: no limit.
+        max_attempts: Attempts that may fail; 0: no limit; None: that of @task or PGQ["max_attempts"].
+        retry_backoff: See `pgq.backoff`; also a callable at the top of a module.
+        retry_on, no_retry_on: Exception classes or their dotted paths.
+        extra: See `EXTRA`.
+
+    Raises:
+        EnqueueError: Something is wrong; the message names the argument. Nothing has been written.
+    """
+    settings = get_settings()
+    path = _path("func", func)
+    fixed = _fixed_options(path)
+    args_text, kwargs_text = encode_arguments(args, kwargs or {}, settings)
+    hook_path = None if hook is None else _path("hook", hook)
+    task = NewTask(
+        id=id or new_id(),
+        func=path,
+        args=args_text,
+        kwargs=kwargs_text,
+        options=_options_text(fixed.extra, extra, retry_backoff, retry_on, no_retry_on, settings),
+        queue=queue or fixed.queue or settings.default_queue,
+        priority=_first(priority, fixed.priority, 0),
+        name=name,
+        group=group,
+        hook=hook_path,
+        timeout=_timeout(_first(timeout, fixed.timeout, settings.timeout)),
+        max_attempts=_first(max_attempts, fixed.max_attempts, settings.max_attempts),
+        run_after=_moment(run_after),
+        remaining=remaining,
+        schedule=schedule,
+        slot=slot,
+    )
+    _check(task)
+    return signed(task)
+
+
+def signed(task: NewTask) -> NewTask:
+    """Return the task with its signature."""
+    # dataclasses.replace costs five times as much, on the way of every task.
+    object.__setattr__(task, "signature", sign_task(task))
+    return task
+
+
+def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], settings: Settings) -> tuple[str, str]:
+    """Return args and kwargs in their stored form.
+
+    Raises:
+        NotStorable: An argument has none, or they are too large together; the message says which.
+    """
+    return codec.encode_args(
+        tuple(args),
+        dict(kwargs),
+        allow_pickle=settings.allow_pickle,
+        sign=sign_blob if settings.allow_pickle else None,
+        compress=settings.compress,
+        limit=settings.max_payload,
+    )
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+_known_paths: set[str] = set()
+
+
+def _path(argument: str, func: str | Callable[..., Any]) -> str:
+    """Return the dotted path of a function, having made sure that it leads somewhere."""
+    path = func if isinstance(func, str) else registry.path_of(getattr(func, "func", None) if isinstance(func, TaskFunction) else func)
+    if path not in _known_paths:
+        try:
+            if registry.registered(path) is None:
+                registry.locate(path)
+        except EnqueueError as error:
+            raise type(error)(str(error).replace("func:", f"{argument}:", 1)) from error.__cause__
+        _known_paths.add(path)
+    return path
+
+
+_NO_OPTIONS = Options()
+
+
+def _fixed_options(path: str) -> Options:
+    entry = registry.registered(path)
+    return entry.options if entry is not None else _NO_OPTIONS
+
+
+def _moment(run_after: datetime | timedelta | float | None) -> datetime | None:
+    if run_after is None or (isinstance(run_after, datetime) and timezone.is_aware(run_after)):
+        return run_after
+    if isinstance(run_after, datetime):
+        # As Django does with a naive time: it is in the current time zone.
+        return timezone.make_aware(run_after)
+    if isinstance(run_after, int | float) and not isinstance(run_after, bool):
+        run_after = timedelta(seconds=run_after)
+    if not isinstance(run_after, timedelta):
+        raise EnqueueError(f"run_after: must be a datetime, a timedelta or seconds, got {run_after!r}")
+    return timezone.now() + run_after
+
+
+def _timeout(timeout: Any) -> float | None:
+    if timeout is None or timeout == -1:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
+        raise EnqueueError(f"timeout: must be seconds above 0, or -1 for no limit, got {timeout!r}")
+    return float(timeout)
+
+
+def _check(task: NewTask) -> None:
+    """Raise EnqueueError if a field has a value that the table would refuse."""
+    priority, attempts = task.priority, task.max_attempts
+    if type(priority) is not int or not PRIORITY_MIN <= priority <= PRIORITY_MAX:
+        raise EnqueueError(f"priority: must be a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}, got {priority!r}")
+    if type(attempts) is not int or not 0 <= attempts < 2**31:
+        raise EnqueueError(f"max_attempts: must be a whole number, 0 (no limit) or above, got {attempts!r}")
+    for field in _TEXTS:
+        value = getattr(task, field)
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            raise EnqueueError(f"{field}: must be a text, got {value!r}")
+        if "\x00" in value or not value or len(value) > 1000 or not _encodable(value):
+            raise EnqueueError(f"{field}: must be 1 to 1000 characters, without NUL or lone surrogates, got {value[:50]!r}")
+
+
+def _encodable(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _exception_path(option: str, value: type[BaseException] | str) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, type) and issubclass(value, BaseException):
+        return f"{value.__module__}.{value.__qualname__}"
+    raise EnqueueError(f"{option}: must hold exception classes or their dotted paths, got {value!r}")
+
+
+def make_extra(
+    extra: Mapping[str, Any],
+    retry_backoff: Any = None,
+    retry_on: Iterable[type[BaseException] | str] | None = None,
+    no_retry_on: Iterable[type[BaseException] | str] | None = None,
+) -> dict[str, Any]:
+    """Check the options that stay with a task and return them as they are stored."""
+    options = {key: value for key, value in extra.items() if value is not None}
+    for key in options:
+        if key not in EXTRA:
+            raise UnknownOption(f"{key}: there is no such option; there are {', '.join(sorted(EXTRA))}")
+    if options.get("ack") not in (None, "task", "batch"):
+        raise EnqueueError(f"ack: must be 'task' or 'batch', got {options['ack']!r}")
+    if retry_backoff is not None:
+        if callable(retry_backoff):
+            retry_backoff = {"callable": _path("retry_backoff", retry_backoff)}
+        try:
+            backoffs.validate(retry_backoff)
+        except ValueError as error:
+            raise EnqueueError(f"retry_backoff: {error}") from None
+        options["backoff"] = retry_backoff
+    for option, types in (("retry_on", retry_on), ("no_retry_on", no_retry_on)):
+        if types is not None:
+            listed = [types] if isinstance(types, str | type) else list(types)
+            options[option] = [_exception_path(option, item) for item in listed]
+    return options
+
+
+def _options_text(
+    fixed: Mapping[str, Any],
+    extra: Mapping[str, Any],
+    retry_backoff: Any,
+    retry_on: Iterable[type[BaseException] | str] | None,
+    no_retry_on: Iterable[type[BaseException] | str] | None,
+    settings: Settings,
+) -> str:
+    if not (extra or fixed or retry_backoff is not None or retry_on or no_retry_on or settings.ack_failures or settings.cached):
+        return "{}"
+    options = {**fixed, **make_extra(extra, retry_backoff, retry_on, no_retry_on)}
+    # As in Django-Q, what the producer's settings say travels with the task.
+    if settings.ack_failures:
+        options.setdefault("ack_failure", True)
+    if settings.cached:
+        options.setdefault("cached", settings.cached)
+    return codec.encode(options, where="options")
+
+
+# ------------------------------------------------------------------------------------------------- writing
+
+
+def announce(task: NewTask) -> None:
+    """Send pre_enqueue, if anybody listens. Receivers see a dict, as in Django-Q; what they change is not kept."""
+    if signals.pre_enqueue.receivers:
+        signals.send(signals.pre_enqueue, task={
+            "id": task.id.hex, "name": task.name, "func": task.func, "group": task.group, "hook": task.hook,
+            "queue": task.queue, "args": task.args, "kwargs": task.kwargs, "options": json.loads(task.options),
+        })  # fmt: skip
+
+
+def enqueue(task: NewTask, *, using: str | None = None) -> UUID:
+    """Write one task in the caller's transaction; return its id.
+
+    Args:
+        using: Alias in DATABASES; None: PGQ["database"].
+    """
+    announce(task)
+    with callers_cursor(using or get_settings().database) as cursor:
+        store.enqueue(cursor, task)
+    return task.id
+
+
+def enqueue_all(tasks: Iterable[NewTask], *, using: str | None = None, chunk: int = CHUNK) -> list[UUID]:
+    """Write many tasks, `chunk` of them a statement, without ever holding more of them in memory; return their ids."""
+    ids: list[UUID] = []
+    remaining = iter(tasks)
+    with callers_cursor(using or get_settings().database) as cursor:
+        while batch := list(islice(remaining, chunk)):
+            for task in batch:
+                announce(task)
+            store.enqueue_many(cursor, batch)
+            ids.extend(task.id for task in batch)
+    return ids
+
+
+def enqueue_from(
+    func: str | Callable[..., Any], queryset: QuerySet[Any], args: Sequence[str], **options: Any
+) -> int:
+    """Enqueue one task for each row of a query, in one INSERT ... SELECT: no row comes to Python.
+
+    Args:
+        func: A function registered with @task, or its path: rows made by the database cannot be signed.
+        args: Names of the query's columns or annotations, in the order of the function's arguments.
+        options: As in `make_task`, the same for all.
+
+    Returns:
+        The number of tasks.
+
+    Raises:
+        EnqueueError: The function is not registered.
+        FieldError: The query has no such column.
+    """
+    model = make_task(func, **options)
+    if registry.registered(model.func) is None and model.func not in get_settings().allowed:
+        raise EnqueueError(f"func: {model.func!r} must be registered with @task, since rows made by the database are not signed")
+    from django.db.models import F, Func, JSONField
+
+    columns = Func(*[F(name) for name in args], function="jsonb_build_array", output_field=JSONField())
+    query = queryset.annotate(_pgq_args=columns).values_list("_pgq_args", flat=True)
+    text, parameters = query.query.get_compiler(queryset.db).as_sql()
+    with callers_cursor(queryset.db) as cursor:
+        return store.enqueue_from(cursor, text, parameters, model)
+
+
+# ------------------------------------------------------------------------------------------------- @task
+
+
+class TaskFunction(Generic[P, R]):
+    """A function registered as a task. Call it and it runs here; `enqueue` it and a worker runs it."""
+
+    def __init__(self, func: Callable[P, R], options: Options) -> None:
+        functools.update_wrapper(self, func)
+        self.func = func
+        self.options = options
+        self.path = registry.register(func, options).path
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.func(*args, **kwargs)
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Enqueue a call of this function in the caller's transaction; return the task's id, 32 hex digits."""
+        return enqueue(make_task(self.path, args, kwargs)).hex
+
+    def using(self, **options: Any) -> BoundTask[P, R]:
+        """Return this task with other options for the next call: ``report.using(priority=5).enqueue(1)``."""
+        return BoundTask(self, options)
+
+    def enqueue_from(self, queryset: QuerySet[Any], *args: str, **options: Any) -> int:
+        """Enqueue one call for each row of a query; see `enqueue_from`."""
+        return enqueue_from(self.path, queryset, args, **options)
+
+    def __repr__(self) -> str:
+        return f"<task {self.path}>"
+
+
+class BoundTask(Generic[P, R]):
+    """A task with options for one call."""
+
+    def __init__(self, task: TaskFunction[P, R], options: Mapping[str, Any]) -> None:
+        self.task, self.options = task, options
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Enqueue a call with these options; return the task's id."""
+        return enqueue(make_task(self.task.path, args, kwargs, **self.options)).hex
+
+
+@overload
+def task(func: Callable[P, R], /) -> TaskFunction[P, R]: ...
+@overload
+def task(
+    *,
+    queue: str | None = None,
+    priority: int | None = None,
+    timeout: float | None = None,
+    max_attempts: int | None = None,
+    retry_backoff: Any = None,
+    retry_on: Iterable[type[BaseException] | str] | None = None,
+    no_retry_on: Iterable[type[BaseException] | str] | None = None,
+    **extra: Any,
+) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
+def task(
+    func: Callable[P, R] | None = None,
+    /,
+    *,
+    queue: str | None = None,
+    priority: int | None = None,
+    timeout: float | None = None,
+    max_attempts: int | None = None,
+    retry_backoff: Any = None,
+    retry_on: Iterable[type[BaseException] | str] | None = None,
+    no_retry_on: Iterable[type[BaseException] | str] | None = None,
+    **extra: Any,
+) -> TaskFunction[P, R] | Callable[[Callable[P, R]], TaskFunction[P, R]]:
+    """Register a function as a task: ``@task`` or ``@task(queue="mail", max_attempts=5)``.
+
+    What is given here holds for each call that does not say otherwise. Only a registered function may be named by rows
+    that psql, the ORM or the admin wrote.
+
+    Raises:
+        EnqueueError: An option is wrong, or the function stands where no worker can find it.
+    """
+
+    def decorate(func: Callable[P, R]) -> TaskFunction[P, R]:
+        stored = make_extra(extra, retry_backoff, retry_on, no_retry_on)
+        return TaskFunction(func, Options(queue, priority, timeout, max_attempts, stored))
+
+    return decorate if func is None else decorate(func)

@@ -1,0 +1,132 @@
+"""Writes receipts: what became of tasks goes into the tables, with all that follows from it, in one transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from pgq import codec, flow, signals, store
+from pgq.db import Connection, Cursor
+from pgq.execute import describe, options_of
+from pgq.records import Claim, Failed, Parked, Receipt, Retried, Succeeded
+from pgq.store import Settlement
+
+logger = logging.getLogger("pgq")
+
+
+@contextlib.contextmanager
+def transaction(connection: Connection, receipts: Sequence[Receipt], cluster: str) -> Iterator[Cursor]:
+    """Write the receipts and let the caller add to the same transaction, by the cursor that is yielded.
+
+    Raises:
+        psycopg.Error: Nothing was written, unless the connection broke at the commit: then nobody knows, and writing
+            the same receipts again is harmless, since each is good for one write only.
+    """
+    if not receipts:
+        yield connection.cursor()
+        return
+    with connection.transaction():
+        cursor = connection.cursor()
+        accepted = write(cursor, receipts, cluster)
+        yield cursor
+    for receipt in receipts:
+        if receipt.claim.id in accepted:
+            _announce(receipt)
+        else:
+            logger.warning(
+                "task %s (%s): its lease was lost before it was settled, so its outcome is not written",
+                receipt.claim.id.hex, receipt.claim.func,
+            )  # fmt: skip
+
+
+def write(cursor: Cursor, receipts: Sequence[Receipt], cluster: str) -> set[UUID]:
+    """Write receipts inside the caller's transaction; return the ids of those whose lease still held."""
+    now = time.monotonic()
+    finished = [receipt for receipt in receipts if isinstance(receipt.outcome, Succeeded | Failed)]
+    accepted: set[UUID] = set()
+    if finished:
+        accepted |= store.settle(cursor, [_settlement(receipt, now) for receipt in finished], cluster=cluster)
+        _follow_up(cursor, [receipt for receipt in finished if receipt.claim.id in accepted])
+    if len(finished) < len(receipts):
+        retried = [(r.claim, r.outcome) for r in receipts if isinstance(r.outcome, Retried)]
+        parked = [(r.claim, r.outcome) for r in receipts if isinstance(r.outcome, Parked)]
+        if retried:
+            accepted |= store.retry(cursor, [(c.id, c.receipt, o.delay, _error(o)) for c, o in retried])
+        if parked:
+            accepted |= store.park(cursor, [(c.id, c.receipt, o.reason) for c, o in parked])
+    return accepted
+
+
+def _settlement(receipt: Receipt, now: float) -> Settlement:
+    claim, outcome = receipt.claim, receipt.outcome
+    started, stopped = now - receipt.started, now - receipt.stopped
+    if type(outcome) is Succeeded:
+        return Settlement(
+            claim.id, claim.receipt, True, outcome.keep, started, stopped, outcome.result, None, None, None
+        )
+    assert isinstance(outcome, Failed)
+    failure = outcome.failure
+    return Settlement(
+        claim.id, claim.receipt, False, True, started, stopped, None, failure.exception, failure.message, failure.traceback
+    )
+
+
+def _error(outcome: Retried) -> str:
+    return codec.encode(dataclasses.asdict(outcome.failure))
+
+
+def _follow_up(cursor: Cursor, settled: Sequence[Receipt]) -> None:
+    """Write what follows from the tasks that were settled just now. For most there is nothing."""
+    followers = [new for receipt in settled for new in receipt.outcome.follow_ons]  # type: ignore[union-attr]
+    if followers:
+        store.enqueue_many(cursor, followers)
+    collecting = [receipt.claim for receipt in settled if receipt.claim.options != "{}"]
+    if collecting:
+        counts = flow.collectors(options_of(claim) for claim in collecting)
+        if counts:
+            store.collect(cursor, counts)
+
+
+def _announce(receipt: Receipt) -> None:
+    if not signals.post_execute.receivers:
+        return
+    claim = receipt.claim
+    signals.send(signals.post_execute, task={
+        "id": claim.id.hex, "name": claim.name, "func": claim.func, "group": claim.group, "hook": claim.hook,
+        "started": claim.enqueued_at, "attempt": claim.attempts, "result": receipt.value,
+        "success": isinstance(receipt.outcome, Succeeded),
+    })  # fmt: skip
+
+
+def without_what_was_refused(receipt: Receipt, error: psycopg.Error) -> Receipt:
+    """Return a receipt that PostgreSQL will take, for one that it refused: the task is not run again for it."""
+    failure = describe(error)
+    if isinstance(receipt.outcome, Succeeded):
+        result = codec.encode_result(codec.Unstorable("", f"PostgreSQL refused it: {failure.message}", ""), limit=10_000)
+        return dataclasses.replace(receipt, outcome=Succeeded(result=result, keep=receipt.outcome.keep))
+    return dataclasses.replace(receipt, outcome=Failed(failure=failure))
+
+
+def report(receipt: Receipt) -> None:
+    """Log an outcome that somebody should hear of."""
+    claim, outcome = receipt.claim, receipt.outcome
+    if isinstance(outcome, Failed):
+        logger.error("task %s (%s) failed: %s: %s", *_named(claim), outcome.failure.exception, outcome.failure.message)
+    elif isinstance(outcome, Retried):
+        logger.warning(
+            "task %s (%s) failed in attempt %d and is tried again in %.1f s: %s: %s",
+            *_named(claim), claim.attempts, outcome.delay, outcome.failure.exception, outcome.failure.message,
+        )  # fmt: skip
+    elif isinstance(outcome, Parked):
+        logger.error("task %s (%s) is parked: %s", *_named(claim), outcome.reason)
+
+
+def _named(claim: Claim) -> tuple[Any, str]:
+    return claim.id.hex, claim.func

@@ -1,0 +1,250 @@
+"""Upkeep: the chores that keep the tables in order. One process in each pool; at each chore one of them leads.
+
+=============  =====================================================================================
+schedules      fire those that are due
+due            make waiting tasks ready whose time has come
+watermarks     move them up, so that claims do not walk over what is dead
+rescue         make tasks ready again whose lease has run out
+sweep          look at the ready rows without the watermarks, in case one is wrong
+prune          delete the results that nobody wants kept, a little at a time
+housekeeping   partitions of the coming weeks, pools that are gone
+=============  =====================================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import Connection
+
+import psycopg
+
+from pgq import child, codec, db, schedule, store
+from pgq.child import ChildConfig
+from pgq.conf import Settings, get_settings
+
+logger = logging.getLogger("pgq")
+
+#: Rows made ready or deleted in one statement: enough to keep up, few enough to hold no lock for long.
+BATCH = 2000
+#: A lease older than the oldest one seen can only come from a claim that was being committed then.
+_COMMIT_SLACK = timedelta(seconds=30)
+_BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+
+RESCUE_ERROR = codec.encode({
+    "exception": "pgq.errors.WorkerDied", "message": "the lease ran out: the worker, its host or its network is gone",
+    "traceback": "",
+})  # fmt: skip
+
+
+@contextlib.contextmanager
+def leading(connection: db.Connection) -> Iterator[db.Cursor | None]:
+    """Begin a transaction as the leader; yield a cursor, or None if another process leads at the moment."""
+    with connection.transaction():
+        cursor = connection.cursor()
+        yield cursor if store.lead(cursor) else None
+
+
+class Watermarks:
+    """Finds the last position that is safe to pass, and moves the watermarks there.
+
+    A position is drawn before its transaction commits. So: read the sequence, then note who may hold a position nobody
+    else sees yet, and wait until each of those transactions has ended. Then every position up to the one read is either
+    visible or will never be. (CREATE INDEX CONCURRENTLY waits for lockers in the same way.)
+    """
+
+    def __init__(self) -> None:
+        self.candidate: int | None = None
+        self.before: list[str] = []
+        self.moved_to = -1
+
+    def move(self, connection: db.Connection) -> int:
+        """Take the next step that can be taken without waiting; return how many watermarks moved."""
+        cursor = connection.cursor()
+        if self.candidate is None:
+            candidate = store.last_position(cursor)
+            if candidate == self.moved_to:
+                return 0
+            # In this order: a transaction that draws a position after the line above draws a higher one.
+            self.candidate, self.before = candidate, store.writers(cursor)
+        if self.before:
+            self.before = store.writers(cursor, self.before)
+            if self.before:
+                return 0
+        safe, self.candidate = self.candidate, None
+        with leading(connection) as leader:
+            if leader is None:
+                return 0
+            self.moved_to = safe
+            return store.advance(leader, safe=safe)
+
+
+class Rescue:
+    """Finds leases that have run out, from the oldest living one on: below it everything is dead."""
+
+    def __init__(self, retry: float) -> None:
+        self.retry = retry
+        self.since = _BEGINNING
+
+    def search(self, connection: db.Connection) -> int:
+        """Rescue what is lost; return how many tasks."""
+        with leading(connection) as cursor:
+            if cursor is None:
+                return 0
+            lost = store.rescue(
+                cursor, workers=None, since=self.since, age=self.retry, culprits=None, crash=True, error=RESCUE_ERROR
+            )
+            now, oldest = store.oldest_lease(cursor, since=self.since)
+            self.since = min(oldest or now, now - _COMMIT_SLACK)
+            if lost:
+                logger.warning("%d tasks had lost their workers and are ready again", len(lost))
+                store.wake(cursor)
+            return len(lost)
+
+
+@dataclass(slots=True)
+class Chore:
+    """Something to do every so many seconds."""
+
+    name: str
+    every: float
+    do: Callable[[db.Connection], object]
+    next: float = 0.0
+
+
+class Upkeep:
+    """The chores of one pool."""
+
+    def __init__(self, settings: Settings, database: str) -> None:
+        self.settings, self.database = settings, database
+        self.watermarks = Watermarks()
+        self.rescue = Rescue(settings.retry)
+        #: Seconds until something is known to be due.
+        self.next_due: float | None = None
+        tick = settings.tick
+        self.chores = [
+            Chore("due", tick, self._due),
+            Chore("watermarks", tick, self.watermarks.move),
+            Chore("rescue", max(tick, settings.retry / 6), self.rescue.search),
+            Chore("sweep", 10 * tick, self._sweep),
+            Chore("housekeeping", 60 * tick, self._housekeeping),
+        ]
+        if settings.save_limit > 0:
+            self.chores.append(Chore("prune", tick, self._prune))
+
+    def tick(self, connection: db.Connection) -> float:
+        """Do each chore whose time has come; return the seconds until the next one's.
+
+        Raises:
+            psycopg.OperationalError: PostgreSQL is gone.
+        """
+        for chore in self.chores:
+            now = time.monotonic()
+            if now < chore.next:
+                continue
+            chore.next = now + chore.every
+            try:
+                chore.do(connection)
+            except psycopg.OperationalError:
+                chore.next = 0.0
+                raise
+            except Exception:
+                # One chore that fails must not stop the others.
+                logger.exception("upkeep: %s failed", chore.name)
+        pause = min(chore.next for chore in self.chores) - time.monotonic()
+        if self.next_due is not None:
+            # Not much earlier than the tick would come anyway, or a due row that is locked would have us spin.
+            pause = min(pause, max(self.next_due, 0.005))
+            self.chores[0].next = min(self.chores[0].next, time.monotonic() + max(self.next_due, 0.005))
+        return max(pause, 0.0)
+
+    def _due(self, connection: db.Connection) -> None:
+        outlook = store.outlook(connection.cursor())
+        self.next_due = outlook.next_in if outlook.next_in is not None and outlook.next_in < self.settings.tick else None
+        if outlook.tasks_due or outlook.schedules_due:
+            self.next_due = None
+        if outlook.tasks_due:
+            self._make_ready(connection)
+        if outlook.schedules_due and self.settings.scheduler:
+            with leading(connection) as cursor:
+                if cursor is not None:
+                    schedule.fire_due(cursor, self.settings)
+
+    def _make_ready(self, connection: db.Connection) -> None:
+        while True:
+            with leading(connection) as cursor:
+                count = store.due(cursor, limit=BATCH) if cursor is not None else 0
+                if cursor is not None and count:
+                    store.wake(cursor)
+            if count < BATCH:
+                return
+
+    def _sweep(self, connection: db.Connection) -> None:
+        with leading(connection) as cursor:
+            if cursor is None:
+                return
+            mended = store.sweep(cursor)
+            if mended:
+                logger.info("upkeep: mended the lanes %s", mended)
+                store.wake(cursor)
+
+    def _prune(self, connection: db.Connection) -> None:
+        until = time.monotonic() + self.settings.tick / 2
+        while time.monotonic() < until:
+            with leading(connection) as cursor:
+                if cursor is None or store.prune(cursor, keep=self.settings.save_limit, limit=BATCH) < BATCH:
+                    return
+
+    def _housekeeping(self, connection: db.Connection) -> None:
+        with leading(connection) as cursor:
+            if cursor is None:
+                return
+            store.forget_pools(cursor, age=max(60.0, 10 * self.settings.retry))
+        try:
+            with connection.transaction():
+                # The tables are busy: give up at once rather than have everybody queue behind our lock.
+                connection.execute("SET LOCAL lock_timeout = '200ms'")
+                store.make_partitions(connection.cursor())
+        except psycopg.errors.InsufficientPrivilege:
+            logger.debug("upkeep: this role may not make partitions; whoever owns the tables should run pgq_clean")
+        except psycopg.errors.LockNotAvailable:
+            logger.debug("upkeep: the tables are busy; partitions are made later")
+
+
+def main(config: ChildConfig, pipe: Connection) -> None:
+    """Entry point of the upkeep process."""
+    child.set_up(config)
+    upkeep = Upkeep(get_settings(), config.database)
+    connection: db.Connection | None = None
+    backoff = db.Backoff()
+    pipe.send_bytes(child.READY)
+    while True:
+        try:
+            if connection is None or connection.closed:
+                connection = db.connect(config.database, "pgq upkeep")
+            pause = upkeep.tick(connection)
+            backoff.succeeded()
+            pipe.send_bytes(child.TICKED)
+        except psycopg.OperationalError as error:
+            if connection is not None:
+                with contextlib.suppress(psycopg.Error):
+                    connection.close()
+                connection = None
+            pause = backoff.next_pause()
+            logger.warning("upkeep: PostgreSQL: %s; trying again in %.2f s", str(error).strip(), pause)
+        except OSError:
+            os._exit(1)
+        try:
+            # Only the supervisor's word to stop comes this way, or its end.
+            if pipe.poll(pause):
+                pipe.recv_bytes()
+                break
+        except (EOFError, OSError):
+            os._exit(1)
+    logging.shutdown()
+    os._exit(0)
