@@ -44,13 +44,23 @@ def check_database(
         return []
     alias = conf.get_settings().database
     if alias not in connections:
-        return [checks.Error(f"PGQ['database'] is {alias!r}, which is not in DATABASES.", hint="Name an alias that is.", id="pgq.E002")]
+        return [
+            checks.Error(
+                f"PGQ['database'] is {alias!r}, which is not in DATABASES.",
+                hint="Name an alias that is.",
+                id="pgq.E002",
+            )
+        ]
     if not databases or alias not in databases:
         return []
     connection = connections[alias]
     if connection.vendor != "postgresql":
         return [
-            checks.Error(f"The database {alias!r} is {connection.display_name}; pgq needs PostgreSQL.", hint="Set PGQ['database'].", id="pgq.E003")
+            checks.Error(
+                f"The database {alias!r} is {connection.display_name}; pgq needs PostgreSQL.",
+                hint="Set PGQ['database'].",
+                id="pgq.E003",
+            )
         ]
     with connection.cursor() as cursor:
         cursor.execute("SELECT to_regclass('pgq_schema') IS NOT NULL")
@@ -59,5 +69,7 @@ def check_database(
             cursor.execute("SELECT max(version) FROM pgq_schema")
             there = (cursor.fetchone()[0] or 0) >= schema.VERSION
     if not there:
-        return [checks.Warning("The tables of pgq are missing or old.", hint="Run manage.py migrate pgq.", id="pgq.W002")]
+        return [
+            checks.Warning("The tables of pgq are missing or old.", hint="Run manage.py migrate pgq.", id="pgq.W002")
+        ]
     return []

@@ -5,7 +5,8 @@ A backoff is stored with the task as JSON:
 * a number: that many seconds, each time;
 * a list of numbers: one for each attempt, the last one repeated;
 * ``{"kind": "fixed" | "linear" | "exponential", "base": seconds, "factor": 2, "max": seconds, "jitter": 0..1}``;
-* ``{"callable": "app.tasks.my_backoff"}``: called with the number of the failed attempt and the exception, returns seconds.
+* ``{"callable": "app.tasks.my_backoff"}``: called with the number of the failed attempt and the exception; returns
+  seconds.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def validate(backoff: Any) -> None:
             return
         unknown = set(backoff) - _KEYS
         if unknown or backoff.get("kind") not in ("fixed", "linear", "exponential"):
-            raise ValueError(f"a dict needs a kind (fixed, linear or exponential) and may have {_KEYS}, got {backoff!r}")
+            raise ValueError(
+                f"a dict needs a kind (fixed, linear or exponential) and may have {_KEYS}, got {backoff!r}"
+            )
         wrong = [key for key in ("base", "factor", "max", "jitter") if key in backoff and not _is_seconds(backoff[key])]
         if wrong or backoff.get("jitter", 0) > 1:
             raise ValueError(f"base, factor and max must be numbers, 0 or above, and jitter 0 to 1, got {backoff!r}")

@@ -1,8 +1,8 @@
 """The board: what each worker is doing, in shared memory.
 
 A worker writes its slot before and after each task, which costs no system call; the supervisor reads the slots to
-enforce timeouts, to know which task killed a worker, and to report. Nothing is trusted that a task could forge: a worker
-can only write its own slot, and the worst a false one does is to have that worker killed.
+enforce timeouts, to know which task killed a worker, and to report. Nothing is trusted that a task could forge: a
+worker can only write its own slot, and the worst a false one does is to have that worker killed.
 """
 
 from __future__ import annotations

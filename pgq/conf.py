@@ -19,7 +19,17 @@ from django.core.signals import setting_changed
 #: Keys of Q_CLUSTER that mean nothing here, and why.
 WITHOUT_MEANING = {
     **dict.fromkeys(
-        ("redis", "django_redis", "disque_nodes", "disque_auth", "disque_fastack", "iron_mq", "sqs", "mongo", "mongo_db"),
+        (
+            "redis",
+            "django_redis",
+            "disque_nodes",
+            "disque_auth",
+            "disque_fastack",
+            "iron_mq",
+            "sqs",
+            "mongo",
+            "mongo_db",
+        ),
         "the only broker is PostgreSQL",
     ),
     "broker_class": "the only broker is PostgreSQL",
@@ -121,11 +131,30 @@ class Settings:
 #: Other names for a key: Django-Q's on the left.
 ALIASES = {"orm": "database", "cluster_name": "name"}
 
-_POSITIVE = {"workers", "retry", "poll", "tick", "claim_ms", "settle_ms", "max_payload", "max_crashes", "catch_up_limit"}
+_POSITIVE = {
+    "workers",
+    "retry",
+    "poll",
+    "tick",
+    "claim_ms",
+    "settle_ms",
+    "max_payload",
+    "max_crashes",
+    "catch_up_limit",
+}
 _NOT_NEGATIVE = {"recycle", "max_attempts", "cpu_affinity", "kill_after"}
 _POSITIVE_OR_NONE = {"max_rss", "timeout", "grace"}
 _BOOLEAN = {"ack_failures", "catch_up", "scheduler", "sync", "compress", "allow_pickle"}
-_INTEGER = {"workers", "recycle", "max_attempts", "max_crashes", "catch_up_limit", "save_limit", "max_payload", "cpu_affinity"}
+_INTEGER = {
+    "workers",
+    "recycle",
+    "max_attempts",
+    "max_crashes",
+    "catch_up_limit",
+    "save_limit",
+    "max_payload",
+    "cpu_affinity",
+}
 _TEXT = {"name", "database", "default_queue", "cache", "label"}
 _CHOICE = {
     "save_limit_per": (None, "group", "name", "func"),
@@ -179,7 +208,7 @@ class Problem:
 
 def _source() -> tuple[str, Any]:
     if hasattr(django_settings, "PGQ"):
-        return "PGQ", django_settings.PGQ
+        return "PGQ", getattr(django_settings, "PGQ")  # noqa: B009  # unknown to the type checker
     return "Q_CLUSTER", getattr(django_settings, "Q_CLUSTER", {})
 
 
@@ -196,7 +225,9 @@ def _alternative(given: Mapping[str, Any]) -> dict[str, Any]:
 def read(setting: str, given: Any) -> tuple[dict[str, Any], list[Problem]]:
     """Return the right values among those given, and a problem for each of the others."""
     if not isinstance(given, Mapping):
-        return {}, [Problem(setting, "", f"settings.{setting} must be a dict, not {type(given).__name__}.", "Make it a dict.")]
+        return {}, [
+            Problem(setting, "", f"settings.{setting} must be a dict, not {type(given).__name__}.", "Make it a dict.")
+        ]
     known = {item.name for item in fields(Settings)}
     values: dict[str, Any] = {}
     problems: list[Problem] = []
@@ -210,7 +241,9 @@ def read(setting: str, given: Any) -> tuple[dict[str, Any], list[Problem]]:
                         "Remove the key.", serious=False)
             )  # fmt: skip
         elif key not in known:
-            problems.append(Problem(setting, written, f"{setting} has no key {written!r}.", _nearest(str(written), known)))
+            problems.append(
+                Problem(setting, written, f"{setting} has no key {written!r}.", _nearest(str(written), known))
+            )
         elif (wanted := _wrong(key, value)) is not None:
             problems.append(Problem(setting, written, f"{setting}[{written!r}] is {value!r}.", f"Make it {wanted}."))
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import psycopg
 from django.db import connections
@@ -35,7 +35,7 @@ _KEEPALIVES = {
 
 def wrapper(alias: str) -> BaseDatabaseWrapper:
     """Return Django's connection of that alias."""
-    return cast(BaseDatabaseWrapper, connections[alias])
+    return connections[alias]
 
 
 @contextmanager
@@ -103,4 +103,5 @@ class Backoff:
     def next_pause(self) -> float:
         """Return the seconds to wait after one more failure."""
         self.failures += 1
-        return min(self.most, self.first * 2 ** min(self.failures - 1, 16)) * random.uniform(0.5, 1.0)
+        grown: float = self.first * 2 ** min(self.failures - 1, 16)
+        return min(self.most, grown) * random.uniform(0.5, 1.0)

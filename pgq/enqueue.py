@@ -142,7 +142,11 @@ _known_paths: set[str] = set()
 
 def _path(argument: str, func: str | Callable[..., Any]) -> str:
     """Return the dotted path of a function, having made sure that it leads somewhere."""
-    path = func if isinstance(func, str) else registry.path_of(getattr(func, "func", None) if isinstance(func, TaskFunction) else func)
+    path = (
+        func
+        if isinstance(func, str)
+        else registry.path_of(getattr(func, "func", None) if isinstance(func, TaskFunction) else func)
+    )
     if path not in _known_paths:
         try:
             if registry.registered(path) is None:
@@ -196,7 +200,9 @@ def _check(task: NewTask) -> None:
         if not isinstance(value, str):
             raise EnqueueError(f"{field}: must be a text, got {value!r}")
         if "\x00" in value or not value or len(value) > 1000 or not _encodable(value):
-            raise EnqueueError(f"{field}: must be 1 to 1000 characters, without NUL or lone surrogates, got {value[:50]!r}")
+            raise EnqueueError(
+                f"{field}: must be 1 to 1000 characters, without NUL or lone surrogates, got {value[:50]!r}"
+            )
 
 
 def _encodable(text: str) -> bool:
@@ -253,7 +259,15 @@ def _options_text(
     no_retry_on: Iterable[type[BaseException] | str] | None,
     settings: Settings,
 ) -> str:
-    if not (extra or fixed or retry_backoff is not None or retry_on or no_retry_on or settings.ack_failures or settings.cached):
+    if not (
+        extra
+        or fixed
+        or retry_backoff is not None
+        or retry_on
+        or no_retry_on
+        or settings.ack_failures
+        or settings.cached
+    ):
         return "{}"
     options = {**fixed, **make_extra(extra, retry_backoff, retry_on, no_retry_on)}
     # As in Django-Q, what the producer's settings say travels with the task.
@@ -301,9 +315,7 @@ def enqueue_all(tasks: Iterable[NewTask], *, using: str | None = None, chunk: in
     return ids
 
 
-def enqueue_from(
-    func: str | Callable[..., Any], queryset: QuerySet[Any], args: Sequence[str], **options: Any
-) -> int:
+def enqueue_from(func: str | Callable[..., Any], queryset: QuerySet[Any], args: Sequence[str], **options: Any) -> int:
     """Enqueue one task for each row of a query, in one INSERT ... SELECT: no row comes to Python.
 
     Args:
@@ -320,7 +332,9 @@ def enqueue_from(
     """
     model = make_task(func, **options)
     if registry.registered(model.func) is None and model.func not in get_settings().allowed:
-        raise EnqueueError(f"func: {model.func!r} must be registered with @task, since rows made by the database are not signed")
+        raise EnqueueError(
+            f"func: {model.func!r} must be registered with @task, since rows made by the database are not signed"
+        )
     from django.db.models import F, Func, JSONField
 
     columns = Func(*[F(name) for name in args], function="jsonb_build_array", output_field=JSONField())

@@ -69,7 +69,9 @@ def run(claim: Claim, settings: Settings) -> Receipt:
         value = _call(claim, call)
         keep = options.get("save", settings.save_limit >= 0) if options else settings.save_limit >= 0
         outcome: Outcome = Succeeded(
-            result=_stored_result(claim, value, settings), keep=bool(keep), follow_ons=_follow(claim, options, success=True)
+            result=_stored_result(claim, value, settings),
+            keep=bool(keep),
+            follow_ons=_follow(claim, options, success=True),
         )
         return Receipt(claim, outcome, started, time.monotonic(), value)
     except BaseException as error:
@@ -190,7 +192,9 @@ def describe(error: BaseException) -> Failure:
     except BaseException as inner:
         message = f"<{kind.__name__}.__str__ raised {type(inner).__name__}>"
     try:
-        text = "".join(traceback.format_exception(kind, error, error.__traceback__.tb_next if error.__traceback__ else None))
+        text = "".join(
+            traceback.format_exception(kind, error, error.__traceback__.tb_next if error.__traceback__ else None)
+        )
     except BaseException as inner:
         text = f"<the traceback could not be formatted: {type(inner).__name__}>"
     return Failure(

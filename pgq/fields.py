@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.db import models
@@ -13,8 +13,13 @@ from psycopg.types.json import Jsonb
 from pgq import codec
 from pgq.stored import StoredText
 
+if TYPE_CHECKING:
+    _UUIDField = models.UUIDField[Any, Any]
+else:
+    _UUIDField = models.UUIDField
 
-class TaskIdField(models.UUIDField):  # type: ignore[type-arg]
+
+class TaskIdField(_UUIDField):
     """A uuid that Python sees as Django-Q's id: 32 hex digits."""
 
     def from_db_value(self, value: UUID | None, *_: Any) -> str | None:
@@ -53,7 +58,7 @@ class _Lazy(DeferredAttribute):
         instance.__dict__.get("_decoded", {}).pop(self.field.attname, None)
 
 
-class StoredField(models.JSONField):  # type: ignore[type-arg]
+class StoredField(models.JSONField):
     """A jsonb column in the form of `pgq.codec`, decoded when it is first looked at.
 
     The model decides how far to trust it: it has a method ``decode_stored(attribute, text)``.

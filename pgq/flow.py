@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from pgq import codec, enqueue
+from pgq.ids import new_id
 from pgq.records import Claim, NewTask
 
 
@@ -39,7 +40,7 @@ def collectors(finished: Iterable[Mapping[str, Any]]) -> dict[UUID, int]:
 def _next_link(claim: Claim, options: Mapping[str, Any], chain: list[Any]) -> NewTask:
     link, rest = chain[0], chain[1:]
     task = NewTask(
-        id=enqueue.new_id(),
+        id=new_id(),
         func=link["func"],
         # Stored as texts, so that the tags in them stay what they are.
         args=link.get("args", "[]"),
@@ -60,7 +61,7 @@ def _hook(claim: Claim) -> NewTask:
     """The hook's argument is the finished task, which is in the database when the hook runs."""
     assert claim.hook is not None
     task = NewTask(
-        id=enqueue.new_id(),
+        id=new_id(),
         func=claim.hook,
         options=codec.encode({"hook_of": claim.id.hex}),
         queue=claim.queue,

@@ -15,7 +15,11 @@ from psycopg.pq import TransactionStatus
 logger = logging.getLogger("pgq")
 
 #: Statements that leave something behind in the session: after one of them the connection is not used again.
-_LASTING = re.compile(r"\s*(SET(?!\s+LOCAL\b)|RESET|LISTEN|LOAD|PREPARE|DECLARE|CREATE\s+(LOCAL\s+|GLOBAL\s+)?TEMP)|.*\b(set_config|pg_advisory_lock|pg_try_advisory_lock)\b", re.IGNORECASE | re.DOTALL)  # fmt: skip
+_LASTING = re.compile(
+    r"\s*(SET(?!\s+LOCAL\b)|RESET|LISTEN|LOAD|PREPARE|DECLARE|CREATE\s+(LOCAL\s+|GLOBAL\s+)?TEMP)"
+    r"|.*\b(set_config|pg_advisory_lock|pg_try_advisory_lock)\b",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def _watch(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:

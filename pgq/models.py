@@ -181,7 +181,7 @@ class SuccessManager(models.Manager["Success"]):
 class Success(Task):
     """The tasks that succeeded."""
 
-    objects = SuccessManager()
+    objects: ClassVar[SuccessManager] = SuccessManager()
 
     class Meta:
         proxy = True
@@ -198,7 +198,7 @@ class FailureManager(models.Manager["Failure"]):
 class Failure(Task):
     """The tasks that failed."""
 
-    objects = FailureManager()
+    objects: ClassVar[FailureManager] = FailureManager()
 
     class Meta:
         proxy = True
@@ -266,7 +266,9 @@ class Schedule(models.Model):
         return self.name or self.func
 
     def decode_stored(self, attribute: str, text: str) -> Any:
-        value = codec.decode(text, trusted=True) if signing.verify_schedule_row(self) else codec.decode_for_display(text)
+        value = (
+            codec.decode(text, trusted=True) if signing.verify_schedule_row(self) else codec.decode_for_display(text)
+        )
         return tuple(value) if attribute == "args" and isinstance(value, list) else value
 
 
@@ -292,5 +294,3 @@ class WorkerPool(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} on {self.host}"
-
-

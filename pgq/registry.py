@@ -57,7 +57,9 @@ def path_of(func: object) -> str:
     """
     module, name = getattr(func, "__module__", None), getattr(func, "__qualname__", None)
     if inspect.ismethod(func) and not inspect.isclass(func.__self__):
-        raise UnknownFunction(f"func: {func!r} is bound to an instance; pass a function and give it the instance as argument")
+        raise UnknownFunction(
+            f"func: {func!r} is bound to an instance; pass a function and give it the instance as argument"
+        )
     if not isinstance(name, str) or not callable(func):
         raise UnknownFunction(f"func: {func!r} is not a function or the dotted path of one")
     if module is None:
@@ -87,7 +89,9 @@ def locate(path: str) -> Function:
                 continue
             raise UnknownFunction(f"func: {path!r}: importing {module} failed: {error}") from error
         except Exception as error:
-            raise UnknownFunction(f"func: {path!r}: importing {module} failed: {type(error).__name__}: {error}") from error
+            raise UnknownFunction(
+                f"func: {path!r}: importing {module} failed: {type(error).__name__}: {error}"
+            ) from error
         for part in parts[length:]:
             try:
                 found = getattr(found, part)

@@ -1,15 +1,15 @@
 """Reading results, and waiting for them.
 
-A wait first looks a few times in quick succession, since most results are near; then it opens a connection that listens,
-says so (so that settling notifies), and looks again whenever it is told that something was settled, and now and then
-in case it was not told.
+A wait first looks a few times in quick succession, since most results are near; then it opens a connection that
+listens, says so (so that settling notifies), and looks again whenever it is told that something was settled, and now
+and then in case it was not told.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 from uuid import UUID
 
@@ -67,7 +67,7 @@ def wait_for(look: Callable[[], T | None], wait: int) -> T | None:
 
 
 @contextlib.contextmanager
-def _listener():  # type: ignore[no-untyped-def]
+def _listener() -> Iterator[db.Listener | None]:
     """Yield a listener, or None if there is no connection to be had: then polling has to do."""
     try:
         connection = db.connect(get_settings().database, "pgq waiting for results")
@@ -109,9 +109,9 @@ def _find_by_words(words: str) -> Task | None:
     if oldest is None:
         return None
     now_ms = time.time_ns() // 1_000_000
-    for low, high in ids.name_ranges(words, max(UUID(oldest).int >> 80, now_ms - 90 * 86_400_000), now_ms):
+    for low, high in ids.name_ranges(words, max(UUID(str(oldest)).int >> 80, now_ms - 90 * 86_400_000), now_ms):
         for id in finished().filter(id__gte=low, id__lte=high).order_by("-id").values_list("id", flat=True):
-            if ids.task_name(UUID(id)) == words:
+            if ids.task_name(UUID(str(id))) == words:
                 return finished().filter(pk=id).first()
     return None
 

@@ -21,6 +21,7 @@ from django.conf import settings as django_settings
 from pgq import codec, enqueue, signing, store
 from pgq.conf import Settings
 from pgq.db import Cursor
+from pgq.ids import new_id
 from pgq.records import NewTask
 from pgq.recurrence import Recurrence, anchored, missed, next_slot, parse_zone
 
@@ -93,7 +94,7 @@ def fire_due(cursor: Cursor, settings: Settings) -> int:
         due = Due(*row)
         try:
             # A savepoint for each, so that one which fails leaves the others and the transaction alone.
-            with cursor.connection.transaction():  # type: ignore[union-attr]
+            with cursor.connection.transaction():
                 fired += _fire(cursor, due, settings)
         except Exception as error:
             logger.error("schedule %s (%s) could not be fired: %s", due.id, due.name or due.func, error)
@@ -149,7 +150,7 @@ def _task(due: Due, slot: datetime, settings: Settings) -> NewTask:
     if due.intended_date_kwarg:
         kwargs = codec.canonical({**json.loads(kwargs), due.intended_date_kwarg: slot.isoformat()})
     task = NewTask(
-        id=enqueue.new_id(),
+        id=new_id(),
         func=due.func,
         args=due.args,
         kwargs=kwargs,
@@ -167,6 +168,12 @@ def _task(due: Due, slot: datetime, settings: Settings) -> NewTask:
     )
     # Only what Python signed as a schedule becomes a task that Python has signed.
     trusted = due.signature is not None and signing.verify_schedule(
-        due.signature, func=due.func, hook=due.hook, args=due.args, kwargs=due.kwargs, options=due.options, queue=due.queue
+        due.signature,
+        func=due.func,
+        hook=due.hook,
+        args=due.args,
+        kwargs=due.kwargs,
+        options=due.options,
+        queue=due.queue,
     )
     return enqueue.signed(task) if trusted else dataclasses.replace(task, signature=None)

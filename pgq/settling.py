@@ -74,7 +74,16 @@ def _settlement(receipt: Receipt, now: float) -> Settlement:
     assert isinstance(outcome, Failed)
     failure = outcome.failure
     return Settlement(
-        claim.id, claim.receipt, False, True, started, stopped, None, failure.exception, failure.message, failure.traceback
+        claim.id,
+        claim.receipt,
+        False,
+        True,
+        started,
+        stopped,
+        None,
+        failure.exception,
+        failure.message,
+        failure.traceback,
     )
 
 
@@ -109,7 +118,9 @@ def without_what_was_refused(receipt: Receipt, error: psycopg.Error) -> Receipt:
     """Return a receipt that PostgreSQL will take, for one that it refused: the task is not run again for it."""
     failure = describe(error)
     if isinstance(receipt.outcome, Succeeded):
-        result = codec.encode_result(codec.Unstorable("", f"PostgreSQL refused it: {failure.message}", ""), limit=10_000)
+        result = codec.encode_result(
+            codec.Unstorable("", f"PostgreSQL refused it: {failure.message}", ""), limit=10_000
+        )
         return dataclasses.replace(receipt, outcome=Succeeded(result=result, keep=receipt.outcome.keep))
     return dataclasses.replace(receipt, outcome=Failed(failure=failure))
 

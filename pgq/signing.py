@@ -205,7 +205,14 @@ def verify_row(row: Any) -> bool:
     if row.signature is None or None in texts:
         return False
     message = _task_message(
-        UUID(row.id), row.queue, row.func, row.hook, row.group, row.timeout, row.max_attempts, *texts  # type: ignore[arg-type]
+        UUID(row.id),
+        row.queue,
+        row.func,
+        row.hook,
+        row.group,
+        row.timeout,
+        row.max_attempts,
+        *texts,  # type: ignore[arg-type]
     )
     return _verifies(message, bytes(row.signature))
 

@@ -59,9 +59,7 @@ def enqueue(cursor: Cursor, task: NewTask) -> None:
 
 def enqueue_many(cursor: Cursor, tasks: Sequence[NewTask]) -> None:
     """Write many tasks in one statement; they become ready in their order."""
-    cursor.execute(
-        sql("enqueue_many"), {column: [getattr(task, column) for task in tasks] for column in _COLUMNS}
-    )
+    cursor.execute(sql("enqueue_many"), {column: [getattr(task, column) for task in tasks] for column in _COLUMNS})
 
 
 def enqueue_from(cursor: Cursor, query: str, parameters: Sequence[Any], model: NewTask) -> int:
@@ -79,12 +77,17 @@ def claim(
     cursor: Cursor, *, limit: int, worker: UUID, receipt: UUID, queues: Sequence[str] | None, turn: int
 ) -> list[Claim]:
     """Claim up to `limit` tasks (one of CLAIM_SIZES), in the order in which they should run."""
-    parameters = {"queues": list(queues) if queues is not None else None, "turn": turn, "worker": worker, "receipt": receipt}
+    parameters = {
+        "queues": list(queues) if queues is not None else None,
+        "turn": turn,
+        "worker": worker,
+        "receipt": receipt,
+    }
     rows = _all(cursor, "claim", parameters, limit=limit)
     if len(rows) > 1:
         # RETURNING follows the join, not the lanes.
         rows.sort(key=lambda row: (-row[1], row[2]))
-    return [Claim(*row, receipt) for row in rows]
+    return [Claim(*row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +193,9 @@ def oldest_lease(cursor: Cursor, *, since: datetime) -> tuple[datetime, datetime
 
 def peek(cursor: Cursor, *, milliseconds: int, queues: Sequence[str] | None) -> tuple[int, bool]:
     """Raise the flag that says a worker sleeps; return its value and whether something is ready."""
-    said, ready = _one(cursor, "peek", {"milliseconds": milliseconds, "queues": list(queues) if queues is not None else None})
+    said, ready = _one(
+        cursor, "peek", {"milliseconds": milliseconds, "queues": list(queues) if queues is not None else None}
+    )
     return said, ready
 
 
@@ -220,7 +225,7 @@ def heartbeat(
     workers: str,
 ) -> None:
     """Say that a pool is alive; `workers` is JSON."""
-    parameters = {
+    parameters: dict[str, Any] = {
         "id": id, "name": name, "host": host, "pid": pid, "queues": list(queues) if queues is not None else None,
         "status": status, "version": version, "workers": workers,
     }  # fmt: skip

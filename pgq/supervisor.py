@@ -454,7 +454,9 @@ class Supervisor:
                 continue
             seen = child.slot.read()
             if seen.task is not None and seen.deadline and now > seen.deadline:
-                logger.error("task %s did not stop at its timeout: its worker %d is killed", seen.task.hex, child.number)
+                logger.error(
+                    "task %s did not stop at its timeout: its worker %d is killed", seen.task.hex, child.number
+                )
                 child.killed = "timeout"
                 child.process.kill()
 

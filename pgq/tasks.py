@@ -110,5 +110,3 @@ def result(task_id: str | UUID, wait: int = 0) -> Any:
 def queue_size() -> int:
     """Return how many tasks are ready and not yet running."""
     return _results.queued().filter(lock=None, run_after=None, parked=None, remaining=None).count()
-
-

@@ -165,7 +165,9 @@ class Upkeep:
 
     def _due(self, connection: db.Connection) -> None:
         outlook = store.outlook(connection.cursor())
-        self.next_due = outlook.next_in if outlook.next_in is not None and outlook.next_in < self.settings.tick else None
+        self.next_due = (
+            outlook.next_in if outlook.next_in is not None and outlook.next_in < self.settings.tick else None
+        )
         if outlook.tasks_due or outlook.schedules_due:
             self.next_due = None
         if outlook.tasks_due:

@@ -1,7 +1,6 @@
 """256 short words, one for each byte, for the names of tasks and pools (see `pgq.ids`)."""
 
-WORDS = tuple(
-    """
+_TEXT = """
 acid acre aero alarm alpha amber angel ankle apple april arena armor arrow atlas atom aunt autumn avocado badge
 bagel bakery ballad bamboo banana banjo basil basket beach beacon beaver berry bingo birch bison blanket blossom
 blue bonus border bottle bridge bronze brook bucket budget bugle butter button cabin cactus camel camera canal
@@ -17,5 +16,5 @@ prairie puzzle quartz quilt rabbit radar rain raven reef ribbon river robin rock
 sapphire satin saturn scarlet shadow silver sky snow solar spice spring spruce star stone sugar summer sunset tango
 teal temple thunder tiger timber topaz tulip tundra turtle umber valley velvet violet walnut water wave willow
 winter wolf zebra zenith zinc
-""".split()
-)
+"""
+WORDS = tuple(_TEXT.split())

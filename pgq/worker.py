@@ -2,9 +2,9 @@
 
     until told to stop: settle what has finished and claim more; run it; if there was nothing, sleep until woken
 
-A second thread, the guard, reads the pipe, and while a task runs long it settles what has finished before it and gives
-back what was claimed after it, so that nothing waits behind a slow task. Both use one connection to PostgreSQL, one at a
-time; user code never touches it.
+A second thread, the guard, reads the pipe, and while a task runs long it settles what has finished before it and
+gives back what was claimed after it, so that nothing waits behind a slow task. Both use one connection to PostgreSQL,
+one at a time; user code never touches it.
 """
 
 from __future__ import annotations
@@ -106,7 +106,12 @@ class Worker:
         try:
             claims = self._write_finished(
                 lambda cursor: store.claim(
-                    cursor, limit=size, worker=self.config.id, receipt=uuid4(), queues=self.config.queues, turn=self.turn
+                    cursor,
+                    limit=size,
+                    worker=self.config.id,
+                    receipt=uuid4(),
+                    queues=self.config.queues,
+                    turn=self.turn,
                 )
             )
         except psycopg.Error as error:
@@ -216,7 +221,9 @@ class Worker:
         """Raise TaskCancelled in the main thread, if that task is still running there."""
         running = self.running
         if running is not None and running.id == task:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.main_thread), ctypes.py_object(TaskCancelled))
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(self.main_thread), ctypes.py_object(TaskCancelled)
+            )
 
     # --------------------------------------------------------------------------------------------- either thread
 
@@ -273,7 +280,10 @@ class Worker:
                     pass
             except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as refused:
                 stripped = settling.without_what_was_refused(receipt, refused)
-                with contextlib.suppress(psycopg.Error), settling.transaction(self._connected(), [stripped], self.config.pool):
+                with (
+                    contextlib.suppress(psycopg.Error),
+                    settling.transaction(self._connected(), [stripped], self.config.pool),
+                ):
                     pass
             except psycopg.Error:
                 self.finished.append(receipt)
@@ -303,10 +313,10 @@ class Worker:
             self.pipe.send_bytes(message)
 
 
-def _taken(receipts: deque[Receipt]) -> Iterator[Receipt]:
+def _taken(items: deque[T]) -> Iterator[T]:
     with contextlib.suppress(IndexError):
         while True:
-            yield receipts.popleft()
+            yield items.popleft()
 
 
 def main(config: ChildConfig, pipe: Connection, slot: Slot) -> None:
@@ -328,4 +338,6 @@ def main(config: ChildConfig, pipe: Connection, slot: Slot) -> None:
 def _bind_to_cpus(number: int, count: int) -> None:
     if count and hasattr(os, "sched_setaffinity"):
         cpus = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cpus[(number * count + offset) % len(cpus)] for offset in range(min(count, len(cpus)))})
+        os.sched_setaffinity(
+            0, {cpus[(number * count + offset) % len(cpus)] for offset in range(min(count, len(cpus)))}
+        )

@@ -1,9 +1,10 @@
 """The tables of migrations_sql/0001_initial; the operations below only tell Django's state about them."""
 
 import django.db.models.functions.datetime
+from django.db import migrations, models
+
 import pgq.fields
 from pgq.schema import RunSQLFile
-from django.db import migrations, models
 
 
 class Migration(migrations.Migration):

@@ -17,21 +17,29 @@ from pgq.child import set_up_logging
 
 class Command(BaseCommand):
     help = (
-        "Runs a pool of workers until it is stopped. SIGTERM or Ctrl-C: running tasks finish, then it ends; a second one "
-        "gives them a few seconds, a third none. SIGHUP: finish, then start anew with new code and settings."
+        "Runs a pool of workers until it is stopped. SIGTERM or Ctrl-C: running tasks finish, then it ends; a second "
+        "one gives them a few seconds, a third none. SIGHUP: finish, then start anew with new code and settings."
     )
     requires_migrations_checks = False
     # The settings are checked in handle(); a full check would also ask the database, which may be down just now.
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("-w", "--workers", type=int, help="worker processes (default: PGQ['workers'], else one for each processor)")
-        parser.add_argument("-q", "--queues", help="queues to serve, separated by commas (default: PGQ['queues'], else all)")
+        parser.add_argument(
+            "-w", "--workers", type=int, help="worker processes (default: PGQ['workers'], else one for each processor)"
+        )
+        parser.add_argument(
+            "-q", "--queues", help="queues to serve, separated by commas (default: PGQ['queues'], else all)"
+        )
         parser.add_argument("-n", "--name", help="name of the pool; an entry of ALT_CLUSTERS with that name is used")
         parser.add_argument("--database", help="alias in DATABASES (default: PGQ['database'])")
         parser.add_argument("--run-once", action="store_true", help="run what is ready, then end")
-        parser.add_argument("--log-format", choices=["plain", "json"], default="plain", help="lines for people or for machines")
-        parser.add_argument("--log-level", choices=["DEBUG", "INFO", "WARNING", "ERROR"], help="default: PGQ['log_level']")
+        parser.add_argument(
+            "--log-format", choices=["plain", "json"], default="plain", help="lines for people or for machines"
+        )
+        parser.add_argument(
+            "--log-level", choices=["DEBUG", "INFO", "WARNING", "ERROR"], help="default: PGQ['log_level']"
+        )
         parser.add_argument("--autoreload", action="store_true", help="for development: start anew when code changes")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -53,7 +61,7 @@ class Command(BaseCommand):
         if supervisor.run():
             sys.stdout.flush()
             sys.stderr.flush()
-            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # ourselves, as we were started
 
     def _settings(self, options: dict[str, Any]) -> conf.Settings:
         chosen: dict[str, Any] = {}
