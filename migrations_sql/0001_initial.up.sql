@@ -83,7 +83,10 @@ CREATE TABLE IF NOT EXISTS pgq_queue (
     CONSTRAINT pgq_queue_lease_check    CHECK ((lock IS NULL) = (worker IS NULL) AND (lock IS NULL) = (receipt IS NULL)),
     -- A row that waits for something is not running.
     CONSTRAINT pgq_queue_waiting_check  CHECK (lock IS NULL OR (run_after IS NULL AND parked IS NULL AND remaining IS NULL)),
-    CONSTRAINT pgq_queue_slot_check     CHECK ((schedule IS NULL) = (slot IS NULL))
+    CONSTRAINT pgq_queue_slot_check     CHECK ((schedule IS NULL) = (slot IS NULL)),
+    -- Times that Python can read. One row with 'infinity' would fail each claim or tick that meets it.
+    CONSTRAINT pgq_queue_times_check    CHECK (least(enqueued_at, run_after, lock, slot) > '0001-01-02 00:00Z'
+                                               AND greatest(enqueued_at, run_after, lock, slot) < '9999-12-30 00:00Z')
 ) WITH (
     -- The table is small and all of it changes all the time. Vacuum by count, not by share, and often:
     -- what stays dead is walked by the next scans.
@@ -233,7 +236,9 @@ CREATE TABLE IF NOT EXISTS pgq_schedule (
     CONSTRAINT pgq_schedule_seconds_check  CHECK (seconds > 0),
     CONSTRAINT pgq_schedule_overlap_check  CHECK (overlap IN ('allow','skip','queue_one')),
     CONSTRAINT pgq_schedule_jitter_check   CHECK (jitter >= 0),
-    CONSTRAINT pgq_schedule_day_check      CHECK (day BETWEEN 1 AND 31)
+    CONSTRAINT pgq_schedule_day_check      CHECK (day BETWEEN 1 AND 31),
+    CONSTRAINT pgq_schedule_times_check    CHECK (least(next_run, last_slot) > '0001-01-02 00:00Z'
+                                                  AND greatest(next_run, last_slot) < '9999-12-30 00:00Z')
 );
 COMMENT ON TABLE pgq_schedule IS 'Schedules: what to enqueue, and when next.';
 COMMENT ON COLUMN pgq_schedule.next_run IS 'The slot to fire next. NULL: never again.';

@@ -205,7 +205,7 @@ def canonical(stored: Any) -> str:
         return f"{{{', '.join([f'{quote(key)}: {canonical(stored[key])}' for key in keys])}}}"
     if isinstance(stored, list):
         return f"[{', '.join([canonical(item) for item in stored])}]"
-    return PLAIN[type(stored)](stored)
+    return quote(stored) if isinstance(stored, str) else PLAIN[type(stored)](stored)
 
 
 def _encode(value: Any, strict: bool, sign: Sign | None, limit: int) -> str:
@@ -385,10 +385,11 @@ def decode_args(
         pair = decode(_inflate(args_text, limit), trusted=trusted, allow_pickle=allow_pickle, unsign=unsign)
         args, kwargs = pair if isinstance(pair, list) and len(pair) == 2 else (None, None)
     else:
-        args = decode(args_text, trusted=trusted, allow_pickle=allow_pickle, unsign=unsign)
-        kwargs = {}
-        if kwargs_text != "{}":
-            kwargs = decode(kwargs_text, trusted=trusted, allow_pickle=allow_pickle, unsign=unsign)
+        args, kwargs = decode(args_text, trusted=trusted, allow_pickle=allow_pickle, unsign=unsign), {}
+    if kwargs_text != "{}":
+        more = decode(kwargs_text, trusted=trusted, allow_pickle=allow_pickle, unsign=unsign)
+        # Beside compressed arguments stands what was added to them since, such as a schedule's intended date.
+        kwargs = kwargs | more if type(kwargs) is dict and type(more) is dict else None
     if type(args) is not list or type(kwargs) is not dict:
         raise NotDecodable("args must be an array and kwargs an object")
     return tuple(args), kwargs

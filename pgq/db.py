@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, TypeAlias
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeAlias, cast
 
 import psycopg
 from django.db import connections
@@ -65,6 +65,15 @@ def connect(alias: str, role: str) -> Connection:
         prepare_threshold=options.get("prepare_threshold", 1),
     )
     return connection
+
+
+def savepoint(cursor: Cursor) -> AbstractContextManager[Any]:
+    """Return a savepoint in the transaction of this cursor, Django's or psycopg's."""
+    if isinstance(cursor, CursorWrapper):
+        from django.db import transaction
+
+        return cast("AbstractContextManager[Any]", transaction.atomic(using=cursor.db.alias))
+    return cast("AbstractContextManager[Any]", cursor.connection.transaction())
 
 
 class Listener:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 from uuid import UUID
@@ -36,10 +36,16 @@ EXTRA = {
     "backoff": "seconds before the next attempt",
     "retry_on": "exceptions to retry, as dotted paths; others are final",
     "no_retry_on": "exceptions that are final, as dotted paths",
-    "chain": "what to enqueue when this succeeds",
-    "collector": "the task that waits for this one",
-    "hook_of": "the task this one is the hook of",
+    "chain": "the links that follow this one",
+    "chain_pass": "give the next link this one's result",
+    "chain_on_failure": "go on to the next link after a failure",
+    "collector": "id of the task that waits for this one",
+    "index": "place of this one's result among those collected",
+    "collects": "group whose tasks are forgotten once this one has their results",
+    "hook_of": "id of the task this one is the hook of",
+    "forget": "the task this is the hook of is forgotten once the hook has run",
 }
+_EARLIEST, _LATEST = datetime(2, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 _TEXTS = ("queue", "name", "group", "hook")
 #: Rows in one INSERT of enqueue_many: enough to forget the round trip, few enough to bound memory.
 CHUNK = 2000
@@ -84,13 +90,13 @@ def make_task(
         EnqueueError: Something is wrong; the message names the argument. Nothing has been written.
     """
     settings = get_settings()
-    path = _path("func", func)
-    fixed = _fixed_options(path)
+    func_path = path("func", func)
+    fixed = _fixed_options(func_path)
     args_text, kwargs_text = encode_arguments(args, kwargs or {}, settings)
-    hook_path = None if hook is None else _path("hook", hook)
+    hook_path = None if hook is None else path("hook", hook)
     task = NewTask(
         id=id or new_id(),
-        func=path,
+        func=func_path,
         args=args_text,
         kwargs=kwargs_text,
         options=_options_text(fixed.extra, extra, retry_backoff, retry_on, no_retry_on, settings),
@@ -140,20 +146,19 @@ def _first(*values: Any) -> Any:
 _known_paths: set[str] = set()
 
 
-def _path(argument: str, func: str | Callable[..., Any]) -> str:
+def path(argument: str, func: str | Callable[..., Any]) -> str:
     """Return the dotted path of a function, having made sure that it leads somewhere."""
-    path = (
-        func
-        if isinstance(func, str)
-        else registry.path_of(getattr(func, "func", None) if isinstance(func, TaskFunction) else func)
-    )
-    if path not in _known_paths:
-        try:
+    try:
+        if isinstance(func, str):
+            path = func
+        else:
+            path = registry.path_of(getattr(func, "func", None) if isinstance(func, TaskFunction) else func)
+        if path not in _known_paths:
             if registry.registered(path) is None:
                 registry.locate(path)
-        except EnqueueError as error:
-            raise type(error)(str(error).replace("func:", f"{argument}:", 1)) from error.__cause__
-        _known_paths.add(path)
+            _known_paths.add(path)
+    except EnqueueError as error:
+        raise type(error)(str(error).replace("func:", f"{argument}:", 1)) from error.__cause__
     return path
 
 
@@ -171,17 +176,21 @@ def _moment(run_after: datetime | timedelta | float | None) -> datetime | None:
     if isinstance(run_after, datetime):
         # As Django does with a naive time: it is in the current time zone.
         return timezone.make_aware(run_after)
-    if isinstance(run_after, int | float) and not isinstance(run_after, bool):
-        run_after = timedelta(seconds=run_after)
-    if not isinstance(run_after, timedelta):
-        raise EnqueueError(f"run_after: must be a datetime, a timedelta or seconds, got {run_after!r}")
-    return timezone.now() + run_after
+    try:
+        if isinstance(run_after, int | float) and not isinstance(run_after, bool):
+            run_after = timedelta(seconds=run_after)
+        if isinstance(run_after, timedelta):
+            return timezone.now() + run_after
+    except (ValueError, OverflowError):
+        raise EnqueueError(f"run_after: leads to no date, got {run_after!r}") from None
+    raise EnqueueError(f"run_after: must be a datetime, a timedelta or seconds, got {run_after!r}")
 
 
 def _timeout(timeout: Any) -> float | None:
     if timeout is None or timeout == -1:
         return None
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
+    # The upper bound (68 years) is that of the timer, which takes no more everywhere.
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 2**31:
         raise EnqueueError(f"timeout: must be seconds above 0, or -1 for no limit, got {timeout!r}")
     return float(timeout)
 
@@ -193,26 +202,28 @@ def _check(task: NewTask) -> None:
         raise EnqueueError(f"priority: must be a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}, got {priority!r}")
     if type(attempts) is not int or not 0 <= attempts < 2**31:
         raise EnqueueError(f"max_attempts: must be a whole number, 0 (no limit) or above, got {attempts!r}")
+    if task.run_after is not None and not _EARLIEST <= task.run_after <= _LATEST:
+        raise EnqueueError(f"run_after: must be in the years 2 to 9998, got {task.run_after}")
     for field in _TEXTS:
         value = getattr(task, field)
         if value is None:
             continue
         if not isinstance(value, str):
             raise EnqueueError(f"{field}: must be a text, got {value!r}")
-        if "\x00" in value or not value or len(value) > 1000 or not _encodable(value):
+        if "\x00" in value or not value or not _fits(value):
             raise EnqueueError(
-                f"{field}: must be 1 to 1000 characters, without NUL or lone surrogates, got {value[:50]!r}"
+                f"{field}: must be 1 to 1000 bytes of UTF-8, without NUL or lone surrogates, got {value[:50]!r}"
             )
 
 
-def _encodable(text: str) -> bool:
+def _fits(text: str) -> bool:
+    """Whether the text can be stored and takes no more than 1000 bytes: an index refuses 2700."""
     if text.isascii():
-        return True
+        return len(text) <= 1000
     try:
-        text.encode()
+        return len(text.encode()) <= 1000
     except UnicodeEncodeError:
         return False
-    return True
 
 
 def _exception_path(option: str, value: type[BaseException] | str) -> str:
@@ -238,7 +249,7 @@ def make_extra(
         raise EnqueueError(f"ack: must be 'task' or 'batch', got {options['ack']!r}")
     if retry_backoff is not None:
         if callable(retry_backoff):
-            retry_backoff = {"callable": _path("retry_backoff", retry_backoff)}
+            retry_backoff = {"callable": path("retry_backoff", retry_backoff)}
         try:
             backoffs.validate(retry_backoff)
         except ValueError as error:
@@ -246,7 +257,7 @@ def make_extra(
         options["backoff"] = retry_backoff
     for option, types in (("retry_on", retry_on), ("no_retry_on", no_retry_on)):
         if types is not None:
-            listed = [types] if isinstance(types, str | type) else list(types)
+            listed = list(types) if isinstance(types, Iterable) and not isinstance(types, str) else [types]
             options[option] = [_exception_path(option, item) for item in listed]
     return options
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
+import dataclasses
 import inspect
 import json
 import logging
@@ -11,15 +11,16 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
+from uuid import UUID
 
 from pgq import backoff, codec, flow, registry, signals, signing
 from pgq.conf import Settings
 from pgq.errors import Discard, NotAllowed, PgqError, Retry, TaskCancelled, TaskTimeout, UnknownFunction, WorkerDied
-from pgq.records import Claim, Failed, Failure, Outcome, Parked, Receipt, Retried, Succeeded
+from pgq.records import Claim, Failed, Failure, NewTask, Outcome, Parked, Receipt, Retried, Succeeded
 
 logger = logging.getLogger("pgq")
 
@@ -67,16 +68,21 @@ def run(claim: Claim, settings: Settings) -> Receipt:
             reason = codec.clean_text(f"{type(error).__name__}: {error}", _MESSAGE_LIMIT)
             return Receipt(claim, Parked(reason=reason), started, time.monotonic())
         value = _call(claim, call)
-        keep = options.get("save", settings.save_limit >= 0) if options else settings.save_limit >= 0
+        result = _stored_result(claim, value, settings)
+        keep = settings.save_limit >= 0
+        if options:
+            keep = flow.needed(claim, options) or (flow.kept(options) and (keep or "save" in options))
+        elif claim.hook is not None:
+            keep = True
         outcome: Outcome = Succeeded(
-            result=_stored_result(claim, value, settings),
+            result=result,
             keep=bool(keep),
-            follow_ons=_follow(claim, options, success=True),
+            follow_ons=_follow(claim, options, result),
         )
         return Receipt(claim, outcome, started, time.monotonic(), value)
     except BaseException as error:
         # Also SystemExit and KeyboardInterrupt: a task that says sys.exit(0) has not succeeded.
-        return Receipt(claim, _after_error(claim, options, error, settings), started, time.monotonic())
+        return Receipt(claim, _after_error(claim, options, error, settings), started, time.monotonic(), error=error)
     finally:
         _current.reset(token)
 
@@ -119,19 +125,45 @@ def _stored_result(claim: Claim, value: Any, settings: Settings) -> str:
 # ------------------------------------------------------------------------------------------------- calling
 
 
+class _Interruption:
+    """Whose function runs in the main thread just now: only that may be interrupted by an exception from outside.
+
+    Signal handlers run in the main thread between two steps of it, so what they see here holds while they look. They
+    interrupt a function once: an exception that came later, while the first is dealt with, would hit the worker itself.
+    """
+
+    task: UUID | None = None
+    cancel: UUID | None = None
+
+
+def cancel_running(task: UUID) -> None:
+    """Raise TaskCancelled in the task's function, if it is running in the main thread. Called from another thread."""
+    _Interruption.cancel = task
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
+
+
+def allow_cancelling() -> None:
+    """Install the handler that `cancel_running` needs. Called once, in the main thread of a worker."""
+    signal.signal(signal.SIGUSR2, _cancelled)
+
+
+def _cancelled(signum: int, frame: FrameType | None) -> None:
+    if _Interruption.task is not None and _Interruption.task == _Interruption.cancel:
+        _Interruption.task = None
+        raise TaskCancelled("the task was cancelled while it ran")
+
+
 def _call(claim: Claim, call: Call) -> Any:
     func = call.func
     if not signals.pre_execute.receivers and not signals.post_execute_in_worker.receivers:
-        with _soft_timeout(claim.timeout):
-            return _finish(func(*call.args, **call.kwargs))
+        return _interruptibly(claim, call)
     task = {
         "id": claim.id.hex, "name": claim.name, "func": claim.func, "args": call.args, "kwargs": call.kwargs,
         "group": claim.group, "hook": claim.hook, "started": claim.enqueued_at, "attempt": claim.attempts,
     }  # fmt: skip
     signals.send(signals.pre_execute, func=func, task=task)
     try:
-        with _soft_timeout(claim.timeout):
-            task["result"] = value = _finish(func(*call.args, **call.kwargs))
+        task["result"] = value = _interruptibly(claim, call)
         task["success"] = True
         return value
     except BaseException as error:
@@ -139,6 +171,20 @@ def _call(claim: Claim, call: Call) -> Any:
         raise
     finally:
         signals.send(signals.post_execute_in_worker, func=func, task=task)
+
+
+def _interruptibly(claim: Claim, call: Call) -> Any:
+    if threading.current_thread() is not threading.main_thread():
+        return _finish(call.func(*call.args, **call.kwargs))
+    if claim.timeout is not None:
+        _set_alarm(claim.timeout)
+    _Interruption.task = claim.id
+    try:
+        return _finish(call.func(*call.args, **call.kwargs))
+    finally:
+        _Interruption.task = None
+        if claim.timeout is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _finish(value: Any) -> Any:
@@ -150,35 +196,16 @@ def _finish(value: Any) -> Any:
     return value
 
 
-class _NoTimeout(contextlib.AbstractContextManager[None]):
-    def __exit__(self, *exc: object) -> None:
-        return None
-
-
-_NO_TIMEOUT = _NoTimeout()
-
-
-def _soft_timeout(seconds: float | None) -> contextlib.AbstractContextManager[None]:
-    if seconds is None or threading.current_thread() is not threading.main_thread():
-        return _NO_TIMEOUT
-    return _alarm(seconds)
-
-
-@contextlib.contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
-    """Raise TaskTimeout in the main thread after that many seconds. What it cannot interrupt, the supervisor kills."""
+def _set_alarm(seconds: float) -> None:
+    """Raise TaskTimeout in the function after that many seconds. What it cannot interrupt, the supervisor kills."""
 
     def ring(signum: int, frame: FrameType | None) -> None:
-        raise TaskTimeout(f"the task ran longer than its timeout of {seconds:g} seconds")
+        if _Interruption.task is not None:
+            _Interruption.task = None
+            raise TaskTimeout(f"the task ran longer than its timeout of {seconds:g} seconds")
 
-    before = signal.signal(signal.SIGALRM, ring)
-    # Again each second: the first may have been swallowed by an `except Exception` or in a destructor.
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 # ------------------------------------------------------------------------------------------------- what went wrong
@@ -233,17 +260,32 @@ def _delay(claim: Claim, options: Mapping[str, Any], error: BaseException, setti
     policy = options.get("backoff", settings.retry_backoff)
     if callable(policy):
         return max(0.0, float(policy(claim.failed_attempts + 1, error)))
-    return backoff.delay(policy, claim.failed_attempts + 1, error, registry.locate)
+    # Only a row that was signed may have anything imported by its name.
+    return backoff.delay(
+        policy, claim.failed_attempts + 1, error, lambda path: registry.resolve(path, signed=_is_signed(claim))
+    )
 
 
 def _final(claim: Claim, options: Mapping[str, Any], failure: Failure) -> Failed:
-    return Failed(failure=failure, follow_ons=_follow(claim, options, success=False))
+    try:
+        follow_ons = _follow(claim, options, None)
+    except Exception:
+        logger.exception("task %s: what should follow it cannot be made", claim.id.hex)
+        follow_ons = ()
+    return Failed(failure=failure, follow_ons=follow_ons)
 
 
-def _follow(claim: Claim, options: Mapping[str, Any], *, success: bool) -> tuple[Any, ...]:
+def _follow(claim: Claim, options: Mapping[str, Any], result: str | None) -> tuple[NewTask, ...]:
     if claim.hook is None and not options:
         return ()
-    return flow.follow_ons(claim, options, success=success)
+    new = flow.follow_ons(claim, options, result)
+    # What an unsigned row asks for is not ours to sign: that would let whoever writes to the table run anything.
+    return new if _is_signed(claim) else tuple(dataclasses.replace(task, signature=None) for task in new)
+
+
+def _is_signed(claim: Claim) -> bool:
+    """Whether Python enqueued this very task. Asked anew, since a row that is settled without running was not asked."""
+    return claim.signature is not None and signing.verify_claim(claim)
 
 
 def _doom(claim: Claim, settings: Settings) -> Failure | None:

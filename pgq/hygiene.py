@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -28,9 +29,15 @@ def _watch(execute: Callable[..., Any], sql: Any, params: Any, many: bool, conte
     return execute(sql, params, many, context)
 
 
+#: The main thread's connections. Asking Django for them costs more than most tasks have to do with a database.
+_connections: list[BaseDatabaseWrapper] = []
+
+
 def _connected(connection: BaseDatabaseWrapper, **_: Any) -> None:
     if _watch not in connection.execute_wrappers:
         connection.execute_wrappers.append(_watch)
+    if connection not in _connections and threading.current_thread() is threading.main_thread():
+        _connections.append(connection)
 
 
 def watch_connections() -> None:
@@ -44,7 +51,7 @@ def clean_up(task: str) -> None:
     Args:
         task: Id of the task that has just run, for the log.
     """
-    for connection in connections.all(initialized_only=True):
+    for connection in _connections:
         if connection.connection is None:
             continue
         trouble = _trouble(connection)

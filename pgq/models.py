@@ -6,15 +6,22 @@ names, readers and what Django-Q's models offered on top.
 
 from __future__ import annotations
 
+import time
+from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.functions import Now
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from pgq import codec, ids, signing
+from pgq import codec, ids, literals, recurrence, signing
+from pgq.conf import get_settings
 from pgq.fields import StoredField, TaskIdField
+from pgq.stored import StoredText
+from pgq.timing import recurrence_of
 
 
 class _Named(models.Model):
@@ -159,6 +166,81 @@ class Task(_Named):
         """The value the function returned; of a failure, as in Django-Q, the text of the error and its traceback."""
         return self.value if self.success else f"{self.message} : {self.traceback}"
 
+    @staticmethod
+    def _finished() -> models.QuerySet[Task]:
+        return Task.objects.using(get_settings().database)
+
+    @staticmethod
+    def get_task(task_id: str | UUID) -> Task | None:
+        """Return the finished task of that id or name; of several of a name the newest.
+
+        Raises:
+            TypeError: Neither a text nor a UUID.
+        """
+        if not isinstance(task_id, str | UUID):
+            raise TypeError(f"a task is found by its id or name, not by {task_id!r}")
+        id = ids.parse_id(task_id)
+        if id is not None:
+            found = Task._finished().filter(pk=id).first()
+            if found is not None:
+                return found
+        named = Task._finished().filter(name=str(task_id)).order_by("-id").first()
+        return named or Task._get_by_words(str(task_id))
+
+    @staticmethod
+    def _get_by_words(words: str) -> Task | None:
+        """Return the task whose id these four words were made from."""
+        oldest = Task._finished().order_by("id").values_list("id", flat=True).first()
+        if oldest is None:
+            return None
+        now_ms = time.time_ns() // 1_000_000
+        for low, high in ids.name_ranges(words, UUID(str(oldest)).int >> 80, now_ms):
+            for id in Task._finished().filter(id__gte=low, id__lte=high).order_by("-id").values_list("id", flat=True):
+                if ids.task_name(UUID(str(id))) == words:
+                    return Task._finished().filter(pk=id).first()
+        return None
+
+    @staticmethod
+    def get_result(task_id: str | UUID) -> Any:
+        """Return the result of the finished task of that id or name, or None."""
+        found = Task.get_task(task_id)
+        return None if found is None else found.result
+
+    @staticmethod
+    def get_task_group(group_id: str, failures: bool = True) -> models.QuerySet[Task]:
+        """Return the finished tasks of a group, newest first; without `failures` only those that succeeded."""
+        tasks = Task._finished().filter(group=group_id)
+        return tasks if failures else tasks.filter(success=True)
+
+    @staticmethod
+    def get_result_group(group_id: str, failures: bool = False) -> list[Any]:
+        """Return the results of a group, newest first; with `failures` also the texts of the failures."""
+        return [task.result for task in Task.get_task_group(group_id, failures)]
+
+    @staticmethod
+    def get_group_count(group_id: str, failures: bool = False) -> int:
+        """Return how many tasks of a group have finished; `failures`: how many of them have failed."""
+        tasks = Task._finished().filter(group=group_id)
+        return tasks.filter(success=False).count() if failures else tasks.count()
+
+    @staticmethod
+    def delete_group(group_id: str, objects: bool = False) -> int | tuple[int, dict[str, int]]:
+        """Take the label off a group's tasks and return how many; with `objects` delete them instead."""
+        tasks = Task._finished().filter(group=group_id)
+        return tasks.delete() if objects else tasks.update(group=None)
+
+    def group_result(self, failures: bool = False) -> list[Any] | None:
+        """Return the results of this task's group, or None if it has none."""
+        return self.get_result_group(self.group, failures) if self.group else None
+
+    def group_count(self, failures: bool = False) -> int | None:
+        """Return how many of this task's group have finished, or None if it has none."""
+        return self.get_group_count(self.group, failures) if self.group else None
+
+    def group_delete(self, tasks: bool = False) -> int | tuple[int, dict[str, int]] | None:
+        """Dissolve, or with `tasks` delete, this task's group; None if it has none."""
+        return self.delete_group(self.group, tasks) if self.group else None
+
     def time_taken(self) -> float:
         """Return the seconds the last attempt ran. (Django-Q counts from the enqueue.)"""
         return (self.stopped - self.started).total_seconds()
@@ -264,6 +346,65 @@ class Schedule(models.Model):
 
     def __str__(self) -> str:
         return self.name or self.func
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save; a new schedule gets its first slot: now, or the next one that `cron` names."""
+        self._read_text()
+        if self._state.adding and not isinstance(self.next_run, datetime):
+            self.next_run = self._first_run()
+        super().save(*args, **kwargs)
+
+    def clean(self) -> None:
+        """Refuse what could not fire.
+
+        Raises:
+            ValidationError: The message names the field and says what to do.
+        """
+        try:
+            recurrence.validate(recurrence_of(self, get_settings()))
+            self._read_text()
+        except ValueError as error:
+            field, _, _ = str(error).partition(":")
+            known = {item.name for item in self._meta.get_fields()}
+            raise ValidationError({field: str(error)} if field in known else str(error)) from None
+
+    def _first_run(self) -> datetime | None:
+        now = timezone.now()
+        if self.schedule_type != self.CRON:
+            return now
+        return recurrence.next_slot(recurrence_of(self, get_settings()), now)
+
+    def _read_text(self) -> None:
+        """Read args and kwargs that were given as text, as in Django-Q: Python literals."""
+        for field, empty in (("args", ()), ("kwargs", {})):
+            value = self.__dict__.get(field)
+            if isinstance(value, str) and not isinstance(value, StoredText):
+                setattr(self, field, literals.read(field, value) if value.strip() else empty)
+
+    def calculate_next_run(self, next_run: datetime | None = None) -> datetime | None:
+        """Return the first slot after `next_run` (None: after the present one); None if there is none."""
+        slot = next_run or self.next_run or timezone.now()
+        return recurrence.next_slot(recurrence.anchored(recurrence_of(self, get_settings()), slot), slot)
+
+    def upcoming(self, count: int = 5) -> list[datetime]:
+        """Return the next slots."""
+        if self.next_run is None or self.repeats == 0:
+            return []
+        count = min(count, self.repeats) if self.repeats > 0 else count
+        return recurrence.upcoming(recurrence_of(self, get_settings()), self.next_run, count)
+
+    def describe(self) -> str:
+        """Say in words when it fires."""
+        return recurrence.describe(recurrence_of(self, get_settings()))
+
+    def last_task(self) -> Task | None:
+        """Return the finished task of the last slot, or None."""
+        return Task.get_task(self.task) if self.task else None
+
+    def success(self) -> bool | None:
+        """Return whether the last task succeeded; None: it has not finished, or its result is gone."""
+        last = self.last_task()
+        return None if last is None else last.success
 
     def decode_stored(self, attribute: str, text: str) -> Any:
         value = (

@@ -139,6 +139,8 @@ class Receipt:
     stopped: float
     #: The value the function returned, for whoever keeps results elsewhere (the cache); not written by settle.
     value: Any = field(default=None, compare=False)
+    #: What the function raised, for a caller in whose process it ran.
+    error: BaseException | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

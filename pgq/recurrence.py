@@ -454,7 +454,9 @@ def _digest(text: str, parsed: croniter) -> _Cron:
 def _cron(recurrence: Recurrence) -> _Cron:
     if not isinstance(recurrence.cron, str):
         raise ValueError(f"cron: give an expression; {_CRON_HELP}")
-    return _parse(recurrence.cron, recurrence.name)
+    # So that schedules with one expression share one entry of the cache.
+    name = recurrence.name if "h" in recurrence.cron.lower() else None
+    return _parse(recurrence.cron, name)
 
 
 def _validate_cron(recurrence: Recurrence, now: datetime) -> None:

@@ -16,7 +16,7 @@ from uuid import UUID
 import psycopg
 from django.db.models import QuerySet
 
-from pgq import db, ids, store
+from pgq import caching, db, store
 from pgq.conf import get_settings
 from pgq.models import QueuedTask, Task
 
@@ -81,44 +81,44 @@ def _listener() -> Iterator[db.Listener | None]:
             connection.close()
 
 
-def finished() -> QuerySet[Task]:
-    """Return all finished tasks, where PGQ["database"] has them."""
-    return Task.objects.using(get_settings().database)
+def fetch(id_or_name: str | UUID, wait: int = 0, *, cached: bool = False) -> Task | None:
+    """Return the finished task, or None if it has not finished in time.
 
-
-def find(id_or_name: str | UUID) -> Task | None:
-    """Return the finished task of that id or name; of several of a name the newest.
-
-    Raises:
-        TypeError: Neither a text nor a UUID.
+    Args:
+        wait: Milliseconds; 0: look once; -1: for ever.
+        cached: Look in the cache, not in the database.
     """
-    if not isinstance(id_or_name, str | UUID):
-        raise TypeError(f"a task is found by its id or name, not by {id_or_name!r}")
-    id = ids.parse_id(id_or_name)
-    if id is not None:
-        found = finished().filter(pk=id).first()
-        if found is not None:
-            return found
-    named = finished().filter(name=str(id_or_name)).order_by("-id").first()
-    return named or _find_by_words(str(id_or_name))
+    return wait_for(lambda: (caching.find if cached else Task.get_task)(id_or_name), wait)
 
 
-def _find_by_words(words: str) -> Task | None:
-    """Find a task by the four words that its id stands for."""
-    oldest = finished().order_by("id").values_list("id", flat=True).first()
-    if oldest is None:
-        return None
-    now_ms = time.time_ns() // 1_000_000
-    for low, high in ids.name_ranges(words, max(UUID(str(oldest)).int >> 80, now_ms - 90 * 86_400_000), now_ms):
-        for id in finished().filter(id__gte=low, id__lte=high).order_by("-id").values_list("id", flat=True):
-            if ids.task_name(UUID(str(id))) == words:
-                return finished().filter(pk=id).first()
-    return None
+def fetch_group(
+    group: str, *, failures: bool = True, wait: int = 0, count: int | None = None, cached: bool = False
+) -> list[Task]:
+    """Return the finished tasks of a group, newest first.
+
+    Args:
+        failures: With those that failed.
+        wait: Milliseconds to wait for the first, or for `count` of them, failures included; -1: for ever.
+        count: Wait until so many have finished, or more; then, or when the time is over, return what there is.
+    """
+
+    def look() -> bool | None:
+        return True if count_group(group, cached=cached) >= (count or 1) else None
+
+    wait_for(look, wait)
+    if cached:
+        found = list(reversed(caching.find_group(group)))
+        return [task for task in found if failures or task.success]
+    return list(Task.get_task_group(group, failures=failures))
 
 
-def fetch(id_or_name: str | UUID, wait: int = 0) -> Task | None:
-    """Return the finished task, or None if it has not finished in time (milliseconds)."""
-    return wait_for(lambda: find(id_or_name), wait)
+def count_group(group: str, *, failures: bool = False, cached: bool = False) -> int:
+    """Return how many tasks of a group have finished; `failures`: how many of them have failed."""
+    if not cached:
+        return Task.get_group_count(group, failures=failures)
+    if not failures:
+        return len(caching.group_ids(group))
+    return sum(1 for task in caching.find_group(group) if not task.success)
 
 
 def queued() -> QuerySet[QueuedTask]:

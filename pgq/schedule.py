@@ -10,20 +10,23 @@ import dataclasses
 import json
 import logging
 import random
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
-from django.conf import settings as django_settings
+from django.db import IntegrityError, transaction
 
 from pgq import codec, enqueue, signing, store
-from pgq.conf import Settings
-from pgq.db import Cursor
+from pgq.conf import Settings, get_settings
+from pgq.db import Cursor, savepoint
 from pgq.ids import new_id
+from pgq.models import Schedule
 from pgq.records import NewTask
-from pgq.recurrence import Recurrence, anchored, missed, next_slot, parse_zone
+from pgq.recurrence import Recurrence, anchored, missed, next_slot
+from pgq.stored import StoredText
+from pgq.timing import recurrence_of
 
 logger = logging.getLogger("pgq")
 
@@ -62,39 +65,122 @@ class Due:
     now: datetime
 
 
-def default_zone(settings: Settings) -> tzinfo:
-    """Return the zone in which schedules count days unless they name one."""
-    if settings.time_zone:
-        return parse_zone(settings.time_zone, UTC)
-    return ZoneInfo(django_settings.TIME_ZONE) if django_settings.USE_TZ else UTC
+#: Options of a schedule that its tasks get as columns; the others go into the tasks' options.
+_COLUMNS = ("group", "task_name", "timeout", "max_attempts")
 
 
-def recurrence_of(schedule: Any, settings: Settings) -> Recurrence:
-    """Return how a schedule recurs; takes a `Due` or a `Schedule`.
+def schedule(
+    func: str | Callable[..., Any],
+    *args: Any,
+    name: str | None = None,
+    hook: str | Callable[..., Any] | None = None,
+    schedule_type: str = Schedule.ONCE,
+    minutes: int | None = None,
+    seconds: float | None = None,
+    cron: str | None = None,
+    repeats: int = -1,
+    next_run: datetime | None = None,
+    cluster: str | None = None,
+    queue: str | None = None,
+    priority: int = 0,
+    time_zone: str | None = None,
+    catch_up: bool | None = None,
+    overlap: str = "allow",
+    jitter: float = 0,
+    paused: bool = False,
+    intended_date_kwarg: str | None = None,
+    q_options: Mapping[str, Any] | None = None,
+    update: bool = False,
+    **kwargs: Any,
+) -> Schedule:
+    """Enqueue a call of a function again and again, or once at a time.
+
+    Args:
+        func: A function at the top of a module, or its dotted path.
+        args, kwargs: The function's: anything that a task can be given, not only literals.
+        name: Unique. Also the group of the tasks, unless q_options name one.
+        schedule_type: One of the letters of `Schedule`: ONCE, SECONDS, MINUTES, HOURLY, DAILY ... CRON.
+        minutes, seconds: The interval, for MINUTES and SECONDS.
+        cron: For CRON: five fields, or six with seconds as the last.
+        repeats: How often; negative: for ever; 0: not at all. ONCE with a negative number is deleted after it has run.
+        next_run: The first slot; None: now, or the next one that `cron` names.
+        cluster, queue: Where the tasks go.
+        time_zone: Whose days and hours are meant; None: PGQ["time_zone"] or TIME_ZONE.
+        catch_up: Fire missed slots, or one for all of them; None: as PGQ["catch_up"] says.
+        overlap: ``allow``; ``skip`` a slot while a task of this schedule waits or runs; ``queue_one``: let one wait.
+        jitter: Seconds by which each task is delayed at most, at random.
+        intended_date_kwarg: Give the task its slot as this keyword argument (ISO text).
+        q_options: group, task_name, timeout, max_attempts and the other options of `async_task`.
+        update: Change the schedule of that name, if there is one.
 
     Raises:
-        ValueError: Its time zone is unknown.
+        IntegrityError: There is one of that name, and `update` is not set.
+        ValidationError: A field is wrong; the message names it.
+        EnqueueError: The function, an argument or an option is wrong.
     """
-    return Recurrence(
-        kind=schedule.schedule_type,
-        minutes=schedule.minutes,
-        seconds=schedule.seconds,
-        cron=schedule.cron,
-        zone=parse_zone(schedule.time_zone, default_zone(settings)),
-        day=schedule.day,
-        wall=schedule.wall_time,
-        name=schedule.name,
+    settings = get_settings()
+    model = enqueue.make_task(func, args, kwargs, hook=hook, priority=priority)
+    options = dict(q_options or {})
+    stored = {key: options.pop(key) for key in _COLUMNS if options.get(key) is not None}
+    target = (
+        queue
+        or cluster
+        or options.pop("cluster", None)
+        or options.pop("queue", None)
+        or options.pop("broker_name", None)
     )
+    policy = {key: options.pop(key, None) for key in ("retry_backoff", "retry_on", "no_retry_on")}
+    hook_path = model.hook or (enqueue.path("hook", options["hook"]) if options.get("hook") else None)
+    for ignored in ("broker", "hook", "sync"):
+        options.pop(ignored, None)
+    extra = enqueue.make_extra(options, **policy)
+    if extra:
+        stored["extra"] = extra
+    fields = {
+        "func": model.func, "hook": hook_path, "queue": target, "priority": priority, "schedule_type": schedule_type,
+        "minutes": minutes, "seconds": seconds, "cron": cron, "repeats": max(repeats, -1), "time_zone": time_zone,
+        "catch_up": catch_up, "overlap": overlap, "jitter": jitter, "paused": paused,
+        "intended_date_kwarg": intended_date_kwarg, "args": StoredText(model.args), "kwargs": StoredText(model.kwargs),
+        "options": StoredText(codec.encode(stored, where="q_options")), "error": None, "day": None, "wall_time": None,
+    }  # fmt: skip
+    with transaction.atomic(using=settings.database):
+        rows = Schedule.objects.using(settings.database)
+        found = rows.select_for_update().filter(name=name).first() if name else None
+        if found is not None and not update:
+            raise IntegrityError("A schedule with the same name already exists.")
+        row = found or Schedule(name=name)
+        kept_time = found is not None and next_run is None and _same_times(found, fields)
+        for field, value in fields.items():
+            setattr(row, field, value)
+        if not kept_time:
+            row.next_run = next_run
+        row.signature = signing.sign_schedule(
+            func=row.func, hook=row.hook, args=model.args, kwargs=model.kwargs,
+            options=str(fields["options"]), queue=row.queue,
+        )  # fmt: skip
+        row.full_clean(exclude=["args", "kwargs", "options"], validate_unique=False)
+        row.save(using=settings.database)
+    return row
 
 
-def fire_due(cursor: Cursor, settings: Settings) -> int:
-    """Fire the schedules that are due, inside the leader's transaction; return how many tasks that made."""
+def _same_times(row: Schedule, fields: Mapping[str, Any]) -> bool:
+    """Whether an update leaves the times as they are: then the next run stays where it is, at every deploy."""
+    names = ("schedule_type", "minutes", "seconds", "cron", "time_zone")
+    return row.next_run is not None and all(getattr(row, name) == fields[name] for name in names)
+
+
+def fire_due(cursor: Cursor, settings: Settings, now: datetime | None = None) -> int:
+    """Fire the schedules that are due, inside the leader's transaction; return how many tasks that made.
+
+    Args:
+        now: The moment it is taken to be, for tests; None: the database's time.
+    """
     fired = 0
-    for row in store.due_schedules(cursor, queues=settings.queues, limit=BATCH):
+    for row in store.due_schedules(cursor, queues=settings.queues, limit=BATCH, now=now):
         due = Due(*row)
         try:
             # A savepoint for each, so that one which fails leaves the others and the transaction alone.
-            with cursor.connection.transaction():
+            with savepoint(cursor):
                 fired += _fire(cursor, due, settings)
         except Exception as error:
             logger.error("schedule %s (%s) could not be fired: %s", due.id, due.name or due.func, error)

@@ -6,13 +6,11 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-import psycopg
-
-from pgq import codec, flow, signals, store
+from pgq import caching, codec, flow, signals, store
 from pgq.db import Connection, Cursor
 from pgq.execute import describe, options_of
 from pgq.records import Claim, Failed, Parked, Receipt, Retried, Succeeded
@@ -38,7 +36,7 @@ def transaction(connection: Connection, receipts: Sequence[Receipt], cluster: st
         yield cursor
     for receipt in receipts:
         if receipt.claim.id in accepted:
-            _announce(receipt)
+            announce(receipt)
         else:
             logger.warning(
                 "task %s (%s): its lease was lost before it was settled, so its outcome is not written",
@@ -96,14 +94,37 @@ def _follow_up(cursor: Cursor, settled: Sequence[Receipt]) -> None:
     followers = [new for receipt in settled for new in receipt.outcome.follow_ons]  # type: ignore[union-attr]
     if followers:
         store.enqueue_many(cursor, followers)
-    collecting = [receipt.claim for receipt in settled if receipt.claim.options != "{}"]
-    if collecting:
-        counts = flow.collectors(options_of(claim) for claim in collecting)
-        if counts:
-            store.collect(cursor, counts)
+    with_options = [(receipt, options_of(receipt.claim)) for receipt in settled if receipt.claim.options != "{}"]
+    if not with_options:
+        return
+    counts = flow.collectors(options for _, options in with_options)
+    if counts:
+        store.collect(cursor, counts)
+    _cache_results(cursor, with_options)
+    _forget(cursor, with_options)
 
 
-def _announce(receipt: Receipt) -> None:
+def _cache_results(cursor: Cursor, settled: Sequence[tuple[Receipt, Mapping[str, Any]]]) -> None:
+    cached = [(receipt, options) for receipt, options in settled if options.get("cached")]
+    if not cached:
+        return
+    groups = {receipt.claim.group for receipt, _ in cached if receipt.claim.group is not None}
+    if groups:
+        store.lock_groups(cursor, sorted(groups))
+    caching.deliver(cached, time.monotonic())
+
+
+def _forget(cursor: Cursor, settled: Sequence[tuple[Receipt, Mapping[str, Any]]]) -> None:
+    """Results that somebody wanted elsewhere, or not at all, were kept until their hook or collector had read them."""
+    done = [options for receipt, options in settled if isinstance(receipt.outcome, Succeeded)]
+    ids = [UUID(options["hook_of"]) for options in done if options.get("forget")]
+    groups = [options["collects"] for options in done if "collects" in options]
+    if ids or groups:
+        store.forget(cursor, ids=ids, groups=groups)
+
+
+def announce(receipt: Receipt) -> None:
+    """Send post_execute, if anybody listens. Called after the commit."""
     if not signals.post_execute.receivers:
         return
     claim = receipt.claim
@@ -114,7 +135,7 @@ def _announce(receipt: Receipt) -> None:
     })  # fmt: skip
 
 
-def without_what_was_refused(receipt: Receipt, error: psycopg.Error) -> Receipt:
+def without_what_was_refused(receipt: Receipt, error: Exception) -> Receipt:
     """Return a receipt that PostgreSQL will take, for one that it refused: the task is not run again for it."""
     failure = describe(error)
     if isinstance(receipt.outcome, Succeeded):
@@ -123,6 +144,17 @@ def without_what_was_refused(receipt: Receipt, error: psycopg.Error) -> Receipt:
         )
         return dataclasses.replace(receipt, outcome=Succeeded(result=result, keep=receipt.outcome.keep))
     return dataclasses.replace(receipt, outcome=Failed(failure=failure))
+
+
+def without_options(receipt: Receipt, error: Exception) -> Receipt:
+    """Return a receipt of which nothing follows: what the options of a row from psql say may be anything."""
+    return dataclasses.replace(receipt, claim=dataclasses.replace(receipt.claim, options="{}"))
+
+
+def parked(receipt: Receipt, error: Exception) -> Receipt:
+    """Return the last resort: the row stays, is not run again, and says why."""
+    reason = f"it ran, and what came of it cannot be settled: {type(error).__name__}: {error}"
+    return dataclasses.replace(receipt, outcome=Parked(reason=codec.clean_text(reason, 10_000)))
 
 
 def report(receipt: Receipt) -> None:

@@ -433,6 +433,8 @@ class Supervisor:
     def _understand(self, speaker: Child, message: bytes) -> None:
         if message == READY:
             speaker.state = State.AWAKE
+            # Who looks at pgq_worker sees a new worker at once.
+            self.heartbeat.next = 0.0
             if self.stops:
                 speaker.tell(STOP)
         elif message == IDLE:

@@ -1,50 +1,81 @@
-"""The public functions, with the names of Django-Q."""
+"""The public functions, with Django-Q's names, arguments and options.
+
+Where they differ from Django-Q, its users asked for it (docs/from-django-q.md has the list): a chain stops at a failure
+unless told otherwise, hooks are called whatever becomes of the result, ``count=`` waits for *at least* so many, and
+waiting for a task that returned None ends when it has.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from pgq import enqueue as _enqueue
-from pgq import results as _results
-from pgq.enqueue import enqueue_from, make_task, task
+from django.db import transaction
+
+from pgq import caching, inline, results
+from pgq.conf import get_settings
+from pgq.control import cancel, pause, resume, retry
+from pgq.enqueue import CHUNK, enqueue, enqueue_all, enqueue_from, make_task, task
 from pgq.errors import EnqueueError
 from pgq.execute import current_task
+from pgq.flow import chained
+from pgq.ids import new_id
+from pgq.models import Task
+from pgq.records import NewTask
+from pgq.schedule import schedule
 
-__all__ = ["async_task", "current_task", "enqueue_from", "enqueue_many", "fetch", "queue_size", "result", "task"]
+__all__ = [
+    "AsyncTask", "Chain", "Iter", "async_chain", "async_iter", "async_task", "cancel", "count_group",
+    "count_group_cached", "current_task", "delete_cached", "delete_group", "delete_group_cached", "enqueue_from",
+    "enqueue_many", "fetch", "fetch_cached", "fetch_group", "fetch_group_cached", "pause", "queue_size", "result",
+    "result_cached", "result_group", "result_group_cached", "resume", "retry", "schedule", "task",
+]  # fmt: skip
 
-#: Keyword arguments of async_task that are options, not the function's.
-_OPTIONS = frozenset({
+#: Keyword arguments that are options, not the function's.
+OPTIONS = frozenset({
     "hook", "group", "save", "sync", "cached", "ack_failure", "timeout", "task_name", "cluster", "broker", "q_options",
-    "queue", "priority", "run_after", "max_attempts", "retry_backoff", "retry_on", "no_retry_on", "ack", "chain",
+    "queue", "priority", "run_after", "max_attempts", "retry_backoff", "retry_on", "no_retry_on", "ack", "unique_key",
+    "iter_count", "iter_cached", "chain",
 })  # fmt: skip
+#: Options that other code writes: Django-Q's inner ones, and one that is kept free.
+_NOT_YET = {
+    "unique_key": "is reserved, and not there yet",
+    "iter_count": "is Django-Q's own business; use async_iter",
+    "iter_cached": "is Django-Q's own business; use async_iter with cached",
+    "chain": "is Django-Q's own business; use async_chain",
+}
 
 
-def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split keyword arguments into the function's and the options of `make_task`.
+def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], bool]:
+    """Split keyword arguments into the function's, the options of `make_task`, and whether to run at once.
 
     As in Django-Q, what stands in q_options wins, and leaves a keyword of the same name to the function.
     """
     given = dict(kwargs)
-    q_options = given.pop("q_options", None)
-    if q_options is None:
-        q_options = {}
+    q_options = given.pop("q_options", None) or {}
     if not isinstance(q_options, Mapping):
         raise EnqueueError(f"q_options: must be a dict, got {q_options!r}")
     options = dict(q_options)
-    unknown = set(options) - _OPTIONS
+    unknown = set(options) - OPTIONS
     if unknown:
-        raise EnqueueError(f"q_options: there is no option {', '.join(sorted(unknown))}")
-    for key in _OPTIONS & given.keys() - q_options.keys():
+        raise EnqueueError(f"q_options: there is no option {', '.join(sorted(map(str, unknown)))}")
+    for key in OPTIONS & given.keys() - q_options.keys():
         options[key] = given.pop(key)
+    for key, why in _NOT_YET.items():
+        if options.get(key) is not None:
+            raise EnqueueError(f"{key}: {why}")
+        options.pop(key, None)
     options.pop("broker", None)
-    if "task_name" in options:
-        options["name"] = options.pop("task_name")
+    sync = options.pop("sync", None)
+    options["name"] = options.pop("task_name", None)
     cluster = options.pop("cluster", None)
-    if cluster is not None:
-        options.setdefault("queue", cluster)
-    return given, options
+    options["queue"] = options.get("queue") or cluster
+    return given, options, get_settings().sync if sync is None else bool(sync)
+
+
+def _submit(new: NewTask, sync: bool) -> str:
+    return (inline.run(new) if sync else enqueue(new)).hex
 
 
 def async_task(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> str:
@@ -52,9 +83,9 @@ def async_task(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> str
 
     Args:
         func: A function at the top of a module, or its dotted path.
-        args, kwargs: The function's, but for these options: hook, group, save, cached, ack_failure, timeout (seconds),
-            task_name, cluster (or queue), priority (-100 to 100), run_after (a moment, timedelta or seconds),
-            max_attempts, retry_backoff, retry_on, no_retry_on, ack. Those inside q_options win.
+        args, kwargs: The function's, but for these options: hook, group, save, sync, cached, ack_failure, timeout
+            (seconds), task_name, cluster (or queue), priority (-100 to 100), run_after (a moment, timedelta or
+            seconds), max_attempts, retry_backoff, retry_on, no_retry_on, ack. Those inside q_options win.
 
     Returns:
         The task's id: 32 hex digits.
@@ -62,51 +93,403 @@ def async_task(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> str
     Raises:
         EnqueueError: Something is wrong; the message names the argument. Nothing was written.
     """
-    given, options = _split(kwargs)
-    options.pop("sync", None)
-    return _enqueue.enqueue(make_task(func, args, given, **options)).hex
+    given, options, sync = _split(kwargs)
+    return _submit(make_task(func, args, given, **options), sync)
 
 
 def enqueue_many(
     func: str | Callable[..., Any],
     calls: Iterable[Any],
     *,
-    chunk: int = _enqueue.CHUNK,
+    then: str | Callable[..., Any] | None = None,
+    chunk: int = CHUNK,
     **options: Any,
 ) -> list[str]:
-    """Enqueue many calls of a function, `chunk` of them in one statement.
+    """Enqueue many calls of a function, `chunk` of them in one statement, all in one transaction.
 
     Args:
         calls: What to call it with: each a tuple of arguments, a dict of keyword arguments, or one single argument.
+            May be a generator of any length.
+        then: Called with the name of the group once all of them have settled, however they ended.
         options: As for `async_task`, the same for all.
 
     Returns:
         The ids, in the order of the calls.
 
     Raises:
-        EnqueueError: As for `async_task`. The chunks before the wrong call were written: use transaction.atomic.
+        EnqueueError: As for `async_task`. Nothing was written.
     """
-    _, fixed = _split(options)
-    return [id.hex for id in _enqueue.enqueue_all((_made(func, call, fixed) for call in calls), chunk=chunk)]
+    given, fixed, sync = _split(options)
+    if given:
+        raise EnqueueError(f"{', '.join(sorted(given))}: there is no such option")
+    if sync:
+        return [inline.run(_made(func, call, fixed)).hex for call in calls]
+    collector = new_id() if then is not None else None
+    if collector is not None:
+        fixed["group"] = fixed.get("group") or collector.hex
+        fixed["collector"] = collector.hex
+    with transaction.atomic(using=get_settings().database):
+        ids = enqueue_all((_made(func, call, fixed) for call in calls), chunk=chunk)
+        if then is not None:
+            # Last, since only now their number is known; nobody sees any of them before the commit.
+            enqueue(make_task(then, (fixed["group"],), id=collector, remaining=len(ids) or None, queue=fixed["queue"]))
+    return [id.hex for id in ids]
 
 
-def _made(func: str | Callable[..., Any], call: Any, options: Mapping[str, Any]) -> Any:
+def _made(func: str | Callable[..., Any], call: Any, options: Mapping[str, Any]) -> NewTask:
     if isinstance(call, Mapping):
         return make_task(func, (), call, **options)
     return make_task(func, call if isinstance(call, tuple) else (call,), **options)
 
 
-def fetch(task_id: str | UUID, wait: int = 0) -> Any:
-    """Return the finished `Task` of that id or name, or None if it has not finished within `wait` milliseconds."""
-    return _results.fetch(task_id, wait)
+# ------------------------------------------------------------------------------------------------- reading
 
 
-def result(task_id: str | UUID, wait: int = 0) -> Any:
-    """Return the result of a task, or None if it has not finished within `wait` milliseconds (-1: wait for ever)."""
-    found = _results.fetch(task_id, wait)
+def _in_cache(cached: Any) -> bool:
+    return bool(get_settings().cached if cached is None else cached)
+
+
+def fetch(task_id: str | UUID, wait: int = 0, cached: Any = None) -> Task | None:
+    """Return the finished `Task` of that id or name, or None if it has not finished in time.
+
+    Args:
+        wait: Milliseconds; 0: look once; -1: for ever.
+        cached: Look in the cache; None: as PGQ["cached"] says.
+    """
+    return results.fetch(task_id, wait, cached=_in_cache(cached))
+
+
+def fetch_cached(task_id: str | UUID, wait: int = 0, broker: Any = None) -> Task | None:
+    """Return the finished task from the cache; saving it makes it last."""
+    return fetch(task_id, wait, cached=True)
+
+
+def result(task_id: str | UUID, wait: int = 0, cached: Any = None) -> Any:
+    """Return what a task returned, or the text of its failure; None also if it has not finished in time.
+
+    To tell these apart, `fetch` the task: it is None only if the task has not finished. Arguments as for `fetch`.
+    """
+    found = fetch(task_id, wait, cached)
     return None if found is None else found.result
 
 
-def queue_size() -> int:
+def result_cached(task_id: str | UUID, wait: int = 0, broker: Any = None) -> Any:
+    """Return what a task returned, from the cache."""
+    return result(task_id, wait, cached=True)
+
+
+def fetch_group(
+    group_id: str, failures: bool = True, wait: int = 0, count: int | None = None, cached: Any = None
+) -> list[Task] | None:
+    """Return the finished tasks of a group, newest first, or None if there is none.
+
+    Args:
+        failures: With those that failed.
+        wait: Milliseconds to wait for the first, or for `count`; -1: for ever.
+        count: How many to wait for, failures included.
+    """
+    wait = -1 if count and not wait else wait
+    return results.fetch_group(group_id, failures=failures, wait=wait, count=count, cached=_in_cache(cached)) or None
+
+
+def fetch_group_cached(
+    group_id: str, failures: bool = True, wait: int = 0, count: int | None = None, broker: Any = None
+) -> list[Task] | None:
+    """Return the finished tasks of a group from the cache."""
+    return fetch_group(group_id, failures, wait, count, cached=True)
+
+
+def result_group(
+    group_id: str, failures: bool = False, wait: int = 0, count: int | None = None, cached: Any = None
+) -> list[Any] | None:
+    """Return the results of a group, newest first, or None if there is none. Arguments as for `fetch_group`."""
+    found = fetch_group(group_id, failures, wait, count, cached)
+    return None if found is None else [finished.result for finished in found]
+
+
+def result_group_cached(
+    group_id: str, failures: bool = False, wait: int = 0, count: int | None = None, broker: Any = None
+) -> list[Any] | None:
+    """Return the results of a group from the cache."""
+    return result_group(group_id, failures, wait, count, cached=True)
+
+
+def count_group(group_id: str, failures: bool = False, cached: Any = None) -> int:
+    """Return how many tasks of a group have finished; `failures`: how many of them have failed."""
+    return results.count_group(group_id, failures=failures, cached=_in_cache(cached))
+
+
+def count_group_cached(group_id: str, failures: bool = False, broker: Any = None) -> int:
+    """Return how many tasks of a group are in the cache."""
+    return count_group(group_id, failures, cached=True)
+
+
+def delete_group(group_id: str, tasks: bool = False, cached: Any = None) -> Any:
+    """Take the label off a group's finished tasks and return how many; with `tasks` delete them."""
+    if _in_cache(cached):
+        return caching.delete_group(group_id)
+    return Task.delete_group(group_id, tasks)
+
+
+def delete_group_cached(group_id: str, broker: Any = None) -> int:
+    """Take a group's finished tasks out of the cache."""
+    return caching.delete_group(group_id)
+
+
+def delete_cached(task_id: str, broker: Any = None) -> bool:
+    """Take a finished task out of the cache."""
+    return caching.delete(task_id)
+
+
+def queue_size(broker: Any = None) -> int:
     """Return how many tasks are ready and not yet running."""
-    return _results.queued().filter(lock=None, run_after=None, parked=None, remaining=None).count()
+    return results.queued().filter(lock=None, run_after=None, parked=None, remaining=None).count()
+
+
+# ------------------------------------------------------------------------------------------------- many as one
+
+
+def collect_results(group: str) -> list[Any]:
+    """Return the results of a group in the order in which its tasks were enqueued. The collector of `async_iter`."""
+    parts = list(Task.get_task_group(group))
+    parts.sort(key=lambda part: part.options.get("index", 0))
+    return [part.result for part in parts]
+
+
+def async_iter(func: str | Callable[..., Any], args_iter: Iterable[Any], **kwargs: Any) -> str:
+    """Call a function with each of many arguments, and collect the results in one.
+
+    Args:
+        args_iter: The arguments: each a tuple, or one single argument.
+        kwargs: Options as for `async_task` (hook: of the whole), and keyword arguments for each call.
+
+    Returns:
+        The id of the whole: its result is the list of results, in order; a part that failed stands as its error's text.
+    """
+    given, options, sync = _split(kwargs)
+    whole = new_id()
+    hook, cached, name = options.pop("hook", None), options.pop("cached", None), options.pop("name", None)
+    options |= {"group": whole.hex, "collector": whole.hex, "save": True}
+    calls = [call if isinstance(call, tuple) else (call,) for call in args_iter]
+    parts = [make_task(func, call, given, index=index, **options) for index, call in enumerate(calls)]
+    collector = make_task(
+        collect_results, (whole.hex,), id=whole, remaining=len(parts) or None, hook=hook, name=name, cached=cached,
+        queue=options["queue"], collects=whole.hex,
+    )  # fmt: skip
+    with transaction.atomic(using=get_settings().database):
+        enqueue_all([*parts, collector])
+        if sync:
+            for new in (*parts, collector):
+                inline.run_queued(new.id)
+    return whole.hex
+
+
+def async_chain(
+    chain: Sequence[Any],
+    group: str | None = None,
+    cached: Any = None,
+    sync: bool | None = None,
+    broker: Any = None,
+    *,
+    pass_results: bool = False,
+    continue_on_failure: bool = False,
+) -> str:
+    """Run functions one after the other.
+
+    Args:
+        chain: Links: a function, or (function,), (function, args), (function, args, kwargs with options).
+        group: Their group; None: a new one.
+        pass_results: Give each link the result of the one before as its first argument.
+        continue_on_failure: Go on after a link that failed, as Django-Q does.
+
+    Returns:
+        The group.
+
+    Raises:
+        EnqueueError: A link is wrong, or there is none. Nothing was written.
+    """
+    if not chain:
+        raise EnqueueError("chain: needs at least one link")
+    group = group or new_id().hex
+    links = [_link(link, group, cached) for link in chain]
+    first = chained(links, pass_results=pass_results, continue_on_failure=continue_on_failure)
+    _submit(first, get_settings().sync if sync is None else sync)
+    return group
+
+
+def _link(link: Any, group: str, cached: Any) -> NewTask:
+    func, args, kwargs = (*link, (), {})[:3] if isinstance(link, tuple | list) and len(link) == 1 else _parts(link)
+    given, options, _ = _split(kwargs or {})
+    options["group"] = options.get("group") or group
+    if cached is not None:
+        options.setdefault("cached", cached)
+    return make_task(func, args if isinstance(args, tuple | list) else (args,), given, **options)
+
+
+def _parts(link: Any) -> tuple[Any, Any, Any]:
+    if isinstance(link, str) or callable(link):
+        return link, (), {}
+    if isinstance(link, tuple | list) and len(link) in (2, 3):
+        return link[0], link[1], link[2] if len(link) == 3 else {}
+    raise EnqueueError(f"chain: a link is a function, or (function, args, kwargs), got {link!r}")
+
+
+class Iter:
+    """An `async_iter` that is put together piece by piece."""
+
+    def __init__(
+        self,
+        func: str | Callable[..., Any] | None = None,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        cached: Any = None,
+        sync: bool | None = None,
+        broker: Any = None,
+    ) -> None:
+        self.func, self.args, self.kwargs = func, list(args or ()), dict(kwargs or {})
+        self.cached, self.sync, self.broker = cached, sync, broker
+        self.id = ""
+        self.started = False
+
+    def append(self, *args: Any) -> int:
+        """Add a call; return how many there are."""
+        self.args.append(args)
+        self.started = False
+        return self.length()
+
+    def run(self) -> str:
+        """Enqueue the calls; return the id of the whole."""
+        if self.func is None:
+            raise EnqueueError("func: an Iter needs a function")
+        options = {key: value for key, value in (("cached", self.cached), ("sync", self.sync)) if value is not None}
+        self.id = async_iter(self.func, self.args, **{**self.kwargs, **options})
+        self.started = True
+        return self.id
+
+    def result(self, wait: int = 0) -> Any:
+        """Return the list of results; None if not all have finished within `wait` milliseconds."""
+        return result(self.id, wait, self.cached) if self.started else None
+
+    def fetch(self, wait: int = 0) -> Task | None:
+        """Return the task that holds the results."""
+        return fetch(self.id, wait, self.cached) if self.started else None
+
+    def length(self) -> int:
+        """Return how many calls there are."""
+        return len(self.args)
+
+
+class Chain:
+    """An `async_chain` that is put together link by link."""
+
+    def __init__(
+        self,
+        chain: Sequence[Any] | None = None,
+        group: str | None = None,
+        cached: Any = None,
+        sync: bool | None = None,
+        broker: Any = None,
+        *,
+        pass_results: bool = False,
+        continue_on_failure: bool = False,
+    ) -> None:
+        self.chain, self.group = list(chain or ()), group or ""
+        self.cached, self.sync, self.broker = cached, sync, broker
+        self.pass_results, self.continue_on_failure = pass_results, continue_on_failure
+        self.started = False
+
+    def append(self, func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> int:
+        """Add a link; return how many there are."""
+        self.chain.append((func, args, kwargs))
+        if self.started:
+            delete_group(self.group, cached=self.cached)
+            self.started = False
+        return self.length()
+
+    def run(self) -> str:
+        """Enqueue the first link; return the group."""
+        self.group = async_chain(
+            self.chain, group=self.group or None, cached=self.cached, sync=self.sync, broker=self.broker,
+            pass_results=self.pass_results, continue_on_failure=self.continue_on_failure,
+        )  # fmt: skip
+        self.started = True
+        return self.group
+
+    def result(self, wait: int = 0) -> list[Any] | None:
+        """Return the results of all links, newest first; None if none has finished in time."""
+        if not self.started:
+            return None
+        return result_group(self.group, wait=wait, count=self.length() if wait else None, cached=self.cached)
+
+    def fetch(self, failures: bool = True, wait: int = 0) -> list[Task] | None:
+        """Return the tasks of all links, newest first."""
+        if not self.started:
+            return None
+        return fetch_group(
+            self.group, failures=failures, wait=wait, count=self.length() if wait else None, cached=self.cached
+        )
+
+    def current(self) -> int | None:
+        """Return the number of links that have finished."""
+        return count_group(self.group, cached=self.cached) if self.started else None
+
+    def length(self) -> int:
+        """Return how many links there are."""
+        return len(self.chain)
+
+
+def _option(name: str, default: Any = None) -> Any:
+    """Make a property of AsyncTask that is an option of its call. Setting it means that the task has not started."""
+
+    def read(self: AsyncTask) -> Any:
+        options = self.kwargs.get("q_options") or {}
+        return options.get(name, self.kwargs.get(name, default))
+
+    def write(self: AsyncTask, value: Any) -> None:
+        options = self.kwargs.get("q_options")
+        (options or self.kwargs)[name] = value
+        self.started = False
+
+    return property(read, write)
+
+
+class AsyncTask:
+    """A call that can be looked at and changed before it is enqueued."""
+
+    def __init__(self, func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        self.id = ""
+        self.started = False
+        self.func, self.args, self.kwargs = func, args, kwargs
+
+    broker, sync, save, hook, group, cached = (
+        _option(name) for name in ("broker", "sync", "save", "hook", "group", "cached")
+    )
+    timeout, cluster, ack_failure, task_name, priority, run_after = (
+        _option(name) for name in ("timeout", "cluster", "ack_failure", "task_name", "priority", "run_after")
+    )
+
+    def run(self) -> str:
+        """Enqueue the call; return its id."""
+        self.id = async_task(self.func, *self.args, **self.kwargs)
+        self.started = True
+        return self.id
+
+    def result(self, wait: int = 0) -> Any:
+        """Return the result, if it was enqueued and has finished within `wait` milliseconds."""
+        return result(self.id, wait, self.cached) if self.started else None
+
+    def fetch(self, wait: int = 0) -> Task | None:
+        """Return the finished task."""
+        return fetch(self.id, wait, self.cached) if self.started else None
+
+    def result_group(self, failures: bool = False, wait: int = 0, count: int | None = None) -> list[Any] | None:
+        """Return the results of this task's group."""
+        if not (self.started and self.group):
+            return None
+        return result_group(self.group, failures, wait, count, self.cached)
+
+    def fetch_group(self, failures: bool = True, wait: int = 0, count: int | None = None) -> list[Task] | None:
+        """Return the finished tasks of this task's group."""
+        if not (self.started and self.group):
+            return None
+        return fetch_group(self.group, failures, wait, count, self.cached)

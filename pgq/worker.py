@@ -10,7 +10,6 @@ one at a time; user code never touches it.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import resource
@@ -30,12 +29,20 @@ from pgq import child, db, execute, hygiene, settling, signals, store
 from pgq.board import Slot
 from pgq.child import ChildConfig
 from pgq.conf import Settings, get_settings
-from pgq.errors import TaskCancelled
 from pgq.records import Claim, Receipt, Succeeded
 
 logger = logging.getLogger("pgq")
 
 T = TypeVar("T")
+
+#: What PostgreSQL says to a receipt that it will never take.
+_REFUSED = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.ProgrammingError,
+    psycopg.NotSupportedError,
+    psycopg.errors.ProgramLimitExceeded,
+)
 
 #: Seconds between two looks of the guard while the worker is awake.
 _GUARD_TICK = 0.01
@@ -84,7 +91,6 @@ class Worker:
         self.connection_lock = threading.Lock()
         self.connection: db.Connection | None = None
         self.backoff = db.Backoff()
-        self.main_thread = threading.get_ident()
 
     # --------------------------------------------------------------------------------------------- main thread
 
@@ -218,12 +224,10 @@ class Worker:
             self._give_back()
 
     def _cancel(self, task: UUID) -> None:
-        """Raise TaskCancelled in the main thread, if that task is still running there."""
+        """Stop that task, if it is still running here."""
         running = self.running
         if running is not None and running.id == task:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(self.main_thread), ctypes.py_object(TaskCancelled)
-            )
+            execute.cancel_running(task)
 
     # --------------------------------------------------------------------------------------------- either thread
 
@@ -262,31 +266,40 @@ class Worker:
             try:
                 with settling.transaction(self._connected(), receipts, self.config.pool) as cursor:
                     answer = then(cursor)
-            except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as error:
+            except _REFUSED as error:
                 self._settle_one_by_one(receipts, error)
                 raise
+            except psycopg.Error:
+                self.finished.extendleft(reversed(receipts))
+                raise
+            except Exception as error:
+                # Ours to find: what a row holds must not take the worker down.
+                self._settle_one_by_one(receipts, error)
+                raise psycopg.DataError(f"{type(error).__name__}: {error}") from error
             except BaseException:
                 self.finished.extendleft(reversed(receipts))
                 raise
             self.backoff.succeeded()
             return answer
 
-    def _settle_one_by_one(self, receipts: list[Receipt], error: psycopg.Error) -> None:
-        """PostgreSQL refuses what one of these receipts holds: find it, so that it spoils no other."""
+    def _settle_one_by_one(self, receipts: list[Receipt], error: Exception) -> None:
+        """Something that one of these receipts holds is refused: find it, so that it spoils no other."""
         logger.error("a batch of %d receipts was refused, so they are settled one by one: %s", len(receipts), error)
         for receipt in receipts:
-            try:
-                with settling.transaction(self._connected(), [receipt], self.config.pool):
-                    pass
-            except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as refused:
-                stripped = settling.without_what_was_refused(receipt, refused)
-                with (
-                    contextlib.suppress(psycopg.Error),
-                    settling.transaction(self._connected(), [stripped], self.config.pool),
-                ):
-                    pass
-            except psycopg.Error:
-                self.finished.append(receipt)
+            less = receipt
+            for lessen in (settling.without_what_was_refused, settling.without_options, settling.parked, None):
+                try:
+                    with settling.transaction(self._connected(), [less], self.config.pool):
+                        break
+                except Exception as refused:
+                    if isinstance(refused, psycopg.Error) and not isinstance(refused, _REFUSED):
+                        # The connection, not the receipt.
+                        self.finished.append(receipt)
+                        break
+                    if lessen is not None:
+                        less = lessen(less, refused)
+                    else:
+                        logger.exception("task %s cannot be settled at all", receipt.claim.id.hex)
 
     def _connected(self) -> db.Connection:
         """Return the connection, opened anew if it is gone. The caller holds its lock."""
@@ -324,6 +337,7 @@ def main(config: ChildConfig, pipe: Connection, slot: Slot) -> None:
     child.set_up(config)
     settings = get_settings()
     hygiene.watch_connections()
+    execute.allow_cancelling()
     _bind_to_cpus(config.number, settings.cpu_affinity)
     signals.send(signals.post_spawn, proc_name=f"pgq worker {config.number}")
     try:

@@ -23,7 +23,7 @@ WITH lanes AS MATERIALIZED (
      LIMIT {limit}
 )
 UPDATE pgq_queue q
-   SET lock = clock_timestamp(), worker = %(worker)s, receipt = %(receipt)s, attempts = q.attempts + 1
+   SET lock = clock_timestamp(), worker = %(worker)s, receipt = %(receipt)s, attempts = least(q.attempts + 1, 32767)
   FROM picked
  WHERE q.id = picked.id
 RETURNING q.id, q.priority, q.position, q.queue, q.func, q.args::text, q.kwargs::text, q.options::text,

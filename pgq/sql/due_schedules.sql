@@ -1,9 +1,9 @@
 -- The schedules that are due, locked until the transaction ends. The next slot of each is worked out in Python.
 SELECT id, name, func, hook, args::text, kwargs::text, options::text, queue, priority, schedule_type, minutes, seconds, cron,
        repeats, next_run, time_zone, catch_up, overlap, jitter, intended_date_kwarg, day, wall_time, task, signature,
-       statement_timestamp() AS now
+       coalesce(%(now)s::timestamptz, statement_timestamp())
   FROM pgq_schedule
- WHERE NOT paused AND repeats <> 0 AND next_run <= statement_timestamp()
+ WHERE NOT paused AND repeats <> 0 AND next_run <= coalesce(%(now)s::timestamptz, statement_timestamp())
    AND (%(queues)s::text[] IS NULL OR queue IS NULL OR queue = ANY (%(queues)s::text[]))
  ORDER BY next_run
  LIMIT %(limit)s

@@ -1,0 +1,54 @@
+"""What operators and callers do to tasks and queues; psql has the same functions, from migrations_sql/0002."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from pgq import ids, store
+from pgq.conf import get_settings
+from pgq.db import callers_cursor
+
+
+def _id(task_id: str | UUID) -> UUID:
+    id = ids.parse_id(task_id)
+    if id is None:
+        raise ValueError(f"task_id: must be an id (32 hex digits), got {task_id!r}")
+    return id
+
+
+def cancel(task_id: str | UUID) -> str:
+    """Cancel a task, in the caller's transaction.
+
+    Returns:
+        ``queued``: it will not run; ``running``: it is being interrupted; ``finished``: too late; ``unknown``.
+
+    Raises:
+        ValueError: Not an id.
+    """
+    with callers_cursor(get_settings().database) as cursor:
+        return store.cancel(cursor, _id(task_id))
+
+
+def retry(task_id: str | UUID) -> bool:
+    """Run a finished task again, under its id and with its history; or release a parked or waiting one now.
+
+    Returns:
+        Whether there was such a task.
+
+    Raises:
+        ValueError: Not an id.
+    """
+    with callers_cursor(get_settings().database) as cursor:
+        return store.retry_finished(cursor, _id(task_id))
+
+
+def pause(queue: str) -> None:
+    """Stop claims from a queue. Running tasks finish; enqueuing goes on."""
+    with callers_cursor(get_settings().database) as cursor:
+        store.pause(cursor, queue)
+
+
+def resume(queue: str) -> None:
+    """Allow claims from a queue again."""
+    with callers_cursor(get_settings().database) as cursor:
+        store.resume(cursor, queue)

@@ -1,0 +1,8 @@
+-- Claims one task by its id, ready or not, for a caller who runs it himself.
+UPDATE pgq_queue q
+   SET lock = clock_timestamp(), worker = %(worker)s, receipt = %(receipt)s, attempts = q.attempts + 1,
+       run_after = NULL, parked = NULL, remaining = NULL
+ WHERE q.id = %(id)s AND q.lock IS NULL
+RETURNING q.id, q.priority, q.position, q.queue, q.func, q.args::text, q.kwargs::text, q.options::text,
+          q.name, q."group", q.hook, q.timeout, q.attempts, q.crashes, q.max_attempts, q.schedule,
+          q.enqueued_at, q.signature, q.cancelled, (q.history -> -1)::text, q.receipt

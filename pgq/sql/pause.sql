@@ -1,0 +1,2 @@
+-- Stops claims from a queue.
+SELECT pgq_pause(%(queue)s)

@@ -1,0 +1,2 @@
+-- Allows claims from a queue again.
+SELECT pgq_resume(%(queue)s)
