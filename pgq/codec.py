@@ -75,6 +75,7 @@ __all__ = [
     "encode",
     "encode_args",
     "encode_result",
+    "with_kwarg",
 ]
 
 Sign = Callable[[bytes], str]
@@ -206,6 +207,14 @@ def canonical(stored: Any) -> str:
     if isinstance(stored, list):
         return f"[{', '.join([canonical(item) for item in stored])}]"
     return quote(stored) if isinstance(stored, str) else PLAIN[type(stored)](stored)
+
+
+def with_kwarg(kwargs_text: str, name: str, value: str) -> str:
+    """Return stored kwargs with one more, or another value of one, without reading the tags in them."""
+    stored = json.loads(kwargs_text)
+    if set(stored) == {"$dict"}:
+        return canonical({"$dict": [pair for pair in stored["$dict"] if pair[0] != name] + [[name, value]]})
+    return canonical({**stored, name: value})
 
 
 def _encode(value: Any, strict: bool, sign: Sign | None, limit: int) -> str:

@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 from uuid import UUID
 
@@ -219,9 +219,7 @@ def describe(error: BaseException) -> Failure:
     except BaseException as inner:
         message = f"<{kind.__name__}.__str__ raised {type(inner).__name__}>"
     try:
-        text = "".join(
-            traceback.format_exception(kind, error, error.__traceback__.tb_next if error.__traceback__ else None)
-        )
+        text = "".join(traceback.format_exception(kind, error, _users_part(error.__traceback__)))
     except BaseException as inner:
         text = f"<the traceback could not be formatted: {type(inner).__name__}>"
     return Failure(
@@ -229,6 +227,14 @@ def describe(error: BaseException) -> Failure:
         message=codec.clean_text(message, _MESSAGE_LIMIT),
         traceback=codec.clean_text(text, _TRACEBACK_LIMIT),
     )
+
+
+def _users_part(tb: TracebackType | None) -> TracebackType | None:
+    """Skip our own frames at the beginning of a traceback."""
+    part = tb
+    while part is not None and part.tb_frame.f_code.co_filename == __file__:
+        part = part.tb_next
+    return part or tb
 
 
 def _after_error(claim: Claim, options: Mapping[str, Any], error: BaseException, settings: Settings) -> Outcome:

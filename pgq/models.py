@@ -20,8 +20,29 @@ from django.utils.translation import gettext_lazy as _
 from pgq import codec, ids, literals, recurrence, signing
 from pgq.conf import get_settings
 from pgq.fields import StoredField, TaskIdField
-from pgq.stored import StoredText
+from pgq.stored import StoredText, stored_text
 from pgq.timing import recurrence_of
+
+
+def read_stored(row: models.Model, attribute: str, text: str, *, trusted: bool) -> Any:
+    """Decode a stored value of a row; untrusted, as a description that imports, loads and unpickles nothing."""
+    allow_pickle = get_settings().allow_pickle
+    unsign = signing.unsign_blob if allow_pickle else None
+    args, kwargs = stored_text(row, "args"), stored_text(row, "kwargs")
+    if attribute in ("args", "kwargs") and args is not None and kwargs is not None:
+        # Together, since compressed they stand in one.
+        if trusted:
+            both: tuple[Any, Any] = codec.decode_args(
+                args, kwargs, trusted=True, allow_pickle=allow_pickle, unsign=unsign
+            )
+        else:
+            both = codec.decode_args_for_display(args, kwargs)
+        value = both[0 if attribute == "args" else 1]
+    elif trusted:
+        value = codec.decode(text, trusted=True, allow_pickle=allow_pickle, unsign=unsign)
+    else:
+        value = codec.decode_for_display(text)
+    return tuple(value) if attribute == "args" and isinstance(value, list) else value
 
 
 class _Named(models.Model):
@@ -40,8 +61,7 @@ class _Named(models.Model):
 
     def decode_stored(self, attribute: str, text: str) -> Any:
         """Decode a stored value; what would import or load anything stays a description unless the row is signed."""
-        value = codec.decode(text, trusted=True) if self._is_signed() else codec.decode_for_display(text)
-        return tuple(value) if attribute == "args" and isinstance(value, list) else value
+        return read_stored(self, attribute, text, trusted=self._is_signed())
 
     def _is_signed(self) -> bool:
         raise NotImplementedError
@@ -248,7 +268,7 @@ class Task(_Named):
     def decode_stored(self, attribute: str, text: str) -> Any:
         if attribute == "value":
             inner, trusted = signing.unseal(UUID(self.id), text)
-            return codec.decode(inner, trusted=True) if trusted else codec.decode_for_display(text)
+            return read_stored(self, attribute, inner, trusted=trusted)
         return super().decode_stored(attribute, text)
 
     def _is_signed(self) -> bool:
@@ -407,10 +427,7 @@ class Schedule(models.Model):
         return None if last is None else last.success
 
     def decode_stored(self, attribute: str, text: str) -> Any:
-        value = (
-            codec.decode(text, trusted=True) if signing.verify_schedule_row(self) else codec.decode_for_display(text)
-        )
-        return tuple(value) if attribute == "args" and isinstance(value, list) else value
+        return read_stored(self, attribute, text, trusted=signing.verify_schedule_row(self))
 
 
 class WorkerPool(models.Model):

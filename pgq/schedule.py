@@ -234,7 +234,7 @@ def _task(due: Due, slot: datetime, settings: Settings) -> NewTask:
     options = json.loads(due.options)
     kwargs = due.kwargs
     if due.intended_date_kwarg:
-        kwargs = codec.canonical({**json.loads(kwargs), due.intended_date_kwarg: slot.isoformat()})
+        kwargs = codec.with_kwarg(kwargs, due.intended_date_kwarg, slot.isoformat())
     task = NewTask(
         id=new_id(),
         func=due.func,

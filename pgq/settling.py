@@ -148,7 +148,11 @@ def without_what_was_refused(receipt: Receipt, error: Exception) -> Receipt:
 
 def without_options(receipt: Receipt, error: Exception) -> Receipt:
     """Return a receipt of which nothing follows: what the options of a row from psql say may be anything."""
-    return dataclasses.replace(receipt, claim=dataclasses.replace(receipt.claim, options="{}"))
+    outcome = receipt.outcome
+    if isinstance(outcome, Succeeded):
+        # Not into the cache, then.
+        outcome = dataclasses.replace(outcome, keep=True)
+    return dataclasses.replace(receipt, claim=dataclasses.replace(receipt.claim, options="{}"), outcome=outcome)
 
 
 def parked(receipt: Receipt, error: Exception) -> Receipt:

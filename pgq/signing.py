@@ -1,7 +1,7 @@
 """Signatures: who can only write to the tables makes nothing run.
 
-A signature is HMAC-SHA256 over what identifies a task and says what it does. So a row that was altered, or put together
-from others, is recognised. What operators may change is left out: priority, times, name, pauses.
+A signature is keyed BLAKE2b (RFC 7693) over what identifies a task and says what it does. So a row that was altered,
+or put together from others, is recognised. What operators may change is left out: priority, times, name, pauses.
 
 The message is the texts joined by NUL, which no text of PostgreSQL can hold, so no two rows give one message. JSON
 columns go in as their canonical text (see `pgq.codec`): what was signed is what PostgreSQL gives back.
@@ -16,7 +16,7 @@ import binascii
 import hmac
 import re
 from functools import lru_cache
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from typing import Any
 from uuid import UUID
 
@@ -60,13 +60,13 @@ def _verifies(message: bytes, signature: bytes | None) -> bool:
 
 
 def sign(message: bytes, key: bytes) -> bytes:
-    """Return the 32 bytes of HMAC-SHA256."""
-    return hmac.digest(key, message, "sha256")
+    """Return 32 bytes of keyed BLAKE2b: a MAC like HMAC-SHA256, in a third of the time, which each task pays twice."""
+    return blake2b(message, key=key, digest_size=32).digest()
 
 
 def verify(message: bytes, signature: bytes, key: bytes) -> bool:
     """Whether the key made that signature for that message; in constant time."""
-    return hmac.compare_digest(hmac.digest(key, message, "sha256"), signature)
+    return hmac.compare_digest(sign(message, key), signature)
 
 
 def _task_message(

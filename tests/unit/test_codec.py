@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import datetime as dt
 import enum
@@ -29,6 +30,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
+from django.http import QueryDict
 from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy
@@ -45,7 +47,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 class Color(enum.Enum):
     RED = "r"
-    CRIMSON = "r"  # an alias
+    CRIMSON = "r"  # noqa: PIE796  # an alias
     BLUE = ("b", 1)
 
 
@@ -197,7 +199,7 @@ values = st.recursive(
 @settings(max_examples=400, deadline=None)
 @given(value=values)
 @example(value={"b": 1, "aa": 2, "a": 3, "é": 4, "zz": 5, "\U0001f600": 6, "\uffff": 7, "abcd": 8, "": 9})
-@example(value=["\x01\x08\x0b\x1f\x7f\x80\u2028\"\\/\b\f\n\r\t", 1e22, -0.0, 0.1, 1.0, 1e-7, 123456789012345680.0])
+@example(value=['\x01\x08\x0b\x1f\x7f\x80\u2028"\\/\b\f\n\r\t', 1e22, -0.0, 0.1, 1.0, 1e-7, 123456789012345680.0])
 @example(value=10**140_000)
 def test_postgresql_prints_the_text_as_it_is(connection: psycopg.Connection[Any], value: Any) -> None:
     text = codec.encode(value, strict=False)
@@ -211,7 +213,8 @@ def test_postgresql_prints_arguments_as_they_are(
 ) -> None:
     texts = codec.encode_args(tuple(args), kwargs, strict=False, compress=compress)
     row = connection.execute(
-        "SELECT a::text, k::text, jsonb_typeof(a), jsonb_typeof(k) FROM (SELECT %s::text::jsonb, %s::text::jsonb) t(a, k)",
+        "SELECT a::text, k::text, jsonb_typeof(a), jsonb_typeof(k)"
+        " FROM (SELECT %s::text::jsonb, %s::text::jsonb) t(a, k)",
         texts,
     ).fetchone()
     assert row == (*texts, "array", "object")
@@ -223,6 +226,23 @@ def test_postgresql_stores_any_placeholder(connection: psycopg.Connection[Any]) 
     printed, reason = row.fetchone() or ("", "")
     assert printed == text
     assert "lambda" in reason
+
+
+def test_canonical_rewrites_what_is_stored(connection: psycopg.Connection[Any]) -> None:
+    """Tags in it stay tags, and what is added comes in its place."""
+    value = {"when": dt.date(2024, 5, 6), "a": ["é" * 20_000, 1e-9, 1.5, None, True, -0.0], "zz": {"$x": 1}}
+    text = codec.encode(value)
+    assert codec.canonical(json.loads(text)) == text
+    longer = codec.canonical({**json.loads(text), "b": "x"})
+    assert connection.execute("SELECT %s::text::jsonb::text", [longer]).fetchone() == (longer,)
+    assert codec.decode(longer) == {**value, "b": "x"}
+
+
+@settings(deadline=None)
+@given(value=values)
+def test_canonical_text_is_its_own(value: Any) -> None:
+    text = codec.encode(value, strict=False)
+    assert codec.canonical(json.loads(text)) == text
 
 
 # --- there and back ---
@@ -334,6 +354,7 @@ def test_subclasses_become_the_plain_type() -> None:
     assert same(results([defaultdict(list, {"a": 1}), Counter("aa")]), [{"a": 1}, {"a": 2}])
     assert same(results([bytearray(b"a"), memoryview(b"b")]), [b"a", b"b"])
     assert results(gettext_lazy("Yes")) == "Yes"
+    assert same(results(QueryDict("a=1&a=2")), {"a": ["1", "2"]})  # all of it, not what its items() says
 
 
 def test_str_enum_keys_do_not_collide_with_their_texts() -> None:
@@ -364,7 +385,7 @@ def test_a_moment_counts_more_than_its_wall_clock() -> None:
 
 
 def test_local_namedtuple_is_a_tuple_in_results_and_refused_in_arguments() -> None:
-    Row = namedtuple("Row", "a b")  # noqa: PYI024
+    Row = namedtuple("Row", "a b")
     assert same(results([Row(1, 2)]), [(1, 2)])
     with pytest.raises(NotStorable, match=r"^args\[0\] "):
         codec.encode_args((Row(1, 2),), {})
@@ -606,9 +627,9 @@ class BadLength(list):  # type: ignore[type-arg]
     "make",
     [Hostile, lambda: Hostile(RecursionError), lambda: Hostile(MemoryError), lambda: Hostile(SystemExit),
      lambda: [Hostile(Prickly)], lambda: {1: {"a": Hostile()}}, Masked, Liar, endless,
-     lambda: function.__code__, lambda: open(os.devnull), itself, laughs, lambda: deep(10_000), lambda: b"x" * LIMIT,
-     lambda: "x" * LIMIT, lambda: ["x" * 99] * LIMIT, lambda: bytearray(5 * LIMIT), lambda: 1 << 100_000_000,
-     User, lambda: User.objects.all(), lambda: lambda: 1],
+     lambda: function.__code__, functools.partial(open, os.devnull), itself, laughs, lambda: deep(10_000),
+     lambda: b"x" * LIMIT, lambda: "x" * LIMIT, lambda: ["x" * 99] * LIMIT, lambda: bytearray(5 * LIMIT),
+     lambda: 1 << 100_000_000, User, lambda: User.objects.all(), lambda: lambda: 1],
 )  # fmt: skip
 def test_results_are_total(make: Any, allow_pickle: bool) -> None:
     value = make()
@@ -859,6 +880,12 @@ def test_compression_is_used_where_it_helps() -> None:
     assert codec.decode_args(*codec.encode_args((noise,), {}, compress=True)) == ((noise,), {})
 
 
+def test_keywords_beside_compressed_arguments_count() -> None:
+    args, kwargs = codec.encode_args((LONG,), {"a": 1, "b": 2}, compress=True)
+    assert kwargs == "{}"
+    assert codec.decode_args(args, '{"b": 3, "c": 4}') == ((LONG,), {"a": 1, "b": 3, "c": 4})
+
+
 def zipped(data: bytes) -> str:
     return f'[{{"$zlib": "{base64.b64encode(data).decode()}"}}]'
 
@@ -882,7 +909,7 @@ def test_zip_bomb_is_not_inflated() -> None:
     assert len(repr(codec.decode_args_for_display(bomb, "{}"))) < 100
     exact = zipped(zlib.compress(b'[["aaaaa"], {}]'))
     assert codec.decode_args(exact, "{}", limit=15) == (("aaaaa",), {})
-    with pytest.raises(NotDecodable, match="15|14"):
+    with pytest.raises(NotDecodable, match="14"):
         codec.decode_args(exact, "{}", limit=14)
 
 
@@ -934,10 +961,8 @@ def test_display_and_decode_of_anything(value: Any) -> None:
     """Display never raises; decoding raises nothing but ours."""
     text = json.dumps(value)
     codec.decode_for_display(text)
-    try:
+    with contextlib.suppress(NotDecodable, NotAllowed):
         codec.decode(text, allow_pickle=True, unsign=unsign)
-    except (NotDecodable, NotAllowed):
-        pass
 
 
 # --- texts ---
