@@ -308,7 +308,7 @@ def forget_pools(cursor: Cursor, *, age: float) -> int:
 
 def lead(cursor: Cursor) -> bool:
     """Become the leader for the rest of the transaction; return whether that worked."""
-    return bool(_one(cursor, "lead", {})[0])
+    return bool(_one(cursor, "lead", {})[1])
 
 
 @dataclass(frozen=True, slots=True)

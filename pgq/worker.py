@@ -340,13 +340,18 @@ def main(config: ChildConfig, pipe: Connection, slot: Slot) -> None:
     execute.allow_cancelling()
     _bind_to_cpus(config.number, settings.cpu_affinity)
     signals.send(signals.post_spawn, proc_name=f"pgq worker {config.number}")
+    code = 1
     try:
         Worker(config, pipe, slot, settings).run()
+        code = 0
+    except BaseException:
+        logger.exception("worker %d fails", config.number)
     finally:
         logging.shutdown()
-        sys.stdout.flush()
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
         # Threads that tasks left behind must not keep the process.
-        os._exit(0)
+        os._exit(code)
 
 
 def _bind_to_cpus(number: int, count: int) -> None:

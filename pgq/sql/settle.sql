@@ -33,4 +33,7 @@ WITH receipt AS MATERIALIZED (
       FROM pgq_wait_until
      WHERE last_value > extract(epoch FROM clock_timestamp()) * 1000
 )
-SELECT id FROM gone, told
+SELECT id
+  FROM gone, told,
+       -- A worker that freezes between this and its commit would keep these rows locked, and nobody could rescue them.
+       (SELECT set_config('idle_in_transaction_session_timeout', '10000', true)) AS patience

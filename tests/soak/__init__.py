@@ -1,0 +1,1 @@
+"""Long runs. Each has a short form among the tests; `make soak-...` runs it in full."""
