@@ -313,6 +313,17 @@ def enqueue(task: NewTask, *, using: str | None = None) -> UUID:
     return task.id
 
 
+#: Runs a task in the caller; `pgq.inline`, which stands above, puts it here.
+run_now: Callable[[NewTask], UUID] | None = None
+
+
+def submit(task: NewTask) -> UUID:
+    """Write one task, or run it at once if PGQ["sync"] says so; return its id."""
+    if run_now is not None and get_settings().sync:
+        return run_now(task)
+    return enqueue(task)
+
+
 def enqueue_all(tasks: Iterable[NewTask], *, using: str | None = None, chunk: int = CHUNK) -> list[UUID]:
     """Write many tasks, `chunk` of them a statement, without ever holding more of them in memory; return their ids."""
     ids: list[UUID] = []
@@ -372,7 +383,7 @@ class TaskFunction(Generic[P, R]):
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Enqueue a call of this function in the caller's transaction; return the task's id, 32 hex digits."""
-        return enqueue(make_task(self.path, args, kwargs)).hex
+        return submit(make_task(self.path, args, kwargs)).hex
 
     def using(self, **options: Any) -> BoundTask[P, R]:
         """Return this task with other options for the next call: ``report.using(priority=5).enqueue(1)``."""
@@ -394,7 +405,7 @@ class BoundTask(Generic[P, R]):
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Enqueue a call with these options; return the task's id."""
-        return enqueue(make_task(self.task.path, args, kwargs, **self.options)).hex
+        return submit(make_task(self.task.path, args, kwargs, **self.options)).hex
 
 
 @overload

@@ -17,7 +17,7 @@ from types import FrameType, TracebackType
 from typing import Any
 from uuid import UUID
 
-from pgq import backoff, codec, flow, registry, signals, signing
+from pgq import backoff, codec, flow, registry, reporting, signals, signing
 from pgq.conf import Settings
 from pgq.errors import Discard, NotAllowed, PgqError, Retry, TaskCancelled, TaskTimeout, UnknownFunction, WorkerDied
 from pgq.records import Claim, Failed, Failure, NewTask, Outcome, Parked, Receipt, Retried, Succeeded
@@ -82,7 +82,9 @@ def run(claim: Claim, settings: Settings) -> Receipt:
         return Receipt(claim, outcome, started, time.monotonic(), value)
     except BaseException as error:
         # Also SystemExit and KeyboardInterrupt: a task that says sys.exit(0) has not succeeded.
-        return Receipt(claim, _after_error(claim, options, error, settings), started, time.monotonic(), error=error)
+        receipt = Receipt(claim, _after_error(claim, options, error, settings), started, time.monotonic(), error=error)
+        reporting.report(error, settings)
+        return receipt
     finally:
         _current.reset(token)
 

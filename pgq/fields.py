@@ -10,13 +10,14 @@ from django.db import models
 from django.db.models.query_utils import DeferredAttribute
 from psycopg.types.json import Jsonb
 
-from pgq import codec
+from pgq import codec, ids
 from pgq.stored import StoredText
 
 if TYPE_CHECKING:
     _UUIDField = models.UUIDField[Any, Any]
+    _TextField = models.TextField[Any, Any]
 else:
-    _UUIDField = models.UUIDField
+    _UUIDField, _TextField = models.UUIDField, models.TextField
 
 
 class TaskIdField(_UUIDField):
@@ -56,6 +57,34 @@ class _Lazy(DeferredAttribute):
     def __set__(self, instance: Any, value: Any) -> None:
         instance.__dict__[self.field.attname] = value
         instance.__dict__.get("_decoded", {}).pop(self.field.attname, None)
+
+
+class _Name(DeferredAttribute):
+    """A task without a name is called by the four words of its id."""
+
+    def __get__(self, instance: Any, cls: Any = None) -> Any:
+        value = super().__get__(instance, cls)
+        if value is not None or instance is None:
+            return value
+        # Not yet, while the database is to make the id.
+        id = ids.parse_id(instance.id)
+        return None if id is None else ids.task_name(id)
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        instance.__dict__[self.field.attname] = value
+
+
+class NameField(_TextField):
+    """The name of a task: NULL in the table if nobody gave one, and four words of the id to whoever reads it."""
+
+    descriptor_class = _Name
+
+    def pre_save(self, model_instance: Any, add: bool) -> Any:
+        return model_instance.__dict__.get(self.attname)
+
+    def deconstruct(self) -> Any:
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.TextField", args, kwargs
 
 
 class StoredField(models.JSONField):

@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 
 from pgq import codec, ids, literals, recurrence, signing
 from pgq.conf import get_settings
-from pgq.fields import StoredField, TaskIdField
+from pgq.fields import NameField, StoredField, TaskIdField
 from pgq.stored import StoredText, stored_text
 from pgq.timing import recurrence_of
 
@@ -57,7 +57,7 @@ class _Named(models.Model):
     @property
     def display_name(self) -> str:
         """The given name, or the four words of the id."""
-        return self.name or ids.task_name(UUID(str(self.id)))
+        return str(self.name or self.id)
 
     def decode_stored(self, attribute: str, text: str) -> Any:
         """Decode a stored value; what would import or load anything stays a description unless the row is signed."""
@@ -85,7 +85,7 @@ class QueuedTask(_Named):
     args = StoredField(db_default=models.Value([], StoredField()))
     kwargs = StoredField(db_default=models.Value({}, StoredField()))
     options = StoredField(db_default=models.Value({}, StoredField()))
-    name = models.TextField(null=True, blank=True)
+    name = NameField(null=True, blank=True)
     group = models.TextField(null=True, blank=True)
     hook = models.TextField(null=True, blank=True)
     timeout = models.FloatField(null=True, blank=True, help_text=_("seconds"))
@@ -159,7 +159,7 @@ class Task(_Named):
     kwargs = StoredField(db_default=models.Value({}, StoredField()), editable=False)
     options = StoredField(db_default=models.Value({}, StoredField()), editable=False)
     value = StoredField(null=True, editable=False, db_column="result")
-    name = models.TextField(null=True, editable=False)
+    name = NameField(null=True, editable=False)
     group = models.TextField(null=True, editable=False)
     hook = models.TextField(null=True)
     cluster = models.TextField(null=True, editable=False)

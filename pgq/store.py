@@ -64,9 +64,24 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+#: What the table says, and what a task therefore need not.
+_DEFAULTS = {"kwargs": "{}", "options": "{}", "queue": "default", "priority": 0, "max_attempts": 1}
+#: A time that has come is no reason to wait for the tick; only the clock of the database says so.
+_RUN_AFTER = "CASE WHEN %(run_after)s::timestamptz > clock_timestamp() THEN %(run_after)s::timestamptz END"
+
+
+@cache
+def _enqueue_sql(columns: tuple[str, ...]) -> str:
+    names = ", ".join(f'"{column}"' for column in columns)
+    values = ", ".join(_RUN_AFTER if column == "run_after" else f"%({column})s" for column in columns)
+    return sql("enqueue").replace("{columns}", names).replace("{values}", values)
+
+
 def enqueue(cursor: Cursor, task: NewTask) -> None:
     """Write one task."""
-    cursor.execute(sql("enqueue"), {column: getattr(task, column) for column in _COLUMNS})
+    values = {column: getattr(task, column) for column in _COLUMNS}
+    given = {column: value for column, value in values.items() if value is not None and value != _DEFAULTS.get(column)}
+    cursor.execute(_enqueue_sql(tuple(given)), given)
 
 
 def enqueue_many(cursor: Cursor, tasks: Sequence[NewTask]) -> None:
