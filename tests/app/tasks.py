@@ -1,0 +1,26 @@
+"""Plain functions, to be enqueued by their paths as users of Django-Q do."""
+
+import time
+
+from tests.app.models import Note
+from tests.core import oracle_tasks  # noqa: F401  registers what it has, in each process
+
+
+def add(a, b):
+    return a + b
+
+
+def fail(msg):
+    raise ValueError(msg)
+
+
+def noop():
+    pass
+
+
+def sleep(seconds):
+    time.sleep(seconds)
+
+
+def note(text):
+    return Note.objects.create(text=text).pk

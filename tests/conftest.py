@@ -1,0 +1,73 @@
+"""One PostgreSQL server for the whole run; fixtures for pools of workers are in pools.py."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from pgq.embedded import Server, ServerError
+
+pytest_plugins = ["tests.pools"]
+
+SERVER_SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_connections": 200,
+    "shared_buffers": "128MB",
+    # No checkpoint but those that CREATE DATABASE and the end of the server ask for.
+    "checkpoint_timeout": "1h",
+    "max_wal_size": "4GB",
+    "wal_level": "minimal",
+    "max_wal_senders": 0,
+    "log_lock_waits": "on",
+    "log_line_prefix": "%m [%p] %q%a %d ",
+}
+SERVER = pytest.StashKey[Server]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "smoke: one of the few that `python -m tests.matrix --short` runs")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    # The workers of xdist start after this, with this environment.
+    config = session.config
+    if os.environ.get("DATABASE_URL") or hasattr(config, "workerinput") or config.option.collectonly:
+        return
+    try:
+        server = config.stash[SERVER] = Server(settings=SERVER_SETTINGS)
+        config.add_cleanup(server.stop)
+        server.start()
+    except ServerError as error:
+        raise pytest.UsageError(str(error)) from error
+    # What the developer's shell says about another server would get in the way.
+    for name in [name for name in os.environ if name.startswith("PG") and not name.startswith("PGQ_")]:
+        del os.environ[name]
+    os.environ.update({f"PG{key.upper()}": str(value) for key, value in _parameters(server.dsn).items()})
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    if config.option.collectonly:
+        return "database: none, only collecting"
+    server = config.stash.get(SERVER, None)
+    return f"database: {server!r}" if server else "database: the one of DATABASE_URL"
+
+
+def _parameters(conninfo: str) -> dict[str, object]:
+    parameters = conninfo_to_dict(conninfo)
+    return {"database" if key == "dbname" else key: value for key, value in parameters.items()}
+
+
+@pytest.fixture(scope="session")
+def pg_dsn() -> str:
+    """Connection string (libpq) of a plain database of the test server, where a test may make its own schema.
+
+    It is not Django's test database, and all tests share it.
+    """
+    if url := os.environ.get("DATABASE_URL"):
+        return make_conninfo(url)
+    named = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
+    return make_conninfo(**{key: os.environ[name] for key, name in named.items()})

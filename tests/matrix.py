@@ -1,0 +1,162 @@
+"""Run the tests over the versions that pgq supports, as far as this machine has them.
+
+::
+
+    python -m tests.matrix [--short] [-k TEXT] [-- pytest arguments]
+
+A cell is a Python, a Django and a PostgreSQL. Pythons are those on PATH and those of pyenv; PostgreSQLs those of the
+system and of the extra ``embedded``. Virtualenvs are kept in .venv-matrix/ and made anew when pyproject.toml changes.
+``--short`` runs only the tests marked ``smoke`` (a server, the package, a task from end to end).
+"""
+
+# ruff: noqa: T201
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pgq.embedded import all_binaries, major_version
+
+ROOT = Path(__file__).parent.parent
+VENVS = ROOT / ".venv-matrix"
+
+PYTHONS = ("3.11", "3.12", "3.13")
+DJANGOS = ("5.2", "6.0", "6.1")
+POSTGRESQLS = (15, 18)
+#: Django 6 needs Python 3.12.
+TOO_NEW = {("3.11", "6.0"), ("3.11", "6.1")}
+
+
+class Cell(NamedTuple):
+    python: str
+    django: str
+    postgresql: int
+
+    def __str__(self) -> str:
+        return f"Python {self.python}  Django {self.django}  PostgreSQL {self.postgresql}"
+
+
+def cells() -> Iterator[Cell]:
+    for python in PYTHONS:
+        for django in DJANGOS:
+            if (python, django) not in TOO_NEW:
+                for postgresql in POSTGRESQLS:
+                    yield Cell(python, django, postgresql)
+
+
+def find_python(version: str) -> str | None:
+    candidates = [shutil.which(f"python{version}"), shutil.which("python3"), sys.executable]
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    candidates += sorted(map(str, pyenv.glob(f"versions/{version}.*/bin/python{version}")), reverse=True)
+    for candidate in filter(None, candidates):
+        # A command of that name may be a shim that does not run, or a Python without venv.
+        code = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2], sys.executable)"
+        done = subprocess.run([candidate, "-c", code], capture_output=True, text=True, check=False)
+        if done.returncode == 0 and done.stdout.startswith(f"{version} "):
+            return done.stdout.split(" ", 1)[1].strip()
+    return None
+
+
+def find_postgresqls() -> dict[int, Path]:
+    found: dict[int, Path] = {}
+    for bindir in all_binaries():
+        if (major := major_version(bindir)) is not None:
+            found.setdefault(major, bindir)
+    return found
+
+
+class Unavailable(Exception):
+    """A cell cannot be run here; the message says why."""
+
+
+def venv_for(python: str, django: str, interpreter: str) -> Path:
+    """The interpreter of the virtualenv for that Python and Django, made if need be."""
+    folder = VENVS / f"python{python}-django{django}"
+    stamp = folder / ".installed"
+    # The place is in it because an editable install names it.
+    wanted = f"{ROOT}\n{interpreter}\n{(ROOT / 'pyproject.toml').read_text()}"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return folder / "bin" / "python"
+    shutil.rmtree(folder, ignore_errors=True)
+    pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    for command in (
+        [interpreter, "-m", "venv", folder],
+        [*pip, "--upgrade", "pip>=25.1"],
+        [*pip, f"django~={django}.0", "--editable", ROOT, "--group", "test", "--group", "build"],
+    ):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+            raise Unavailable(f"no virtualenv: {said[-1]}")
+    stamp.write_text(wanted)
+    return folder / "bin" / "python"
+
+
+def run(cell: Cell, bindir: Path, arguments: list[str]) -> tuple[bool, str]:
+    interpreter = find_python(cell.python)
+    if interpreter is None:
+        raise Unavailable(f"no Python {cell.python} that works")
+    python = venv_for(cell.python, cell.django, interpreter)
+    env = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"}
+    env |= {"PGQ_PG_BINDIR": str(bindir)}
+    log = VENVS / f"python{cell.python}-django{cell.django}-postgresql{cell.postgresql}.log"
+    # A cache of each cell's own: which tests failed last is a question to one cell.
+    command = [python, "-m", "pytest", "-q", "-o", f"cache_dir={log.with_suffix('.cache')}", *arguments]
+    with log.open("w") as output:
+        done = subprocess.run(command, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT, check=False)
+    summary = re.findall(r"^(?:=+ )?(.+ in [\d.]+s)\b", log.read_text(), re.MULTILINE)
+    detail = summary[-1] if summary else f"pytest ended with {done.returncode}"
+    if done.returncode:  # 5 is: the selection is empty; that is no success either.
+        detail += f"; see {log.relative_to(ROOT)}"
+    return not done.returncode, detail
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--short", action="store_true", help="only the tests marked smoke")
+    parser.add_argument("-k", metavar="TEXT", default="", help="only cells with TEXT in their names, as in the table")
+    parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
+    options = parser.parse_args()
+    arguments = options.pytest or ["-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup"]
+    if options.short:
+        arguments = ["-m", "smoke", *options.pytest]
+
+    VENVS.mkdir(exist_ok=True)
+    servers = find_postgresqls()
+    rows: list[tuple[Cell, str, str]] = []
+    for cell in cells():
+        if options.k and options.k not in str(cell):
+            continue
+        print(f"==> {cell}", flush=True)
+        began = time.monotonic()
+        try:
+            if cell.postgresql not in servers:
+                raise Unavailable(f"no PostgreSQL {cell.postgresql}")
+            passed, detail = run(cell, servers[cell.postgresql], arguments)
+            verdict = "passed" if passed else "FAILED"
+        except Unavailable as error:
+            verdict, detail = "skipped", str(error)
+        rows.append((cell, verdict, detail))
+        print(f"    {verdict} after {time.monotonic() - began:.0f} s: {detail}", flush=True)
+
+    print()
+    for cell, verdict, detail in rows:
+        print(f"{cell}  {verdict:<8}{detail}")
+    verdicts = [verdict for _, verdict, _ in rows]
+    # Nothing run is no success.
+    return 1 if "FAILED" in verdicts or "passed" not in verdicts else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
