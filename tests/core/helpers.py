@@ -1,0 +1,77 @@
+"""What the tests of the core share: single steps of a worker's way, taken by hand."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+
+from pgq import execute, settling, store
+from pgq.board import Slot
+from pgq.child import ChildConfig
+from pgq.conf import get_settings
+from pgq.enqueue import enqueue_all, make_task
+from pgq.records import Claim, Receipt
+from pgq.worker import Worker
+
+MARK = "tests.core.oracle_tasks.mark"
+WORKER = UUID("00000000-0000-4000-8000-0000000000aa")
+
+
+def claim(
+    session: psycopg.Connection[Any],
+    limit: int = 512,
+    *,
+    queues: Sequence[str] | None = None,
+    turn: int = 0,
+    worker: UUID = WORKER,
+) -> list[Claim]:
+    return store.claim(session.cursor(), limit=limit, worker=worker, receipt=uuid4(), queues=queues, turn=turn)
+
+
+def run(claimed: Claim) -> Receipt:
+    return execute.run(claimed, get_settings())
+
+
+def settle(session: psycopg.Connection[Any], *receipts: Receipt) -> None:
+    with settling.transaction(session, receipts, "tests"):
+        pass
+
+
+def run_all(session: psycopg.Connection[Any]) -> list[Receipt]:
+    """Claim what is ready, run it, settle it."""
+    receipts = [run(claimed) for claimed in claim(session)]
+    settle(session, *receipts)
+    return receipts
+
+
+class Hand(Worker):
+    """A worker in this process, of which a test takes one step after the other. Its supervisor never speaks."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.supervisor, theirs = context.Pipe()
+        config = ChildConfig(uuid4(), 0, "tests", "default", None, "plain", "INFO", os.getpid())
+        super().__init__(config, theirs, Slot(context), get_settings())
+
+    def work(self) -> None:
+        """Run what is ready and settle it."""
+        while self._exchange():
+            self._run_waiting()
+
+    def close(self) -> None:
+        self._disconnect()
+
+
+def fill(count: int, *, func: str = MARK, **options: Any) -> list[UUID]:
+    """Enqueue that many tasks; return their ids in order."""
+    return enqueue_all(make_task(func, (number,), **options) for number in range(count))
+
+
+def value(session: psycopg.Connection[Any], sql: str, *parameters: Any) -> Any:
+    row = session.execute(sql, parameters).fetchone()
+    return row[0] if row else None

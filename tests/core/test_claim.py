@@ -1,0 +1,216 @@
+"""Claims: order, queues, fairness, exclusion; real sessions, each with a transaction of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+import pytest
+
+from pgq import store
+from pgq.models import QueuedTask
+from pgq.tasks import async_task
+from tests.core.helpers import MARK, WORKER, claim, fill, value
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_priority_first_then_first_in_first_out(session):
+    wanted = []
+    for priority in (0, 10, -10):
+        wanted.append((priority, [async_task(MARK, n, priority=priority) for n in range(3)]))
+    # Interleaved, so that neither id nor position alone gives the order.
+    for priority, ids in wanted:
+        ids.append(async_task(MARK, 3, priority=priority))
+    wanted.sort(key=lambda pair: -pair[0])
+    own = session()
+    order = [id for _, ids in wanted for id in ids]
+    assert [claimed.id.hex for claimed in claim(own, 8)] == order[:8]
+    assert [claimed.id.hex for claimed in claim(own, 8)] == order[8:]
+    assert claim(own, 8) == []
+
+
+def test_priority_goes_before_queue(session):
+    low = async_task(MARK, queue="a")
+    high = async_task(MARK, queue="b", priority=1)
+    own = session()
+    for turn in range(5):
+        with own.transaction(force_rollback=True):
+            assert [claimed.id.hex for claimed in claim(own, 1, turn=turn)] == [high]
+    assert [claimed.id.hex for claimed in claim(own, 2)] == [high, low]
+
+
+def test_claim_is_a_lease(session):
+    id = async_task(MARK, 1, queue="q", priority=3, group="g", task_name="n", timeout=5, max_attempts=4)
+    own = session()
+    (claimed,) = claim(own)
+    row = QueuedTask.objects.get(pk=id)
+    assert row.state == "running"
+    assert (row.receipt, row.worker, row.attempts) == (claimed.receipt.hex, WORKER.hex, 1)
+    assert value(own, "SELECT lock BETWEEN now() - interval '1 minute' AND clock_timestamp() FROM pgq_queue")
+    assert (claimed.queue, claimed.priority, claimed.group, claimed.name) == ("q", 3, "g", "n")
+    assert (claimed.timeout, claimed.max_attempts, claimed.attempts) == (5.0, 4, 1)
+    assert claim(own) == []
+
+
+def test_queues_are_restricted(session):
+    ids = {queue: async_task(MARK, queue=queue) for queue in ("a", "b", "c")}
+    own = session()
+    assert claim(own, queues=["none"]) == []
+    assert {claimed.id.hex for claimed in claim(own, queues=["a", "c"])} == {ids["a"], ids["c"]}
+    assert [claimed.id.hex for claimed in claim(own)] == [ids["b"]]
+
+
+def test_paused_queue_rests_and_the_others_do_not(session):
+    for priority in (0, 5):
+        async_task(MARK, queue="paused", priority=priority)
+    other = async_task(MARK, queue="other")
+    own = session()
+    # On any lane of it.
+    own.execute("UPDATE pgq_lane SET paused = true WHERE queue = 'paused' AND priority = 5")
+    assert [claimed.id.hex for claimed in claim(own)] == [other]
+    assert store.peek(own.cursor(), milliseconds=0, queues=None)[1] is False
+    own.execute("UPDATE pgq_lane SET paused = false")
+    assert store.peek(own.cursor(), milliseconds=0, queues=None)[1] is True
+    assert len(claim(own)) == 2
+
+
+def test_what_waits_or_is_parked_is_not_claimed(session):
+    own = session()
+    async_task(MARK, run_after=3600)
+    for column in ("parked = 'x'", "remaining = 1", "run_after = now() + interval '1 hour'"):
+        own.execute(f"UPDATE pgq_queue SET {column} WHERE id = %s", (async_task(MARK),))
+    assert claim(own) == []
+    assert store.peek(own.cursor(), milliseconds=0, queues=None)[1] is False
+
+
+def test_no_queue_starves(session):
+    """Three queues that are never empty: one task at a time comes from each of them about equally often."""
+    for queue in ("a", "b", "c"):
+        fill(150, queue=queue)
+    own = session()
+    counts = Counter(claim(own, 1, turn=turn)[0].queue for turn in range(150))
+    assert set(counts) == {"a", "b", "c"}
+    assert min(counts.values()) > 20
+
+
+@pytest.mark.parametrize("size", [1, 2, 32])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        [],
+        ["enable_hashjoin = off", "enable_mergejoin = off"],
+        ["enable_nestloop = off"],
+        ["enable_indexscan = off", "enable_bitmapscan = off"],
+        ["enable_seqscan = off", "plan_cache_mode = force_generic_plan"],
+    ],
+    ids=lambda plan: ",".join(plan) or "default",
+)
+def test_never_more_than_the_limit(plan, size, session):
+    """Whatever the planner does: a locking subquery that is run twice would lock, and update, twice as much."""
+    own = session()
+    own.execute("VACUUM ANALYZE pgq_queue")  # Empty: the statistics will be wrong by all that comes now.
+    for queue in ("a", "b"):
+        for priority in (0, 1):
+            fill(100, queue=queue, priority=priority)
+    for setting in plan:
+        own.execute(f"SET {setting}")
+    seen: set[str] = set()
+    for turn in range(4):
+        with own.transaction():
+            claimed = claim(own, size, turn=turn)
+            locked = value(own, "SELECT count(*) FROM pgq_queue WHERE receipt = %s", claimed[0].receipt)
+        assert len(claimed) == locked == size
+        seen |= {task.id.hex for task in claimed}
+    assert len(seen) == 4 * size
+
+
+def test_two_sessions_never_claim_the_same_row(session):
+    total, threads = 2000, 4
+    for priority in (0, 1):
+        fill(total // 2, priority=priority)
+    claimed: list[list[str]] = [[] for _ in range(threads)]
+    sessions = [session() for _ in range(threads)]
+    start = threading.Barrier(threads)
+    errors: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            start.wait()
+            turn = number
+            while batch := claim(sessions[number], 16, turn=turn):
+                claimed[number] += [task.id.hex for task in batch]
+                turn += threads
+        except BaseException as error:
+            errors.append(error)
+
+    running = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    assert not errors
+    ids = [id for batch in claimed for id in batch]
+    assert len(ids) == len(set(ids))
+    # SKIP LOCKED may leave a row that another one had locked just then; one more look finds it.
+    ids += [task.id.hex for task in claim(sessions[0], 512)]
+    assert len(ids) == len(set(ids)) == total
+    assert sum(1 for batch in claimed if batch) > 1
+
+
+def test_open_claim_of_another_session_is_skipped(session):
+    ids = [id.hex for id in fill(4)]
+    one, two = session(), session()
+    with one.transaction():
+        assert [task.id.hex for task in claim(one, 2)] == ids[:2]
+        # Not committed: neither waited for nor seen.
+        two.execute("SET lock_timeout = '5s'")
+        assert [task.id.hex for task in claim(two, 4)] == ids[2:]
+    assert claim(two, 4) == []
+
+
+def test_claim_that_rolls_back_leaves_its_rows(session):
+    ids = [id.hex for id in fill(3)]
+    one, two = session(), session()
+    with one.transaction(force_rollback=True):
+        assert len(claim(one, 4)) == 3
+        assert claim(two, 4) == []
+    assert [(task.id.hex, task.attempts) for task in claim(two, 4)] == [(id, 1) for id in ids]
+
+
+def test_row_locked_by_somebody_is_skipped(session):
+    ids = [id.hex for id in fill(3)]
+    one, two = session(), session()
+    with one.transaction():
+        one.execute("SELECT FROM pgq_queue WHERE id = %s FOR UPDATE", (ids[1],))
+        two.execute("SET lock_timeout = '5s'")
+        assert [task.id.hex for task in claim(two, 4)] == [ids[0], ids[2]]
+    assert [task.id.hex for task in claim(two, 4)] == [ids[1]]
+
+
+def test_row_deleted_meanwhile_is_not_claimed(session):
+    ids = [id.hex for id in fill(2)]
+    one, two = session(), session()
+    with one.transaction():
+        one.execute("DELETE FROM pgq_queue WHERE id = %s", (ids[0],))
+        assert [task.id.hex for task in claim(two, 4)] == [ids[1]]
+    assert claim(two, 4) == []
+
+
+def test_supervisor_learns_of_what_commits_while_nobody_sleeps(session):
+    """The flag: nobody is notified while it is down, everybody while it is up; it comes down by itself."""
+    own, listener = session(), session()
+    listener.execute("LISTEN pgq_wake")
+    store.peek(own.cursor(), milliseconds=-1, queues=None)
+    async_task(MARK)
+    assert list(listener.notifies(timeout=0.2)) == []
+    said, _ = store.peek(own.cursor(), milliseconds=60_000, queues=None)
+    async_task(MARK)
+    assert [note.channel for note in listener.notifies(timeout=10, stop_after=1)] == ["pgq_wake"]
+    # A task that is not ready wakes nobody.
+    async_task(MARK, run_after=3600)
+    assert list(listener.notifies(timeout=0.2)) == []
+    store.all_awake(own.cursor(), said=said - 1)
+    assert value(own, "SELECT last_value FROM pgq_sleep_until") == said
+    store.all_awake(own.cursor(), said=said)
+    assert value(own, "SELECT last_value FROM pgq_sleep_until") == 0
