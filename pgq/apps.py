@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.apps import AppConfig
+from django.conf import settings as django_settings
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.module_loading import autodiscover_modules
 
@@ -16,11 +18,20 @@ from pgq import conf, schema
 class PgqConfig(AppConfig):
     name = "pgq"
     label = "pgq"
-    verbose_name = "pgq"
     default_auto_field = "django.db.models.BigAutoField"
+
+    @property
+    def verbose_name(self) -> str:  # type: ignore[override]
+        """PGQ["label"], the title in the admin."""
+        try:
+            return conf.get_settings().label
+        except ImproperlyConfigured:
+            # manage.py check says which key is wrong; that is not for here.
+            return "pgq"
 
     def ready(self) -> None:
         checks.register(check_settings)
+        checks.register(check_cache)
         checks.register(check_database, checks.Tags.database)
         # Functions registered with @task must be known in each process before the first row that names one.
         autodiscover_modules("tasks")
@@ -34,6 +45,31 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         else checks.Warning(problem.message, hint=problem.hint, id="pgq.W001")
         for problem in conf.problems()
     ]
+
+
+def check_cache(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Make sure that results kept in the cache can be seen by those who ask for them."""
+    if any(problem.serious for problem in conf.problems()):
+        return []
+    settings = conf.get_settings()
+    if not settings.cached:
+        return []
+    backend = django_settings.CACHES.get(settings.cache, {}).get("BACKEND")
+    if backend is None:
+        return [
+            checks.Error(
+                f"PGQ['cache'] is {settings.cache!r}, which is not in CACHES.", hint="Name one that is.", id="pgq.E004"
+            )
+        ]
+    if str(backend).endswith((".LocMemCache", ".DummyCache")):
+        return [
+            checks.Warning(
+                f"PGQ['cached'] keeps results in the cache {settings.cache!r}, which each process has for itself.",
+                hint="Use a cache that workers share with the others, such as DatabaseCache.",
+                id="pgq.W003",
+            )
+        ]
+    return []
 
 
 def check_database(

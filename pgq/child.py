@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 # Messages on the pipe between the supervisor and a child: one byte, and an id where one is needed.
@@ -49,6 +51,12 @@ def set_up(config: ChildConfig) -> None:
 
     forget_connections()
     set_up_logging(config.log_format, config.log_level)
+
+
+def enter(module: str, config: ChildConfig, *rest: Any) -> None:
+    """Entry point of each child. Imports what it runs by name: with "spawn" Django is not set up before."""
+    set_up(config)
+    importlib.import_module(module).main(config, *rest)
 
 
 def _ignore(signum: int, frame: object) -> None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from datetime import UTC
 from functools import cache
 from typing import Any
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+
+from pgq import backoff, recurrence
 
 #: Keys of Q_CLUSTER that mean nothing here, and why.
 WITHOUT_MEANING = {
@@ -180,8 +183,13 @@ def _wrong(key: str, value: Any) -> str | None:
         return "a text that is not empty"
     if key in _CHOICE and value not in _CHOICE[key]:
         return "one of " + ", ".join(repr(choice) for choice in _CHOICE[key])
-    if key == "time_zone" and not (value is None or isinstance(value, str)):
-        return "the name of a time zone, or None"
+    if key == "time_zone" and not (value is None or _is_zone(value)):
+        return "the name of a time zone, such as 'Europe/Paris', or None"
+    if key == "retry_backoff" and not callable(value):
+        try:
+            backoff.validate(value)
+        except ValueError:
+            return "seconds, a list of seconds, a dict (see docs/settings.md), a function, or None"
     if key in ("queues", "allowed") and not (
         (value is None and key == "queues")
         or (isinstance(value, list | tuple | set) and all(isinstance(item, str) and item for item in value))
@@ -189,9 +197,19 @@ def _wrong(key: str, value: Any) -> str | None:
         return "a list of texts"
     if key == "cached" and not (isinstance(value, bool) or (number and value > 0)):
         return "True, False or a number of seconds"
-    if key == "error_reporter" and not isinstance(value, Mapping):
-        return "a dict {name: arguments}"
+    if key == "error_reporter" and not (
+        isinstance(value, Mapping) and all(isinstance(item, Mapping) for item in value.values())
+    ):
+        return "a dict {name: {argument: value}}"
     return None
+
+
+def _is_zone(value: Any) -> bool:
+    try:
+        recurrence.parse_zone(value, UTC)
+    except (ValueError, AttributeError):
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +235,12 @@ def _alternative(given: Mapping[str, Any]) -> dict[str, Any]:
     chosen = os.environ.get("PGQ_NAME") or os.environ.get("Q_CLUSTER_NAME")
     if not chosen:
         return {}
-    overrides = dict((given.get("ALT_CLUSTERS") or {}).get(chosen, {}))
+    entries = given.get("ALT_CLUSTERS")
+    if not entries:
+        # Only a name, then.
+        return {"name": chosen}
+    overrides = entries.get(chosen) if isinstance(entries, Mapping) else None
+    overrides = dict(overrides) if isinstance(overrides, Mapping) else {}
     overrides.pop("cluster_name", None)
     return {"queues": (chosen,), **overrides, "name": chosen}
 
@@ -228,14 +251,20 @@ def read(setting: str, given: Any) -> tuple[dict[str, Any], list[Problem]]:
         return {}, [
             Problem(setting, "", f"settings.{setting} must be a dict, not {type(given).__name__}.", "Make it a dict.")
         ]
+    return _read(setting, {**given, **_alternative(given)})
+
+
+def _read(setting: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     known = {item.name for item in fields(Settings)}
     values: dict[str, Any] = {}
     problems: list[Problem] = []
-    for written, value in {**given, **_alternative(given)}.items():
+    for written, value in given.items():
         key = ALIASES.get(written, written)
-        if written == "ALT_CLUSTERS" or (written in ALIASES and key in given):
+        if written == "ALT_CLUSTERS":
+            problems += _alternatives(setting, value)
+        elif written in ALIASES and key in given:
             continue
-        if key in WITHOUT_MEANING:
+        elif key in WITHOUT_MEANING:
             problems.append(
                 Problem(setting, written, f"{setting}[{written!r}] has no meaning in pgq: {WITHOUT_MEANING[key]}.",
                         "Remove the key.", serious=False)
@@ -249,6 +278,23 @@ def read(setting: str, given: Any) -> tuple[dict[str, Any], list[Problem]]:
         else:
             values[key] = tuple(value) if key in ("queues", "allowed") and value is not None else value
     return values, problems
+
+
+def _alternatives(setting: str, entries: Any) -> list[Problem]:
+    """Look at all of ALT_CLUSTERS, also at what only another pool uses."""
+    if not isinstance(entries, Mapping):
+        return [Problem(setting, "ALT_CLUSTERS", f"{setting}['ALT_CLUSTERS'] is {entries!r}.",
+                        "Make it a dict {name: {key: value}}.")]  # fmt: skip
+    problems: list[Problem] = []
+    for name, overrides in entries.items():
+        where = f"{setting}['ALT_CLUSTERS'][{name!r}]"
+        if not isinstance(overrides, Mapping):
+            problems.append(Problem(setting, "ALT_CLUSTERS", f"{where} is {overrides!r}.", "Make it a dict."))
+        elif "ALT_CLUSTERS" in overrides:
+            problems.append(Problem(setting, "ALT_CLUSTERS", f"{where} holds ALT_CLUSTERS itself.", "Remove the key."))
+        else:
+            problems += _read(where, overrides)[1]
+    return problems
 
 
 def _nearest(written: str, known: set[str]) -> str:

@@ -17,7 +17,7 @@ from pgq import codec, registry, signals, store
 from pgq.conf import Settings, get_settings
 from pgq.db import callers_cursor
 from pgq.errors import EnqueueError, UnknownOption
-from pgq.ids import new_id
+from pgq.ids import new_id, task_name
 from pgq.records import PRIORITY_MAX, PRIORITY_MIN, NewTask, Options
 from pgq.signing import sign_blob, sign_task
 
@@ -296,8 +296,9 @@ def announce(task: NewTask) -> None:
     """Send pre_enqueue, if anybody listens. Receivers see a dict, as in Django-Q; what they change is not kept."""
     if signals.pre_enqueue.receivers:
         signals.send(signals.pre_enqueue, task={
-            "id": task.id.hex, "name": task.name, "func": task.func, "group": task.group, "hook": task.hook,
-            "queue": task.queue, "args": task.args, "kwargs": task.kwargs, "options": json.loads(task.options),
+            "id": task.id.hex, "name": task.name or task_name(task.id), "func": task.func, "group": task.group,
+            "hook": task.hook, "queue": task.queue, "args": task.args, "kwargs": task.kwargs,
+            "options": json.loads(task.options),
         })  # fmt: skip
 
 

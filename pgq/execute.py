@@ -20,6 +20,7 @@ from uuid import UUID
 from pgq import backoff, codec, flow, registry, reporting, signals, signing
 from pgq.conf import Settings
 from pgq.errors import Discard, NotAllowed, PgqError, Retry, TaskCancelled, TaskTimeout, UnknownFunction, WorkerDied
+from pgq.ids import task_name
 from pgq.records import Claim, Failed, Failure, NewTask, Outcome, Parked, Receipt, Retried, Succeeded
 
 logger = logging.getLogger("pgq")
@@ -104,14 +105,14 @@ def prepare(claim: Claim, settings: Settings, options: Mapping[str, Any]) -> Cal
         claim.args, claim.kwargs, trusted=signed, allow_pickle=pickles, unsign=signing.unsign_blob if pickles else None
     )
     if "hook_of" in options:
-        args = (_finished_task(options["hook_of"]), *args)
+        args = (_finished_task(options["hook_of"], settings), *args)
     return Call(func, args, kwargs)
 
 
-def _finished_task(id: str) -> Any:
+def _finished_task(id: str, settings: Settings) -> Any:
     from pgq.models import Task
 
-    return Task.objects.get(pk=id)
+    return Task.objects.using(settings.database).get(pk=id)
 
 
 def _stored_result(claim: Claim, value: Any, settings: Settings) -> str:
@@ -160,8 +161,9 @@ def _call(claim: Claim, call: Call) -> Any:
     if not signals.pre_execute.receivers and not signals.post_execute_in_worker.receivers:
         return _interruptibly(claim, call)
     task = {
-        "id": claim.id.hex, "name": claim.name, "func": claim.func, "args": call.args, "kwargs": call.kwargs,
-        "group": claim.group, "hook": claim.hook, "started": claim.enqueued_at, "attempt": claim.attempts,
+        "id": claim.id.hex, "name": claim.name or task_name(claim.id), "func": claim.func, "args": call.args,
+        "kwargs": call.kwargs, "group": claim.group, "hook": claim.hook, "started": claim.enqueued_at,
+        "attempt": claim.attempts,
     }  # fmt: skip
     signals.send(signals.pre_execute, func=func, task=task)
     try:

@@ -1,6 +1,6 @@
 """Ids and the names made from them.
 
-An id is a UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then version and random bits.
+An id is a UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, 12 of its fraction, then random bits.
 
 A task without a name of its own is called by four words, as in Django-Q. Here the words are *derived* from the id, 22
 bits of its milliseconds and 10 of its random bits, so they take no space in the tables and no index: `name_ranges`
@@ -23,10 +23,11 @@ _PERIOD_MS = 1 << _TIME_BITS
 
 
 def new_id() -> UUID:
-    """Return a new UUIDv7."""
-    milliseconds = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10), "big")
-    return UUID(int=(milliseconds << 80) | (random & ~(0xF << 76) & ~(0x3 << 62)) | (0x7 << 76) | (0x2 << 62))
+    """Return a new UUIDv7, larger than those this process made before (unless its clock was set back)."""
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    random = int.from_bytes(os.urandom(8), "big") >> 2
+    # 12 bits say when within the millisecond, to 256 ns, as in PostgreSQL's own uuidv7(): making one takes longer.
+    return UUID(int=(milliseconds << 80) | (0x7 << 76) | ((rest >> 8) << 64) | (0x2 << 62) | random)
 
 
 def parse_id(text: object) -> UUID | None:

@@ -105,6 +105,10 @@ class QueuedTask(_Named):
         db_table = "pgq_queue"
         verbose_name = _("Queued task")
         verbose_name_plural = _("Queued tasks")
+        permissions: ClassVar = [
+            ("cancel_queuedtask", "Can cancel queued task"),
+            ("run_queuedtask", "Can run queued task now"),
+        ]
 
     def __str__(self) -> str:
         return self.display_name
@@ -177,6 +181,7 @@ class Task(_Named):
         ordering: ClassVar = ["-id"]
         verbose_name = _("Task")
         verbose_name_plural = _("Tasks")
+        permissions: ClassVar = [("retry_task", "Can run finished task again")]
 
     def __str__(self) -> str:
         return self.display_name
@@ -363,6 +368,10 @@ class Schedule(models.Model):
         ordering: ClassVar = ["next_run"]
         verbose_name = _("Schedule")
         verbose_name_plural = _("Schedules")
+        permissions: ClassVar = [
+            ("run_schedule", "Can run schedule now"),
+            ("pause_schedule", "Can pause and resume schedule"),
+        ]
 
     def __str__(self) -> str:
         return self.name or self.func
@@ -371,8 +380,17 @@ class Schedule(models.Model):
         """Save; a new schedule gets its first slot: now, or the next one that `cron` names."""
         self._read_text()
         if self._state.adding and not isinstance(self.next_run, datetime):
-            self.next_run = self._first_run()
+            self.next_run = self.first_run()
         super().save(*args, **kwargs)
+
+    @property
+    def cluster(self) -> str | None:
+        """Django-Q's name for the queue."""
+        return self.queue
+
+    @cluster.setter
+    def cluster(self, value: str | None) -> None:
+        self.queue = value
 
     def clean(self) -> None:
         """Refuse what could not fire.
@@ -388,7 +406,8 @@ class Schedule(models.Model):
             known = {item.name for item in self._meta.get_fields()}
             raise ValidationError({field: str(error)} if field in known else str(error)) from None
 
-    def _first_run(self) -> datetime | None:
+    def first_run(self) -> datetime | None:
+        """Return the slot to begin with: now, or the next one that `cron` names."""
         now = timezone.now()
         if self.schedule_type != self.CRON:
             return now
@@ -430,6 +449,17 @@ class Schedule(models.Model):
         return read_stored(self, attribute, text, trusted=signing.verify_schedule_row(self))
 
 
+class _TextArrayField(models.JSONField):
+    """A text[] column, only read. (Django's ArrayField wants django.contrib.postgres installed.)"""
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return value
+
+    def deconstruct(self) -> Any:
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.JSONField", args, kwargs
+
+
 class WorkerPool(models.Model):
     """A running pool and what its workers do."""
 
@@ -437,7 +467,7 @@ class WorkerPool(models.Model):
     name = models.TextField()
     host = models.TextField()
     pid = models.IntegerField()
-    queues = models.JSONField(null=True)
+    queues = _TextArrayField(null=True)
     status = models.TextField(db_default="starting")
     started_at = models.DateTimeField(db_default=Now())
     heartbeat = models.DateTimeField(db_default=Now())

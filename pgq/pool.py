@@ -24,7 +24,7 @@ from uuid import UUID, uuid4
 
 from pgq import codec, upkeep, worker
 from pgq.board import Slot
-from pgq.child import ChildConfig
+from pgq.child import ChildConfig, enter
 from pgq.conf import Settings
 
 logger = logging.getLogger("pgq")
@@ -171,8 +171,8 @@ class Pool:
             if place.child is None and now >= place.not_before:
                 try:
                     place.child = self._start(place)
-                except OSError as error:
-                    # No process or no memory to be had: what we need least is to try at once again.
+                except (OSError, EOFError) as error:
+                    # No process or no memory to be had, or the fork server died: do not try again at once.
                     self._boot_failed(place, f"could not be started: {error}")
 
     def next_start(self) -> list[float]:
@@ -189,7 +189,9 @@ class Pool:
             supervisor_pid=os.getpid(),
         )  # fmt: skip
         arguments = (config, theirs) if slot is None else (config, theirs, slot)
-        process = self.context.Process(target=place.main, args=arguments, name=f"pgq {place.name}")
+        process = self.context.Process(
+            target=enter, args=(place.main.__module__, *arguments), name=f"pgq {place.name}"
+        )
         process.start()
         theirs.close()
         child = Child(place.number, id, process, ours, slot)
@@ -198,6 +200,9 @@ class Pool:
         return child
 
     def _listen(self, child: Child) -> None:
+        if child.pipe.closed:
+            # Its death was noticed first, among the events of the same look.
+            return
         try:
             while child.pipe.poll():
                 self.heard(child, child.pipe.recv_bytes(64))

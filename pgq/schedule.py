@@ -17,6 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from pgq import codec, enqueue, signing, store
 from pgq.conf import Settings, get_settings
@@ -25,7 +26,7 @@ from pgq.ids import new_id
 from pgq.models import Schedule
 from pgq.records import NewTask
 from pgq.recurrence import Recurrence, anchored, missed, next_slot
-from pgq.stored import StoredText
+from pgq.stored import StoredText, stored_text
 from pgq.timing import recurrence_of
 
 logger = logging.getLogger("pgq")
@@ -65,6 +66,8 @@ class Due:
     now: datetime
 
 
+#: Fields of `Due` that are not read off a row of the model as they are.
+_NOT_PLAIN = frozenset({"args", "kwargs", "options", "jitter", "signature", "now"})
 #: Options of a schedule that its tasks get as columns; the others go into the tasks' options.
 _COLUMNS = ("group", "task_name", "timeout", "max_attempts")
 
@@ -159,6 +162,8 @@ def schedule(
             options=str(fields["options"]), queue=row.queue,
         )  # fmt: skip
         row.full_clean(exclude=["args", "kwargs", "options"], validate_unique=False)
+        if row.next_run is None:
+            row.next_run = row.first_run()
         row.save(using=settings.database)
     return row
 
@@ -228,6 +233,34 @@ def _without_overlap(cursor: Cursor, due: Due, slots: list[datetime]) -> list[da
     if due.overlap == "skip":
         return slots[-1:] if running + waiting == 0 else []
     return slots[-1:] if waiting == 0 else []
+
+
+def run_now(schedule: Schedule) -> str:
+    """Enqueue one task of a schedule at once, paused or not, in the caller's transaction; its next slot stays.
+
+    What counts is the row in the table, and only a signed one gives a signed task.
+
+    Returns:
+        The task's id: 32 hex digits.
+
+    Raises:
+        Schedule.DoesNotExist: It is gone.
+        ValueError: Its options cannot be read.
+    """
+    settings = get_settings()
+    with transaction.atomic(using=settings.database):
+        rows = Schedule.objects.using(settings.database)
+        row = rows.select_for_update().get(pk=schedule.pk)
+        now = timezone.now()
+        taken = {item.name: getattr(row, item.name) for item in dataclasses.fields(Due) if item.name not in _NOT_PLAIN}
+        texts = {name: stored_text(row, name) for name in ("args", "kwargs", "options")}
+        signature = None if row.signature is None else bytes(row.signature)
+        due = Due(**{**taken, **texts, "signature": signature, "jitter": 0, "now": now})
+        # As the slot stands the moment, so that it never meets the UNIQUE (schedule, slot) of a slot that is due.
+        task = _task(due, now, settings)
+        enqueue.enqueue(task)
+        rows.filter(pk=row.pk).update(task=task.id)
+    return task.id.hex
 
 
 def _task(due: Due, slot: datetime, settings: Settings) -> NewTask:

@@ -13,6 +13,7 @@ from uuid import UUID
 from pgq import caching, codec, flow, signals, store
 from pgq.db import Connection, Cursor
 from pgq.execute import describe, options_of
+from pgq.ids import task_name
 from pgq.records import Claim, Failed, Parked, Receipt, Retried, Succeeded
 from pgq.store import Settlement
 
@@ -127,11 +128,14 @@ def announce(receipt: Receipt) -> None:
     """Send post_execute, if anybody listens. Called after the commit."""
     if not signals.post_execute.receivers:
         return
-    claim = receipt.claim
+    claim, outcome = receipt.claim, receipt.outcome
+    # Of a failure the text that Task.result gives.
+    failure = getattr(outcome, "failure", None)
     signals.send(signals.post_execute, task={
-        "id": claim.id.hex, "name": claim.name, "func": claim.func, "group": claim.group, "hook": claim.hook,
-        "started": claim.enqueued_at, "attempt": claim.attempts, "result": receipt.value,
-        "success": isinstance(receipt.outcome, Succeeded),
+        "id": claim.id.hex, "name": claim.name or task_name(claim.id), "func": claim.func, "group": claim.group,
+        "hook": claim.hook, "started": claim.enqueued_at, "attempt": claim.attempts,
+        "result": f"{failure.message} : {failure.traceback}" if failure is not None else receipt.value,
+        "success": isinstance(outcome, Succeeded),
     })  # fmt: skip
 
 

@@ -14,6 +14,8 @@ from importlib.resources import files
 from typing import Any
 from uuid import UUID
 
+from django.db.backends.utils import CursorWrapper
+
 from pgq.db import Cursor
 from pgq.records import Claim, NewTask
 
@@ -153,6 +155,7 @@ def settle(cursor: Cursor, settlements: Sequence[Settlement], *, cluster: str) -
         "message": _array([item.message for item in settlements]),
         "traceback": _array([item.traceback for item in settlements]),
         "cluster": cluster,
+        "patience": None if isinstance(cursor, CursorWrapper) else "10000",
     }
     return {row[0] for row in _all(cursor, "settle", parameters)}
 
@@ -348,9 +351,10 @@ def due(cursor: Cursor, *, limit: int) -> int:
     return int(_one(cursor, "due", {"limit": limit})[0])
 
 
-def last_position(cursor: Cursor) -> int:
-    """Return the last position that was drawn."""
-    return int(_one(cursor, "sequence", {})[0])
+def positions(cursor: Cursor) -> tuple[int, int | None]:
+    """Return the last position that was drawn, and the lowest watermark (None: there is no lane)."""
+    last, lowest = _one(cursor, "positions", {})
+    return last, lowest
 
 
 def writers(cursor: Cursor, among: Iterable[str] | None = None) -> list[str]:
@@ -371,9 +375,13 @@ def sweep(cursor: Cursor) -> list[tuple[str, int]]:
     return [(row[0], row[1]) for row in _all(cursor, "sweep", {})]
 
 
-def prune(cursor: Cursor, *, keep: int, limit: int) -> int:
-    """Delete up to `limit` of the oldest successful tasks beyond the newest `keep`; return how many."""
-    cursor.execute(sql("prune"), {"keep": keep, "limit": limit})
+def prune(cursor: Cursor, *, keep: int, limit: int, per: str | None = None) -> int:
+    """Delete up to `limit` of the oldest successful tasks beyond the newest `keep`; return how many.
+
+    Args:
+        per: Keep so many of each "group", "name" or "func"; None: over all.
+    """
+    cursor.execute(sql("prune_per" if per else "prune"), {"keep": keep, "limit": limit, "per": per})
     return cursor.rowcount
 
 
@@ -434,3 +442,253 @@ def live_of_schedule(cursor: Cursor, schedule: int) -> tuple[int, int]:
 def await_settled(cursor: Cursor, *, milliseconds: int) -> None:
     """Say that somebody waits for results."""
     _all(cursor, "await_settled", {"milliseconds": milliseconds})
+
+
+# ------------------------------------------------------------------------------------------------- looking
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A row of pgq_worker. Ages are seconds by the database's clock."""
+
+    id: UUID
+    name: str
+    host: str
+    pid: int
+    queues: list[str] | None
+    status: str
+    started_at: datetime
+    heartbeat: datetime
+    version: str
+    #: JSON: what the supervisor says of each worker.
+    workers: str
+    uptime: float
+    silent: float
+    #: Tasks its workers have claimed, running ones included.
+    claimed: int
+
+
+def pools(cursor: Cursor, id: UUID | None = None) -> list[Pool]:
+    """Return the pools that have not said goodbye, or the one of that id."""
+    return [Pool(*row) for row in _all(cursor, "pools", {"id": id})]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCounts:
+    """Live tasks by state, each counted up to a limit; `estimate` is PostgreSQL's, of all (-1: it has none)."""
+
+    ready: int
+    running: int
+    waiting: int
+    collecting: int
+    parked: int
+    estimate: int
+
+
+def queue_counts(cursor: Cursor, *, limit: int) -> QueueCounts:
+    """Count the live tasks by state, up to `limit` of each."""
+    return QueueCounts(*_all(cursor, "queue_counts", {}, limit=limit)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """A queue: ready and running tasks, and for how many seconds the first ready one has been in the queue."""
+
+    queue: str
+    ready: int
+    #: There are more: a lane was counted up to the limit.
+    more: bool
+    oldest: float | None
+    running: int
+    paused: bool
+
+
+def queue_depths(cursor: Cursor, *, limit: int) -> list[QueueDepth]:
+    """Return the queues in use; each of their lanes is counted up to `limit`."""
+    return [QueueDepth(*row) for row in _all(cursor, "queue_depths", {}, limit=limit)]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningTask:
+    """A task in the hands of a worker."""
+
+    id: UUID
+    name: str | None
+    func: str
+    queue: str
+    attempt: int
+    cancelled: bool
+    pool: str
+    host: str
+    pid: int | None
+    #: Since it started, as far as the pool has said so.
+    seconds: float | None
+
+
+def running(cursor: Cursor, *, alive: float, limit: int) -> list[RunningTask]:
+    """Return what the pools run that were heard of in the last `alive` seconds, longest first."""
+    return [RunningTask(*row) for row in _all(cursor, "running", {"alive": alive, "limit": limit})]
+
+
+@dataclass(frozen=True, slots=True)
+class FailedTask:
+    """A task that failed, `seconds` ago."""
+
+    id: UUID
+    name: str | None
+    func: str
+    queue: str
+    exception: str
+    message: str | None
+    seconds: float
+
+
+def latest_failures(cursor: Cursor, *, limit: int) -> list[FailedTask]:
+    """Return failures, those of the tasks enqueued last first."""
+    return [FailedTask(*row) for row in _all(cursor, "latest_failures", {"limit": limit})]
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """What has finished of late in one queue."""
+
+    queue: str
+    finished: int
+    succeeded: int
+    #: All their run times together.
+    seconds: float
+    #: How long ago the first of them finished, over all queues.
+    age: float
+
+
+def recent(cursor: Cursor, *, seconds: float, limit: int) -> list[Recent]:
+    """Return by queue what has finished in so many seconds, a day at most, of the last `limit` that were enqueued."""
+    return [Recent(*row) for row in _all(cursor, "recent", {"seconds": seconds}, limit=limit)]
+
+
+def finished_counts(cursor: Cursor, *, limit: int) -> tuple[int, int, int | None, int | None]:
+    """Return successes and failures, counted up to `limit`, and the estimates of all results and of failures."""
+    successes, failures, estimate, failures_estimate = _all(cursor, "finished_counts", {}, limit=limit)[0]
+    return successes, failures, estimate, failures_estimate
+
+
+def schedule_counts(cursor: Cursor) -> tuple[int, int, int]:
+    """Return how many schedules there are, how many are going to fire, how many could not."""
+    total, active, faulty = _one(cursor, "schedule_counts", {})
+    return total, active, faulty
+
+
+def now(cursor: Cursor) -> datetime:
+    """Return the database's time."""
+    at: datetime = _one(cursor, "now", {})[0]
+    return at
+
+
+# ------------------------------------------------------------------------------------------------- retention
+
+
+@dataclass(frozen=True, slots=True)
+class Old:
+    """Which results are old."""
+
+    #: The newest id that may be deleted; None: none of them.
+    successes_to: UUID | None
+    failures_to: UUID | None
+    #: Only what finished before; None: whenever.
+    before: datetime | None
+    #: Only of this queue; None: of all.
+    queue: str | None
+
+    def parameters(self) -> dict[str, Any]:
+        return {
+            "successes_to": self.successes_to, "failures_to": self.failures_to, "before": self.before,
+            "queue": self.queue,
+        }  # fmt: skip
+
+
+def clean(cursor: Cursor, old: Old, *, after: UUID, to: UUID, limit: int, dry: bool) -> tuple[UUID | None, int]:
+    """Delete the old ones among the next `limit` results in a range of ids; `dry`: count them.
+
+    Returns:
+        The last id looked at (None: the range is done), and how many were deleted.
+    """
+    parameters = {"after": after, "to": to, **old.parameters()}
+    last, deleted = _all(cursor, "clean_count" if dry else "clean", parameters, limit=limit)[0]
+    return last, deleted
+
+
+def clean_boundary(cursor: Cursor, *, success: bool, keep: int, queue: str | None) -> UUID | None:
+    """Return the newest id beyond the newest `keep` of one outcome; None: there are not so many."""
+    rows = _all(cursor, "clean_boundary", {"success": success, "keep": keep, "queue": queue})
+    return rows[0][0] if rows else None
+
+
+def task_partitions(cursor: Cursor) -> list[tuple[str, UUID, int]]:
+    """Return the weekly partitions of pgq_task, oldest first: quoted name, end of the ids, size in bytes."""
+    return [(row[0], row[1], row[2]) for row in _all(cursor, "task_partitions", {})]
+
+
+def _on_partition(name: str, partition: str) -> str:
+    # PostgreSQL quoted the name (regclass); a percent sign in it is not a parameter.
+    return sql(name).replace("{partition}", partition.replace("%", "%%"))
+
+
+def partition_needed(cursor: Cursor, partition: str, old: Old) -> bool:
+    """Whether a partition holds a row that is not old."""
+    cursor.execute(_on_partition("partition_needed", partition), old.parameters())
+    return bool(cursor.fetchone()[0])  # type: ignore[index]  # EXISTS returns a row
+
+
+def drop_partition(cursor: Cursor, partition: str, old: Old) -> int | None:
+    """Drop a partition if everything in it is old, in a transaction of its own; return how many rows it had.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: The tables are busy.
+        psycopg.errors.InsufficientPrivilege: The tables are somebody else's.
+    """
+    for statement in _on_partition("lock_partition", partition).split(";"):
+        cursor.execute(statement)
+    # Once more, now that nobody can add a row.
+    if partition_needed(cursor, partition, old):
+        return None
+    cursor.execute(_on_partition("count_partition", partition))
+    count = int(cursor.fetchone()[0])  # type: ignore[index]  # count() returns a row
+    cursor.execute(_on_partition("drop_partition", partition))
+    return count
+
+
+# ------------------------------------------------------------------------------------------------- Django-Q's tables
+
+
+def django_q_rows(cursor: Cursor, table: str, *, after: int | str, limit: int) -> list[dict[str, Any]]:
+    """Return the next rows of one of Django-Q's tables, by column, as that database gives them.
+
+    Args:
+        cursor: On the database that has Django-Q's tables, which need not be PostgreSQL.
+        table: "schedules", "queued" or "results".
+        after: The id of the last row read; 0 or "" at first.
+    """
+    cursor.execute(sql(f"django_q_{table}", limit=limit), {"after": after})
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def django_q_take(cursor: Cursor, id: int, *, lock: Any, mark: Any) -> bool:
+    """Take a task out of Django-Q's queue by setting its lock to `mark`; return whether it still had that lock."""
+    cursor.execute(sql("django_q_take"), {"id": id, "lock": mark if lock is None else lock, "mark": mark})
+    return cursor.rowcount == 1
+
+
+def import_results(cursor: Cursor, rows: Sequence[dict[str, Any]]) -> set[UUID]:
+    """Write finished tasks; return the ids of those that were new."""
+    return {row[0] for row in _all(cursor, "import_results", {key: [row[key] for row in rows] for key in rows[0]})}
+
+
+def known_tasks(cursor: Cursor, ids: Sequence[UUID]) -> set[UUID]:
+    """Return which of these tasks are here, live or finished."""
+    return {row[0] for row in _all(cursor, "known_tasks", {"ids": list(ids)})}
+
+
+def imported_schedules(cursor: Cursor) -> dict[str, int]:
+    """Return the ids of the schedules that came from Django-Q, by their ids there."""
+    return {str(row[0]): row[1] for row in _all(cursor, "imported_schedules", {})}

@@ -184,7 +184,9 @@ class Supervisor:
 
     def _disconnected(self, error: psycopg.Error) -> None:
         if self.listener is not None:
-            self.selector.unregister(self.listener_fd)
+            # It may have failed before it was registered.
+            with contextlib.suppress(KeyError, ValueError):
+                self.selector.unregister(self.listener_fd)
             with contextlib.suppress(psycopg.Error):
                 self.listener.connection.close()
             self.listener = None
@@ -245,11 +247,11 @@ class Supervisor:
             return
         try:
             channels = self.listener.drain()
+            if "pgq_control" in channels:
+                self._ask_for_cancelled()
         except psycopg.Error as error:
             self._disconnected(error)
             return
-        if "pgq_control" in channels:
-            self._ask_for_cancelled()
         wakes = channels.count("pgq_wake")
         if wakes:
             self._wake(wakes)

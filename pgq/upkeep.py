@@ -59,29 +59,35 @@ class Watermarks:
     """
 
     def __init__(self) -> None:
+        #: No unfinished transaction holds a position up to this one.
+        self.safe = 0
         self.candidate: int | None = None
         self.before: list[str] = []
-        self.moved_to = -1
 
     def move(self, connection: db.Connection) -> int:
         """Take the next step that can be taken without waiting; return how many watermarks moved."""
         cursor = connection.cursor()
+        last, lowest = store.positions(cursor)
+        self._look_for_safety(cursor, last)
+        # While a backlog is worked off, no position is drawn and the watermarks move all the same.
+        if lowest is None or lowest >= self.safe:
+            return 0
+        with leading(connection) as leader:
+            return store.advance(leader, safe=self.safe) if leader is not None else 0
+
+    def _look_for_safety(self, cursor: db.Cursor, last: int) -> None:
+        if last < self.safe:
+            # Somebody has set the sequence back.
+            self.safe, self.candidate = 0, None
         if self.candidate is None:
-            candidate = store.last_position(cursor)
-            if candidate == self.moved_to:
-                return 0
-            # In this order: a transaction that draws a position after the line above draws a higher one.
-            self.candidate, self.before = candidate, store.writers(cursor)
+            if last == self.safe:
+                return
+            # In this order: a transaction that draws a position after `last` was read draws a higher one.
+            self.candidate, self.before = last, store.writers(cursor)
         if self.before:
             self.before = store.writers(cursor, self.before)
-            if self.before:
-                return 0
-        safe, self.candidate = self.candidate, None
-        with leading(connection) as leader:
-            if leader is None:
-                return 0
-            self.moved_to = safe
-            return store.advance(leader, safe=safe)
+        if not self.before:
+            self.safe, self.candidate = self.candidate, None
 
 
 class Rescue:
@@ -113,7 +119,8 @@ class Chore:
 
     name: str
     every: float
-    do: Callable[[db.Connection], object]
+    #: May return after how many seconds it is worth to be done again, if that is before its time.
+    do: Callable[[db.Connection], float | None]
     next: float = 0.0
 
 
@@ -129,13 +136,14 @@ class Upkeep:
         tick = settings.tick
         self.chores = [
             Chore("due", tick, self._due),
-            Chore("watermarks", tick, self.watermarks.move),
+            Chore("watermarks", tick, self._move_watermarks),
             Chore("rescue", max(tick, settings.retry / 6), self.rescue.search),
             Chore("sweep", 10 * tick, self._sweep),
             Chore("housekeeping", 60 * tick, self._housekeeping),
         ]
         if settings.save_limit > 0:
-            self.chores.append(Chore("prune", tick, self._prune))
+            # Counting per group, name or function reads all successes.
+            self.chores.append(Chore("prune", 10 * tick if settings.save_limit_per else tick, self._prune))
 
     def tick(self, connection: db.Connection) -> float:
         """Do each chore whose time has come; return the seconds until the next one's.
@@ -149,7 +157,9 @@ class Upkeep:
                 continue
             chore.next = now + chore.every
             try:
-                chore.do(connection)
+                again = chore.do(connection)
+                if again is not None:
+                    chore.next = min(chore.next, now + again)
             except psycopg.OperationalError:
                 chore.next = 0.0
                 raise
@@ -186,6 +196,10 @@ class Upkeep:
             if count < BATCH:
                 return
 
+    def _move_watermarks(self, connection: db.Connection) -> float | None:
+        # While tasks go through, each claim walks over what was claimed since the last move.
+        return self.settings.tick / 5 if self.watermarks.move(connection) else None
+
     def _sweep(self, connection: db.Connection) -> None:
         with leading(connection) as cursor:
             if cursor is None:
@@ -199,7 +213,8 @@ class Upkeep:
         until = time.monotonic() + self.settings.tick / 2
         while time.monotonic() < until:
             with leading(connection) as cursor:
-                if cursor is None or store.prune(cursor, keep=self.settings.save_limit, limit=BATCH) < BATCH:
+                keep, per = self.settings.save_limit, self.settings.save_limit_per
+                if cursor is None or store.prune(cursor, keep=keep, limit=BATCH, per=per) < BATCH:
                     return
 
     def _housekeeping(self, connection: db.Connection) -> None:
@@ -220,7 +235,6 @@ class Upkeep:
 
 def main(config: ChildConfig, pipe: Connection) -> None:
     """Entry point of the upkeep process."""
-    child.set_up(config)
     upkeep = Upkeep(get_settings(), config.database)
     connection: db.Connection | None = None
     backoff = db.Backoff()

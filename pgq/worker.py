@@ -210,11 +210,16 @@ class Worker:
     def _told(self, message: bytes) -> None:
         if message == child.STOP:
             self.stopping = True
-            self.woken.set()
+            self._wake_up()
         elif message == child.WAKE:
-            self.woken.set()
+            self._wake_up()
         elif message.startswith(child.CANCEL):
             self._cancel(UUID(bytes=message[1:]))
+
+    def _wake_up(self) -> None:
+        # Here and not by the main thread, which may not run before the guard's next wait: that one must end by itself.
+        self.asleep = False
+        self.woken.set()
 
     def _look_after(self, running: Claim, seconds: float) -> None:
         """A task has been running for so long: do for the others what cannot wait for it."""
@@ -334,7 +339,6 @@ def _taken(items: deque[T]) -> Iterator[T]:
 
 def main(config: ChildConfig, pipe: Connection, slot: Slot) -> None:
     """Entry point of a worker process."""
-    child.set_up(config)
     settings = get_settings()
     hygiene.watch_connections()
     execute.allow_cancelling()

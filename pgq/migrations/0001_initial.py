@@ -93,6 +93,10 @@ class Migration(migrations.Migration):
                         "verbose_name": "Queued task",
                         "verbose_name_plural": "Queued tasks",
                         "db_table": "pgq_queue",
+                        "permissions": [
+                            ("cancel_queuedtask", "Can cancel queued task"),
+                            ("run_queuedtask", "Can run queued task now"),
+                        ],
                     },
                 ),
                 migrations.CreateModel(
@@ -172,6 +176,10 @@ class Migration(migrations.Migration):
                         "verbose_name_plural": "Schedules",
                         "db_table": "pgq_schedule",
                         "ordering": ["next_run"],
+                        "permissions": [
+                            ("run_schedule", "Can run schedule now"),
+                            ("pause_schedule", "Can pause and resume schedule"),
+                        ],
                     },
                 ),
                 migrations.CreateModel(
@@ -224,6 +232,7 @@ class Migration(migrations.Migration):
                         "verbose_name_plural": "Tasks",
                         "db_table": "pgq_task",
                         "ordering": ["-id"],
+                        "permissions": [("retry_task", "Can run finished task again")],
                     },
                 ),
                 migrations.CreateModel(

@@ -36,4 +36,7 @@ WITH receipt AS MATERIALIZED (
 SELECT id
   FROM gone, told,
        -- A worker that freezes between this and its commit would keep these rows locked, and nobody could rescue them.
-       (SELECT set_config('idle_in_transaction_session_timeout', '10000', true)) AS patience
+       -- (NULL leaves it: a caller's own transaction is the caller's business.)
+       (SELECT set_config('idle_in_transaction_session_timeout', %(patience)s::text, true)
+         WHERE %(patience)s::text IS NOT NULL
+         UNION ALL SELECT '' LIMIT 1) AS patience

@@ -44,7 +44,7 @@ def move_until(
 
 def advance_to_the_end(session: psycopg.Connection[Any]) -> None:
     with session.transaction():
-        store.advance(session.cursor(), safe=store.last_position(session.cursor()))
+        store.advance(session.cursor(), safe=store.positions(session.cursor())[0])
 
 
 def in_background(call: Callable[[], Any]) -> threading.Thread:
@@ -107,17 +107,36 @@ def test_watermark_waits_for_the_very_first_position(session):
     late, upkeep = session(), session()
     late.execute("SELECT setval('pgq_position', 1, false)")
     late.execute("INSERT INTO pgq_lane (queue) VALUES ('default')")
-    watermarks = Watermarks()
-    watermarks.moved_to = -1
-    cursor = upkeep.cursor()
-    # The two halves of a move, with the insert between them.
-    watermarks.candidate, watermarks.before = store.last_position(cursor), store.writers(cursor)
-    with late.transaction():
-        position = value(late, INSERT, "default")
-        assert position == 1
-        watermarks.move(upkeep)
-        assert low(upkeep) < position
+    Watermarks().move(upkeep)
+    assert low(upkeep) == 0
+    assert value(late, INSERT, "default") == 1
     assert len(claim(upkeep)) == 1
+
+
+def test_watermark_moves_while_a_backlog_is_worked_off(session):
+    """Nothing new is drawn then. It is what keeps claims fast under a pinned horizon."""
+    own, upkeep = session(), session()
+    fill(20)
+    watermarks = Watermarks()
+    for _ in range(4):
+        claimed = claim(own, 4)
+        assert watermarks.move(upkeep) == 1
+        assert low(upkeep) == claimed[-1].position
+    assert watermarks.move(upkeep) == 0
+
+
+def test_sequence_that_was_set_back_is_noticed(session):
+    own, upkeep = session(), session()
+    fill(5)
+    claim(own)
+    watermarks = Watermarks()
+    watermarks.move(upkeep)
+    own.execute("SELECT setval('pgq_position', 1)")
+    fill(2)
+    assert claim(own) == []
+    sweep(own)
+    watermarks.move(upkeep)
+    assert len(claim(own)) == 2
 
 
 def test_watermark_does_not_wait_for_who_only_reads(session):
@@ -179,7 +198,7 @@ def test_give_back_while_watermarks_move(lanes, session):
         fill(3, queue=f"q{number}")
     claimed = claim(giver)
     with mover.transaction():
-        store.advance(mover.cursor(), safe=store.last_position(mover.cursor()))
+        store.advance(mover.cursor(), safe=store.positions(mover.cursor())[0])
         assert low(mover, "q0") >= claimed[0].position
         thread = in_background(lambda: store.release(giver.cursor(), claimed))
         wait_until_it_waits(own, giver.info.backend_pid)

@@ -113,7 +113,8 @@ def make_schedules(count: int) -> None:
     from pgq.tasks import schedule
 
     for number in range(count):
-        schedule(FUNC, f"s{number}", name=f"s{number}", schedule_type="S", seconds=1, intended_date_kwarg="slot", update=True)
+        name = f"s{number}"
+        schedule(FUNC, name, name=name, schedule_type="S", seconds=1, intended_date_kwarg="slot")
 
 
 def wait_until_caught_up(seconds: float) -> None:
@@ -188,7 +189,7 @@ def main() -> None:
             from django.core.management import call_command
 
             call_command("migrate", verbosity=0)
-            print(f"{options.schedules} schedules a second for {options.minutes:g} minutes, seed {options.seed}", flush=True)
+            print(f"{options.schedules} schedules, {options.minutes:g} minutes, seed {options.seed}", flush=True)
             verdict = run(options.minutes * 60, options.schedules, options.seed, Path(folder))
             print(verdict)
         finally:

@@ -1,0 +1,59 @@
+"""The admin of pgq: queued and finished tasks, schedules and pools.
+
+To change one, unregister it and register a subclass; the mixins go with any ModelAdmin::
+
+    admin.site.unregister(Failure)
+
+    @admin.register(Failure)
+    class FailureAdmin(FailureAdminMixin, admin.ModelAdmin):
+        list_per_page = 20
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+
+from pgq.admin.base import BoundedPaginator, PgqAdminMixin
+from pgq.admin.finished import FailureAdminMixin, SuccessAdminMixin, TaskAdminMixin
+from pgq.admin.pools import WorkerPoolAdminMixin
+from pgq.admin.queued import QueuedTaskAdminMixin
+from pgq.admin.schedules import ScheduleAdminMixin
+from pgq.models import Failure, QueuedTask, Schedule, Success, WorkerPool
+
+__all__ = [
+    "BoundedPaginator", "FailAdmin", "FailureAdminMixin", "PgqAdminMixin", "PoolAdmin", "QueueAdmin",
+    "QueuedTaskAdminMixin", "ScheduleAdmin", "ScheduleAdminMixin", "SuccessAdminMixin", "TaskAdmin", "TaskAdminMixin",
+    "WorkerPoolAdminMixin",
+]  # fmt: skip
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:
+    _ModelAdmin = admin.ModelAdmin
+
+
+@admin.register(QueuedTask)
+class QueueAdmin(QueuedTaskAdminMixin, _ModelAdmin):
+    pass
+
+
+@admin.register(Success)
+class TaskAdmin(SuccessAdminMixin, _ModelAdmin):
+    pass
+
+
+@admin.register(Failure)
+class FailAdmin(FailureAdminMixin, _ModelAdmin):
+    pass
+
+
+@admin.register(Schedule)
+class ScheduleAdmin(ScheduleAdminMixin, _ModelAdmin):
+    pass
+
+
+@admin.register(WorkerPool)
+class PoolAdmin(WorkerPoolAdminMixin, _ModelAdmin):
+    pass

@@ -1,0 +1,198 @@
+"""How stored values look in the admin: escaped, cut, with secrets masked; nothing is imported, loaded or unpickled."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from pprint import pformat
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.contrib import admin
+from django.contrib.admin.utils import quote
+from django.db.models import Model
+from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from pgq import codec, ids, signing
+from pgq.stored import stored_text
+
+#: Characters of a value that a page shows; the rest is a click away.
+PREVIEW = 10_000
+#: Characters up to which a value is laid out over several lines, which takes long for large ones.
+_LAID_OUT = 20_000
+#: Characters of a cell in a list.
+CELL = 100
+MASK = "********"
+#: Names of keyword arguments and keys whose values the admin masks; ModelAdmins have it as `hidden_names`.
+HIDDEN_NAMES = re.compile(r"passw|secret|token|api_?key|credential|authorization", re.IGNORECASE)
+#: What is not shown reads like this everywhere in the admin.
+EMPTY = "-"
+
+_JSON_TEXT = r'"(?:[^"\\]|\\.)*"'
+_TEXT_MEMBER = re.compile(rf"({_JSON_TEXT})(: )({_JSON_TEXT})")
+
+
+def masked(value: Any, hidden: re.Pattern[str]) -> Any:
+    """Return a decoded value with the values of hidden names masked."""
+    if isinstance(value, dict):
+        return {
+            key: MASK if isinstance(key, str) and hidden.search(key) else masked(item, hidden)
+            for key, item in value.items()
+        }
+    if type(value) in (list, tuple):
+        return type(value)(masked(item, hidden) for item in value)
+    return value
+
+
+def _masked_text(text: str, hidden: re.Pattern[str]) -> str:
+    """The same for JSON that cannot be decoded, where only texts can be told from the rest."""
+
+    def mask(member: re.Match[str]) -> str:
+        return f'{member[1]}: "{MASK}"' if hidden.search(member[1]) else member[0]
+
+    return _TEXT_MEMBER.sub(mask, text)
+
+
+def readable(decode: Callable[[], Any], stored: str, hidden: re.Pattern[str]) -> str:
+    """Return a stored value as Python would write it, a text as it is; what cannot be decoded as the JSON it is."""
+    try:
+        value = masked(decode(), hidden)
+        if value == stored:  # decode_for_display gives back what is not JSON that Python can read
+            return _masked_text(stored, hidden)
+        return value if isinstance(value, str) else _laid_out(value)
+    # Nested too deep, or an int with more digits than Python prints: whatever a hand-made row holds, the page opens.
+    except (RecursionError, ValueError):
+        return _masked_text(stored, hidden)
+
+
+def _laid_out(value: Any) -> str:
+    text = repr(value)
+    return pformat(value, width=100, sort_dicts=False) if CELL < len(text) <= _LAID_OUT else text
+
+
+def arguments_of(row: Model) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Return what decodes the args and the kwargs of a row for display."""
+    args, kwargs = stored_text(row, "args") or "[]", stored_text(row, "kwargs") or "{}"
+
+    def both() -> tuple[Any, Any]:
+        return codec.decode_args_for_display(args, kwargs)
+
+    def decode_args() -> Any:
+        found = both()[0]
+        return tuple(found) if isinstance(found, list) else found
+
+    return decode_args, lambda: both()[1]
+
+
+def stored_value(row: Model, field: str, hidden: re.Pattern[str]) -> str | None:
+    """Return a stored field of a row as a text for people; None if there is nothing."""
+    text = stored_text(row, field)
+    if text is None:
+        return None
+    if field in ("args", "kwargs"):
+        return readable(arguments_of(row)[field == "kwargs"], text, hidden)
+    if field == "value":
+        # Whether the seal is good does not matter: nothing that needs trust is done with what it holds.
+        text, _ = signing.unseal(UUID(str(row.pk)), text)
+    return readable(lambda: codec.decode_for_display(text), text, hidden)
+
+
+def block(text: str | None, more_url: str) -> SafeString | str:
+    """Show a text in a monospaced, wrapped block; the start of a long one, with a link to the whole."""
+    if not text:
+        return EMPTY
+    shown = format_html('<pre class="pgq-value">{}</pre>', text[:PREVIEW])
+    if len(text) <= PREVIEW:
+        return shown
+    return format_html('{}<a class="pgq-more" href="{}">Show all {} characters</a>', shown, more_url, f"{len(text):,}")
+
+
+def cut(text: str | None, length: int = CELL) -> str:
+    """Return the start of a text, for a cell of a list."""
+    if not text:
+        return EMPTY
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def plain(value: Any) -> str:
+    """Return what stands in a report or a history as a text; it may hold anything."""
+    try:
+        return EMPTY if value is None else str(value)
+    except (RecursionError, ValueError):  # an int with more digits than Python prints
+        return "?"
+
+
+def moment(value: datetime | None) -> SafeString | str:
+    """Show a time to the second, in the current time zone."""
+    if value is None:
+        return EMPTY
+    try:
+        local = timezone.localtime(value) if timezone.is_aware(value) else value
+    except OverflowError:  # at the ends of the calendar
+        local = value
+    return format_html('<time datetime="{}">{}</time>', value.isoformat(), f"{local:%Y-%m-%d %H:%M:%S}")
+
+
+def badge(state: str, label: Any = None) -> SafeString:
+    """Show a state: in words, and besides in colour."""
+    return format_html('<span class="pgq-state pgq-state-{}">{}</span>', state, label or state)
+
+
+def url(site: admin.AdminSite, model: type[Model], view: str, *args: Any, **query: Any) -> str | None:
+    """Return the address of an admin page; None if the model has none on this site."""
+    name = f"{site.name}:{model._meta.app_label}_{model._meta.model_name}_{view}"
+    try:
+        found = reverse(name, args=[quote(str(arg)) for arg in args])
+    except NoReverseMatch:
+        return None
+    return f"{found}?{urlencode(query)}" if query else found
+
+
+def link(address: str | None, text: Any) -> SafeString | str:
+    """Show a text as a link, if there is an address."""
+    return format_html('<a href="{}">{}</a>', address, text) if address else str(text)
+
+
+def named(name: str | None, id: str) -> str:
+    """Return the name of a task."""
+    return name or ids.task_name(UUID(id))
+
+
+def table(headings: Iterable[Any], rows: Iterable[Iterable[Any]]) -> SafeString:
+    """Show a small table."""
+    head = format_html_join("", '<th scope="col">{}</th>', ((heading,) for heading in headings))
+    body = format_html_join(
+        "", "<tr>{}</tr>", ((format_html_join("", "<td>{}</td>", ((cell,) for cell in row)),) for row in rows)
+    )
+    return format_html('<table class="pgq-table"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>', head, body)
+
+
+def history(entries: Any) -> SafeString | str:
+    """Show what went wrong in earlier attempts, the last one first. The entries may hold anything."""
+    if not isinstance(entries, list) or not entries:
+        return EMPTY
+    return format_html(
+        '<ol class="pgq-history" reversed>{}</ol>', format_html_join("", "<li>{}</li>", map(_attempt, entries[::-1]))
+    )
+
+
+def _attempt(entry: Any) -> tuple[SafeString]:
+    if not isinstance(entry, Mapping):
+        return (format_html('<pre class="pgq-value">{}</pre>', cut(plain(entry), 1000)),)
+    said = {key: cut(plain(entry.get(key)), PREVIEW) for key in _ATTEMPT}
+    return (
+        format_html(
+            "<details><summary>Attempt {}, {}: <strong>{}</strong> {}</summary>"
+            '<p>worker {}</p><pre class="pgq-value">{}</pre></details>',
+            said["attempt"], cut(said["at"], 19).replace("T", " "), said["exception"], cut(said["message"], 200),
+            said["worker"], said["traceback"],
+        ),
+    )  # fmt: skip
+
+
+_ATTEMPT = ("attempt", "at", "exception", "message", "worker", "traceback")

@@ -1,0 +1,262 @@
+"""Finished tasks: those that succeeded, and those that failed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+from uuid import UUID
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.db.models.functions import Left
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from pgq import control, signing
+from pgq.admin import display
+from pgq.admin.base import PgqAdminMixin, QueueFilter, TaskListMixin, bulk_action, newest
+from pgq.models import Failure, QueuedTask, Schedule, Success, WorkerPool
+
+if TYPE_CHECKING:
+    from django.utils.safestring import SafeString
+
+#: As in Django-Q.
+SHORT_RESULT = 100
+
+
+class EnqueuedFilter(admin.SimpleListFilter):
+    """By the time in the id."""
+
+    title = gettext_lazy("enqueued")
+    parameter_name = "since"
+    hours = {"hour": 1, "day": 24, "week": 24 * 7}
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("hour", _("In the past hour")), ("day", _("In the past 24 hours")), ("week", _("In the past 7 days"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
+        hours = self.hours.get(self.value() or "")
+        if hours is None:
+            return None
+        since = timezone.now() - timedelta(hours=hours)
+        return queryset.filter(pk__gte=UUID(int=int(since.timestamp() * 1000) << 80))
+
+
+class ClusterFilter(admin.SimpleListFilter):
+    """By the pool that ran the task; the pools are those that are known now."""
+
+    title = gettext_lazy("cluster")
+    parameter_name = "cluster"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        pools = WorkerPool.objects.using(model_admin.database).order_by("name")
+        return [(name, display.cut(name, 40)) for name in pools.values_list("name", flat=True).distinct()[:100]]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
+        if self.value() not in dict(self.lookup_choices):
+            return None
+        return newest(queryset).filter(cluster=self.value())
+
+
+class TaskAdminMixin(TaskListMixin):
+    """For finished tasks of either kind. Everything is read-only."""
+
+    actions: Any = ["resubmit_task", "delete_selected"]
+    list_display: Any = [
+        "task_name",
+        "group_link",
+        "func_cell",
+        "cluster",
+        "started_at",
+        "stopped_at",
+        "duration",
+    ]
+    list_filter: ClassVar[Any] = [EnqueuedFilter, QueueFilter, ClusterFilter]
+    heavy_fields = ("args", "kwargs", "options", "value", "message", "traceback", "signature")
+    value_fields = ("args", "kwargs", "options", "value", "message", "traceback")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        return self.permits(request, "retry_task")
+
+    @bulk_action(
+        permission="retry",
+        description=gettext_lazy("Resubmit selected tasks to queue"),
+        label=gettext_lazy("Run again"),
+    )
+    def resubmit_task(self, request: HttpRequest, row: Any) -> str | None:
+        # The very row goes back, with its id, history and signature. Nothing is signed here.
+        return _("put back into the queue") if control.retry(row.pk) else None
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [
+            (None, {"fields": ["task_name", "id", "func_cell", "group_links", "cluster", "success_icon"]}),
+            (_("Outcome"), {"fields": [*self.outcome_fields, "started_at", "stopped_at", "duration", "attempt_count"]}),
+            (_("Arguments"), {"fields": ["arguments", "keywords", "options_block"]}),
+            (_("Earlier attempts"), {"fields": ["earlier"]}),
+            (
+                _("Where it came from"),
+                {"fields": ["queue", "priority", "schedule_link", "hook", "enqueued", "limits", "signed", "worker"]},
+            ),
+        ]
+
+    outcome_fields: tuple[str, ...] = ("result_block",)
+
+    # --------------------------------------------------------------------------------------------- what is shown
+
+    @admin.display(description=gettext_lazy("name"))
+    def task_name(self, row: Any) -> str:
+        return display.cut(row.display_name)
+
+    @admin.display(description=gettext_lazy("func"))
+    def func_cell(self, row: Any) -> str:
+        return display.cut(row.func)
+
+    @admin.display(description=gettext_lazy("group"))
+    def group_link(self, row: Any) -> Any:
+        address = display.url(self.admin_site, self.model, "changelist", group=row.group)
+        return display.link(address, display.cut(row.group, 40)) if row.group else display.EMPTY
+
+    @admin.display(description=gettext_lazy("group"))
+    def group_links(self, row: Any) -> Any:
+        if not row.group:
+            return display.EMPTY
+        kinds = ((Success, _("successful")), (Failure, _("failed")), (QueuedTask, _("queued")))
+        links = [
+            (display.link(display.url(self.admin_site, model, "changelist", group=row.group), text),)
+            for model, text in kinds
+        ]
+        return format_html("{} ({})", display.cut(row.group, 200), format_html_join(", ", "{}", links))
+
+    @admin.display(description=gettext_lazy("started"))
+    def started_at(self, row: Any) -> Any:
+        return display.moment(row.started)
+
+    @admin.display(description=gettext_lazy("stopped"))
+    def stopped_at(self, row: Any) -> Any:
+        return display.moment(row.stopped)
+
+    @admin.display(description=gettext_lazy("enqueued"))
+    def enqueued(self, row: Any) -> Any:
+        return display.moment(row.enqueued_at)
+
+    @admin.display(description=gettext_lazy("time taken"))
+    def duration(self, row: Any) -> str:
+        return f"{row.time_taken():,.3f} s"
+
+    @admin.display(description=gettext_lazy("success"), boolean=True)
+    def success_icon(self, row: Any) -> bool:
+        return bool(row.success)
+
+    @admin.display(description=gettext_lazy("result"))
+    def result_block(self, row: Any) -> Any:
+        return self.value_block(row, "value")
+
+    @admin.display(description=gettext_lazy("args"))
+    def arguments(self, row: Any) -> Any:
+        return self.value_block(row, "args")
+
+    @admin.display(description=gettext_lazy("kwargs"))
+    def keywords(self, row: Any) -> Any:
+        return self.value_block(row, "kwargs")
+
+    @admin.display(description=gettext_lazy("options"))
+    def options_block(self, row: Any) -> Any:
+        return self.value_block(row, "options")
+
+    @admin.display(description=gettext_lazy("earlier attempts"))
+    def earlier(self, row: Any) -> Any:
+        return self.history_of(row)
+
+    @admin.display(description=gettext_lazy("schedule"))
+    def schedule_link(self, row: Any) -> Any:
+        return schedule_link(self, row)
+
+    @admin.display(description=gettext_lazy("limits"))
+    def limits(self, row: Any) -> str:
+        return limits(row)
+
+    @admin.display(description=gettext_lazy("signed"))
+    def signed(self, row: Any) -> str:
+        return signed(row)
+
+
+class SuccessAdminMixin(TaskAdminMixin):
+    """For `Success`."""
+
+    @bulk_action(
+        permission="retry",
+        description=gettext_lazy("Resubmit selected tasks to queue"),
+        label=gettext_lazy("Run again"),
+        confirm=gettext_lazy("They have succeeded. They run once more, and their results go when they are put back."),
+    )
+    def resubmit_task(self, request: HttpRequest, row: Any) -> str | None:
+        return _("put back into the queue") if control.retry(row.pk) else None
+
+
+class FailureAdminMixin(TaskAdminMixin):
+    """For `Failure`."""
+
+    list_display: Any = [
+        "task_name",
+        "group_link",
+        "func_cell",
+        "cluster",
+        "started_at",
+        "stopped_at",
+        "short_result",
+    ]
+    outcome_fields = ("exception", "message_block", "traceback_block")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows = super().get_queryset(request).annotate(short_message=Left("message", SHORT_RESULT + 1))
+        return cast("QuerySet[Any]", rows)
+
+    @admin.display(description=gettext_lazy("short result"))
+    def short_result(self, row: Any) -> str:
+        return display.cut(row.short_message or row.exception, SHORT_RESULT)
+
+    @admin.display(description=gettext_lazy("message"))
+    def message_block(self, row: Any) -> Any:
+        return self.value_block(row, "message")
+
+    @admin.display(description=gettext_lazy("traceback"))
+    def traceback_block(self, row: Any) -> Any:
+        return self.value_block(row, "traceback")
+
+
+def schedule_link(model_admin: PgqAdminMixin, row: Any) -> SafeString | str:
+    """Link to the schedule that a task came from."""
+    if row.schedule is None:
+        return display.EMPTY
+    schedules = Schedule.objects.using(model_admin.database).filter(pk=row.schedule)
+    found = schedules.values_list("name", "func").first()
+    if found is None:
+        return _("%(number)d, which is gone") % {"number": row.schedule}
+    address = display.url(model_admin.admin_site, Schedule, "change", row.schedule)
+    return display.link(address, display.cut(found[0] or found[1]))
+
+
+def limits(row: Any) -> str:
+    """Say how often and how long a task may run."""
+    attempts = _("any number of attempts") if row.max_attempts == 0 else _("attempts: %d") % row.max_attempts
+    return f"{attempts}, " + (_("no timeout") if row.timeout is None else _("timeout: %g s") % row.timeout)
+
+
+def signed(row: Any) -> str:
+    """Say whether Python code that knows the key wrote the row."""
+    if row.signature is None:
+        return _("no: written by psql, the ORM or the admin, so it may only name registered functions")
+    return (
+        _("yes")
+        if signing.verify_row(row)
+        else _("with a key not known here, or it was changed since: it would not run")
+    )

@@ -1,0 +1,236 @@
+"""Live tasks: ready, waiting, running or parked."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from pgq import control
+from pgq.admin import display, forms
+from pgq.admin.base import QueueFilter, TaskListMixin, bulk_action
+from pgq.admin.finished import limits, schedule_link, signed
+from pgq.enqueue import enqueue
+from pgq.models import Lane, WorkerPool
+
+#: Rows of each state that the list of a queue shows at most.
+PART = 2_000
+READY = Q(lock=None, run_after=None, parked=None, remaining=None)
+#: The states that an index serves, and the column by which it lists them, first things first.
+STATES = {
+    "ready": (READY, None),
+    "running": (Q(lock__isnull=False), "lock"),
+    "waiting": (Q(run_after__isnull=False), "run_after"),
+    "parked": (Q(parked__isnull=False), "-pk"),
+}
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = gettext_lazy("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [
+            ("ready", _("Ready")), ("running", _("Running")), ("waiting", _("Waiting for a time")),
+            ("parked", _("Parked")),
+        ]  # fmt: skip
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
+        chosen = STATES.get(self.value() or "")
+        return queryset.filter(chosen[0]) if chosen else None
+
+
+class QueuedTaskAdminMixin(TaskListMixin):
+    """For `QueuedTask`. A task can be added, cancelled, run now and deleted, not changed."""
+
+    actions: Any = ["cancel_task", "run_now", "delete_selected"]
+    list_display: Any = [
+        "task_name", "queue_cell", "func_cell", "state_badge", "priority", "runs_after", "attempts", "locked",
+        "parked_reason",
+    ]  # fmt: skip
+    list_filter: ClassVar[Any] = [StateFilter, QueueFilter]
+    heavy_fields = ("args", "kwargs", "options", "signature")
+    value_fields = ("args", "kwargs", "options", "parked")
+    form = forms.QueuedTaskForm
+
+    def in_queue(self, queryset: QuerySet[Any], queue: str) -> QuerySet[Any]:
+        """Put together from what the partial indexes serve, as there is none on the queue alone."""
+        rows = self.model._default_manager.using(self.database).order_by()
+        lanes = Lane.objects.using(self.database).filter(queue=queue).values_list("priority", flat=True)[:50]
+        parts = [
+            rows.filter(READY, queue=queue, priority=priority).order_by("-position").values("pk")[:PART]
+            for priority in lanes
+        ]
+        parts += [rows.filter(state).order_by(first).values("pk")[:PART] for state, first in STATES.values() if first]
+        return queryset.filter(queue=queue, pk__in=parts[0].union(*parts[1:], all=True))
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return self.permits(request, "cancel_queuedtask")
+
+    def has_run_permission(self, request: HttpRequest) -> bool:
+        return self.permits(request, "run_queuedtask")
+
+    @bulk_action(
+        permission="cancel",
+        description=gettext_lazy("Cancel selected tasks"),
+        label=gettext_lazy("Cancel"),
+        confirm=gettext_lazy(
+            "Those that have not begun will not run; those that run are interrupted. They end as failed tasks, which "
+            "can be run again, and whatever waits for them hears of it."
+        ),
+    )
+    def cancel_task(self, request: HttpRequest, row: Any) -> str | None:
+        return {"queued": _("cancelled"), "running": _("told to stop")}.get(control.cancel(row.pk))
+
+    @bulk_action(
+        permission="run",
+        description=gettext_lazy("Run selected tasks now, and release parked ones"),
+        label=gettext_lazy("Run now"),
+    )
+    def run_now(self, request: HttpRequest, row: Any) -> str | None:
+        return _("made ready") if control.retry(row.pk) else None
+
+    @bulk_action(
+        permission="delete",
+        description=gettext_lazy("Delete selected tasks"),
+        label=gettext_lazy("Delete"),
+        confirm=gettext_lazy(
+            "They leave no trace, and the chains, groups and hooks that wait for them wait for ever. "
+            "To end a task properly, cancel it."
+        ),
+        flag=3,
+    )
+    def delete_selected(self, request: HttpRequest, row: Any) -> str | None:
+        rows = self.model._base_manager.using(self.database).filter(pk=row.pk)
+        return _("deleted") if rows.delete()[0] else None
+
+    def is_offered(self, action: str, row: Any) -> bool:
+        if action == "run_now":
+            return row.lock is None and (row.parked is not None or row.run_after is not None)
+        return not (action == "cancel_task" and row.cancelled)
+
+    # --------------------------------------------------------------------------------------------- adding one
+
+    def get_function_choices(self, request: HttpRequest) -> list[str]:
+        """Return the functions that this user may enqueue. Override it to allow fewer."""
+        return forms.allowed_functions()
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.functions = self.get_function_choices(request)
+        return form
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        obj.pk = enqueue(form.task, using=self.database).hex
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        if obj is None:
+            return [
+                (None, {"fields": ["func", "arguments", "keywords"]}),
+                (_("When and where"), {"fields": ["queue", "priority", "run_after"]}),
+            ]
+        return [
+            (None, {"fields": ["task_name", "id", "func_cell", "state_badge", "parked_block"]}),
+            (_("Arguments"), {"fields": ["arguments", "keywords", "options_block"]}),
+            (
+                _("When and where"),
+                {"fields": ["queue", "priority", "runs_after", "waits_for", "limits", "group", "hook"]},
+            ),
+            (_("Attempts"), {"fields": ["attempts", "crashes", "locked", "runs_on", "earlier"]}),
+            (_("Where it came from"), {"fields": ["enqueued", "schedule_link", "signed"]}),
+        ]
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> Any:
+        response = super().response_add(request, obj, post_url_continue)
+        if not WorkerPool.objects.using(self.database).exists():
+            self.message_user(request, _("No pool is running: start one with manage.py pgq_worker."), messages.WARNING)
+        return response
+
+    # --------------------------------------------------------------------------------------------- what is shown
+
+    @admin.display(description=gettext_lazy("name"))
+    def task_name(self, row: Any) -> str:
+        return display.cut(row.display_name)
+
+    @admin.display(description=gettext_lazy("queue"))
+    def queue_cell(self, row: Any) -> str:
+        return display.cut(row.queue, 40)
+
+    @admin.display(description=gettext_lazy("func"))
+    def func_cell(self, row: Any) -> str:
+        return display.cut(row.func)
+
+    @admin.display(description=gettext_lazy("state"))
+    def state_badge(self, row: Any) -> Any:
+        if row.cancelled:
+            return display.badge("cancelled", _("cancelled"))
+        return display.badge(row.state)
+
+    @admin.display(description=gettext_lazy("run after"))
+    def runs_after(self, row: Any) -> Any:
+        return display.moment(row.run_after)
+
+    @admin.display(description=gettext_lazy("lock"))
+    def locked(self, row: Any) -> Any:
+        return display.moment(row.lock)
+
+    @admin.display(description=gettext_lazy("parked"))
+    def parked_reason(self, row: Any) -> str:
+        return display.cut(row.parked)
+
+    @admin.display(description=gettext_lazy("parked because"))
+    def parked_block(self, row: Any) -> Any:
+        return self.value_block(row, "parked")
+
+    @admin.display(description=gettext_lazy("args"))
+    def arguments(self, row: Any) -> Any:
+        return self.value_block(row, "args")
+
+    @admin.display(description=gettext_lazy("kwargs"))
+    def keywords(self, row: Any) -> Any:
+        return self.value_block(row, "kwargs")
+
+    @admin.display(description=gettext_lazy("options"))
+    def options_block(self, row: Any) -> Any:
+        return self.value_block(row, "options")
+
+    @admin.display(description=gettext_lazy("waits for"))
+    def waits_for(self, row: Any) -> str:
+        return display.EMPTY if row.remaining is None else _("%d other tasks") % row.remaining
+
+    @admin.display(description=gettext_lazy("limits"))
+    def limits(self, row: Any) -> str:
+        return limits(row)
+
+    @admin.display(description=gettext_lazy("runs on"))
+    def runs_on(self, row: Any) -> Any:
+        if row.worker is None:
+            return display.EMPTY
+        pools = WorkerPool.objects.using(self.database).filter(workers__contains=[{"id": row.worker}])
+        pool = pools.defer("workers").first()
+        if pool is None:
+            return _("worker %s, of no pool that is known") % row.worker
+        return display.link(display.url(self.admin_site, WorkerPool, "change", pool.pk), pool)
+
+    @admin.display(description=gettext_lazy("earlier attempts"))
+    def earlier(self, row: Any) -> Any:
+        return self.history_of(row)
+
+    @admin.display(description=gettext_lazy("enqueued"))
+    def enqueued(self, row: Any) -> Any:
+        return display.moment(row.enqueued_at)
+
+    @admin.display(description=gettext_lazy("schedule"))
+    def schedule_link(self, row: Any) -> Any:
+        return schedule_link(self, row)
+
+    @admin.display(description=gettext_lazy("signed"))
+    def signed(self, row: Any) -> str:
+        return signed(row)

@@ -1,0 +1,257 @@
+"""Schedules."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, cast
+
+from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
+from django.forms import Media
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.template.loader import render_to_string
+from django.urls import path
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from pgq import signing
+from pgq.admin import display, forms
+from pgq.admin.base import PgqAdminMixin, bulk_action
+from pgq.models import Failure, QueuedTask, Schedule, Success, Task
+from pgq.schedule import run_now
+
+
+class ScheduleAdminMixin(PgqAdminMixin):
+    """For `Schedule`."""
+
+    actions: Any = ["run_now", "pause", "resume", "delete_selected"]
+    list_display: Any = [
+        "title", "func_cell", "words", "next_cell", "last_run", "last_success", "repeats", "queue", "paused",
+        "error_cell",
+    ]  # fmt: skip
+    list_filter: ClassVar[Any] = ["paused", "schedule_type"]
+    search_fields: ClassVar[Any] = ["name", "func"]
+    search_help_text: ClassVar[Any] = gettext_lazy("Part of a name or of a function's path.")
+    sortable_by: ClassVar[Any] = ("title", "func_cell", "next_cell", "paused")
+    ordering: ClassVar[Any] = ("next_run", "pk")
+    heavy_fields = ("args", "kwargs", "options")
+    value_fields = ("args", "kwargs", "options", "error")
+    form = forms.ScheduleForm
+
+    @property
+    def media(self) -> Media:
+        return super().media + Media(js=["pgq/schedule.js"])
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        last = Task.objects.filter(pk=OuterRef("task")).order_by()
+        rows = super().get_queryset(request).annotate(
+            last_success_value=Subquery(last.values("success")[:1]),
+            last_stopped=Subquery(last.values("stopped")[:1]),
+            last_is_live=Exists(QueuedTask.objects.filter(pk=OuterRef("task")).order_by()),
+        )  # fmt: skip
+        return cast("QuerySet[Any]", rows)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
+        # There are few schedules, so they can be sorted.
+        return ChangeList
+
+    def search(self, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
+        return queryset.filter(name__icontains=term) | queryset.filter(func__icontains=term)
+
+    def has_run_permission(self, request: HttpRequest) -> bool:
+        return self.permits(request, "run_schedule")
+
+    def has_pause_permission(self, request: HttpRequest) -> bool:
+        return self.permits(request, "pause_schedule")
+
+    @bulk_action(
+        permission="run", description=gettext_lazy("Run selected schedules now"), label=gettext_lazy("Run now")
+    )
+    def run_now(self, request: HttpRequest, row: Any) -> str | None:
+        run_now(row)
+        return _("run now: a task each is in the queue")
+
+    @bulk_action(permission="pause", description=gettext_lazy("Pause selected schedules"), label=gettext_lazy("Pause"))
+    def pause(self, request: HttpRequest, row: Any) -> str | None:
+        return _("paused") if self._set_paused(row, True) else None
+
+    @bulk_action(
+        permission="pause", description=gettext_lazy("Resume selected schedules"), label=gettext_lazy("Resume")
+    )
+    def resume(self, request: HttpRequest, row: Any) -> str | None:
+        return _("resumed") if self._set_paused(row, False) else None
+
+    def _set_paused(self, row: Any, paused: bool) -> int:
+        rows = Schedule.objects.using(self.database).filter(pk=row.pk, paused=not paused)
+        return rows.update(paused=paused)
+
+    def is_offered(self, action: str, row: Any) -> bool:
+        return not (action == "pause" and row.paused) and not (action == "resume" and not row.paused)
+
+    # --------------------------------------------------------------------------------------------- the form
+
+    def get_function_choices(self, request: HttpRequest) -> list[str]:
+        """Return the functions that this user may schedule. Override it to allow fewer."""
+        return forms.allowed_functions()
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.functions = self.get_function_choices(request)
+        return form
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        # What no form field is named after, is shown; to pause is a permission of its own.
+        return ["firings", "last_run", "last_success", "last_slot_cell", "error_block", "signed", "options_block"] + (
+            [] if self.has_pause_permission(request) else ["paused"]
+        )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        when = ["schedule_type", "minutes", "seconds", "cron", "time_zone", "next_run", "repeats", "paused", "firings"]
+        tasks = [
+            ("queue", "priority"), ("group", "task_name"), ("timeout", "max_attempts"), "hook", "overlap", "catch_up",
+            "jitter", "intended_date_kwarg",
+        ]  # fmt: skip
+        state = ["last_run", "last_success", "last_slot_cell", "error_block", "options_block"]
+        if obj is not None and not self.has_change_permission(request, obj):
+            tasks = ["queue", "priority", "hook", "overlap", "catch_up", "jitter", "intended_date_kwarg"]
+        found: list[Any] = [
+            (None, {"fields": ["name", "func", "arguments", "keywords"] + ([] if obj is None else ["signed"])}),
+            (_("When"), {"fields": when}),
+            (_("Its tasks"), {"fields": tasks}),
+        ]
+        return found if obj is None else [*found, (_("So far"), {"fields": state})]
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        row = kwargs.get("obj")
+        context["pgq_preview"] = self.has_change_permission(request, row) if row else self.has_add_permission(request)
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if not change:
+            obj.save(using=self.database)
+            return
+        columns = form.columns()
+        if columns:
+            obj.save(using=self.database, update_fields=columns)
+        if "signature" in columns:
+            text = _("What the schedule enqueues was changed, so it is no longer signed.")
+            self.message_user(request, text, messages.WARNING)
+
+    def get_urls(self) -> Any:
+        name = f"{self.opts.app_label}_{self.opts.model_name}_preview"
+        return [path("preview/", self.admin_site.admin_view(self.preview_view), name=name), *super().get_urls()]
+
+    def preview_view(self, request: HttpRequest) -> HttpResponse:
+        """Answer a form that was filled in with its next firings, as a fragment. Nothing is saved."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        row = None
+        if request.GET.get("id"):
+            row = self.get_object(request, request.GET["id"])
+            if row is None:
+                raise Http404
+        if not (self.has_change_permission(request, row) if row else self.has_add_permission(request)):
+            raise PermissionDenied
+        form = forms.TimingForm(request.POST, instance=row)
+        form.is_valid()
+        errors = {form.fields[name].label or name: said for name, said in form.errors.items() if name in form.fields}
+        return HttpResponse(self._firings(form.instance, errors))
+
+    def _firings(self, row: Any, errors: Any = None) -> str:
+        context: dict[str, Any] = {"errors": errors}
+        if not errors:
+            try:
+                words, slots, zone = forms.firings(row)
+            except (ValueError, OverflowError) as error:
+                context["fault"] = str(error)
+            else:
+                now = timezone.now()
+                context |= {
+                    "words": words, "zone": str(zone), "paused": row.paused, "ended": not slots,
+                    "slots": [
+                        (slot.isoformat(), f"{slot.astimezone(zone):%a %Y-%m-%d %H:%M:%S %Z}", slot <= now)
+                        for slot in slots
+                    ],
+                }  # fmt: skip
+        return render_to_string("pgq/admin/firings.html", context)
+
+    @admin.display(description=gettext_lazy("next firings"))
+    def firings(self, row: Any) -> Any:
+        address = display.url(self.admin_site, Schedule, "preview", **({"id": row.pk} if row.pk else {}))
+        inner = self._firings(row)
+        return render_to_string("pgq/admin/firings_panel.html", {"inner": inner, "address": address})
+
+    # --------------------------------------------------------------------------------------------- what is shown
+
+    @admin.display(description=gettext_lazy("name"), ordering="name")
+    def title(self, row: Any) -> str:
+        return display.cut(row.name or f"#{row.pk}")
+
+    @admin.display(description=gettext_lazy("func"), ordering="func")
+    def func_cell(self, row: Any) -> str:
+        return display.cut(row.func)
+
+    @admin.display(description=gettext_lazy("fires"))
+    def words(self, row: Any) -> str:
+        try:
+            return display.cut(row.describe(), 200)
+        except (ValueError, OverflowError) as error:
+            return display.cut(str(error), 200)
+
+    @admin.display(description=gettext_lazy("next run"), ordering="next_run")
+    def next_cell(self, row: Any) -> Any:
+        return display.EMPTY if row.repeats == 0 else display.moment(row.next_run)
+
+    @admin.display(description=gettext_lazy("last run"))
+    def last_run(self, row: Any) -> Any:
+        if row.task is None:
+            return display.EMPTY
+        if row.last_is_live:
+            return display.link(display.url(self.admin_site, QueuedTask, "change", row.task), _("in the queue"))
+        if row.last_success_value is None:
+            return _("not kept")
+        model = Success if row.last_success_value else Failure
+        return display.link(display.url(self.admin_site, model, "change", row.task), display.moment(row.last_stopped))
+
+    @admin.display(description=gettext_lazy("success"), boolean=True)
+    def last_success(self, row: Any) -> bool | None:
+        return row.last_success_value  # type: ignore[no-any-return]  # an annotation
+
+    @admin.display(description=gettext_lazy("last slot"))
+    def last_slot_cell(self, row: Any) -> Any:
+        return display.moment(row.last_slot)
+
+    @admin.display(description=gettext_lazy("error"))
+    def error_cell(self, row: Any) -> str:
+        return display.cut(row.error)
+
+    @admin.display(description=gettext_lazy("error"))
+    def error_block(self, row: Any) -> Any:
+        return self.value_block(row, "error")
+
+    @admin.display(description=gettext_lazy("args"))
+    def arguments(self, row: Any) -> Any:
+        return self.value_block(row, "args")
+
+    @admin.display(description=gettext_lazy("kwargs"))
+    def keywords(self, row: Any) -> Any:
+        return self.value_block(row, "kwargs")
+
+    @admin.display(description=gettext_lazy("options"))
+    def options_block(self, row: Any) -> Any:
+        return self.value_block(row, "options")
+
+    @admin.display(description=gettext_lazy("signed"))
+    def signed(self, row: Any) -> str:
+        if row.signature is None:
+            return _("No: it was made here or by SQL, so it may only name functions registered with @task.")
+        if not signing.verify_schedule_row(row):
+            return _(
+                "With a key not known here, or it was changed since: its tasks run only if the function is registered."
+            )
+        return _(
+            "Yes, in code: it may name any function. Changing the function, its arguments, the hook, the queue or the "
+            "options below takes the signature away; then only functions registered with @task may be named."
+        )

@@ -1,0 +1,140 @@
+"""Django-Q's `Cluster`: a pool of workers started and stopped by a program, as a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+from uuid import UUID, uuid4
+
+from pgq import ids, status, store
+from pgq.conf import get_settings
+from pgq.db import callers_cursor
+from pgq.errors import PgqError
+from pgq.status import Stat, Status
+
+logger = logging.getLogger("pgq")
+
+#: Seconds a pool may take until it says that it is there.
+_BOOT = 30.0
+
+
+class Cluster:
+    """A pool of workers: ``pgq_worker`` with the settings module of this process.
+
+    What this process has changed in its settings since (``override_settings``) is not known to it.
+
+    Args:
+        broker: Ignored; the broker is PostgreSQL.
+        arguments: Of pgq_worker: ``["--queues", "mail"]``.
+        env: Environment variables for it, besides ours.
+    """
+
+    def __init__(
+        self, broker: Any = None, *, arguments: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> None:
+        self.broker = None
+        self.arguments, self.env = list(arguments), dict(env or {})
+        #: Of the pool once it runs; before that one of no use.
+        self.cluster_id: UUID = uuid4()
+        self.host = socket.gethostname()
+        self.process: subprocess.Popen[bytes] | None = None
+        self._asked_to_stop = False
+
+    @property
+    def pid(self) -> int:
+        """Of the supervisor; before the start, as in Django-Q, of this process."""
+        return self.process.pid if self.process is not None else os.getpid()
+
+    def start(self) -> int:
+        """Start the pool and wait until it is there; return the supervisor's pid.
+
+        Raises:
+            PgqError: It ended at once, or did not appear within 30 seconds. What it said is on stderr.
+        """
+        if self.process is not None and self.process.poll() is None:
+            return self.process.pid
+        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        self._asked_to_stop = False
+        self.process = subprocess.Popen(  # noqa: S603  # our own interpreter and our own command
+            [sys.executable, "-m", "django", "pgq_worker", *self.arguments],
+            env={**os.environ, "PYTHONPATH": path, **self.env},
+            stdin=subprocess.DEVNULL,
+        )
+        until = time.monotonic() + _BOOT
+        while (id := self._find()) is None:
+            if self.process.poll() is not None:
+                raise PgqError(f"the pool ended with exit code {self.process.returncode} before it had started")
+            if time.monotonic() > until:
+                self.stop()
+                raise PgqError(f"the pool did not report within {_BOOT:.0f} s and was stopped")
+            time.sleep(0.05)
+        self.cluster_id = id
+        logger.info("pool %s has started, pid %d", self.name, self.pid)
+        return self.pid
+
+    def _find(self) -> UUID | None:
+        """Return the id under which our process has reported."""
+        with callers_cursor(get_settings().database) as cursor:
+            for pool in store.pools(cursor):
+                # Heard of since it started, or it would be another pool that had this pid once.
+                if (pool.host, pool.pid) == (self.host, self.pid) and pool.silent < status.ALIVE:
+                    return pool.id
+        return None
+
+    def stop(self) -> bool:
+        """Let running tasks finish, and wait for the end; return whether there was something to stop."""
+        if self.process is None or self.process.poll() is not None:
+            return False
+        self._asked_to_stop = True
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait()
+        logger.info("pool %s has stopped", self.name)
+        return True
+
+    @property
+    def stat(self) -> Stat | Status:
+        """What the pool says of itself."""
+        return Stat.get(pid=self.pid, cluster_id=self.cluster_id)
+
+    @property
+    def name(self) -> str:
+        """The id in four words."""
+        return ids.task_name(self.cluster_id)
+
+    @property
+    def _lives(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def is_starting(self) -> bool:
+        return self._lives and not self._asked_to_stop and self.stat.status in (status.STARTING, status.STOPPED)
+
+    @property
+    def is_running(self) -> bool:
+        return self._lives and self.stat.status in (status.WORKING, status.IDLE)
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._lives and (self._asked_to_stop or self.stat.status == status.STOPPING)
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether it ran and has ended."""
+        return self.process is not None and self.process.poll() is not None
+
+    def __enter__(self) -> Cluster:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -1,0 +1,1 @@
+"""Bringing schedules, queued tasks and results from another queue."""

@@ -1,0 +1,25 @@
+-- clean
+-- Looks at the next {limit} rows of a range of ids and deletes those that are old: successes up to one id, failures up to
+-- another (NULL: none), finished before a time (NULL: any). What a collector still has to read stays, and rows that
+-- somebody else is deleting are left to them.
+-- Returns the last id looked at (NULL: the range is done), and how many rows were deleted.
+WITH looked AS MATERIALIZED (
+    SELECT t.id, t.success, t.queue, t.stopped, t.options ->> 'collector' AS collector
+      FROM pgq_task t
+     WHERE t.id > %(after)s AND t.id <= %(to)s
+     ORDER BY t.id
+     LIMIT {limit}
+), old AS MATERIALIZED (
+    SELECT t.id
+      FROM pgq_task t
+      JOIN looked l USING (id)
+     WHERE l.id <= CASE WHEN l.success THEN %(successes_to)s::uuid ELSE %(failures_to)s::uuid END
+       AND (%(queue)s::text IS NULL OR l.queue = %(queue)s::text)
+       AND (%(before)s::timestamptz IS NULL OR l.stopped < %(before)s::timestamptz)
+       AND NOT EXISTS (SELECT FROM pgq_queue q
+                        WHERE q.id = CASE WHEN l.collector ~ '^[0-9a-f]{{32}}$' THEN l.collector::uuid END)
+       FOR UPDATE OF t SKIP LOCKED
+), gone AS (
+    DELETE FROM pgq_task t USING old WHERE t.id = old.id RETURNING t.id
+)
+SELECT (SELECT id FROM looked ORDER BY id DESC LIMIT 1), (SELECT count(*) FROM gone)

@@ -1,0 +1,2 @@
+-- count_partition
+SELECT count(*) FROM {partition}

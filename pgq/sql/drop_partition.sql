@@ -1,0 +1,2 @@
+-- drop_partition
+DROP TABLE {partition}

@@ -1,0 +1,5 @@
+-- known_tasks
+-- Which of these tasks are here, live or finished.
+SELECT id FROM pgq_queue WHERE id = ANY (%(ids)s::uuid[])
+UNION
+SELECT id FROM pgq_task WHERE id = ANY (%(ids)s::uuid[])

@@ -1,0 +1,3 @@
+-- now
+-- The clock that counts.
+SELECT clock_timestamp()

@@ -1,0 +1,11 @@
+-- partition_needed
+-- Whether a partition holds a row that clean.sql would leave.
+SELECT EXISTS (
+    SELECT
+      FROM {partition} t
+     WHERE (t.id <= CASE WHEN t.success THEN %(successes_to)s::uuid ELSE %(failures_to)s::uuid END
+            AND (%(queue)s::text IS NULL OR t.queue = %(queue)s::text)
+            AND (%(before)s::timestamptz IS NULL OR t.stopped < %(before)s::timestamptz)
+            AND NOT EXISTS (SELECT FROM pgq_queue q
+                             WHERE q.id = CASE WHEN t.options ->> 'collector' ~ '^[0-9a-f]{32}$'
+                                               THEN (t.options ->> 'collector')::uuid END)) IS NOT TRUE)

@@ -1,0 +1,258 @@
+"""For the tests of projects that use pgq, in Django's TestCase as well as with pytest. No worker is needed.
+
+Everything happens in the test's own process and transaction, by the statements that workers use, and is rolled back
+with the test::
+
+    from pgq import testing
+
+    class OrderTest(TestCase):
+        def test_receipt_is_sent(self):
+            place_order(7)
+            testing.assert_enqueued(send_receipt, args=(7,), count=1)     # it is in the queue
+            [ran] = testing.drain()                                       # now it has run
+            self.assertEqual(ran.state, "succeeded")
+
+        @testing.inline()
+        def test_with_tasks_run_at_once(self):
+            place_order(7)                                                # ... and the receipt is sent
+
+        def test_report_comes_daily(self):
+            with testing.freeze(datetime(2031, 3, 1, 6, tzinfo=UTC)) as clock:
+                schedule(daily_report, schedule_type=Schedule.DAILY, name="report")
+                testing.fire_schedules()
+                clock.tick(days=1)
+                testing.fire_schedules()
+            testing.assert_enqueued(daily_report, count=2)
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from unittest import mock
+
+from django.db import transaction
+from django.test import override_settings
+from django.utils import timezone
+
+from pgq import control, enqueue, schedule, store
+from pgq import inline as inlining
+from pgq.conf import get_settings
+from pgq.db import callers_cursor
+from pgq.models import QueuedTask
+from pgq.records import Failed, Parked, Receipt, Retried, Succeeded
+
+__all__ = ["Clock", "Ran", "assert_enqueued", "drain", "enqueued", "fire_schedules", "freeze", "inline"]
+
+_UNSAID: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One attempt of a task, as `drain` has seen it."""
+
+    id: str
+    func: str
+    #: succeeded, failed, retried (it waits for its next attempt) or parked (the row cannot be run as it is).
+    state: str
+    #: What the function returned.
+    result: Any = None
+    #: What it raised.
+    error: BaseException | None = None
+    #: Number of this attempt, from 1.
+    attempt: int = 1
+
+
+class inline(contextlib.ContextDecorator):
+    """Run tasks at once in the caller, as ``PGQ["sync"]`` does; a context manager and a decorator.
+
+    What a task raises is raised in the caller. A task with ``sync=False`` is enqueued all the same.
+    """
+
+    def __init__(self) -> None:
+        self._overrides: list[override_settings] = []
+
+    def __enter__(self) -> inline:
+        override = override_settings(PGQ={**_plain_settings(), "sync": True})
+        override.enable()
+        self._overrides.append(override)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._overrides.pop().disable()
+
+
+def _plain_settings() -> dict[str, Any]:
+    """The settings in force as a dict for settings.PGQ, also if they come from Q_CLUSTER."""
+    settings = get_settings()
+    return {name: getattr(settings, name) for name in settings.__dataclass_fields__}
+
+
+# ------------------------------------------------------------------------------------------------- running
+
+
+def drain(limit: int = 1000, *, due: bool = False) -> list[Ran]:
+    """Run what is ready until nothing is, in the order in which a worker would; return what ran.
+
+    A task that raises fails, or waits for its next attempt, as in a worker; nothing is raised here.
+
+    Args:
+        limit: More than so many are taken for tasks that enqueue each other without end.
+        due: Also run what waits for a time, such as ``run_after`` or the next attempt, soonest first. Without it only
+            what has come due, by the database's clock or the one that `freeze` has stopped.
+
+    Raises:
+        RuntimeError: More than `limit` tasks ran.
+    """
+    receipts: list[Receipt] = []
+    while True:
+        _make_ready()
+        ran = inlining.drain(limit - len(receipts))
+        receipts += ran
+        if len(receipts) > limit:
+            raise RuntimeError(f"drain: more than {limit} tasks ran; they seem to enqueue each other without end")
+        if not ran and not (due and _hurry()):
+            return [_ran(receipt) for receipt in receipts]
+
+
+def _waiting() -> Any:
+    rows = QueuedTask.objects.using(get_settings().database)
+    return rows.filter(run_after__isnull=False, parked=None, lock=None).order_by("run_after")
+
+
+def _make_ready() -> None:
+    """Do what upkeep does for rows whose time has come."""
+    if _clock is None:
+        database = get_settings().database
+        with transaction.atomic(using=database), callers_cursor(database) as cursor:
+            store.due(cursor, limit=10_000)
+        return
+    for id in _waiting().filter(run_after__lte=_clock.now).values_list("id", flat=True):
+        control.retry(id)
+
+
+def _hurry() -> bool:
+    """Make the task ready that would be the next; return whether there was one."""
+    id = _waiting().values_list("id", flat=True).first()
+    return id is not None and control.retry(id)
+
+
+_STATES: Mapping[type, str] = {Succeeded: "succeeded", Failed: "failed", Retried: "retried", Parked: "parked"}
+
+
+def _ran(receipt: Receipt) -> Ran:
+    claim = receipt.claim
+    state = _STATES[type(receipt.outcome)]
+    return Ran(claim.id.hex, claim.func, state, receipt.value, receipt.error, claim.attempts)
+
+
+# ------------------------------------------------------------------------------------------------- looking
+
+
+def enqueued(func: str | Callable[..., Any] | None = None) -> list[QueuedTask]:
+    """Return the tasks in the queue, oldest first: ready, waiting and parked ones.
+
+    Args:
+        func: Only calls of this function: itself or its path.
+    """
+    rows = QueuedTask.objects.using(get_settings().database).order_by("position")
+    return list(rows if func is None else rows.filter(func=enqueue.path("func", func)))
+
+
+def assert_enqueued(
+    func: str | Callable[..., Any],
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    queue: str | None = None,
+    count: int | None = None,
+) -> list[QueuedTask]:
+    """Assert that calls of a function are in the queue; return them.
+
+    Args:
+        args, kwargs, queue: What they must have been called with; None: anything.
+        count: Exactly so many; None: at least one. 0 asserts that there is none.
+
+    Raises:
+        AssertionError: There are not; the message lists what is in the queue.
+    """
+    path = enqueue.path("func", func)
+    found = [
+        row
+        for row in enqueued(path)
+        if (args is None or tuple(row.args) == tuple(args))
+        and (kwargs is None or row.kwargs == dict(kwargs))
+        and (queue is None or row.queue == queue)
+    ]
+    if len(found) == count or (count is None and found):
+        return found
+    wanted = _call(path, args, kwargs, queue)
+    rows = [_call(row.func, row.args, row.kwargs, row.queue) for row in enqueued()]
+    there = "\n".join(["The queue holds:", *(f"  {row}" for row in rows)]) if rows else "The queue is empty."
+    number = "at least one" if count is None else str(count)
+    raise AssertionError(f"expected {number} of {wanted} in the queue, found {len(found)}. {there}")
+
+
+def _call(path: str, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, queue: str | None) -> str:
+    given = [repr(arg) for arg in args] if args is not None else ["..."]
+    given += [f"{name}={value!r}" for name, value in (kwargs or {}).items()]
+    return f"{path}({', '.join(given)})" + (f" on {queue!r}" if queue is not None else "")
+
+
+# ------------------------------------------------------------------------------------------------- time
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = timezone.make_aware(now) if timezone.is_naive(now) else now
+
+    def tick(self, delta: timedelta | None = None, **units: float) -> datetime:
+        """Move on by a timedelta, or by its arguments: ``clock.tick(hours=1)``; return the new time."""
+        self.now += delta if delta is not None else timedelta(**units)
+        return self.now
+
+
+#: The clock that `freeze` has stopped.
+_clock: Clock | None = None
+
+
+@contextlib.contextmanager
+def freeze(now: datetime) -> Iterator[Clock]:
+    """Stop the clock for schedules, for `drain` and for ``django.utils.timezone.now``; yield it.
+
+    The database's own clock goes on: a time that has passed there is no reason for a task to wait, so freeze a moment
+    in the future when ``run_after`` matters.
+
+    Args:
+        now: A naive time is in the current time zone.
+    """
+    global _clock
+    before, _clock = _clock, Clock(now)
+    clock = _clock
+    try:
+        with mock.patch("django.utils.timezone.now", lambda: clock.now):  # noqa: PT008  # it moves
+            yield clock
+    finally:
+        _clock = before
+
+
+def fire_schedules(now: datetime | None = None) -> int:
+    """Fire the schedules that are due, as upkeep does; return how many tasks that has enqueued.
+
+    Args:
+        now: The moment it is taken to be; None: that of `freeze`, or else now.
+    """
+    settings = get_settings()
+    if now is None:
+        now = _clock.now if _clock is not None else None
+    elif timezone.is_naive(now):
+        now = timezone.make_aware(now)
+    fired = 0
+    with transaction.atomic(using=settings.database), callers_cursor(settings.database) as cursor:
+        while count := schedule.fire_due(cursor, settings, now):
+            fired += count
+    return fired

@@ -1,0 +1,28 @@
+"""Short forms of the long runs in tests/soak."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.soak import schedules
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("processes")
+@pytest.mark.django_db(transaction=True)
+def test_every_slot_once_while_pools_are_killed_and_frozen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings
+) -> None:
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", schedules.SETTINGS)
+    monkeypatch.setenv("PGDATABASE", settings.DATABASES["default"]["NAME"])
+    if "DATABASE_URL" in os.environ:
+        pytest.skip("the pools of this test find their database by PGDATABASE, which DATABASE_URL overrides")
+
+    verdict = schedules.run(seconds=12, schedules=20, seed=4, folder=tmp_path)
+
+    assert verdict.slots >= 20 * 10, verdict
+    assert (verdict.missing, verdict.doubled) == (0, 0), verdict
+    assert verdict.attacks.total() >= 2, verdict
