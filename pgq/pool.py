@@ -189,9 +189,7 @@ class Pool:
             supervisor_pid=os.getpid(),
         )  # fmt: skip
         arguments = (config, theirs) if slot is None else (config, theirs, slot)
-        process = self.context.Process(
-            target=enter, args=(place.main.__module__, *arguments), name=f"pgq {place.name}"
-        )
+        process = self.context.Process(target=enter, args=(place.main.__module__, *arguments), name=f"pgq {place.name}")
         process.start()
         theirs.close()
         child = Child(place.number, id, process, ours, slot)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 PRIORITY_MIN, PRIORITY_MAX = -100, 100
@@ -44,9 +44,11 @@ class NewTask:
     signature: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One task under lease, as claim.sql returns it. Texts are JSON as PostgreSQL prints it."""
+class Claim(NamedTuple):
+    """One task under lease, as claim.sql returns it. Texts are JSON as PostgreSQL prints it.
+
+    A tuple, since one is made for each task and a frozen dataclass of so many fields takes ten times as long.
+    """
 
     id: UUID
     priority: int

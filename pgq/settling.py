@@ -156,7 +156,7 @@ def without_options(receipt: Receipt, error: Exception) -> Receipt:
     if isinstance(outcome, Succeeded):
         # Not into the cache, then.
         outcome = dataclasses.replace(outcome, keep=True)
-    return dataclasses.replace(receipt, claim=dataclasses.replace(receipt.claim, options="{}"), outcome=outcome)
+    return dataclasses.replace(receipt, claim=receipt.claim._replace(options="{}"), outcome=outcome)
 
 
 def parked(receipt: Receipt, error: Exception) -> Receipt:

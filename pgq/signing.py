@@ -15,10 +15,14 @@ import base64
 import binascii
 import hmac
 import re
-from functools import lru_cache
+from functools import cache
 from hashlib import blake2b, sha256
 from typing import Any
 from uuid import UUID
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
 
 from pgq.errors import NotAllowed
 from pgq.records import Claim, NewTask
@@ -32,31 +36,35 @@ _NEEDS_TRUST = re.compile(r'\{"\$(?:enum|dataclass|namedtuple|callable|class|mod
 _SEAL_START, _SEAL_END = '{"value": ', re.compile(r', "\$sealed": "([0-9a-f]{64})"\}$')
 
 
-@lru_cache(maxsize=16)
 def _derive(secret: str | bytes) -> bytes:
     """Return our own key: what we sign must mean nothing to others who use SECRET_KEY, and theirs nothing to us."""
-    from django.core.exceptions import ImproperlyConfigured
-
     if not secret:
         raise ImproperlyConfigured("SECRET_KEY and SECRET_KEY_FALLBACKS must hold no empty key: pgq signs with them")
     return sha256(b"pgq.signing" + (secret.encode() if isinstance(secret, str) else secret)).digest()
 
 
-def _signing_key() -> bytes:
-    from django.conf import settings
+@cache
+def _keys() -> tuple[bytes, ...]:
+    """Return the keys: the one that signs, then those that only verify. Kept until a setting changes, since asking
+    Django's settings costs as much as a signature."""
+    return tuple(_derive(secret) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
 
-    return _derive(settings.SECRET_KEY)
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting in ("SECRET_KEY", "SECRET_KEY_FALLBACKS"):
+        _keys.cache_clear()
+
+
+setting_changed.connect(_forget)
+
+
+def _signing_key() -> bytes:
+    return _keys()[0]
 
 
 def _verifies(message: bytes, signature: bytes | None) -> bool:
     """Whether one of the keys made the signature; in constant time, and false for None."""
-    if signature is None:
-        return False
-    if verify(message, signature, _signing_key()):
-        return True
-    from django.conf import settings
-
-    return any(verify(message, signature, _derive(secret)) for secret in settings.SECRET_KEY_FALLBACKS)
+    return signature is not None and any(verify(message, signature, key) for key in _keys())
 
 
 def sign(message: bytes, key: bytes) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db.backends.utils import CursorWrapper
@@ -116,17 +116,16 @@ def claim(
     if len(rows) > 1:
         # RETURNING follows the join, not the lanes.
         rows.sort(key=lambda row: (-row[1], row[2]))
-    return [Claim(*row) for row in rows]
+    return [Claim._make(row) for row in rows]
 
 
 def claim_one(cursor: Cursor, id: UUID, *, worker: UUID, receipt: UUID) -> Claim | None:
     """Claim one task, ready or not; None if it is gone or runs already."""
     rows = _all(cursor, "claim_one", {"id": id, "worker": worker, "receipt": receipt})
-    return Claim(*rows[0]) if rows else None
+    return Claim._make(rows[0]) if rows else None
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """One finished task as settle.sql takes it. `started` and `stopped` are seconds before now."""
 
     id: UUID

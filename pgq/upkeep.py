@@ -137,7 +137,7 @@ class Upkeep:
         self.chores = [
             Chore("due", tick, self._due),
             Chore("watermarks", tick, self._move_watermarks),
-            Chore("rescue", max(tick, settings.retry / 6), self.rescue.search),
+            Chore("rescue", max(tick, settings.retry / 6), self._rescue),
             Chore("sweep", 10 * tick, self._sweep),
             Chore("housekeeping", 60 * tick, self._housekeeping),
         ]
@@ -199,6 +199,9 @@ class Upkeep:
     def _move_watermarks(self, connection: db.Connection) -> float | None:
         # While tasks go through, each claim walks over what was claimed since the last move.
         return self.settings.tick / 5 if self.watermarks.move(connection) else None
+
+    def _rescue(self, connection: db.Connection) -> None:
+        self.rescue.search(connection)
 
     def _sweep(self, connection: db.Connection) -> None:
         with leading(connection) as cursor:

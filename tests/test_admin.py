@@ -1110,6 +1110,7 @@ def test_lists_stay_quick_over_a_million_rows(admin_client: Client) -> None:
     sql("ANALYZE pgq_task")
     sql("ANALYZE pgq_queue")
     words = ids.task_name(ids.UUID(Task.objects.order_by("id").first().pk))
+    # The best of three: what else the machine does is not meant. The goal is 0.2 s.
     addresses = [
         url(model, query=query)
         for model, queries in {
@@ -1157,5 +1158,4 @@ def test_lists_stay_quick_over_a_million_rows(admin_client: Client) -> None:
             assert response.status_code == 200
         assert response.context["cl"].result_count <= REACH
         slow[address] = min(times)
-    if __import__("os").environ.get("SHOW"): print(*(f"{seconds * 1000:6.0f} ms {address}" for address, seconds in slow.items()), sep="\n")
     assert max(slow.values()) < 0.4, slow

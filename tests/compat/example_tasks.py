@@ -25,9 +25,7 @@ def create_html_report(user, title):
 def email_report(task):
     if task.success:
         # The result is the report, the first argument the user.
-        async_task(
-            "django.core.mail.send_mail", "The report you asked for", task.result, SENDER, [task.args[0].email]
-        )
+        async_task("django.core.mail.send_mail", "The report you asked for", task.result, SENDER, [task.args[0].email])
     else:
         async_task("django.core.mail.mail_admins", "A report failed", task.result)
 
@@ -40,5 +38,3 @@ def parzen_estimation(x_samples, point_x, h):
 
 def print_result(task):
     Note.objects.create(text=f"{task.name}: {task.result}")
-
-

@@ -22,22 +22,23 @@ ROOT = Path(__file__).parent.parent.parent
 TESTS = ROOT / "tests"
 
 #: Every public name of Django-Q (functions, options, classes and their members, settings, signals, commands).
-PUBLIC = """
+_PUBLIC = """
 async_task schedule result result_cached result_group result_group_cached fetch fetch_cached fetch_group
 fetch_group_cached count_group count_group_cached delete_group delete_group_cached delete_cached queue_size async_iter
 async_chain Iter Chain AsyncTask append run length current broker sync save hook group cached timeout cluster
 ack_failure task_name q_options iter_count iter_cached chain Task Success Failure Schedule OrmQ get_result
 get_result_group get_group_count get_task get_task_group group_result group_count group_delete time_taken started
-stopped attempt_count calculate_next_run last_run success validate_cron validate_kwarg ONCE MINUTES HOURLY DAILY WEEKLY
-BIWEEKLY MONTHLY BIMONTHLY QUARTERLY YEARLY CRON TYPE minutes repeats next_run cron intended_date_kwarg key payload lock
-post_spawn pre_enqueue pre_execute post_execute post_execute_in_worker call_hook Broker get_broker Redis Sqs
-IronMQBroker Mongo ORM Status Stat uptime get_key empty_queues get_all Cluster Sentinel humanize SignedPackage
+stopped attempt_count calculate_next_run last_run success validate_cron validate_kwarg ONCE MINUTES HOURLY DAILY
+WEEKLY BIWEEKLY MONTHLY BIMONTHLY QUARTERLY YEARLY CRON TYPE minutes repeats next_run cron intended_date_kwarg key
+payload lock post_spawn pre_enqueue pre_execute post_execute post_execute_in_worker call_hook Broker get_broker Redis
+Sqs IronMQBroker Mongo ORM Status Stat uptime get_key empty_queues get_all Cluster Sentinel humanize SignedPackage
 BadSignature TimeoutException Conf VERSION qcluster qinfo qmonitor qmemory resubmit_task TaskAdmin FailAdmin
 ScheduleAdmin QueueAdmin Q_CLUSTER_NAME PROMETHEUS_MULTIPROC_DIR name cluster_name ALT_CLUSTERS workers
 daemonize_workers recycle max_rss time_zone ack_failures max_attempts retry compress save_limit save_limit_per
 guard_cycle queue_limit label catch_up redis django_redis iron_mq sqs orm mongo mongo_db broker_class bulk poll cache
 scheduler error_reporter cpu_affinity log_level testing disque_nodes disque_auth disque_fastack has_replica rollbar
-""".split()
+"""
+PUBLIC = _PUBLIC.split()
 
 
 def page(name):
@@ -147,7 +148,8 @@ class _Receipts:
         return Note.objects.count()
 
 
-@pytest.mark.django_db
+# Django's TestCase closes the connection when its class is done.
+@pytest.mark.django_db(transaction=True)
 def test_snippets_for_tests(monkeypatch):
     first, *others = blocks("testing.md", "python")
     modules = {name: types.ModuleType(name) for name in ("shop", "shop.models", "shop.tasks", "shop.tests")}

@@ -1,13 +1,14 @@
 """The examples of Django-Q's manual, on a real pool, with only names changed.
 
-``from django_q.tasks import ...`` has become ``from pgq.tasks import ...``, and that is all. Arrays of NumPy, which JSON
-cannot hold, need one setting: ``PGQ["allow_pickle"]``.
+``from django_q.tasks import ...`` has become ``from pgq.tasks import ...``, and that is all. Arrays of NumPy, which
+JSON cannot hold, need one setting: ``PGQ["allow_pickle"]``.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
@@ -33,8 +34,6 @@ from pgq.tasks import (
 from tests.app.models import Note
 from tests.compat.example_tasks import parzen_estimation, print_result
 from tests.pools import wait_for
-
-np = pytest.importorskip("numpy")
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -111,8 +111,9 @@ def test_commands_there_are():
 @pytest.mark.parametrize(
     ("command", "options"),
     [
-        ("pgq_info", {}), ("pgq_info", {"config": True}), ("pgq_info", {"ids": True}), ("pgq_monitor", {"run_once": True}),
-        ("pgq_memory", {"run_once": True}), ("pgq_memory", {"run_once": True, "workers": True}),
+        ("pgq_info", {}), ("pgq_info", {"config": True}), ("pgq_info", {"ids": True}),
+        ("pgq_monitor", {"run_once": True}), ("pgq_memory", {"run_once": True}),
+        ("pgq_memory", {"run_once": True, "workers": True}),
     ],
 )  # fmt: skip
 def test_commands_that_look(command, options):

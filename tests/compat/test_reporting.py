@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ from pgq import reporting
 from pgq.tasks import async_task, cancel, fetch
 from pgq.testing import drain
 from tests.compat import functions
+from tests.pools import wait_for
 
 pytestmark = pytest.mark.django_db
 
@@ -144,3 +146,23 @@ def test_settings_are_read_at_use():
         async_task(functions.fail)
         drain()
     assert Collecting.made == 0
+
+
+class ToFile:
+    """Tells in which process it was called, with what."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def report(self):
+        with open(self.path, "a") as file:
+            file.write(f"{os.getpid()} {sys.exc_info()[1]}\n")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_in_a_real_pool(pool, tmp_path):
+    file = tmp_path / "reports"
+    running = pool(workers=1, error_reporter={HERE + "ToFile": {"path": str(file)}})
+    async_task(functions.fail, "loudly")
+    wait_for(lambda: file.exists() and file.read_text())
+    assert file.read_text() == f"{running.worker_pids()[0]} loudly\n"

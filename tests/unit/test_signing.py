@@ -51,7 +51,7 @@ TASK = NewTask(
 
 def claim(task: NewTask, **changes: Any) -> Claim:
     """Return the task as a worker claims it."""
-    names = {field.name for field in dataclasses.fields(Claim)}
+    names = Claim._fields
     values: dict[str, Any] = dict.fromkeys(names)
     values |= {name: value for name, value in dataclasses.asdict(task).items() if name in names}
     values["signature"] = signing.sign_task(task)
