@@ -226,6 +226,7 @@ CREATE TABLE IF NOT EXISTS pgq_schedule (
     task                 uuid,
     last_slot            timestamptz,
     error                text,
+    retry_at             timestamptz,
     signature            bytea,
     CONSTRAINT pgq_schedule_func_check     CHECK (func <> ''),
     CONSTRAINT pgq_schedule_args_check     CHECK (jsonb_typeof(args) = 'array'),
@@ -246,6 +247,7 @@ COMMENT ON COLUMN pgq_schedule.repeats IS 'How many more times; negative: for ev
 COMMENT ON COLUMN pgq_schedule.day IS 'Day a schedule comes back to after a shorter month: of the month, or of the week (Monday 1).';
 COMMENT ON COLUMN pgq_schedule.wall_time IS 'Local time a schedule comes back to after a clock change.';
 COMMENT ON COLUMN pgq_schedule.error IS 'Why the last tick could not fire this schedule.';
+COMMENT ON COLUMN pgq_schedule.retry_at IS 'When a schedule with an error is tried again; next_run stays, so no slot is lost.';
 CREATE INDEX IF NOT EXISTS pgq_schedule_due ON pgq_schedule (next_run) WHERE NOT paused AND repeats <> 0;
 
 CREATE TABLE IF NOT EXISTS pgq_worker (

@@ -361,6 +361,7 @@ class Schedule(models.Model):
     task = TaskIdField(null=True, editable=False)
     last_slot = models.DateTimeField(null=True, editable=False)
     error = models.TextField(null=True, editable=False)
+    retry_at = models.DateTimeField(null=True, editable=False)
     signature = models.BinaryField(null=True, editable=False)
 
     class Meta:
@@ -381,6 +382,9 @@ class Schedule(models.Model):
         self._read_text()
         if self._state.adding and not isinstance(self.next_run, datetime):
             self.next_run = self.first_run()
+        if kwargs.get("update_fields") is None:
+            # Whoever changed it may have mended it: try at once.
+            self.error = self.retry_at = None
         super().save(*args, **kwargs)
 
     @property

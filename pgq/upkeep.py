@@ -134,11 +134,12 @@ class Upkeep:
         #: Seconds until something is known to be due.
         self.next_due: float | None = None
         tick = settings.tick
+        self.sweep = Chore("sweep", 10 * tick, self._sweep)
         self.chores = [
             Chore("due", tick, self._due),
             Chore("watermarks", tick, self._move_watermarks),
             Chore("rescue", max(tick, settings.retry / 6), self._rescue),
-            Chore("sweep", 10 * tick, self._sweep),
+            self.sweep,
             Chore("housekeeping", 60 * tick, self._housekeeping),
         ]
         if settings.save_limit > 0:
@@ -204,6 +205,12 @@ class Upkeep:
         self.rescue.search(connection)
 
     def _sweep(self, connection: db.Connection) -> None:
+        began = time.monotonic()
+        self._sweep_lanes(connection)
+        # Under a pinned horizon it walks over all that is dead. It is a safeguard, so it takes its share and no more.
+        self.sweep.every = max(10 * self.settings.tick, 50 * (time.monotonic() - began))
+
+    def _sweep_lanes(self, connection: db.Connection) -> None:
         with leading(connection) as cursor:
             if cursor is None:
                 return

@@ -12,7 +12,7 @@ from uuid import UUID
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
-from django.contrib.admin.utils import model_format_dict, unquote
+from django.contrib.admin.utils import model_format_dict, model_ngettext, unquote
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.paginator import Paginator
@@ -304,6 +304,7 @@ class PgqAdminMixin(_ModelAdmin):
         context = {
             **self.admin_site.each_context(request),
             "title": _("Are you sure?"), "opts": self.opts, "media": self.media, "question": question, "label": label,
+            "items": model_ngettext(self.opts, len(rows)),
             "rows": [(str(row), getattr(row, "func", "")) for row in rows[:50]], "pks": [str(row.pk) for row in rows],
             "count": len(rows), "unseen": max(0, len(rows) - 50), "more": more,
             "action": request.POST.get("action"), "checkbox": helpers.ACTION_CHECKBOX_NAME,

@@ -135,7 +135,17 @@ def moment(value: datetime | None) -> SafeString | str:
         local = timezone.localtime(value) if timezone.is_aware(value) else value
     except OverflowError:  # at the ends of the calendar
         local = value
-    return format_html('<time datetime="{}">{}</time>', value.isoformat(), f"{local:%Y-%m-%d %H:%M:%S}")
+    # In two pieces: in a narrow list the date would be broken at its hyphens.
+    return format_html(
+        '<time class="pgq-time" datetime="{}"><span>{}</span> <span>{}</span></time>',
+        value.isoformat(), f"{local:%Y-%m-%d}", f"{local:%H:%M:%S}",
+    )  # fmt: skip
+
+
+def func_path(path: str) -> SafeString:
+    """Show the path of a function so that it breaks, if it must, after a dot."""
+    *parents, last = cut(path).split(".")
+    return format_html("{}{}", format_html_join("", "{}.<wbr>", ((part,) for part in parents)), last)
 
 
 def badge(state: str, label: Any = None) -> SafeString:
@@ -177,7 +187,7 @@ def history(entries: Any) -> SafeString | str:
     if not isinstance(entries, list) or not entries:
         return EMPTY
     return format_html(
-        '<ol class="pgq-history" reversed>{}</ol>', format_html_join("", "<li>{}</li>", map(_attempt, entries[::-1]))
+        '<ul class="pgq-history">{}</ul>', format_html_join("", "<li>{}</li>", map(_attempt, entries[::-1]))
     )
 
 
@@ -189,7 +199,7 @@ def _attempt(entry: Any) -> tuple[SafeString]:
         format_html(
             "<details><summary>Attempt {}, {}: <strong>{}</strong> {}</summary>"
             '<p>worker {}</p><pre class="pgq-value">{}</pre></details>',
-            said["attempt"], cut(said["at"], 19).replace("T", " "), said["exception"], cut(said["message"], 200),
+            said["attempt"], said["at"][:19].replace("T", " "), said["exception"], cut(said["message"], 200),
             said["worker"], said["traceback"],
         ),
     )  # fmt: skip

@@ -117,8 +117,8 @@ class TaskAdminMixin(TaskListMixin):
         return display.cut(row.display_name)
 
     @admin.display(description=gettext_lazy("func"))
-    def func_cell(self, row: Any) -> str:
-        return display.cut(row.func)
+    def func_cell(self, row: Any) -> Any:
+        return display.func_path(row.func)
 
     @admin.display(description=gettext_lazy("group"))
     def group_link(self, row: Any) -> Any:
@@ -222,7 +222,8 @@ class FailureAdminMixin(TaskAdminMixin):
 
     @admin.display(description=gettext_lazy("short result"))
     def short_result(self, row: Any) -> str:
-        return display.cut(row.short_message or row.exception, SHORT_RESULT)
+        name = (row.exception or "").rpartition(".")[2]
+        return display.cut(f"{name}: {row.short_message}" if row.short_message else name, SHORT_RESULT)
 
     @admin.display(description=gettext_lazy("message"))
     def message_block(self, row: Any) -> Any:

@@ -15,6 +15,9 @@ from zoneinfo import available_timezones
 from django import forms
 from django.contrib.admin.widgets import AdminSplitDateTime, AdminTextareaWidget, AdminTextInputWidget
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.forms.utils import pretty_name
+from django.utils import timezone
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -136,6 +139,7 @@ class QueuedTaskForm(_QueuedTaskForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        _finish(self)
         if "func" in self.fields:
             self.fields["func"].choices = [("", "---------"), *((path, path) for path in self.functions)]  # type: ignore[attr-defined]
 
@@ -157,6 +161,16 @@ class QueuedTaskForm(_QueuedTaskForm):
         """Nothing is put into the instance, whose columns all have defaults: the task is what is enqueued."""
         if not self.errors:
             self.instance.pk, self.instance.name = self.task.id.hex, self.task.name
+
+
+def _finish(form: forms.BaseForm) -> None:
+    """Have labels begin as all in the admin do, and say in which zone times are meant."""
+    for name, field in form.fields.items():
+        field.label = capfirst(str(field.label or pretty_name(name)))
+        if isinstance(field, forms.SplitDateTimeField):
+            field.help_text = _("In %(zone)s. %(text)s") % {
+                "zone": timezone.get_current_timezone_name(), "text": field.help_text,
+            }  # fmt: skip
 
 
 #: Form fields of stored columns.
@@ -225,6 +239,7 @@ class TimingForm(_ScheduleForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        _finish(self)
         #: The next run as it is in the table: a form knows no microseconds.
         self.stored_next_run = self.instance.__dict__.get("next_run")
         if "time_zone" in self.fields:
@@ -313,6 +328,15 @@ class ScheduleForm(TimingForm):
         gettext_lazy("intended date kwarg"),
         gettext_lazy("Keyword argument that is given the time it should have fired."),
     )
+    catch_up = forms.TypedChoiceField(
+        required=False, empty_value=None, coerce=lambda value: value == "True",
+        choices=[("", gettext_lazy("as configured")), ("True", gettext_lazy("yes")), ("False", gettext_lazy("no"))],
+        help_text=gettext_lazy("After an outage: fire all the slots that were missed, or one for all of them."),
+    )  # fmt: skip
+    overlap = forms.ChoiceField(
+        choices=Schedule.OVERLAP, initial="allow",
+        help_text=gettext_lazy("When a slot comes while a task of this schedule still waits or runs."),
+    )  # fmt: skip
     jitter = forms.FloatField(
         label=gettext_lazy("jitter"), initial=0, min_value=0,
         help_text=gettext_lazy("Seconds by which each task is delayed at most, at random."),
@@ -343,6 +367,8 @@ class ScheduleForm(TimingForm):
         self._offer("hook", row.hook)
         for name in _OPTIONS:
             self.initial.setdefault(name, self.options.get(name))
+        if row.catch_up is not None:
+            self.initial["catch_up"] = str(row.catch_up)  # as its choices are, so that it does not count as changed
         for form_name, name in _STORED.items():
             self._show_stored(form_name, name)
 

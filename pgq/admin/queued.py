@@ -164,8 +164,8 @@ class QueuedTaskAdminMixin(TaskListMixin):
         return display.cut(row.queue, 40)
 
     @admin.display(description=gettext_lazy("func"))
-    def func_cell(self, row: Any) -> str:
-        return display.cut(row.func)
+    def func_cell(self, row: Any) -> Any:
+        return display.func_path(row.func)
 
     @admin.display(description=gettext_lazy("state"))
     def state_badge(self, row: Any) -> Any:

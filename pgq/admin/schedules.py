@@ -28,13 +28,13 @@ class ScheduleAdminMixin(PgqAdminMixin):
 
     actions: Any = ["run_now", "pause", "resume", "delete_selected"]
     list_display: Any = [
-        "title", "func_cell", "words", "next_cell", "last_run", "last_success", "repeats", "queue", "paused",
+        "title", "func_cell", "words", "next_cell", "last_run", "last_success", "repeats_cell", "queue", "paused_cell",
         "error_cell",
     ]  # fmt: skip
     list_filter: ClassVar[Any] = ["paused", "schedule_type"]
     search_fields: ClassVar[Any] = ["name", "func"]
     search_help_text: ClassVar[Any] = gettext_lazy("Part of a name or of a function's path.")
-    sortable_by: ClassVar[Any] = ("title", "func_cell", "next_cell", "paused")
+    sortable_by: ClassVar[Any] = ("title", "func_cell", "next_cell", "paused_cell")
     ordering: ClassVar[Any] = ("next_run", "pk")
     heavy_fields = ("args", "kwargs", "options")
     value_fields = ("args", "kwargs", "options", "error")
@@ -108,9 +108,9 @@ class ScheduleAdminMixin(PgqAdminMixin):
         )
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        when = ["schedule_type", "minutes", "seconds", "cron", "time_zone", "next_run", "repeats", "paused", "firings"]
+        when = ["schedule_type", "minutes", "seconds", "cron", "time_zone", "next_run", "repeats", "firings", "paused"]
         tasks = [
-            ("queue", "priority"), ("group", "task_name"), ("timeout", "max_attempts"), "hook", "overlap", "catch_up",
+            "queue", "priority", "group", "task_name", "timeout", "max_attempts", "hook", "overlap", "catch_up",
             "jitter", "intended_date_kwarg",
         ]  # fmt: skip
         state = ["last_run", "last_success", "last_slot_cell", "error_block", "options_block"]
@@ -190,8 +190,8 @@ class ScheduleAdminMixin(PgqAdminMixin):
         return display.cut(row.name or f"#{row.pk}")
 
     @admin.display(description=gettext_lazy("func"), ordering="func")
-    def func_cell(self, row: Any) -> str:
-        return display.cut(row.func)
+    def func_cell(self, row: Any) -> Any:
+        return display.func_path(row.func)
 
     @admin.display(description=gettext_lazy("fires"))
     def words(self, row: Any) -> str:
@@ -203,6 +203,14 @@ class ScheduleAdminMixin(PgqAdminMixin):
     @admin.display(description=gettext_lazy("next run"), ordering="next_run")
     def next_cell(self, row: Any) -> Any:
         return display.EMPTY if row.repeats == 0 else display.moment(row.next_run)
+
+    @admin.display(description=gettext_lazy("repeats"))
+    def repeats_cell(self, row: Any) -> str:
+        return _("for ever") if row.repeats < 0 else str(row.repeats)
+
+    @admin.display(description=gettext_lazy("paused"), ordering="paused")
+    def paused_cell(self, row: Any) -> Any:
+        return display.badge("paused", _("paused")) if row.paused else display.EMPTY
 
     @admin.display(description=gettext_lazy("last run"))
     def last_run(self, row: Any) -> Any:

@@ -378,8 +378,9 @@ class Import:
         group = package.get("group")
         options: dict[str, Any] = {
             "queue": self._queue(row["key"]), "name": package.get("name"),
-            "group": None if group is None else str(group), "hook": package.get("hook"), "timeout": package.get("timeout"), "save": package.get("save"),
-            "cached": package.get("cached"), "ack_failure": package.get("ack_failure"), "run_after": run_after,
+            "group": None if group is None else str(group), "hook": package.get("hook"),
+            "timeout": package.get("timeout"), "save": package.get("save"), "cached": package.get("cached"),
+            "ack_failure": package.get("ack_failure"), "run_after": run_after,
         }  # fmt: skip
         task = enqueue.make_task(
             package["func"], tuple(package.get("args") or ()), package.get("kwargs") or {}, **options
@@ -415,7 +416,7 @@ class Import:
                 present = store.imported_schedules(cursor)
             names = set(Schedule.objects.using(database).exclude(name=None).values_list("name", flat=True))
             for row in rows:
-                which = f"schedule {row['id']} ({row.get('name') or row.get('func')})"
+                which = f"schedule {row['id']} ({', '.join(filter(None, (row['name'], row['func'])))})"
                 if str(row["id"]) in present:
                     tally.present += 1
                     continue
@@ -465,8 +466,8 @@ class Import:
         func = str(row["func"])
         if not self.plan.trust_schedules and not self._is_registered(func):
             raise Skip(
-                f"{func} is not registered with @task, and Django-Q's schedules are not signed: if you know all of "
-                "them, --trust-schedules"
+                "its function is not registered with @task, and Django-Q's schedules are not signed; if you know all of "
+                "them: --trust-schedules"
             )
         args = literals.read("args", row["args"]) if (row["args"] or "").strip() else ()
         kwargs = literals.read("kwargs", row["kwargs"]) if (row["kwargs"] or "").strip() else {}

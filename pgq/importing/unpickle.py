@@ -196,7 +196,8 @@ def load(data: bytes) -> tuple[Any, list[str]]:
     """
     reader = _Unpickler(data)
     try:
-        value = _Plain(reader.refused).convert(reader.load())
+        raw = reader.load()
+        value = _Plain(reader.refused).convert(raw)
     except Unreadable:
         raise
     except RecursionError:

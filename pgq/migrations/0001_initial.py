@@ -169,6 +169,7 @@ class Migration(migrations.Migration):
                         ("task", pgq.fields.TaskIdField(editable=False, null=True)),
                         ("last_slot", models.DateTimeField(editable=False, null=True)),
                         ("error", models.TextField(editable=False, null=True)),
+                        ("retry_at", models.DateTimeField(editable=False, null=True)),
                         ("signature", models.BinaryField(null=True)),
                     ],
                     options={

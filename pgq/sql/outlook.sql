@@ -4,4 +4,4 @@ SELECT coalesce(task.at <= statement_timestamp(), false), coalesce(schedule.at <
        extract(epoch FROM least(task.at, schedule.at) - statement_timestamp())::float8,
        (SELECT last_value FROM pgq_position)
   FROM (SELECT min(run_after) AS at FROM pgq_queue WHERE run_after IS NOT NULL) task,
-       (SELECT min(next_run) AS at FROM pgq_schedule WHERE NOT paused AND repeats <> 0) schedule
+       (SELECT min(greatest(next_run, retry_at)) AS at FROM pgq_schedule WHERE NOT paused AND repeats <> 0) schedule

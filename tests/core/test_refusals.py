@@ -62,7 +62,9 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("func", "options", "kind", "message"), WRONG, ids=lambda item: repr(item)[:40])
+@pytest.mark.parametrize(
+    ("func", "options", "kind", "message"), WRONG, ids=[f"{number}-{case[3][:20]}" for number, case in enumerate(WRONG)]
+)
 def test_wrong_option_is_named_and_nothing_is_written(func, options, kind, message):
     with pytest.raises(kind, match=f"^{message}") as caught:
         async_task(func, **options)
@@ -82,7 +84,7 @@ def test_wrong_option_is_named_and_nothing_is_written(func, options, kind, messa
         ((), {"key": float("-inf")}, r"kwargs\['key'\] is -inf"),
         (("x" * 2000,), {}, r"args\[0\] .* 1,000 bytes"),
     ],
-    ids=lambda item: repr(item)[:40],
+    ids=["object", "nested", "keyword", "nul", "surrogate", "nan", "infinity", "large"],
 )
 def test_argument_without_stored_form_is_named_and_nothing_is_written(args, kwargs, message):
     with override_settings(PGQ={"max_payload": 1000}), pytest.raises(NotStorable, match=f"^{message}"):

@@ -198,7 +198,6 @@ def test_down_leaves_nothing(how):
         migrate(database)
         if how == "psql":
             down(database)
-            down(database)
         else:
             migrate(database, "zero")
         rest = {name: rows for name, rows in catalogs(database, r"pgq_").items() if rows}

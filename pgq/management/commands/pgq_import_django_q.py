@@ -47,8 +47,8 @@ class Command(PgqCommand):
         )  # fmt: skip
         parser.add_argument(
             "--trust-results", action="store_true",
-            help="load the pickles of finished tasks as they are. DANGER: they are not signed, so whoever could write to "
-            "that table can run code here. Without it text stands for objects of other than plain types",
+            help="load the pickles of finished tasks as they are. DANGER: they are not signed, so whoever could write "
+            "to that table can run code here. Without it text stands for objects of other than plain types",
         )  # fmt: skip
         parser.add_argument(
             "--include-locked",
@@ -107,11 +107,11 @@ class Command(PgqCommand):
         ]
         emit(out, table(out, columns, rows))
         for tally in tallies.values():
-            for which, why in tally.examples:
-                emit(out, _line(f"Skipped {which}: {why}", "yellow"))
+            for why, which in _by_reason(tally).items():
+                emit(out, _line(f"Skipped: {why}", "yellow"), *[_line(f"    {one}") for one in which])
             more = tally.skipped - len(tally.examples)
             if more:
-                emit(out, text(f"... and {more:,} more.", "yellow"))
+                emit(out, text(f"... and {more:,} more were skipped.", "yellow"))
         for note in [note for tally in tallies.values() for note in tally.notes] + self._advice(plan, tallies):
             emit(out, _line(note))
 
@@ -127,6 +127,13 @@ class Command(PgqCommand):
         if missing:
             advice.append(f"There is no table {', '.join(missing)}.")
         return advice
+
+
+def _by_reason(tally: Tally) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = {}
+    for which, why in tally.examples:
+        grouped.setdefault(why, []).append(which)
+    return grouped
 
 
 def _line(value: str, style: str = "") -> Any:

@@ -1,0 +1,293 @@
+"""Plans: with a million rows in each table, every statement of the hot path goes by an index and touches few pages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from pgq import store
+from tests.core.helpers import WORKER
+from tests.core.test_schema import fresh_database, up
+
+pytestmark = [pytest.mark.django_db, pytest.mark.xdist_group("plans")]
+
+ROWS = 1_000_000
+RUNNING, WAITING = 1000, 20_000
+RECEIPT = UUID("00000000-0000-4000-8000-0000000000bb")
+
+# Twenty queues with five priorities; some tasks run, some wait for a time, some are parked.
+LOAD_QUEUE = f"""
+    INSERT INTO pgq_queue (id, func, args, queue, priority)
+    SELECT pgq_uuid7(now() - n * interval '1 ms'), 'app.tasks.f', jsonb_build_array(n), 'queue' || n % 20, n / 20 % 5
+      FROM generate_series(1, {ROWS}) n
+"""
+LOAD_TASK = f"""
+    INSERT INTO pgq_task (id, success, started, stopped, enqueued_at, func, queue, result, exception)
+    SELECT pgq_uuid7(now() - n * interval '100 ms'), n % 100 <> 0, now(), now(), now(), 'app.tasks.f', 'default', '1',
+           CASE WHEN n % 100 = 0 THEN 'builtins.ValueError' END
+      FROM generate_series(1, {ROWS}) n
+"""
+MAKE_RUNNING = f"""
+    UPDATE pgq_queue
+       SET lock = now() - interval '1 s' * (position %% 50), worker = %s, receipt = %s, attempts = 1
+     WHERE id IN (SELECT id FROM pgq_queue ORDER BY position LIMIT {RUNNING})
+"""
+MAKE_WAITING = f"""
+    UPDATE pgq_queue SET run_after = now() + interval '1 h'
+     WHERE id IN (SELECT id FROM pgq_queue WHERE lock IS NULL ORDER BY id LIMIT {WAITING})
+"""
+MAKE_PARKED = """
+    UPDATE pgq_queue SET parked = 'x'
+     WHERE id IN (SELECT id FROM pgq_queue WHERE lock IS NULL AND run_after IS NULL ORDER BY id LIMIT 1000)
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded(django_db_setup: None, django_db_blocker: Any) -> Iterator[psycopg.Connection[Any]]:
+    """A database of its own with the rows; each test rolls back what it does."""
+    with django_db_blocker.unblock(), fresh_database("plans") as database:
+        up(database)
+        database.execute("SET synchronous_commit = off")
+        database.execute(LOAD_QUEUE)
+        database.execute(LOAD_TASK)
+        database.execute(MAKE_RUNNING, (WORKER, RECEIPT))
+        database.execute(MAKE_WAITING)
+        database.execute(MAKE_PARKED)
+        database.execute("VACUUM ANALYZE pgq_queue")
+        database.execute("VACUUM ANALYZE pgq_task")
+        database.execute("ANALYZE pgq_lane")
+        yield database
+
+
+@pytest.fixture(params=["custom", "generic"])
+def plan_mode(request: pytest.FixtureRequest) -> str:
+    """As the planner sees the values, and as it plans once a statement is prepared for good."""
+    return request.param
+
+
+class Explained:
+    """A plan as it was run."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        self.buffers: int = plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
+        self.nodes: list[dict[str, Any]] = []
+        lines: list[str] = []
+        self._walk(plan["Plan"], 0, lines)
+        self.text = "\n".join(lines)
+
+    def _walk(self, node: dict[str, Any], depth: int, lines: list[str]) -> None:
+        self.nodes.append(node)
+        where = node.get("Index Name") or node.get("Relation Name") or node.get("CTE Name") or ""
+        pages = node["Shared Hit Blocks"] + node["Shared Read Blocks"]
+        lines.append(f"{'  ' * depth}{node['Node Type']} {where}: {node['Actual Rows']} rows, {pages} pages")
+        for child in node.get("Plans", []):
+            self._walk(child, depth + 1, lines)
+
+    def relations(self, kind: str) -> set[str]:
+        return {node["Relation Name"] for node in self.nodes if node["Node Type"] == kind and "Relation Name" in node}
+
+    def rows_of(self, kind: str) -> int:
+        return sum(
+            round(node["Actual Rows"] * node["Actual Loops"]) for node in self.nodes if node["Node Type"] == kind
+        )
+
+    @property
+    def rows(self) -> int:
+        return round(self.nodes[0]["Actual Rows"])
+
+
+def explain(database: psycopg.Connection[Any], mode: str, statement: str, parameters: dict[str, Any]) -> Explained:
+    """Run a statement as a prepared one, with that kind of plan, and return what it did; it is rolled back."""
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
+    prepared = statement.replace("%%", "%")
+    for number, name in enumerate(names, 1):
+        prepared = prepared.replace(f"%({name})s", f"${number}")
+    values = sql.SQL(", ").join(sql.Literal(parameters[name]) for name in names)
+    execute = sql.SQL("EXECUTE explained({})").format(values) if names else sql.SQL("EXECUTE explained")
+    database.execute(f"PREPARE explained AS {prepared}")
+    try:
+        with database.transaction(force_rollback=True):
+            database.execute(sql.SQL("SET LOCAL plan_cache_mode = {}").format(sql.Literal(f"force_{mode}_plan")))
+            row = database.execute(sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ") + execute).fetchone()
+    finally:
+        database.execute("DEALLOCATE explained")
+    assert row is not None
+    return Explained(row[0][0])
+
+
+def assert_by_index(explained: Explained) -> None:
+    large = {"pgq_queue", "pgq_task"}
+    for kind in ("Seq Scan", "Parallel Seq Scan"):
+        read = {name for name in explained.relations(kind) if name in large or name.startswith("pgq_task_")}
+        # Partitions of weeks to come are empty: any plan will do for them.
+        read -= {
+            node["Relation Name"]
+            for node in explained.nodes
+            if node["Node Type"] == kind and node["Shared Hit Blocks"] + node["Shared Read Blocks"] == 0
+        }
+        assert not read, f"{kind} on {read}\n{explained.text}"
+    # A sort of all ready rows is what a parameter as limit leads to.
+    assert explained.rows_of("Sort") < 20_000, explained.text
+
+
+@pytest.mark.parametrize("queues", [None, ["queue3", "queue7"]], ids=["all queues", "two queues"])
+@pytest.mark.parametrize("size", [1, 128, 512])
+def test_claim(size, queues, loaded, plan_mode):
+    parameters = {"queues": queues, "turn": 5, "worker": WORKER, "receipt": uuid4()}
+    found = explain(loaded, plan_mode, store.sql("claim", limit=size), parameters)
+    assert found.rows == size
+    assert_by_index(found)
+    # It locks what it returns and no more.
+    assert found.rows_of("LockRows") == size
+    assert found.buffers < 200 + 60 * size
+
+
+def test_peek(loaded, plan_mode):
+    found = explain(loaded, plan_mode, store.sql("peek"), {"milliseconds": 0, "queues": None})
+    assert_by_index(found)
+    assert found.buffers < 100
+
+
+def test_outlook(loaded, plan_mode):
+    found = explain(loaded, plan_mode, store.sql("outlook"), {})
+    assert_by_index(found)
+    assert found.buffers < 50
+
+
+def test_due_finds_the_few_that_are(loaded, plan_mode):
+    found = explain(loaded, plan_mode, store.sql("due"), {"limit": 2000})
+    assert_by_index(found)
+    assert found.buffers < 50
+
+
+def since(seconds: float) -> datetime:
+    return datetime.now(UTC) - timedelta(seconds=seconds)
+
+
+def test_rescue(loaded, plan_mode):
+    parameters = {
+        "workers": None, "since": since(3600), "age": 300, "culprits": None, "crash": True, "error": "{}"
+    }  # fmt: skip
+    found = explain(loaded, plan_mode, store.sql("rescue"), parameters)
+    assert_by_index(found)
+    assert found.rows == 0
+    assert found.buffers < 1500
+    of_a_worker = {**parameters, "workers": [uuid4()], "age": -3600, "culprits": []}
+    found = explain(loaded, plan_mode, store.sql("rescue"), of_a_worker)
+    assert_by_index(found)
+    assert found.buffers < 1500
+
+
+def test_oldest_lease(loaded, plan_mode):
+    found = explain(loaded, plan_mode, store.sql("oldest_lease"), {"since": since(3600)})
+    assert_by_index(found)
+    assert found.buffers < 50
+
+
+def test_renew(loaded, plan_mode):
+    parameters = {"workers": [WORKER], "since": since(3600), "age": 20}
+    found = explain(loaded, plan_mode, store.sql("renew"), parameters)
+    assert_by_index(found)
+    assert found.rows > 100
+    assert found.buffers < 100 * RUNNING
+
+
+def held(database: psycopg.Connection[Any], count: int) -> list[UUID]:
+    rows = database.execute("SELECT id FROM pgq_queue WHERE receipt = %s ORDER BY id LIMIT %s", (RECEIPT, count))
+    return [row[0] for row in rows]
+
+
+@pytest.mark.parametrize("size", [1, 200])
+def test_settle(size, loaded, plan_mode):
+    ids = held(loaded, size)
+    parameters = {
+        "id": ids, "receipt": [RECEIPT] * size, "success": [True] * size, "keep": [True] * size, "cluster": "c",
+        "started": [0.1] * size, "stopped": [0.0] * size, "result": ["1"] * size,
+        "patience": "10000", "exception": [None] * size, "message": [None] * size, "traceback": [None] * size,
+    }  # fmt: skip
+    found = explain(loaded, plan_mode, store.sql("settle"), parameters)
+    assert found.rows == size
+    assert_by_index(found)
+    assert found.buffers < 500 + 60 * size
+
+
+@pytest.mark.parametrize("size", [1, 200])
+def test_release(size, loaded, plan_mode):
+    found = explain(loaded, plan_mode, store.sql("release"), {"id": held(loaded, size), "receipt": [RECEIPT] * size})
+    assert found.rows == size
+    assert_by_index(found)
+    assert found.buffers < 500 + 80 * size
+
+
+def test_retry(loaded, plan_mode):
+    ids = held(loaded, 50)
+    parameters = {"id": ids, "receipt": [RECEIPT] * 50, "delay": [1.0] * 50, "error": ["{}"] * 50}
+    found = explain(loaded, plan_mode, store.sql("retry"), parameters)
+    assert found.rows == 50
+    assert_by_index(found)
+    assert found.buffers < 500 + 80 * 50
+
+
+def test_watermarks(loaded, plan_mode):
+    last = loaded.execute("SELECT last_value FROM pgq_position").fetchone()[0]
+    found = explain(loaded, plan_mode, store.sql("advance"), {"safe": last})
+    assert_by_index(found)
+    assert found.buffers < 5000
+    found = explain(loaded, plan_mode, store.sql("positions"), {})
+    assert found.buffers < 20
+
+
+def test_sweep(loaded, plan_mode):
+    found = explain(loaded, plan_mode, store.sql("sweep"), {})
+    assert_by_index(found)
+    assert found.buffers < 3000
+
+
+def test_enqueue(loaded, plan_mode):
+    parameters: dict[str, Any] = dict.fromkeys(
+        ("name", "group", "hook", "timeout", "run_after", "remaining", "schedule", "slot", "signature")
+    )
+    parameters |= {
+        "id": uuid4(), "func": "f", "args": "[]", "kwargs": "{}", "options": "{}", "queue": "queue1", "priority": 1,
+        "max_attempts": 1,
+    }  # fmt: skip
+    statement = "INSERT INTO pgq_queue (id, func, queue, priority) VALUES (%(id)s, %(func)s, %(queue)s, %(priority)s)"
+    found = explain(loaded, plan_mode, statement, parameters)
+    assert found.buffers < 100
+
+
+def test_result_by_id_looks_into_one_partition(loaded, plan_mode):
+    (id,) = loaded.execute("SELECT id FROM pgq_task OFFSET 1000 LIMIT 1").fetchone()
+    found = explain(loaded, plan_mode, "SELECT result FROM pgq_task WHERE id = %(id)s", {"id": id})
+    assert found.rows == 1
+    assert_by_index(found)
+    assert found.buffers < 20
+
+
+def test_newest_results_come_from_the_index(loaded, plan_mode):
+    """The first page of the admin."""
+    for condition in ("true", "NOT success"):
+        statement = f"SELECT id FROM pgq_task WHERE {condition} ORDER BY id DESC LIMIT %(limit)s"
+        found = explain(loaded, plan_mode, statement, {"limit": 100})
+        assert found.rows == 100
+        assert_by_index(found)
+        assert found.buffers < 1000
+
+
+def test_statistics_of_an_empty_table_do_not_spoil_the_claim(loaded, plan_mode):
+    """Autoanalyze found it empty; then a backlog came."""
+    with loaded.transaction(force_rollback=True):
+        loaded.execute("UPDATE pg_class SET relpages = 1, reltuples = 0 WHERE oid = 'pgq_queue'::regclass")
+        loaded.execute("DELETE FROM pg_statistic WHERE starelid = 'pgq_queue'::regclass")
+        parameters = {"queues": None, "turn": 5, "worker": WORKER, "receipt": uuid4()}
+        found = explain(loaded, plan_mode, store.sql("claim", limit=64), parameters)
+        assert found.rows == 64
+        assert found.rows_of("LockRows") == 64
+        assert_by_index(found)
