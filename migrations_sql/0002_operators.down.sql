@@ -1,4 +1,11 @@
 -- Undoes 0002.
 DROP VIEW IF EXISTS pgq_queue_depth, pgq_running, pgq_failures_by_function, pgq_schedule_next;
 DROP FUNCTION IF EXISTS pgq_enqueue, pgq_cancel, pgq_retry, pgq_pause, pgq_resume;
-DELETE FROM pgq_schema WHERE version = 2;
+DO $$
+BEGIN
+    -- 0001 may have been undone first.
+    IF to_regclass('pgq_schema') IS NOT NULL THEN
+        DELETE FROM pgq_schema WHERE version = 2;
+    END IF;
+END
+$$;

@@ -117,7 +117,12 @@ def _cache_results(cursor: Cursor, settled: Sequence[tuple[Receipt, Mapping[str,
 
 def _forget(cursor: Cursor, settled: Sequence[tuple[Receipt, Mapping[str, Any]]]) -> None:
     """Results that somebody wanted elsewhere, or not at all, were kept until their hook or collector had read them."""
-    done = [options for receipt, options in settled if isinstance(receipt.outcome, Succeeded)]
+    # Only rows that Python signed may say so; who writes to the table must not delete results by it.
+    done = [
+        options
+        for receipt, options in settled
+        if isinstance(receipt.outcome, Succeeded) and receipt.claim.signature is not None
+    ]
     ids = [UUID(options["hook_of"]) for options in done if options.get("forget")]
     groups = [options["collects"] for options in done if "collects" in options]
     if ids or groups:

@@ -331,20 +331,19 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _signals(self) -> Any:
-        """Turn signals into events of the loop, for as long as the pool runs."""
+        """Turn signals into events of the loop. The handlers stay: a late signal must not kill a process that is ending."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
         self.selector.register(ours, selectors.EVENT_READ, lambda: self._signalled(ours.recv(64)))
         handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-        before = {number: signal.signal(number, lambda *_: None) for number in handled}
+        for number in handled:
+            signal.signal(number, lambda *_: None)
         fd = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
         try:
             yield
         finally:
             signal.set_wakeup_fd(fd)
-            for number, handler in before.items():
-                signal.signal(number, handler)
             ours.close()
             theirs.close()
 

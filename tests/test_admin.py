@@ -16,13 +16,14 @@ from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape
 
 from pgq import ids, signing
 from pgq.admin import FailureAdminMixin
-from pgq.admin.base import REACH
+from pgq.admin.base import REACH, WINDOW
 from pgq.admin.forms import read_arguments, write_arguments
 from pgq.models import Failure, QueuedTask, Schedule, Success, Task, WorkerPool
 from pgq.schedule import fire_due, run_now
@@ -1090,7 +1091,7 @@ MILLION = 1_000_000
 
 
 @pytest.mark.slow
-def test_lists_stay_quick_over_a_million_rows(admin_client: Client) -> None:
+def test_lists_read_a_bounded_part_of_a_million_rows(admin_client: Client) -> None:
     sql(
         'INSERT INTO pgq_task (id, success, started, stopped, enqueued_at, func, queue, exception, result, "group")'
         " SELECT pgq_uuid7(now() - n * interval '0.1 s'), n % 100 <> 0, now(), now(), now(), 'app.tasks.f' || n % 50,"
@@ -1108,7 +1109,6 @@ def test_lists_stay_quick_over_a_million_rows(admin_client: Client) -> None:
     sql("ANALYZE pgq_task")
     sql("ANALYZE pgq_queue")
     words = ids.task_name(ids.UUID(Task.objects.order_by("id").first().pk))
-    # The best of three: what else the machine does is not meant. The goal is 0.2 s.
     addresses = [
         url(model, query=query)
         for model, queries in {
@@ -1146,14 +1146,25 @@ def test_lists_stay_quick_over_a_million_rows(admin_client: Client) -> None:
         }.items()
         for query in queries
     ]
-    slow = {}
+    # Rows, not seconds, which depend on what else the machine does. (Alone on 2 cores each page took 10 to 150 ms.)
+    read = {}
     for address in addresses:
-        times = []
-        for _again in range(3):
-            began = time.perf_counter()
+        with CaptureQueriesContext(connection) as queries:
             response = admin_client.get(address)
-            times.append(time.perf_counter() - began)
-            assert response.status_code == 200
+        assert response.status_code == 200
         assert response.context["cl"].result_count <= REACH
-        slow[address] = min(times)
-    assert max(slow.values()) < 0.4, slow
+        statements = [query["sql"] for query in queries if '"pgq_' in query["sql"]]
+        assert statements
+        read[address] = max(rows_read(statement) for statement in statements)
+    assert max(read.values()) <= 2 * WINDOW, read
+
+
+def rows_read(statement: str) -> int:
+    """The most rows that a step of the plan took in its hands."""
+
+    def most(node: dict[str, Any]) -> int:
+        looked_at = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+        return max([int(looked_at * node["Actual Loops"]), *map(most, node.get("Plans", []))])
+
+    [(plan,)] = sql(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}")
+    return most((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"])

@@ -21,6 +21,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 TASKS = "tests.core.oracle_tasks"
 NAP, DIE, WAIT = f"{TASKS}.nap", f"{TASKS}.die", f"{TASKS}.wait_for_file"
 
+#: Half a minute each: run with PGQ_TEST_FULL=1.
+FULL = [pytest.mark.slow, pytest.mark.skipif(not os.environ.get("PGQ_TEST_FULL"), reason="PGQ_TEST_FULL is not set")]
+
 
 def all_settled() -> bool:
     return not QueuedTask.objects.exists()
@@ -48,8 +51,8 @@ def assert_each_ran_once(oracle, ids: list[str]) -> None:
         (1, 10_000),
         (2, 100_000),
         (8, 20_000),
-        pytest.param(1, 100_000, marks=pytest.mark.slow),
-        pytest.param(8, 100_000, marks=pytest.mark.slow),
+        pytest.param(1, 100_000, marks=FULL),
+        pytest.param(8, 100_000, marks=FULL),
     ],
 )
 def test_every_task_runs_once_and_every_result_is_stored(workers, count, pool, oracle):
@@ -409,6 +412,7 @@ def test_pool_serves_only_its_queues(pool, oracle):
     wait_for(lambda: oracle.ends("a") and oracle.ends("c"))
     # Tasks after it go, it does not.
     assert fetch(async_task(MARK, "a2", queue="a"), wait=20_000)
+    wait_for(lambda: QueuedTask.objects.count() == 1)
     assert QueuedTask.objects.get().id == ids["b"]
     pool("--queues", "b", "--workers", "1")
     assert fetch(ids["b"], wait=20_000).success

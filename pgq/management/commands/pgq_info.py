@@ -86,12 +86,12 @@ class Command(PgqCommand):
     # --- ids
 
     def _ids(self, options: dict[str, Any]) -> None:
-        found = [stat.cluster_id for stat in status.Stat.get_all()]
+        found = [str(stat.cluster_id) for stat in status.Stat.get_all()]
         if options["json"]:
             self.print_json(found)
         elif found:
             for id in found:
-                self.stdout.write(str(id))
+                self.stdout.write(id)
         else:
             self.stdout.write("No pools appear to be running.")
 
