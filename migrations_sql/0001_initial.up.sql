@@ -162,7 +162,9 @@ CREATE TABLE IF NOT EXISTS pgq_task (
     traceback     text,
     signature     bytea,
     history       jsonb            NOT NULL DEFAULT '[]',
-    CONSTRAINT pgq_task_outcome_check CHECK (success = (exception IS NULL))
+    CONSTRAINT pgq_task_outcome_check CHECK (success = (exception IS NULL)),
+    CONSTRAINT pgq_task_times_check   CHECK (least(enqueued_at, started, stopped) > '0001-01-02 00:00Z'
+                                             AND greatest(enqueued_at, started, stopped) < '9999-12-30 00:00Z')
 ) PARTITION BY RANGE (id);
 COMMENT ON TABLE pgq_task IS 'Finished tasks with their results, partitioned by the time in their ids.';
 COMMENT ON COLUMN pgq_task.signature IS 'That of the queued row, so that a retry can prove where the task came from.';

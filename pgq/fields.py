@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -38,6 +39,24 @@ class TaskIdField(_UUIDField):
         return name, "pgq.fields.TaskIdField", args, kwargs
 
 
+#: While set, stored fields are copied from one instance to another, and nobody looks at them.
+_as_text: ContextVar[bool] = ContextVar("pgq_as_text", default=False)
+
+
+class KeepsText(models.Model):
+    """Base of models with stored fields: reading a row again gives its texts again, which its signature is over."""
+
+    class Meta:
+        abstract = True
+
+    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+        token = _as_text.set(True)
+        try:
+            super().refresh_from_db(*args, **kwargs)
+        finally:
+            _as_text.reset(token)
+
+
 class _Lazy(DeferredAttribute):
     """Decodes at the first look, so that a list of rows costs nothing and one bad row spoils no page.
 
@@ -46,7 +65,7 @@ class _Lazy(DeferredAttribute):
 
     def __get__(self, instance: Any, cls: Any = None) -> Any:
         value = super().__get__(instance, cls)
-        if not isinstance(value, StoredText):
+        if not isinstance(value, StoredText) or _as_text.get():
             return value
         decoded = instance.__dict__.setdefault("_decoded", {})
         name = self.field.attname
@@ -106,6 +125,11 @@ class StoredField(models.JSONField):
             return value
         text = value if isinstance(value, StoredText) else codec.encode(_plain(value), where=self.name)
         return Jsonb(None, dumps=lambda _: str(text))
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
+        """Save the text as it was read: what a look at it shows may be a description only."""
+        values = model_instance.__dict__
+        return values[self.attname] if self.attname in values else getattr(model_instance, self.attname)
 
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
         return self.get_db_prep_value(value, connection)

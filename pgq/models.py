@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 
 from pgq import codec, ids, literals, recurrence, signing
 from pgq.conf import get_settings
-from pgq.fields import NameField, StoredField, TaskIdField
+from pgq.fields import KeepsText, NameField, StoredField, TaskIdField
 from pgq.stored import StoredText, stored_text
 from pgq.timing import recurrence_of
 
@@ -45,7 +45,7 @@ def read_stored(row: models.Model, attribute: str, text: str, *, trusted: bool) 
     return tuple(value) if attribute == "args" and isinstance(value, list) else value
 
 
-class _Named(models.Model):
+class _Named(KeepsText):
     """Shared by queued and finished tasks: the name made from the id, and careful reading of stored values."""
 
     class Meta:
@@ -314,7 +314,7 @@ class Failure(Task):
         verbose_name_plural = _("Failed tasks")
 
 
-class Schedule(models.Model):
+class Schedule(KeepsText):
     """When to enqueue what."""
 
     ONCE, SECONDS, MINUTES, HOURLY, DAILY, WEEKLY, BIWEEKLY = "O", "S", "I", "H", "D", "W", "BW"

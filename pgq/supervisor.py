@@ -331,7 +331,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _signals(self) -> Any:
-        """Turn signals into events of the loop. The handlers stay: a late signal must not kill a process that is ending."""
+        """Turn signals into events of the loop. The handlers stay: a late signal must not kill an ending process."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
