@@ -66,6 +66,11 @@ bench-pinned: $(VENV)/.installed postgres ## Measure throughput while a long tra
 	@echo "==> Benchmark with a pinned horizon"
 	@$(PY) -m bench.pinned $(ARGS)
 
+.PHONY: soak-schedules
+soak-schedules: $(VENV)/.installed-dev postgres ## Fire 200 schedules a second while pools are killed and frozen (5 minutes)
+	@echo "==> Schedules under fire"
+	@$(PY) -m tests.soak.schedules $(ARGS)
+
 .PHONY: clean
 clean: ## Remove everything these commands have made, the demo's database included
 	@for folder in .pgq .pgq/demo; do \

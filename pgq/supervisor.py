@@ -331,7 +331,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _signals(self) -> Any:
-        """Turn signals into events of the loop. The handlers stay: a late signal must not kill an ending process."""
+        """Turn signals into events of the loop."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
@@ -344,6 +344,11 @@ class Supervisor:
             yield
         finally:
             signal.set_wakeup_fd(fd)
+            if not self.restart:
+                # Python puts back the default for handlers of its own when it ends, and a late signal would then give
+                # a pool that stopped well the exit code of one that was killed. (Not before an exec, which inherits.)
+                for number in handled:
+                    signal.signal(number, signal.SIG_IGN)
             ours.close()
             theirs.close()
 
