@@ -256,6 +256,13 @@ def text(value: object, style: str = "", limit: int | None = None) -> Text:
     return Text(visible(value, limit), style=style, no_wrap=True, overflow="ellipsis")
 
 
+def message(value: object, style: str = "") -> Text:
+    """Return a text that is to be read to its end: it is wrapped where it does not fit."""
+    made = text(value, style)
+    made.no_wrap, made.overflow = False, "fold"
+    return made
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a table."""

@@ -49,7 +49,8 @@ def hand(transactional_db: None, oracle: Oracle) -> Iterator[Hand]:
 
 
 WORKERS = [
-    {"number": 0, "id": "a" * 32, "pid": 11, "state": "working", "task": "b" * 32, "seconds": 2.5, "succeeded": 5, "failed": 1},
+    {"number": 0, "id": "a" * 32, "pid": 11, "state": "working", "task": "b" * 32, "seconds": 2.5,
+     "succeeded": 5, "failed": 1},
     {"number": 1, "state": "restarting"},
 ]  # fmt: skip
 
@@ -203,7 +204,8 @@ class TestCluster:
 
     def test_life(self, transactional_db, environment, oracle):
         cluster = Cluster(env=environment)
-        assert not (cluster.is_starting or cluster.is_running or cluster.is_stopping or cluster.has_stopped)
+        states = (cluster.is_starting, cluster.is_running, cluster.is_stopping, cluster.has_stopped)
+        assert not any(states)
         assert cluster.stop() is False
         pid = cluster.start()
         try:

@@ -208,7 +208,7 @@ class Import:
         func = _text(row["func"]) or "unknown"
         success = bool(row["success"])
         args, kwargs, whole = self._arguments(row)
-        failure = _failure(self._value(row["result"])[0]) if not success else {}
+        failure = self._failure(row["result"]) if not success else {}
         new: Row = {
             "id": id, "success": success, "attempt_count": min(max(row.get("attempt_count") or 0, 0), _SMALLINT),
             "started": started, "stopped": stopped, "func": func, "queue": self._queue(row.get("cluster")),
@@ -241,6 +241,12 @@ class Import:
             return pickle.loads(data), []  # noqa: S301  # the operator said so
         except Exception as error:  # unpickling runs any code
             raise unpickle.Unreadable(f"{type(error).__name__}: {error}"[:500]) from None
+
+    def _failure(self, text: Any) -> dict[str, str]:
+        try:
+            return _failure(self._value(text)[0])
+        except unpickle.Unreadable as error:
+            return _failure(f"<not imported: {error}>")
 
     def _stored_result(self, id: UUID, text: Any) -> str:
         try:
@@ -466,8 +472,8 @@ class Import:
         func = str(row["func"])
         if not self.plan.trust_schedules and not self._is_registered(func):
             raise Skip(
-                "its function is not registered with @task, and Django-Q's schedules are not signed; if you know all of "
-                "them: --trust-schedules"
+                "its function is not registered with @task, and Django-Q's schedules are not signed; if you know all "
+                "of them: --trust-schedules"
             )
         args = literals.read("args", row["args"]) if (row["args"] or "").strip() else ()
         kwargs = literals.read("kwargs", row["kwargs"]) if (row["kwargs"] or "").strip() else {}

@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import pickle
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any
@@ -21,8 +20,8 @@ from zoneinfo import ZoneInfo
 
 #: Characters of a stand-in's text.
 _TEXT = 200
-#: Nesting that is followed.
-_DEPTH = 200
+#: Nesting that is followed, and values that are, each as often as it appears.
+_DEPTH, _VALUES = 200, 2_000_000
 
 
 class Unreadable(ValueError):
@@ -84,6 +83,21 @@ class _Zone(_Maker):
         return ZoneInfo(key)
 
 
+class _ZoneType(_Maker):
+    """ZoneInfo itself, of which only `_unpickle` is asked for."""
+
+    __slots__ = ()
+
+
+class _GetAttr(_Maker):
+    """``getattr``, by which methods are pickled."""
+
+    __slots__ = ()
+
+    def __call__(self, of: Any, name: Any, *default: Any) -> Any:
+        return _Zone() if isinstance(of, _ZoneType) and name == "_unpickle" else _Attribute()
+
+
 class _Utc(_Maker):
     """pytz.UTC, of old Djangos."""
 
@@ -106,7 +120,7 @@ def _bytes(data: Any) -> bytes:
     return bytes(data)
 
 
-_HARMLESS: dict[tuple[str, str], Callable[..., Any]] = {
+_HARMLESS: dict[tuple[str, str], Any] = {
     ("datetime", "datetime"): datetime,
     ("datetime", "date"): date,
     ("datetime", "time"): time,
@@ -123,7 +137,10 @@ _HARMLESS: dict[tuple[str, str], Callable[..., Any]] = {
     ("_codecs", "encode"): _Encode(),
     ("collections", "OrderedDict"): OrderedDict,
     ("collections", "defaultdict"): defaultdict,
+    ("__builtin__", "complex"): complex,
+    ("zoneinfo", "ZoneInfo"): _ZoneType(),
     ("zoneinfo", "ZoneInfo._unpickle"): _Zone(),
+    ("builtins", "getattr"): _GetAttr(),
     ("pytz", "_UTC"): _Utc(),
 }
 _SAFE_STRINGS = ("django.utils.safestring.SafeString", "django.utils.safestring.SafeText")
@@ -166,6 +183,10 @@ class _Standin:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """For subclasses of dict."""
+
+
+class _Attribute(_Standin):
+    """Some attribute of something."""
 
 
 class _Unpickler(pickle._Unpickler):
@@ -217,8 +238,9 @@ class _Plain:
 
     def __init__(self, refused: dict[str, type[_Standin]]) -> None:
         # Not by an attribute of the class, which the pickle could have changed.
-        self.paths = {made: path for path, made in refused.items()}
+        self.paths = {_Attribute: "builtins.getattr", **{made: path for path, made in refused.items()}}
         self.done: dict[int, Any] = {}
+        self.sizes: dict[int, int] = {}
 
     def convert(self, value: Any, depth: int = 0) -> Any:
         if depth > _DEPTH:
@@ -238,6 +260,14 @@ class _Plain:
         return known
 
     def _container(self, value: Any, depth: int) -> Any:
+        made = self._items(value, depth)
+        inner = [*value.values(), *value] if isinstance(value, dict) else value
+        size = self.sizes[id(value)] = 1 + sum(self.sizes.get(id(item), 1) for item in inner)
+        if size > _VALUES:
+            raise Unreadable(f"it holds more than {_VALUES:,} values")
+        return made
+
+    def _items(self, value: Any, depth: int) -> Any:
         if isinstance(value, dict):
             return {self.convert(key, depth): self.convert(item, depth) for key, item in value.items()}
         items = [self.convert(item, depth) for item in value]

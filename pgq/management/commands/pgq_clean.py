@@ -15,7 +15,7 @@ import psycopg
 from django.core.management.base import CommandParser
 
 from pgq import db, store
-from pgq.console import PgqCommand, emit, span, text
+from pgq.console import PgqCommand, emit, message, span, text
 from pgq.store import Old
 
 #: Results looked at in one statement, each a transaction: few enough to hold no lock for long.
@@ -238,7 +238,7 @@ class Command(PgqCommand):
         if done.partitions_made:
             emit(out, text(f"{done.partitions_made} partitions made for the coming weeks."))
         for note in done.notes:
-            emit(out, text(note, "yellow"))
+            emit(out, message(note, "yellow"))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
-from pgq.console import Column, PgqCommand, emit, table, text
+from pgq.console import Column, PgqCommand, emit, message, table, text
 from pgq.importing.django_q import TABLES, Import, Plan, Tally
 
 _TITLES = {"results": "Results", "queued": "Queued tasks", "schedules": "Schedules"}
@@ -108,12 +108,12 @@ class Command(PgqCommand):
         emit(out, table(out, columns, rows))
         for tally in tallies.values():
             for why, which in _by_reason(tally).items():
-                emit(out, _line(f"Skipped: {why}", "yellow"), *[_line(f"    {one}") for one in which])
+                emit(out, message(f"Skipped: {why}", "yellow"), *[message(f"    {one}") for one in which])
             more = tally.skipped - len(tally.examples)
             if more:
                 emit(out, text(f"... and {more:,} more were skipped.", "yellow"))
         for note in [note for tally in tallies.values() for note in tally.notes] + self._advice(plan, tallies):
-            emit(out, _line(note))
+            emit(out, message(note))
 
     def _advice(self, plan: Plan, tallies: dict[str, Tally]) -> list[str]:
         advice = []
@@ -134,13 +134,6 @@ def _by_reason(tally: Tally) -> dict[str, list[str]]:
     for which, why in tally.examples:
         grouped.setdefault(why, []).append(which)
     return grouped
-
-
-def _line(value: str, style: str = "") -> Any:
-    line = text(value, style)
-    # A reason is to be read to its end.
-    line.no_wrap, line.overflow = False, "fold"
-    return line
 
 
 def _as_json(tally: Tally) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from pgq import __version__, conf, status, store
-from pgq.console import Column, PgqCommand, emit, refusals, span, table, text, visible
+from pgq.console import Column, PgqCommand, emit, message, refusals, span, table, text, visible
 from pgq.db import callers_cursor
 
 #: Results looked at for the throughput of a day.
@@ -81,7 +81,7 @@ class Command(PgqCommand):
         ]
         emit(out, table(out, [Column("Setting"), Column("Value"), Column("")], cells))
         for problem in problems:
-            emit(out, text(f"{problem.message} {problem.hint}", "red" if problem.serious else "yellow"))
+            emit(out, message(f"{problem.message} {problem.hint}", "red" if problem.serious else "yellow"))
 
     # --- ids
 
@@ -135,12 +135,14 @@ class Command(PgqCommand):
         if not stats:
             emit(
                 out,
-                text("No pool is running: nothing is claimed until one is. Start one: manage.py pgq_worker", "yellow"),
+                message(
+                    "No pool is running: nothing is claimed until one is. Start one: manage.py pgq_worker", "yellow"
+                ),
             )
         if queued.parked.number:
-            emit(out, text("Parked tasks cannot run as they are; the column pgq_queue.parked says why.", "yellow"))
+            emit(out, message("Parked tasks cannot run as they are; the column pgq_queue.parked says why.", "yellow"))
         if faulty:
-            emit(out, text("Some schedules could not be fired. See: manage.py pgq_schedules", "yellow"))
+            emit(out, message("Some schedules could not be fired. See: manage.py pgq_schedules", "yellow"))
 
 
 def _cell(value: Any, index: int) -> Any:

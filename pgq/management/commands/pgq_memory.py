@@ -12,7 +12,20 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandError, CommandParser
 
 from pgq import db, store
-from pgq.console import Column, PgqCommand, Source, emit, positive_seconds, repeat, span, state, table, text, watch
+from pgq.console import (
+    Column,
+    PgqCommand,
+    Source,
+    emit,
+    message,
+    positive_seconds,
+    repeat,
+    span,
+    state,
+    table,
+    text,
+    watch,
+)
 from pgq.status import Stat
 
 if TYPE_CHECKING:
@@ -262,16 +275,16 @@ def _page(out: Console, seen: Reading, each: bool) -> list[RenderableType]:
         ]))  # fmt: skip
     else:
         made.append(
-            text("No pool runs on this host." if seen.elsewhere else "No pools appear to be running.", "yellow")
+            message("No pool runs on this host." if seen.elsewhere else "No pools appear to be running.", "yellow")
         )
     if each and seen.pools:
         made.append(table(out, _WORKERS, [row for pool in seen.pools for row in _workers(pool)]))
     if seen.elsewhere:
         hosts = ", ".join(sorted({stat.host for stat in seen.elsewhere}))
         count = len(seen.elsewhere)
-        made.append(text(f"Not to be seen from here: {count} pool{'s' if count > 1 else ''} on {hosts}", "yellow"))
+        made.append(message(f"Not to be seen from here: {count} pool{'s' if count > 1 else ''} on {hosts}", "yellow"))
     if any(pool.total.pss is None for pool in seen.pools):
-        made.append(text("?: the processes are another user's; run this as that user or as root.", "yellow"))
+        made.append(message("?: the processes are another user's; run this as that user or as root.", "yellow"))
     return made
 
 

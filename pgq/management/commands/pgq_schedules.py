@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from pgq import recurrence, schedule
 from pgq.conf import get_settings
-from pgq.console import PgqCommand, emit, span, text, visible
+from pgq.console import PgqCommand, emit, message, span, text, visible
 from pgq.models import Schedule, Task
 from pgq.timing import recurrence_of
 
@@ -83,7 +83,7 @@ class Command(PgqCommand):
         if not done:
             emit(out, text("There are no schedules."))
         for item in done:
-            emit(out, text(f"{item['id']}  {visible(item['name'] or item['func'])}: {item['done']}"))
+            emit(out, message(f"{item['id']}  {visible(item['name'] or item['func'])}: {item['done']}"))
 
     def _confirmed(self, chosen: Sequence[Schedule], options: dict[str, Any]) -> bool:
         if not options["interactive"] or options["json"] or not sys.stdin.isatty():
@@ -159,8 +159,11 @@ def _resume(row: Schedule, *, skipping: bool = False) -> str:
     else:
         catching_up = settings.catch_up if row.catch_up is None else row.catch_up
         most = settings.catch_up_limit if catching_up else 1
-        how = recurrence.anchored(recurrence_of(row, settings), row.next_run)
-        slots, following = recurrence.missed(how, row.next_run, timezone.now(), most)
+        try:
+            how = recurrence.anchored(recurrence_of(row, settings), row.next_run)
+            slots, following = recurrence.missed(how, row.next_run, timezone.now(), most)
+        except ValueError as error:
+            raise CommandError(f"{visible(row)} cannot be resumed: {visible(error)}") from None
         if slots and skipping and following is not None:
             values["next_run"] = following
             note = f", next at {_moment(row, following)}"
@@ -188,8 +191,12 @@ def _remove(row: Schedule) -> str:
 # ------------------------------------------------------------------------------------------------- showing
 
 
-def _zone(row: Schedule) -> Any:
-    return recurrence_of(row, get_settings()).zone
+def _zone(row: Schedule) -> tzinfo:
+    try:
+        return recurrence_of(row, get_settings()).zone
+    except ValueError:
+        # Of a schedule whose zone is unknown here; `_words` says so.
+        return UTC
 
 
 def _moment(row: Schedule, moment: datetime) -> str:
@@ -268,8 +275,8 @@ def _block(out: Console, row: Schedule, last: dict[str, Task], *, arguments: boo
 
 def _details(row: Schedule) -> list[tuple[str, str, str]]:
     fields = [
-        ("queue", row.queue or "default"), ("priority", row.priority), ("args", _plain(row.args)),
-        ("kwargs", _plain(row.kwargs)), ("options", _plain(row.options)), ("hook", row.hook),
+        ("queue", row.queue or "default"), ("priority", row.priority), ("args", _plain(row, "args")),
+        ("kwargs", _plain(row, "kwargs")), ("options", _plain(row, "options")), ("hook", row.hook),
         ("overlap", row.overlap), ("jitter", f"{row.jitter:g} s" if row.jitter else None),
         ("catch_up", {None: None, True: "yes", False: "no"}[row.catch_up]),
         ("kwarg", row.intended_date_kwarg), ("task", row.task),
@@ -278,11 +285,11 @@ def _details(row: Schedule) -> list[tuple[str, str, str]]:
     return [(label, str(value), "") for label, value in fields if value not in (None, "")]
 
 
-def _plain(value: Any) -> str:
+def _plain(row: Schedule, field: str) -> str:
     try:
-        return repr(value)
-    except Exception as error:  # an argument's own repr
-        return f"<{type(error).__name__}>"
+        return repr(getattr(row, field))
+    except Exception as error:  # what is stored may be gone, and an argument has a repr of its own
+        return f"<cannot be shown: {error}>"
 
 
 def _as_json(row: Schedule, last: dict[str, Task]) -> dict[str, Any]:
