@@ -97,6 +97,8 @@ class Place:
     child: Child | None = None
     not_before: float = 0.0
     failures: int = 0
+    #: How many children have been started here.
+    starts: int = 0
 
     @property
     def name(self) -> str:
@@ -149,14 +151,14 @@ class Pool:
             if place.main is not worker.main:
                 continue
             if child is None or child.slot is None:
-                rows.append({"number": place.number, "state": "restarting"})
+                rows.append({"number": place.number, "state": "restarting", "restarts": place.starts})
                 continue
             seen = child.slot.read()
             rows.append({
                 "number": child.number, "id": child.id.hex, "pid": child.process.pid, "state": child.state.value,
                 "task": seen.task.hex if seen.task else None,
                 "seconds": round(now - seen.started, 1) if seen.task else None,
-                "succeeded": seen.succeeded, "failed": seen.failed,
+                "succeeded": seen.succeeded, "failed": seen.failed, "restarts": place.starts - 1,
             })  # fmt: skip
         return rows
 
@@ -171,6 +173,7 @@ class Pool:
             if place.child is None and now >= place.not_before:
                 try:
                     place.child = self._start(place)
+                    place.starts += 1
                 except (OSError, EOFError) as error:
                     # No process or no memory to be had, or the fork server died: do not try again at once.
                     self._boot_failed(place, f"could not be started: {error}")

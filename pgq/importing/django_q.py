@@ -33,8 +33,8 @@ from django.core.exceptions import ValidationError
 from django.db import connections, transaction
 from django.utils import timezone
 
+from pgq import calls as public
 from pgq import codec, enqueue, flow, literals, registry, signing, store
-from pgq import tasks as public
 from pgq.codec import Unstorable
 from pgq.conf import Settings, get_settings
 from pgq.db import callers_cursor
@@ -397,7 +397,9 @@ class Import:
                 "cache, and nobody does so here."
             )
         if package.get("chain"):
-            links = [public._link(link, task.group or task.id.hex, package.get("cached")) for link in package["chain"]]
+            links = [
+                public.link_task(link, task.group or task.id.hex, package.get("cached")) for link in package["chain"]
+            ]
             # As Django-Q does, on to the next link whatever becomes of this one.
             task = replace(
                 flow.chained([task, *links], pass_results=False, continue_on_failure=True), run_after=run_after

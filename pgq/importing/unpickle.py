@@ -238,7 +238,8 @@ class _Plain:
 
     def __init__(self, refused: dict[str, type[_Standin]]) -> None:
         # Not by an attribute of the class, which the pickle could have changed.
-        self.paths = {_Attribute: "builtins.getattr", **{made: path for path, made in refused.items()}}
+        self.paths: dict[type, str] = {made: path for path, made in refused.items()}
+        self.paths[_Attribute] = "builtins.getattr"
         self.done: dict[int, Any] = {}
         self.sizes: dict[int, int] = {}
 

@@ -4,8 +4,10 @@ WITH old AS (
     SELECT t.id
       FROM pgq_task t
      WHERE t.success
-       AND NOT (t.options ? 'collector'
-                AND EXISTS (SELECT FROM pgq_queue q WHERE q.id = (t.options ->> 'collector')::uuid))
+       -- The option may hold anything if psql wrote the row, and a wrong cast would stop all pruning.
+       AND NOT EXISTS (SELECT FROM pgq_queue q
+                        WHERE q.id = CASE WHEN t.options ->> 'collector' ~ '^[0-9a-f]{32}$'
+                                          THEN (t.options ->> 'collector')::uuid END)
      ORDER BY t.id DESC
     OFFSET %(keep)s
      LIMIT %(limit)s

@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,14 +71,11 @@ class Pool:
     def stop(self) -> None:
         for number in (signal.SIGCONT, signal.SIGTERM):
             self.signal(number)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self.process.wait(20)
-        finally:
-            try:
-                self.signal(signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            self.process.wait()
+        with suppress(ProcessLookupError):
+            self.signal(signal.SIGKILL)
+        self.process.wait()
 
 
 @contextmanager
