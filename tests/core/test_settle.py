@@ -237,7 +237,7 @@ def test_failure_is_recorded(session, oracle):
     task = Failure.objects.get()
     assert (task.id, task.exception, task.message) == (id, "builtins.ValueError", "the message")
     assert "in fail\n" in task.traceback
-    assert "pgq/" not in task.traceback
+    assert "execute.py" not in task.traceback
     assert "the message" in task.result
 
 
