@@ -29,7 +29,7 @@ SERVER = pytest.StashKey[Server]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell that starts us in the background has us ignore Ctrl-C, and every program that a test starts would inherit it.
+    # A shell that starts us in the background has us ignore Ctrl-C, and each program that a test starts inherits it.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "smoke: one of the few that `python -m tests.matrix --short` runs")
