@@ -34,7 +34,6 @@ class ChildConfig:
     queues: tuple[str, ...] | None
     log_format: str
     log_level: str
-    supervisor_pid: int
 
 
 def set_up(config: ChildConfig) -> None:

@@ -189,7 +189,6 @@ class Pool:
         config = ChildConfig(
             id=id, number=place.number, pool=self.settings.name, database=self.settings.database,
             queues=self.settings.queues, log_format=self.log_format, log_level=self.settings.log_level,
-            supervisor_pid=os.getpid(),
         )  # fmt: skip
         arguments = (config, theirs) if slot is None else (config, theirs, slot)
         process = self.context.Process(target=enter, args=(place.main.__module__, *arguments), name=f"pgq {place.name}")
