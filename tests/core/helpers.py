@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
@@ -55,7 +54,7 @@ class Hand(Worker):
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.supervisor, theirs = context.Pipe()
-        config = ChildConfig(uuid4(), 0, "tests", "default", None, "plain", "INFO", os.getpid())
+        config = ChildConfig(uuid4(), 0, "tests", "default", None, "plain", "INFO")
         super().__init__(config, theirs, Slot(context), get_settings())
 
     def work(self) -> None:
