@@ -66,6 +66,11 @@ bench-pinned: $(VENV)/.installed postgres ## Measure throughput while a long tra
 	@echo "==> Benchmark with a pinned horizon"
 	@$(PY) -m bench.pinned $(ARGS)
 
+.PHONY: faults
+faults: $(VENV)/.installed-dev postgres ## Stage all faults and threats and print a table of them (ARGS=... for pytest)
+	@echo "==> Faults F1-F40, threats S1-S20"
+	@PGQ_FAULTS=full $(PY) -m pytest tests/faults -q $(ARGS)
+
 .PHONY: soak-schedules
 soak-schedules: $(VENV)/.installed-dev postgres ## Fire 200 schedules a second while pools are killed and frozen (5 minutes)
 	@echo "==> Schedules under fire"

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -117,13 +117,24 @@ class Pool:
     """A running `pgq_worker`."""
 
     def __init__(
-        self, log: Path, oracle: Oracle, *arguments: str, env: Mapping[str, str] | None = None, **settings: Any
+        self,
+        log: Path,
+        oracle: Oracle,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        dsn: str | None = None,
+        look_dsn: str | None = None,
+        wrapper: Sequence[str] = (),
+        **settings: Any,
     ) -> None:
+        """`dsn` is the pool's database, `look_dsn` how the test gets there itself; None: Django's test database."""
         self.log_path = log
+        self.dsn = dsn or test_dsn()
+        self.look_dsn = look_dsn or self.dsn
         self.settings = {"workers": 2, "save_limit": 0, "kill_after": 1.0, **settings}
         environment = {
             **os.environ,
-            "DATABASE_URL": test_dsn(),
+            "DATABASE_URL": self.dsn,
             "DJANGO_SETTINGS_MODULE": "tests.pool_settings",
             "PGQ_TEST_SETTINGS": json.dumps(self.settings),
             "PGQ_TEST_ORACLE": str(oracle.path),
@@ -132,7 +143,7 @@ class Pool:
         }
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "django", "pgq_worker", *arguments],
+                [*wrapper, sys.executable, "-m", "django", "pgq_worker", *arguments],
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -162,7 +173,7 @@ class Pool:
 
     def report(self) -> list[dict[str, Any]]:
         """What pgq_worker says of this pool's workers; empty if it does not know the pool."""
-        with connect() as session:
+        with psycopg.connect(self.look_dsn, autocommit=True) as session:
             row = session.execute("SELECT workers FROM pgq_worker WHERE pid = %s", (self.pid,)).fetchone()
         return row[0] if row else []
 

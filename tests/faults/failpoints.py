@@ -1,0 +1,146 @@
+"""Failpoints: at a named step of pgq, kill, freeze or fail the process that gets there.
+
+pgq knows nothing of them: they wrap its functions, and only where `tests.faults` is an installed app and the
+environment asks for some. A failpoint is a dict: {"at": name, "do": action, "nth": n, "flag": path}. It acts at the n-th
+time its process gets there (default: the first), and, with a flag, only in the first process that can create that file.
+
+Actions: kill9, stop (SIGSTOP to itself), exit:N, sleep:SECONDS, raise:SQLSTATE.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import psycopg
+
+from tests.core.oracle_tasks import say
+
+NAMES = (
+    "claim.locked", "claim.committed", "dispatched", "run.pre", "run.post", "receipt.pre", "receipt.written",
+    "receipt.committed", "release.pre", "renew.pre", "renew.post", "rescue.locked", "lead.acquired",
+    "sched.read", "sched.inserted", "sched.advanced", "sched.committed", "enqueue.written",
+)  # fmt: skip
+
+_points: dict[str, list[dict[str, Any]]] = defaultdict(list)
+
+
+def hit(name: str) -> None:
+    """The process is at that step."""
+    for point in _points.get(name, ()):
+        point["seen"] = point.get("seen", 0) + 1
+        if point["seen"] == point.get("nth", 1) and _is_ours(point):
+            say("failpoint", name)
+            _act(point["do"])
+
+
+def _is_ours(point: dict[str, Any]) -> bool:
+    if "flag" not in point:
+        return True
+    try:
+        os.close(os.open(point["flag"], os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+
+def _act(action: str) -> None:
+    verb, _, argument = action.partition(":")
+    if verb == "kill9":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif verb == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif verb == "exit":
+        os._exit(int(argument))
+    elif verb == "sleep":
+        time.sleep(float(argument))
+    elif verb == "raise":
+        raise psycopg.errors.lookup(argument)(f"failpoint: {action}")
+    else:
+        raise ValueError(f"no such action: {action}")
+
+
+def _around(owner: Any, name: str, before: str | None = None, after: str | None = None, when: Any = None) -> None:
+    """Hit a point before or after a function of a module or class. `when`: only for such a return value."""
+    inner: Callable[..., Any] = getattr(owner, name)
+
+    @functools.wraps(inner)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if before is not None:
+            hit(before)
+        value = inner(*args, **kwargs)
+        if after is not None and (when is None or when(value)):
+            hit(after)
+        return value
+
+    setattr(owner, name, wrapped)
+
+
+def install(points: Sequence[dict[str, Any]]) -> None:
+    """Wrap pgq's functions in this process and in what it forks."""
+    from pgq import execute, settling, store, upkeep
+    from pgq.worker import Worker
+
+    for point in points:
+        if point["at"] not in NAMES:
+            raise ValueError(f"no such failpoint: {point['at']}")
+        _points[point["at"]].append(dict(point))
+    _around(store, "claim", after="claim.locked", when=bool)
+    _around(Worker, "_exchange", after="claim.committed", when=bool)
+    _around(Worker, "_run_one", before="dispatched")
+    _around(execute, "run", before="run.pre", after="run.post")
+    _around(store, "release", before="release.pre")
+    _around(store, "renew", before="renew.pre", after="renew.post")
+    _around(store, "rescue", after="rescue.locked", when=bool)
+    _around(store, "lead", after="lead.acquired", when=bool)
+    _around(store, "due_schedules", after="sched.read", when=bool)
+    _around(store, "enqueue", after="enqueue.written")
+    _around(store, "fire", after="sched.advanced", when=bool)
+    _around(upkeep.Upkeep, "_due", after="sched.committed")
+    _wrap_transaction(settling)
+    _wrap_schedule(store, upkeep)
+
+
+def _wrap_transaction(settling: Any) -> None:
+    inner = settling.transaction
+
+    @contextlib.contextmanager
+    def transaction(connection: Any, receipts: Sequence[Any], cluster: str) -> Iterator[Any]:
+        if receipts:
+            hit("receipt.pre")
+        with inner(connection, receipts, cluster) as cursor:
+            if receipts:
+                hit("receipt.written")
+            yield cursor
+        if receipts:
+            hit("receipt.committed")
+
+    settling.transaction = transaction
+
+
+def _wrap_schedule(store: Any, upkeep: Any) -> None:
+    """Enqueuing by a schedule, as distinct from that of a follow-on."""
+    inner, firing = store.enqueue_many, []
+
+    def enqueue_many(cursor: Any, tasks: Sequence[Any]) -> None:
+        inner(cursor, tasks)
+        if firing:
+            hit("sched.inserted")
+
+    fire_due = upkeep.schedule.fire_due
+
+    def fire(*args: Any, **kwargs: Any) -> Any:
+        firing.append(True)
+        try:
+            return fire_due(*args, **kwargs)
+        finally:
+            firing.pop()
+
+    store.enqueue_many = enqueue_many
+    upkeep.schedule.fire_due = fire

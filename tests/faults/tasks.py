@@ -1,0 +1,65 @@
+"""Tasks that say in the trace what they do, with the receipt they do it under: one line for each start and end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+from pgq.tasks import current_task, task
+from tests.core.oracle_tasks import _file
+
+
+def say(event: str, *more: object) -> str:
+    """Write a line: event, task id, receipt, pid, CLOCK_MONOTONIC in ns, attempt. Returns the receipt."""
+    claim = current_task()
+    assert claim is not None
+    words = (event, claim.id.hex, claim.receipt.hex, os.getpid(), time.monotonic_ns(), claim.attempts, *more)
+    os.write(_file(os.environ["PGQ_TEST_ORACLE"]), (" ".join(map(str, words)) + "\n").encode())
+    return claim.receipt.hex
+
+
+def work(seconds: float = 0.0) -> str:
+    """Sleep so long. The result is the receipt, so that the table tells which run it accepted."""
+    receipt = say("start")
+    if seconds:
+        time.sleep(seconds)
+    say("end")
+    return receipt
+
+
+@task
+def registered(seconds: float = 0.0) -> str:
+    return work(seconds)
+
+
+def spin(seconds: float) -> str:
+    """Use the processor so long."""
+    receipt = say("start")
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+    say("end")
+    return receipt
+
+
+def fail(seconds: float = 0.0) -> None:
+    say("start")
+    if seconds:
+        time.sleep(seconds)
+    say("end", "failed")
+    raise ValueError("on purpose")
+
+
+def die(number: int = signal.SIGKILL) -> None:
+    say("start")
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+
+
+def slot(intended: Any = None, **_: Any) -> str:
+    """For schedules: says which slot it stands for."""
+    receipt = say("start", intended)
+    say("end", intended)
+    return receipt
