@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -43,6 +44,7 @@ EXTRA = {
     "index": "place of this one's result among those collected",
     "collects": "group whose tasks are forgotten once this one has their results",
     "hook_of": "id of the task this one is the hook of",
+    "sensitive": "True: the admin shows a digest of the arguments and of the result instead of them",
     "forget": "the task this is the hook of is forgotten once the hook has run",
 }
 _EARLIEST, _LATEST = datetime(2, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
@@ -421,6 +423,7 @@ def task(
     retry_backoff: Any = None,
     retry_on: Iterable[type[BaseException] | str] | None = None,
     no_retry_on: Iterable[type[BaseException] | str] | None = None,
+    atomic: bool = False,
     **extra: Any,
 ) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
 def task(
@@ -434,6 +437,7 @@ def task(
     retry_backoff: Any = None,
     retry_on: Iterable[type[BaseException] | str] | None = None,
     no_retry_on: Iterable[type[BaseException] | str] | None = None,
+    atomic: bool = False,
     **extra: Any,
 ) -> TaskFunction[P, R] | Callable[[Callable[P, R]], TaskFunction[P, R]]:
     """Register a function as a task: ``@task`` or ``@task(queue="mail", max_attempts=5)``.
@@ -441,12 +445,18 @@ def task(
     What is given here holds for each call that does not say otherwise. Only a registered function may be named by rows
     that psql, the ORM or the admin wrote.
 
+    Args:
+        atomic: What the function writes to pgq's database, its result and its receipt are one commit: exactly-once
+            effects on that database. The function runs in a transaction, so it must not end it.
+
     Raises:
         EnqueueError: An option is wrong, or the function stands where no worker can find it.
     """
 
     def decorate(func: Callable[P, R]) -> TaskFunction[P, R]:
+        if atomic and inspect.iscoroutinefunction(func):
+            raise EnqueueError("atomic: an async function cannot be atomic, since Django has no async transactions")
         stored = make_extra(extra, retry_backoff, retry_on, no_retry_on)
-        return TaskFunction(func, Options(queue, priority, timeout, max_attempts, stored))
+        return TaskFunction(func, Options(queue, priority, timeout, max_attempts, atomic, stored))
 
     return decorate if func is None else decorate(func)

@@ -128,7 +128,18 @@ class Parked:
     reason: str
 
 
-Outcome: TypeAlias = Succeeded | Failed | Retried | Parked
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postponed:
+    """This worker's code does not know what the row names; a worker of another release may. It is given back."""
+
+    failure: Failure
+    #: Seconds from now.
+    delay: float
+    #: How often it has been postponed in a row, with this time.
+    times: int
+
+
+Outcome: TypeAlias = Succeeded | Failed | Retried | Parked | Postponed
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,5 +164,7 @@ class Options:
     priority: int | None = None
     timeout: float | None = None
     max_attempts: int | None = None
+    #: What the function writes to pgq's database, its result and its receipt are one commit.
+    atomic: bool = False
     #: What goes into the options column as it is.
     extra: Mapping[str, Any] = field(default_factory=dict)

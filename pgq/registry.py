@@ -44,6 +44,12 @@ def registered(path: str) -> Registered | None:
     return _registered.get(path)
 
 
+def is_atomic(path: str) -> bool:
+    """Return whether the function of that path is registered as atomic."""
+    entry = _registered.get(path)
+    return entry is not None and entry.options.atomic
+
+
 def all_registered() -> list[Registered]:
     """Return all registered functions, sorted by path."""
     return sorted(_registered.values(), key=lambda entry: entry.path)
@@ -69,6 +75,10 @@ def path_of(func: object) -> str:
     return f"{module}.{name}"
 
 
+#: Called after a function was found for the first time, for which modules may have been imported.
+on_found: list[Callable[[], None]] = []
+
+
 @functools.lru_cache(maxsize=4096)
 def locate(path: str) -> Function:
     """Import what a dotted path names: ``module.function``, ``module.Class.method``.
@@ -76,6 +86,13 @@ def locate(path: str) -> Function:
     Raises:
         UnknownFunction: Nothing is there, its module fails to import, or it cannot be called.
     """
+    found = _find(path)
+    for listener in on_found:
+        listener()
+    return found
+
+
+def _find(path: str) -> Function:
     parts = path.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
         raise UnknownFunction(f"func: {path!r} is not a dotted path such as 'app.tasks.function'")
@@ -116,5 +133,5 @@ def resolve(path: str, *, signed: bool) -> Function:
     if signed or path in get_settings().allowed:
         return locate(path)
     raise NotAllowed(
-        f"the row is not signed and {path!r} is neither registered with @task nor listed in PGQ['allowed']"
+        f"the row is not signed and {path[:200]!r} is neither registered with @task nor listed in PGQ['allowed']"
     )

@@ -1,0 +1,215 @@
+"""@task(atomic=True): the function's rows, its result and its receipt are one commit, or nothing."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+
+from pgq.errors import EnqueueError
+from pgq.models import Failure, QueuedTask, Task
+from pgq.tasks import async_task, current_task, task
+from tests.app.models import Note
+from tests.core.helpers import Hand
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@task(atomic=True)
+def write(text: str) -> str:
+    Note.objects.create(text=text)
+    return text
+
+
+@task(atomic=True)
+def write_and_fail(text: str) -> None:
+    Note.objects.create(text=text)
+    raise ValueError("on purpose")
+
+
+@task(atomic=True)
+def write_in_lost_lease(text: str) -> None:
+    """As if the worker had been frozen and the task rescued meanwhile, by another session."""
+    Note.objects.create(text=text)
+    from tests.pools import connect
+
+    with connect() as other:
+        other.execute("UPDATE pgq_queue SET receipt = gen_random_uuid() WHERE id = %s", (current_task().id,))
+
+
+@task(atomic=True)
+def break_at_commit() -> None:
+    Note.objects.create(text="deferred")
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TEMP TABLE t (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED) ON COMMIT DROP")
+        cursor.execute("INSERT INTO t VALUES (1), (1)")
+
+
+@task(atomic=True)
+def swallow_an_error() -> None:
+    Note.objects.create(text="before")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1/0")
+    except Exception:
+        return
+
+
+@task(atomic=True)
+def with_on_commit(text: str) -> str:
+    def fail() -> None:
+        raise RuntimeError("after the commit")
+
+    Note.objects.create(text=text)
+    transaction.on_commit(fail)
+    return text
+
+
+@task(atomic=True)
+def end_the_transaction() -> None:
+    Note.objects.create(text="ended")
+    with connection.cursor() as cursor:
+        cursor.execute("COMMIT")
+
+
+@task(atomic=True)
+def close_the_connection() -> None:
+    Note.objects.create(text="closed")
+    connection.close()
+
+
+@task(atomic=True)
+def enqueue_another(fails: bool) -> None:
+    write.enqueue("from a task")
+    if fails:
+        raise ValueError("on purpose")
+
+
+@pytest.fixture
+def hand():
+    hand = Hand()
+    yield hand
+    hand.close()
+
+
+def notes() -> list[str]:
+    return list(Note.objects.order_by("id").values_list("text", flat=True))
+
+
+def test_rows_result_and_receipt_are_one_transaction(hand):
+    id = write.enqueue("a")
+    hand.work()
+    assert notes() == ["a"]
+    assert Task.objects.get(pk=id).result == "a"
+    assert not QueuedTask.objects.exists()
+    with connection.cursor() as cursor:
+        # The same transaction wrote both rows.
+        cursor.execute("SELECT (SELECT xmin::text FROM app_note), (SELECT xmin::text FROM pgq_task)")
+        note, result = cursor.fetchone()
+    # Either may be a subtransaction's, whose number follows its parent's.
+    assert 0 <= int(result) - int(note) <= 2
+
+
+def test_a_failure_leaves_no_row_behind(hand):
+    write_and_fail.enqueue("a")
+    hand.work()
+    assert notes() == []
+    assert Failure.objects.get().exception == "builtins.ValueError"
+
+
+def test_a_failure_is_retried_as_any_other(hand):
+    write_and_fail.using(max_attempts=2).enqueue("a")
+    hand.work()
+    assert notes() == []
+    assert QueuedTask.objects.get().attempts == 1
+    assert not Task.objects.exists()
+
+
+def test_a_run_whose_lease_was_lost_writes_nothing(hand, caplog):
+    id = write_in_lost_lease.enqueue("a")
+    hand.work()
+    assert notes() == []
+    assert not Task.objects.exists()
+    assert QueuedTask.objects.filter(pk=id).exists()
+    assert "its lease was lost" in caplog.text
+
+
+def test_what_the_commit_refuses_is_a_failure_without_rows(hand):
+    break_at_commit.enqueue()
+    hand.work()
+    assert notes() == []
+    failure = Failure.objects.get()
+    assert failure.exception == f"{IntegrityError.__module__}.IntegrityError"
+
+
+def test_a_swallowed_error_of_the_database_is_a_failure(hand):
+    """PostgreSQL would turn the commit into a rollback without a word."""
+    swallow_an_error.enqueue()
+    hand.work()
+    assert notes() == []
+    assert Failure.objects.count() == 1
+
+
+def test_a_function_of_on_commit_that_fails_does_not_undo_the_success(hand, caplog):
+    id = with_on_commit.enqueue("a")
+    hand.work()
+    assert notes() == ["a"]
+    assert Task.objects.get(pk=id).success
+    assert "on_commit" in caplog.text
+
+
+def test_a_task_that_ends_the_transaction_itself_is_told_so(hand):
+    end_the_transaction.enqueue()
+    hand.work()
+    assert "the task ended its transaction" in Failure.objects.get().message
+
+
+def test_a_task_that_closes_the_connection_has_failed_and_wrote_nothing(hand):
+    close_the_connection.enqueue()
+    write.enqueue("next")
+    hand.work()
+    assert notes() == ["next"]
+    assert Failure.objects.count() == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_it_enqueues_is_part_of_it(hand, fails):
+    enqueue_another.enqueue(fails)
+    hand.work()
+    assert notes() == ([] if fails else ["from a task"])
+
+
+def test_hooks_follow_in_the_same_commit(hand):
+    async_task(write, "a", hook="tests.core.test_atomic.hook")
+    hand.work()
+    assert notes() == ["a", "hook"]
+
+
+def hook(task: Task) -> None:
+    Note.objects.create(text="hook")
+
+
+def test_a_row_from_psql_is_atomic_too(hand):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO pgq_queue (func, args) VALUES ('tests.core.test_atomic.write_and_fail', '[\"psql\"]')"
+        )
+    hand.work()
+    assert notes() == []
+    assert Failure.objects.count() == 1
+
+
+def test_an_async_function_cannot_be_atomic():
+    with pytest.raises(EnqueueError, match="atomic:"):
+
+        @task(atomic=True)
+        async def never() -> None: ...
+
+
+def test_other_tasks_have_no_transaction(hand):
+    async_task("tests.core.test_atomic.in_a_transaction")
+    hand.work()
+    assert Task.objects.get().result is False
+
+
+def in_a_transaction() -> bool:
+    return connection.in_atomic_block
