@@ -5,6 +5,9 @@
 -- in either order and any number of times: every statement here may meet its own work done.
 -- Hence no psql meta-commands, no BEGIN/COMMIT, and IF NOT EXISTS or OR REPLACE throughout.
 
+-- Where somebody's long transaction holds a table of ours, give up rather than have everybody queue behind this one.
+SET LOCAL lock_timeout = '2s';
+
 CREATE TABLE IF NOT EXISTS pgq_schema (
     version     integer     PRIMARY KEY,
     applied_at  timestamptz NOT NULL DEFAULT now()
@@ -182,6 +185,8 @@ CREATE TABLE IF NOT EXISTS pgq_task_other PARTITION OF pgq_task DEFAULT;
 CREATE OR REPLACE FUNCTION pgq_make_partitions(ahead interval DEFAULT '4 weeks') RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
+    -- Whoever makes it, a partition belongs to the owner of the table, who is the one to drop it.
+    owner regrole := (SELECT relowner FROM pg_class WHERE oid = 'pgq_task'::regclass);
     week timestamptz;
     partition text;
     made integer := 0;
@@ -193,6 +198,7 @@ BEGIN
                                WHERE id >= pgq_uuid7_floor(week) AND id < pgq_uuid7_floor(week + interval '7 days'));
         EXECUTE format('CREATE TABLE %I PARTITION OF pgq_task FOR VALUES FROM (%L) TO (%L)',
                        partition, pgq_uuid7_floor(week), pgq_uuid7_floor(week + interval '7 days'));
+        EXECUTE format('ALTER TABLE %I OWNER TO %s', partition, owner);
         made := made + 1;
     END LOOP;
     RETURN made;
@@ -240,6 +246,8 @@ CREATE TABLE IF NOT EXISTS pgq_schedule (
     CONSTRAINT pgq_schedule_overlap_check  CHECK (overlap IN ('allow','skip','queue_one')),
     CONSTRAINT pgq_schedule_jitter_check   CHECK (jitter >= 0),
     CONSTRAINT pgq_schedule_day_check      CHECK (day BETWEEN 1 AND 31),
+    -- Python has no 24:00, and one row that it cannot read would stop all schedules.
+    CONSTRAINT pgq_schedule_wall_check     CHECK (wall_time < '24:00'),
     CONSTRAINT pgq_schedule_times_check    CHECK (least(next_run, last_slot) > '0001-01-02 00:00Z'
                                                   AND greatest(next_run, last_slot) < '9999-12-30 00:00Z')
 );
@@ -263,9 +271,15 @@ CREATE TABLE IF NOT EXISTS pgq_worker (
     heartbeat   timestamptz NOT NULL DEFAULT clock_timestamp(),
     version     text        NOT NULL DEFAULT '',
     workers     jsonb       NOT NULL DEFAULT '[]',
+    retry       double precision NOT NULL DEFAULT 60,
+    clock_skew  double precision,
+    stalled_since timestamptz,
     CONSTRAINT pgq_worker_status_check CHECK (status IN ('starting','working','idle','stopping','stopped'))
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 200);
 COMMENT ON TABLE pgq_worker IS 'Running pools: one row for each supervisor, with what its workers do now.';
+COMMENT ON COLUMN pgq_worker.retry IS 'Length of the leases of its tasks, in seconds.';
+COMMENT ON COLUMN pgq_worker.clock_skew IS 'Seconds by which the clock of its host is ahead of the database''s.';
+COMMENT ON COLUMN pgq_worker.stalled_since IS 'Since when ready tasks wait for this pool though a worker is free. NULL: none do.';
 
 -- Wakes sleeping workers, if there are any. NOTIFY takes a lock of the whole cluster until after the
 -- commit, and a full notification queue would fail the commit: so only if someone sleeps and there is room.
@@ -308,3 +322,17 @@ $$;
 CREATE OR REPLACE TRIGGER pgq_queue_inserted AFTER INSERT ON pgq_queue
     REFERENCING NEW TABLE AS inserted
     FOR EACH STATEMENT EXECUTE FUNCTION pgq_queue_inserted();
+
+-- FROM CURRENT pinned the path of whoever ran this file, which may hold "$user", and in which temporary tables come
+-- first. So that no table of another schema is taken for ours: the schema of our tables, and pg_temp after it.
+DO $$
+DECLARE
+    home regnamespace := (SELECT relnamespace FROM pg_class WHERE oid = 'pgq_queue'::regclass);
+    func regprocedure;
+BEGIN
+    FOR func IN SELECT oid FROM pg_proc
+                 WHERE pronamespace = home AND proname LIKE 'pgq\_%' AND proconfig IS NOT NULL LOOP
+        EXECUTE format('ALTER FUNCTION %s SET search_path = %s, pg_temp', func, home);
+    END LOOP;
+END
+$$;

@@ -119,6 +119,10 @@ class Settings:
     settle_ms: float = 20.0
     #: Seconds that running tasks get when the pool is told to stop; None: as long as they need.
     grace: float | None = None
+    #: Port on which the supervisor answers GET /health; None: on none.
+    health_port: int | None = None
+    #: Address for that.
+    health_host: str = "127.0.0.1"
     #: How worker processes are made: "forkserver" or "spawn".
     start_method: str = "forkserver"
     #: Processors a worker is bound to; 0: any.
@@ -158,7 +162,7 @@ _INTEGER = {
     "max_payload",
     "cpu_affinity",
 }
-_TEXT = {"name", "database", "default_queue", "cache", "label"}
+_TEXT = {"name", "database", "default_queue", "cache", "label", "health_host"}
 _CHOICE = {
     "save_limit_per": (None, "group", "name", "func"),
     "start_method": ("forkserver", "spawn"),
@@ -183,6 +187,8 @@ def _wrong(key: str, value: Any) -> str | None:
         return "a text that is not empty"
     if key in _CHOICE and value not in _CHOICE[key]:
         return "one of " + ", ".join(repr(choice) for choice in _CHOICE[key])
+    if key == "health_port" and not (value is None or (number and isinstance(value, int) and 0 < value < 65536)):
+        return "the number of a port, or None"
     if key == "time_zone" and not (value is None or _is_zone(value)):
         return "the name of a time zone, such as 'Europe/Paris', or None"
     if key == "retry_backoff" and not callable(value):

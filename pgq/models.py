@@ -108,6 +108,7 @@ class QueuedTask(_Named):
         permissions: ClassVar = [
             ("cancel_queuedtask", "Can cancel queued task"),
             ("run_queuedtask", "Can run queued task now"),
+            ("release_queuedtask", "Can release parked task"),
         ]
 
     def __str__(self) -> str:
@@ -477,6 +478,9 @@ class WorkerPool(models.Model):
     heartbeat = models.DateTimeField(db_default=Now())
     version = models.TextField(db_default="")
     workers = models.JSONField(db_default=models.Value([], models.JSONField()))
+    retry = models.FloatField(db_default=60.0)
+    clock_skew = models.FloatField(null=True)
+    stalled_since = models.DateTimeField(null=True)
 
     class Meta:
         db_table = "pgq_worker"

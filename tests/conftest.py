@@ -16,6 +16,8 @@ SERVER_SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
     "max_connections": 200,
+    # Somebody who prepares a transaction and goes away pins the horizon.
+    "max_prepared_transactions": 4,
     "shared_buffers": "128MB",
     # No checkpoint but those that CREATE DATABASE and the end of the server ask for.
     "checkpoint_timeout": "1h",

@@ -35,7 +35,9 @@ from tests.pools import ROOT, connect, test_dsn, wait_for
 from tests.test_status import ID, WORKERS, make_pool
 
 TRUEDIV = "operator.truediv"
-COMMANDS = ["pgq_info", "pgq_monitor", "pgq_memory", "pgq_clean", "pgq_schedules", "pgq_import_django_q"]
+COMMANDS = [
+    "pgq_info", "pgq_monitor", "pgq_memory", "pgq_clean", "pgq_schedules", "pgq_check", "pgq_import_django_q",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -154,7 +154,8 @@ WRONG = [
     ("allowed", "a.b"), ("allowed", [1]), ("queues", "default"), ("queues", [""]), ("poll", 0), ("tick", "1"),
     ("claim_ms", 0), ("settle_ms", -1), ("grace", 0), ("start_method", "fork"), ("cpu_affinity", -1),
     ("error_reporter", []), ("error_reporter", {"sentry": "dsn"}), ("log_level", "LOUD"), ("label", ""), ("name", None),
-    ("database", 1), ("default_queue", ""), ("ALT_CLUSTERS", []), ("ALT_CLUSTERS", {"a": 1}),
+    ("database", 1), ("default_queue", ""), ("ALT_CLUSTERS", []), ("ALT_CLUSTERS", {"a": 1}), ("health_port", "8001"),
+    ("health_host", ""),
 ]  # fmt: skip
 
 

@@ -96,6 +96,7 @@ class Migration(migrations.Migration):
                         "permissions": [
                             ("cancel_queuedtask", "Can cancel queued task"),
                             ("run_queuedtask", "Can run queued task now"),
+                            ("release_queuedtask", "Can release parked task"),
                         ],
                     },
                 ),
@@ -249,6 +250,9 @@ class Migration(migrations.Migration):
                         ("heartbeat", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                         ("version", models.TextField(db_default="")),
                         ("workers", models.JSONField(db_default=models.Value([], models.JSONField()))),
+                        ("retry", models.FloatField(db_default=60.0)),
+                        ("clock_skew", models.FloatField(null=True)),
+                        ("stalled_since", models.DateTimeField(null=True)),
                     ],
                     options={
                         "verbose_name": "Pool",

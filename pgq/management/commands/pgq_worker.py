@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
-from pgq import conf
+from pgq import conf, signing
 from pgq.child import set_up_logging
 
 
@@ -33,6 +34,12 @@ class Command(BaseCommand):
         )
         parser.add_argument("-n", "--name", help="name of the pool; an entry of ALT_CLUSTERS with that name is used")
         parser.add_argument("--database", help="alias in DATABASES (default: PGQ['database'])")
+        parser.add_argument(
+            "--health-port",
+            type=int,
+            metavar="PORT",
+            help="answer GET /health there, on PGQ['health_host'] (default: PGQ['health_port'], else on none)",
+        )
         parser.add_argument("--run-once", action="store_true", help="run what is ready, then end")
         parser.add_argument(
             "--log-format", choices=["plain", "json"], default="plain", help="lines for people or for machines"
@@ -50,6 +57,10 @@ class Command(BaseCommand):
             os.environ["PGQ_NAME"] = options["name"]
             conf.get_settings.cache_clear()
         settings = self._settings(options)
+        try:
+            signing.check_keys()
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from None
         set_up_logging(options["log_format"], settings.log_level)
         connections.close_all()
         supervisor = Supervisor(
@@ -65,7 +76,7 @@ class Command(BaseCommand):
 
     def _settings(self, options: dict[str, Any]) -> conf.Settings:
         chosen: dict[str, Any] = {}
-        for key in ("workers", "database", "name", "log_level"):
+        for key in ("workers", "database", "name", "log_level", "health_port"):
             if options[key] is not None:
                 chosen[key] = options[key]
         if options["queues"] is not None:
@@ -74,6 +85,8 @@ class Command(BaseCommand):
                 raise CommandError("--queues: name at least one queue, or leave the option out to serve all")
         if chosen.get("workers", 1) < 1:
             raise CommandError(f"--workers: must be 1 or more, got {chosen['workers']}")
+        if not 0 < chosen.get("health_port", 1) < 65536:
+            raise CommandError(f"--health-port: must be a port from 1 to 65535, got {chosen['health_port']}")
         settings = dataclasses.replace(conf.get_settings(), **chosen)
         if settings.database not in connections:
             raise CommandError(f"--database: {settings.database!r} is not in DATABASES")

@@ -1,0 +1,41 @@
+"""A view for probes. Put it into your urls::
+
+    from pgq.health import health
+
+    urlpatterns = [path("health", health), ...]
+
+200 ``{"status": "ok"}``, or 503 ``{"status": "problem"}`` while tasks are not run as they should be, or PostgreSQL
+cannot say. Everybody may ask, so nobody learns more; `manage.py pgq_check` says what is wrong and what to do.
+It looks at all pools together. What one pool says of itself is answered by ``pgq_worker --health-port``.
+"""
+
+from __future__ import annotations
+
+import psycopg
+from django.db import Error, transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from pgq import checkup
+from pgq.conf import get_settings
+from pgq.db import callers_cursor
+
+
+@transaction.non_atomic_requests
+@never_cache
+@require_safe
+def health(request: HttpRequest) -> HttpResponse:
+    """Answer a probe."""
+    try:
+        with callers_cursor(get_settings().database) as cursor:
+            status = checkup.overall(checkup.findings(cursor))
+    except (Error, psycopg.Error):
+        status = checkup.PROBLEM
+    if status == checkup.PROBLEM:
+        return JsonResponse({"status": "problem"}, status=503)
+    return JsonResponse({"status": "ok"})
+
+
+# A probe has no account (LoginRequiredMiddleware).
+health.login_required = False  # type: ignore[attr-defined]

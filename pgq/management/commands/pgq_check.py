@@ -1,0 +1,53 @@
+"""manage.py pgq_check: checks what should hold, and says what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from pgq import checkup
+from pgq.console import Column, PgqCommand, emit, message, table, text
+from pgq.db import callers_cursor
+from pgq.store import Finding
+
+_STYLES = {checkup.OK: "green", checkup.WARNING: "yellow", checkup.PROBLEM: "red"}
+
+
+class Command(PgqCommand):
+    help = (
+        "Checks what should hold, while the pools run, and says what to do. Reads only. Exit code 0: there is no "
+        "problem (a warning is none); 1: there is one; 2: nothing could be checked, because PostgreSQL or the "
+        "tables are not there."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        self.add_json(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            super().handle(*args, **options)
+        except CommandError as error:
+            raise CommandError(*error.args, returncode=2) from error
+
+    def run(self, options: dict[str, Any]) -> None:
+        with callers_cursor(self.settings.database) as cursor:
+            found = checkup.findings(cursor)
+        status = checkup.overall(found)
+        if options["json"]:
+            self.print_json({"status": status, "checks": [dataclasses.asdict(finding) for finding in found]})
+        else:
+            self._show(found, options)
+        if status == checkup.PROBLEM:
+            raise SystemExit(1)
+
+    def _show(self, found: list[Finding], options: dict[str, Any]) -> None:
+        out = self.console(options)
+        rows: list[list[Any]] = []
+        for finding in found:
+            style = _STYLES.get(finding.status, "")
+            rows.append([text(finding.check), text(finding.status, style), message(finding.detail)])
+            if finding.advice:
+                rows.append(["", "", message(finding.advice, "bold")])
+        emit(out, table(out, [Column("Check"), Column("Status"), Column("What was found, and what to do")], rows))

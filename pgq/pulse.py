@@ -1,0 +1,111 @@
+"""Whether a pool does what it is there for: what `/health` answers, and what the heartbeat says to `pgq_check`.
+
+Judged by what can be seen from outside a worker: the board, the state of its process, and whether tasks are ready.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from uuid import UUID
+
+from pgq import store
+from pgq.board import Activity
+from pgq.conf import Settings
+from pgq.db import Cursor
+from pgq.pool import Child, Pool, State
+
+#: Seconds for which ready tasks may wait while a worker is free, at most.
+_STALLED = 10.0
+#: Seconds without a word of upkeep. It speaks each tick, but a large chore may take its time.
+_UPKEEP_SILENT = 60.0
+
+_BLANK = Activity(0.0, 0.0, None, 0, 0)
+
+
+class Pulse:
+    """What the supervisor of a pool notes as it goes round.
+
+    Args:
+        beat: Seconds between two renewals.
+    """
+
+    def __init__(self, pool: Pool, settings: Settings, beat: float) -> None:
+        self.pool, self.settings = pool, settings
+        self.late = 2 * beat + 1.0
+        self.stalled_after = min(_STALLED, 2 * settings.retry)
+        self.connected = self.stopping = False
+        self.renewed_at = 0.0
+        self.ticked_at = time.monotonic()
+        #: Since when ready tasks wait though a worker is free (monotonic); None: they do not.
+        self.stalled_since: float | None = None
+        #: Tasks are ready, and all that this pool serves is paused.
+        self.paused = False
+        self.seen: dict[UUID, Activity] = {}
+
+    def renewed(self) -> None:
+        """The leases were renewed."""
+        self.connected = True
+        self.renewed_at = time.monotonic()
+
+    def ticked(self) -> None:
+        """Upkeep has done its round."""
+        self.ticked_at = time.monotonic()
+
+    def look(self, cursor: Cursor) -> float | None:
+        """Look whether tasks wait that a free worker should have claimed; return for how many seconds (None: none do).
+
+        One cheap query, and only if no worker has moved since the last look.
+        """
+        now = time.monotonic()
+        workers = self._ready_workers()
+        seen = {child.id: child.slot.read() for child in workers if child.slot is not None}
+        moved = any(activity != self.seen.get(id, _BLANK) for id, activity in seen.items())
+        self.seen = seen
+        waiting = self.paused = False
+        # Where no worker is ready at all, those that should be are as good as free.
+        if not moved and (not workers or any(map(self._is_free, workers))):
+            waiting, self.paused = store.waiting(cursor, queues=self.settings.queues)
+        if not waiting:
+            self.stalled_since = None
+            return None
+        if self.stalled_since is None:
+            self.stalled_since = now
+        return now - self.stalled_since
+
+    def trouble(self) -> str | None:
+        """Say why this pool claims nothing at the moment, or None. Asks nobody, so it can be called at any time."""
+        now = time.monotonic()
+        if self.stopping:
+            return "the pool is stopping"
+        if not self.connected:
+            return "there is no connection to PostgreSQL"
+        if now - self.renewed_at > self.late:
+            return f"PostgreSQL has not renewed the leases for {now - self.renewed_at:.0f} s"
+        workers = self._ready_workers()
+        if not workers:
+            return "no worker is ready"
+        if all(_is_frozen(child) for child in workers):
+            return "all workers are frozen"
+        if now - self.ticked_at > max(_UPKEEP_SILENT, 10 * self.settings.tick):
+            return f"upkeep has said nothing for {now - self.ticked_at:.0f} s"
+        if self.paused:
+            return "tasks are ready, and all queues are paused"
+        if self.stalled_since is not None and now - self.stalled_since > self.stalled_after:
+            return f"tasks have been ready for {now - self.stalled_since:.0f} s, and nobody claims them"
+        return None
+
+    def _ready_workers(self) -> list[Child]:
+        return [child for child in self.pool.workers() if child.state in (State.AWAKE, State.ASLEEP)]
+
+    def _is_free(self, child: Child) -> bool:
+        return child.slot is None or child.slot.read().task is None or _is_frozen(child)
+
+
+def _is_frozen(child: Child) -> bool:
+    """Whether a process was stopped (SIGSTOP, a debugger). Known on Linux only."""
+    try:
+        # The name stands in parentheses and may hold anything; the state comes after it.
+        return Path(f"/proc/{child.process.pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
+    except (OSError, IndexError):
+        return False

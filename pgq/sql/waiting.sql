@@ -1,0 +1,18 @@
+-- Whether a task is ready that may be claimed from these queues; and whether tasks are ready though all of these queues
+-- are paused. Looks as claims do, from the watermarks on, and raises no flag.
+WITH lane AS MATERIALIZED (
+    SELECT l.queue, l.priority, l.low, EXISTS (SELECT FROM pgq_lane p WHERE p.queue = l.queue AND p.paused) AS paused
+      FROM pgq_lane l
+     WHERE %(queues)s::text[] IS NULL OR l.queue = ANY (%(queues)s::text[])
+), ready AS (
+    SELECT lane.paused
+      FROM lane
+     CROSS JOIN LATERAL (
+           SELECT
+             FROM pgq_queue q
+            WHERE q.queue = lane.queue AND q.priority = lane.priority AND q.position > lane.low
+              AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
+            LIMIT 1) first
+)
+SELECT EXISTS (SELECT FROM ready WHERE NOT paused),
+       EXISTS (SELECT FROM ready WHERE paused) AND NOT EXISTS (SELECT FROM lane WHERE NOT paused)
