@@ -16,6 +16,7 @@ from django.core.cache import BaseCache, caches
 
 from pgq import ids
 from pgq.conf import Settings, get_settings
+from pgq.execute import is_signed
 from pgq.models import Task
 from pgq.records import Failed, Receipt, Succeeded
 from pgq.stored import StoredText
@@ -44,9 +45,14 @@ def deliver(receipts: Sequence[tuple[Receipt, Mapping[str, Any]]], now: float) -
     groups: dict[str, tuple[list[str], int | None]] = {}
     for receipt, options in receipts:
         claim, seconds = receipt.claim, _seconds(options["cached"])
-        entry = _entry(receipt, settings.name, now)
-        cache.set(_key(settings, claim.id.hex), entry, seconds)
-        cache.set(_key(settings, claim.name or ids.task_name(claim.id)), claim.id.hex, seconds)
+        entry, key = _entry(receipt, settings.name, now), _key(settings, claim.id.hex)
+        if not is_signed(claim) and cache.get(key) is not None:
+            # A row put in by hand under the id of a finished task: it changes nobody's result.
+            continue
+        cache.set(key, entry, seconds)
+        if ids.parse_id(claim.name) is None:
+            # Nor does one that has another's id for a name.
+            cache.set(_key(settings, claim.name or ids.task_name(claim.id)), claim.id.hex, seconds)
         if claim.group is not None:
             groups.setdefault(claim.group, ([], seconds))[0].append(claim.id.hex)
     for group, (members, seconds) in groups.items():

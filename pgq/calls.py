@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from pgq import caching, inline, results
+from pgq import caching, inline, results, signing
 from pgq.conf import get_settings
 from pgq.enqueue import CHUNK, enqueue, enqueue_all, make_task
 from pgq.errors import EnqueueError
@@ -21,6 +21,7 @@ from pgq.records import NewTask
 OPTIONS = frozenset({
     "hook", "group", "save", "sync", "cached", "ack_failure", "timeout", "task_name", "cluster", "broker", "q_options",
     "queue", "priority", "run_after", "max_attempts", "retry_backoff", "retry_on", "no_retry_on", "ack", "unique_key",
+    "sensitive",
     "iter_count", "iter_cached", "chain",
 })  # fmt: skip
 #: Options that other code writes: Django-Q's inner ones, and one that is kept free.
@@ -70,7 +71,7 @@ def async_task(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> str
         func: A function at the top of a module, or its dotted path.
         args, kwargs: The function's, but for these options: hook, group, save, sync, cached, ack_failure, timeout
             (seconds), task_name, cluster (or queue), priority (-100 to 100), run_after (a moment, timedelta or
-            seconds), max_attempts, retry_backoff, retry_on, no_retry_on, ack. Those inside q_options win.
+            seconds), max_attempts, retry_backoff, retry_on, no_retry_on, ack, sensitive. Those inside q_options win.
 
     Returns:
         The task's id: 32 hex digits.
@@ -236,7 +237,8 @@ def queue_size(broker: Any = None) -> int:
 
 def collect_results(group: str) -> list[Any]:
     """Return the results of a group in the order in which its tasks were enqueued. The collector of `async_iter`."""
-    parts = list(Task.get_task_group(group))
+    # Whoever can write a row can put it into a group; what `async_iter` enqueued is signed.
+    parts = [part for part in Task.get_task_group(group) if signing.verify_row(part)]
     parts.sort(key=lambda part: part.options.get("index", 0))
     return [part.result for part in parts]
 
@@ -259,7 +261,7 @@ def async_iter(func: str | Callable[..., Any], args_iter: Iterable[Any], **kwarg
     parts = [make_task(func, call, given, index=index, **options) for index, call in enumerate(calls)]
     collector = make_task(
         collect_results, (whole.hex,), id=whole, remaining=len(parts) or None, hook=hook, name=name, cached=cached,
-        queue=options["queue"], collects=whole.hex,
+        queue=options["queue"], collects=whole.hex, sensitive=options.get("sensitive"),
     )  # fmt: skip
     with transaction.atomic(using=get_settings().database):
         enqueue_all([*parts, collector])

@@ -81,12 +81,17 @@ def _hook(claim: Claim, hook: str, *, keep: bool) -> NewTask:
     return enqueue.signed(NewTask(id=new_id(), func=hook, options=options, queue=claim.queue, priority=claim.priority))
 
 
-def collectors(finished: Iterable[Mapping[str, Any]]) -> dict[UUID, int]:
-    """Return how many of the finished tasks, given by their options, each collector was waiting for."""
-    counts: dict[UUID, int] = {}
-    for options in finished:
+def collectors(finished: Iterable[tuple[Mapping[str, Any], bool]]) -> dict[UUID, tuple[int, int]]:
+    """Return how many of the finished tasks each collector was waiting for: signed ones, and others.
+
+    Args:
+        finished: The options of each, and whether Python signed it.
+    """
+    counts: dict[UUID, tuple[int, int]] = {}
+    for options, signed in finished:
         # Rows from psql may hold anything here.
         id = parse_id(options.get("collector"))
         if id is not None:
-            counts[id] = counts.get(id, 0) + 1
+            before = counts.get(id, (0, 0))
+            counts[id] = (before[0] + signed, before[1] + (not signed))
     return counts

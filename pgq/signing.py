@@ -30,6 +30,7 @@ from pgq.stored import stored_text
 
 # The kind comes first in each message, so that no signature serves for another kind. The number is the version.
 _TASK, _SCHEDULE, _BLOB, _RESULT = "pgq1.task", "pgq1.schedule", "pgq1.blob", "pgq1.result"
+_DIGEST = "pgq1.digest"
 
 #: Tags that import, load or unpickle when they are read: a result that holds one is sealed.
 _NEEDS_TRUST = re.compile(r'\{"\$(?:enum|dataclass|namedtuple|callable|class|model|pickle)": ')
@@ -48,6 +49,15 @@ def _keys() -> tuple[bytes, ...]:
     """Return the keys: the one that signs, then those that only verify. Kept until a setting changes, since asking
     Django's settings costs as much as a signature."""
     return tuple(_derive(secret) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
+
+
+def check_keys() -> None:
+    """Make sure that there are keys and none is empty.
+
+    Raises:
+        ImproperlyConfigured: One is; the message names the settings.
+    """
+    _keys()
 
 
 def _forget(*, setting: str, **kwargs: Any) -> None:
@@ -177,6 +187,11 @@ def verify_schedule(
         ImproperlyConfigured: A key is empty.
     """
     return _verifies(_schedule_message(func, hook, args, kwargs, options, queue), signature)
+
+
+def digest(text: str) -> str:
+    """Return 16 hex digits by which equal texts can be told; without our key nobody can try out what they may be."""
+    return sign(f"{_DIGEST}\0{text}".encode(), _signing_key()).hex()[:16]
 
 
 def sign_blob(data: bytes) -> str:

@@ -33,6 +33,7 @@ HIDDEN_NAMES = re.compile(r"passw|secret|token|api_?key|credential|authorization
 #: What is not shown reads like this everywhere in the admin.
 EMPTY = "-"
 
+_SENSITIVE = re.compile(r'"sensitive": true')
 _JSON_TEXT = r'"(?:[^"\\]|\\.)*"'
 _TEXT_MEMBER = re.compile(rf"({_JSON_TEXT})(: )({_JSON_TEXT})")
 
@@ -89,11 +90,19 @@ def arguments_of(row: Model) -> tuple[Callable[[], Any], Callable[[], Any]]:
     return decode_args, lambda: both()[1]
 
 
+def is_sensitive(row: Model) -> bool:
+    """Whether whoever enqueued the task wants its arguments and its result hidden."""
+    # The text is enough to tell, and cannot fail: the options of a row from psql may hold anything.
+    return _SENSITIVE.search(stored_text(row, "options") or "") is not None
+
+
 def stored_value(row: Model, field: str, hidden: re.Pattern[str]) -> str | None:
     """Return a stored field of a row as a text for people; None if there is nothing."""
     text = stored_text(row, field)
     if text is None:
         return None
+    if is_sensitive(row):
+        return f"<hidden: {len(text):,} characters, digest {signing.digest(text)}>"
     if field in ("args", "kwargs"):
         return readable(arguments_of(row)[field == "kwargs"], text, hidden)
     if field == "value":

@@ -47,7 +47,7 @@ class StateFilter(admin.SimpleListFilter):
 class QueuedTaskAdminMixin(TaskListMixin):
     """For `QueuedTask`. A task can be added, cancelled, run now and deleted, not changed."""
 
-    actions: Any = ["cancel_task", "run_now", "delete_selected"]
+    actions: Any = ["cancel_task", "run_now", "release_parked", "delete_selected"]
     list_display: Any = [
         "task_name", "queue_cell", "func_cell", "state_badge", "priority", "runs_after", "attempts", "locked",
         "parked_reason",
@@ -77,6 +77,9 @@ class QueuedTaskAdminMixin(TaskListMixin):
     def has_run_permission(self, request: HttpRequest) -> bool:
         return self.permits(request, "run_queuedtask")
 
+    def has_release_permission(self, request: HttpRequest) -> bool:
+        return self.permits(request, "release_queuedtask")
+
     @bulk_action(
         permission="cancel",
         description=gettext_lazy("Cancel selected tasks"),
@@ -98,6 +101,18 @@ class QueuedTaskAdminMixin(TaskListMixin):
         return _("made ready") if control.retry(row.pk) else None
 
     @bulk_action(
+        permission="release",
+        description=gettext_lazy("Release selected parked tasks"),
+        label=gettext_lazy("Release"),
+        confirm=gettext_lazy(
+            "They were refused: for their signature, or for what they name. Workers look at them again, and run them if "
+            "the key, or the function, is known by now; else they are parked again."
+        ),
+    )
+    def release_parked(self, request: HttpRequest, row: Any) -> str | None:
+        return _("released") if row.parked is not None and control.retry(row.pk) else None
+
+    @bulk_action(
         permission="delete",
         description=gettext_lazy("Delete selected tasks"),
         label=gettext_lazy("Delete"),
@@ -112,6 +127,8 @@ class QueuedTaskAdminMixin(TaskListMixin):
         return _("deleted") if rows.delete()[0] else None
 
     def is_offered(self, action: str, row: Any) -> bool:
+        if action == "release_parked":
+            return row.parked is not None
         if action == "run_now":
             return row.lock is None and (row.parked is not None or row.run_after is not None)
         return not (action == "cancel_task" and row.cancelled)

@@ -55,7 +55,7 @@ class Hand(Worker):
         context = multiprocessing.get_context("spawn")
         self.supervisor, theirs = context.Pipe()
         config = ChildConfig(uuid4(), 0, "tests", "default", None, "plain", "INFO")
-        super().__init__(config, theirs, Slot(context), get_settings())
+        super().__init__(config, theirs, Slot(), get_settings())
 
     def work(self) -> None:
         """Run what is ready and settle it."""

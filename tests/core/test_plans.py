@@ -173,13 +173,14 @@ def since(seconds: float) -> datetime:
 
 def test_rescue(loaded, plan_mode):
     parameters = {
-        "workers": None, "since": since(3600), "age": 300, "culprits": None, "crash": True, "error": "{}"
+        "workers": None, "since": since(3600), "age": 300, "before": since(0), "culprits": None, "crash": True,
+        "error": "{}",
     }  # fmt: skip
     found = explain(loaded, plan_mode, store.sql("rescue"), parameters)
     assert_by_index(found)
     assert found.rows == 0
     assert found.buffers < 1500
-    of_a_worker = {**parameters, "workers": [uuid4()], "age": -3600, "culprits": []}
+    of_a_worker = {**parameters, "workers": [uuid4()], "age": -1e9, "before": None, "culprits": []}
     found = explain(loaded, plan_mode, store.sql("rescue"), of_a_worker)
     assert_by_index(found)
     assert found.buffers < 1500
@@ -187,6 +188,12 @@ def test_rescue(loaded, plan_mode):
 
 def test_oldest_lease(loaded, plan_mode):
     found = explain(loaded, plan_mode, store.sql("oldest_lease"), {"since": since(3600)})
+    assert_by_index(found)
+    assert found.buffers < 50
+
+
+def test_correct_leases(loaded, plan_mode):
+    found = explain(loaded, plan_mode, store.sql("correct_leases"), {})
     assert_by_index(found)
     assert found.buffers < 50
 

@@ -16,7 +16,7 @@ from pgq.enqueue import enqueue, make_task
 from pgq.models import Failure, QueuedTask, Success, Task
 from pgq.records import Failed, Parked, Receipt, Retried, Succeeded
 from pgq.records import Failure as FailureRecord
-from pgq.tasks import async_task, fetch
+from pgq.tasks import async_task, fetch, retry
 from tests.core.helpers import MARK, Hand, claim, fill, run, run_all, settle, value
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -136,17 +136,24 @@ def test_result_is_stored_with_all_that_was_known(session, oracle):
     assert QueuedTask.objects.count() == 0
 
 
-def test_settling_again_replaces_the_result(session, oracle):
-    """A task that was enqueued anew under its id (a retry from the admin) finds its old result there."""
+def test_a_row_under_the_id_of_a_finished_task_changes_no_result(session, oracle):
+    """Only pgq_retry replaces a result: it takes the finished row away. That somebody tried stands in the history."""
     own = session()
     id = async_task(FAIL, "x")
     run_all(own)
-    assert fetch(id).success is False
-    signed = make_task(MARK, ("again",), id=UUID(id))
-    enqueue(signed)
+    before = fetch(id)
+    enqueue(make_task(MARK, ("again",), id=UUID(id)))
     run_all(own)
     task = Task.objects.get()
-    assert (task.id, task.success, task.value, task.exception, task.traceback) == (id, True, "again", None, None)
+    assert (task.id, task.success, task.value, task.exception, task.traceback, task.stopped) == (
+        id, False, None, before.exception, before.traceback, before.stopped,
+    )  # fmt: skip
+    assert [entry["message"] for entry in task.history] == [
+        "a row with the id of this finished task was run; its outcome is not kept"
+    ]
+    assert retry(id)
+    run_all(own)
+    assert Task.objects.get().stopped > before.stopped
 
 
 def test_save_false_keeps_nothing_of_a_success_and_all_of_a_failure(session, oracle):

@@ -1,0 +1,82 @@
+"""The place of a task that lost its worker: it keeps it, unless it is the one that takes workers down."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgq import store
+from pgq.models import Lane
+from pgq.upkeep import Watermarks
+from tests.core.helpers import claim, fill, value
+from tests.pools import wait_for
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def rescue(session, since, *, culprits=None, crash=True):
+    return store.rescue(
+        session.cursor(), workers=None, since=since, age=-60, culprits=culprits, crash=crash, error="{}"
+    )
+
+
+def order(session) -> list:
+    rows = session.execute("SELECT id FROM pgq_queue ORDER BY position").fetchall()
+    return [row[0] for row in rows]
+
+
+def test_the_first_time_all_keep_their_places(session):
+    own = session()
+    ids = fill(6)
+    claimed = claim(own, 2)
+    assert len(rescue(own, claimed[0].enqueued_at)) == 2
+    assert [task.id for task in claim(own)] == ids
+
+
+def test_below_the_watermark_they_are_found(session):
+    own, upkeep = session(), session()
+    ids = fill(6)
+    claimed = claim(own, 4)
+    watermarks = Watermarks()
+    wait_for(lambda: watermarks.move(upkeep) or Lane.objects.get().low >= claimed[-1].position)
+    rescue(own, claimed[0].enqueued_at, culprits=[ids[1]])
+    assert Lane.objects.get().low < claimed[0].position
+    assert [task.id for task in claim(own)] == ids
+
+
+@pytest.mark.parametrize("how", ["a second crash", "a timeout"])
+def test_who_does_it_again_goes_to_the_end(how, session):
+    own = session()
+    ids = fill(4)
+    (claimed,) = claim(own, 1)
+    if how == "a second crash":
+        rescue(own, claimed.enqueued_at)
+        assert [task.id for task in claim(own, 1)] == [ids[0]]
+    rescue(own, claimed.enqueued_at, crash=how == "a second crash")
+    assert order(own) == [*ids[1:], ids[0]]
+    assert [task.id for task in claim(own)] == [*ids[1:], ids[0]]
+
+
+def test_it_does_not_wait_for_who_moves_the_watermarks(session):
+    """The supervisor rescues, and must not be held up by a leader that has frozen."""
+    own, leader = session(), session()
+    ids = fill(3)
+    (claimed,) = claim(own, 1)
+    own.execute("SET lock_timeout = '2s'")
+    with leader.transaction():
+        leader.execute("SELECT FROM pgq_lane FOR UPDATE")
+        assert len(rescue(own, claimed.enqueued_at, culprits=[])) == 1
+    assert order(own) == [*ids[1:], ids[0]]
+    assert [task.id for task in claim(own)] == [*ids[1:], ids[0]]
+
+
+def test_lanes_apart(session):
+    own = session()
+    mixed = [fill(1, queue=queue, priority=priority)[0] for queue in "ab" for priority in (0, 1) for _ in range(2)]
+    claimed = claim(own, 8)
+    assert len(claimed) == 8
+    own.execute("UPDATE pgq_lane SET low = (SELECT last_value FROM pgq_position)")
+    lost = rescue(own, min(task.enqueued_at for task in claimed), culprits=[mixed[0]])
+    assert {id for id, charged in lost if charged} == {mixed[0]}
+    assert {task.id for task in claim(own)} == set(mixed)
+    assert value(own, "SELECT bool_and(low < (SELECT min(position) FROM pgq_queue q WHERE q.queue = l.queue"
+                      " AND q.priority = l.priority)) FROM pgq_lane l")  # fmt: skip
