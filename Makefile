@@ -57,7 +57,7 @@ matrix: $(VENV)/.installed-embedded ## Run the tests over the Pythons, Djangos a
 	@$(PY) -m tests.matrix $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.installed postgres ## Measure throughput and latency
+bench: $(VENV)/.installed postgres ## Measure pgq and its peers, 40 minutes (ARGS=--quick: 6; ARGS=--list: which)
 	@echo "==> Benchmark"
 	@$(PY) -m bench $(ARGS)
 
@@ -71,6 +71,12 @@ faults: $(VENV)/.installed-dev postgres ## Stage all faults and threats and prin
 	@echo "==> Faults F1-F40, threats S1-S20"
 	@PGQ_FAULTS=full $(PY) -m pytest tests/faults -q $(ARGS)
 
+MINUTES ?= 30
+.PHONY: soak
+soak: $(VENV)/.installed-dev postgres ## Work for MINUTES=30 while everything is killed, frozen and cut off at random
+	@echo "==> Soak: random faults for $(MINUTES) minutes"
+	@$(PY) -m tests.soak.faults --minutes $(MINUTES) $(ARGS)
+
 .PHONY: soak-schedules
 soak-schedules: $(VENV)/.installed-dev postgres ## Fire 200 schedules a second while pools are killed and frozen (5 minutes)
 	@echo "==> Schedules under fire"
@@ -80,7 +86,7 @@ soak-schedules: $(VENV)/.installed-dev postgres ## Fire 200 schedules a second w
 clean: ## Remove everything these commands have made, the demo's database included
 	@for folder in .pgq .pgq/demo; do \
 		[ ! -d $$folder ] || $(PY) -m pgq.embedded remove --data $$folder >/dev/null 2>&1 || true; done
-	rm -rf $(VENV) .venv-matrix .venv-bootstrap .pgq dist build
+	rm -rf $(VENV) .venv-matrix .venv-bench .venv-bootstrap .pgq dist build
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

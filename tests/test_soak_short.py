@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak import schedules
+from tests.soak import faults, schedules
 
 
 @pytest.mark.slow
@@ -26,3 +26,13 @@ def test_every_slot_once_while_pools_are_killed_and_frozen(
     assert verdict.slots >= 20 * 10, verdict
     assert (verdict.missing, verdict.doubled) == (0, 0), verdict
     assert verdict.attacks.total() >= 2, verdict
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("processes")
+def test_nothing_is_lost_while_everything_fails(tmp_path: Path) -> None:
+    report = faults.run(seconds=10, seed=7, folder=tmp_path, rate=100)
+
+    assert not report.violations, report
+    assert report.tasks > 200, report
+    assert sum(report.attacks.values()) >= 3, report
