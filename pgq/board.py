@@ -7,10 +7,10 @@ worker can only write its own slot, and the worst a false one does is to have th
 
 from __future__ import annotations
 
+import mmap
 import struct
 from dataclasses import dataclass
-from multiprocessing.context import BaseContext
-from typing import Any
+from multiprocessing.heap import Arena
 from uuid import UUID
 
 # started, deadline (monotonic seconds; 0: none), id of the running task (zero: none), succeeded, failed
@@ -34,20 +34,21 @@ class Activity:
 class Slot:
     """One worker's place on the board; can be handed to a child process."""
 
-    def __init__(self, context: BaseContext) -> None:
-        self._memory: Any = context.RawArray("c", _SLOT.size)
+    def __init__(self) -> None:
+        # Pages of its own. RawArrays share one mapping, so that each worker could write the slots of all.
+        self._memory = Arena(mmap.PAGESIZE)
 
     def write(self, started: float, deadline: float, task: bytes, succeeded: int, failed: int) -> None:
-        _SLOT.pack_into(self._memory, 0, started, deadline, task, succeeded, failed)
+        _SLOT.pack_into(self._memory.buffer, 0, started, deadline, task, succeeded, failed)
 
     def idle(self, succeeded: int, failed: int) -> None:
-        _SLOT.pack_into(self._memory, 0, 0.0, 0.0, _NOBODY, succeeded, failed)
+        _SLOT.pack_into(self._memory.buffer, 0, 0.0, 0.0, _NOBODY, succeeded, failed)
 
     def read(self) -> Activity:
         """Read the slot; it is read until two readings agree, since the writer does not wait for us."""
-        raw = self._memory.raw
+        raw = self._memory.buffer[: _SLOT.size]
         for _ in range(100):
-            again = self._memory.raw
+            again = self._memory.buffer[: _SLOT.size]
             if again == raw:
                 break
             raw = again

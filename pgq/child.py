@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -9,6 +10,9 @@ import logging
 import os
 import signal
 import sys
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,8 +21,10 @@ from uuid import UUID
 # Messages on the pipe between the supervisor and a child: one byte, and an id where one is needed.
 WAKE, STOP, CANCEL = b"w", b"s", b"c"
 READY, IDLE, MORE, TICKED, BYE = b"r", b"i", b"m", b"t", b"b"
+# With an id: from now on the worker claims under that one, and holds nothing under the one before.
+RENAMED = b"n"
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +73,80 @@ def die_with_parent() -> None:
     if sys.platform != "linux":
         return
     parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(option, value)
+
+
+# ------------------------------------------------------------------------------------------------- orphans
+
+
+def adopt_orphans() -> None:
+    """Have the kernel make this process the parent of those among its descendants whose own parent dies (Linux).
+
+    Workers adopt what their tasks start, daemons too, so it is theirs as long as they live, and comes to the supervisor
+    when they die. So whatever the supervisor has adopted was left behind by a dead worker.
+    """
+    if sys.platform == "linux":
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def kill_orphans(spared: Collection[int]) -> bool:
+    """Kill what dead workers have left: our children, except those of our own, with all their descendants.
+
+    They are all stopped before the first is killed: a process that does nothing but fork would be faster than we.
+
+    Returns:
+        Whether nothing is left. False is rare: a process that is stuck in the kernel.
+    """
+    stopped: set[int] = set()
+    until = time.monotonic() + 0.2
+    while time.monotonic() < until:
+        orphans = _orphans(spared)
+        if not orphans:
+            return True
+        new = orphans - stopped
+        for pid in new or orphans:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGSTOP if new else signal.SIGKILL)
+        stopped |= new
+        if not new:
+            for pid in orphans:
+                # Those that are not ours yet come to us when their parent is gone.
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+            time.sleep(0.001)
+    return False
+
+
+def _orphans(spared: Collection[int]) -> set[int]:
+    children: defaultdict[int, list[int]] = defaultdict(list)
+    for pid, parent in _parents():
+        children[parent].append(pid)
+    found: set[int] = set()
+    fresh = set(children[os.getpid()]).difference(spared)
+    while fresh:
+        found |= fresh
+        fresh = {pid for parent in fresh for pid in children[parent]} - found
+    return found
+
+
+def children_of(parent: int) -> list[int]:
+    """Return the pids of a process's children (Linux)."""
+    return [pid for pid, its_parent in _parents() if its_parent == parent]
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    """Yield each process there is and its parent (Linux)."""
+    for name in os.listdir("/proc") if sys.platform == "linux" else ():
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
+                # The command stands in parentheses and may hold anything. State and parent follow it.
+                yield int(name), int(file.read().rpartition(")")[2].split()[1])
 
 
 # ------------------------------------------------------------------------------------------------- logging

@@ -6,8 +6,10 @@ code can neither close nor leave in a transaction.
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias, cast
 
@@ -15,6 +17,8 @@ import psycopg
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
+
+logger = logging.getLogger("pgq")
 
 #: What the functions of `pgq.store` take: Django's cursor or psycopg's.
 Cursor: TypeAlias = "CursorWrapper | psycopg.Cursor[Any]"
@@ -24,13 +28,30 @@ Connection: TypeAlias = "psycopg.Connection[Any]"
 DEAD_AFTER = 15
 
 _KEEPALIVES = {
-    "connect_timeout": 10,
+    "connect_timeout": 5,
     "keepalives": 1,
     "keepalives_idle": 5,
     "keepalives_interval": 3,
     "keepalives_count": 3,
     "tcp_user_timeout": DEAD_AFTER * 1000,
 }
+
+#: What our own sessions need, whatever ALTER ROLE or ALTER DATABASE says for everybody's. Claims and receipts rely on
+#: READ COMMITTED: they look at a row again after waiting for it. (Not default_transaction_read_only: whoever sets that
+#: means us too, and we wait until it is lifted.) The last ones have the server, too, notice that we are gone.
+_PINS = {
+    "default_transaction_isolation": "read committed",
+    "lock_timeout": "0",
+    "idle_session_timeout": "0",
+    "idle_in_transaction_session_timeout": "60s",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "3",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": f"{DEAD_AFTER}s",
+}
+#: A pooler gives its clients another pid than the server's, and what we set might stay there for somebody else.
+_PIN = """SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS pin (name, value)
+           WHERE pg_backend_pid() = %s"""
 
 
 def wrapper(alias: str) -> BaseDatabaseWrapper:
@@ -45,12 +66,59 @@ def callers_cursor(alias: str) -> Iterator[CursorWrapper]:
         yield cursor
 
 
-def connect(alias: str, role: str) -> Connection:
+def is_gone(connection: Connection, error: psycopg.Error) -> bool:
+    """Whether it is the connection that failed, and not the statement.
+
+    Also if it is one to a server that takes no writes (a standby, a default): it has to be opened anew, which may lead
+    to another server, since a DSN may name several with target_session_attrs.
+    """
+    state = error.sqlstate
+    return connection.closed or state is None or state == "25006" or state.startswith(("08", "57P", "25P03"))
+
+
+class _Patient(psycopg.Connection[Any]):
+    """A connection that gives an answer up after some seconds, and then is closed.
+
+    TCP notices a peer that is gone, but not one that takes all and says nothing: a pooler or a tunnel that hangs.
+    """
+
+    patience: float | None = None
+
+    def wait(self, gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
+        if self.patience is None:
+            return super().wait(gen, *args, **kwargs)
+        try:
+            return super().wait(_until(gen, time.monotonic() + self.patience), *args, **kwargs)
+        except _NoAnswer as error:
+            self.pgconn.finish()
+            raise psycopg.OperationalError(f"no answer for {self.patience:g} s") from error
+
+
+class _NoAnswer(Exception):
+    pass
+
+
+def _until(gen: Generator[Any, Any, Any], end: float) -> Generator[Any, Any, Any]:
+    try:
+        wanted = next(gen)
+        while True:
+            ready = yield wanted
+            # Now and then we are asked to go on with nothing ready, so that we may look at the clock.
+            if not ready and time.monotonic() > end:
+                raise _NoAnswer
+            wanted = gen.send(ready)
+    except StopIteration as stop:
+        return stop.value
+
+
+def connect(alias: str, role: str, *, patience: float | None = None) -> Connection:
     """Open a connection of our own with the parameters of a Django alias, in autocommit.
 
     Args:
         alias: Key in DATABASES.
         role: Shown as application_name: "pgq worker", "pgq supervisor" ...
+        patience: Seconds that a statement may take: then the server cancels it, and a second later we give up on the
+            server. None: for ever.
 
     Django's cursor class (which binds on the client), its adapters (jsonb as text) and its pool stay behind; jsonb is
     always asked for as text, so that `pgq.codec` is its only reader.
@@ -59,12 +127,33 @@ def connect(alias: str, role: str) -> Connection:
     for key in ("cursor_factory", "context", "pool", "prepare_threshold"):
         parameters.pop(key, None)
     options = wrapper(alias).settings_dict.get("OPTIONS", {})
-    connection: Connection = psycopg.connect(
+    connection = _Patient.connect(
         **{**_KEEPALIVES, **parameters, "application_name": role},
         autocommit=True,
         prepare_threshold=options.get("prepare_threshold", 1),
     )
+    try:
+        connection.patience = min(patience or DEAD_AFTER, DEAD_AFTER)
+        _pin(connection, patience, options)
+        connection.patience = None if patience is None else patience + 1
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def _pin(connection: Connection, patience: float | None, options: Mapping[str, Any]) -> None:
+    pins = {**_PINS, "statement_timeout": str(int((patience or 0) * 1000))}
+    if connection.info.server_version >= 170000:
+        pins["transaction_timeout"] = "0"
+    pinned = connection.execute(
+        _PIN, (list(pins), list(pins.values()), connection.info.backend_pid), prepare=False
+    ).rowcount
+    if not pinned and "prepare_threshold" not in options:
+        # What one transaction prepares the next one may not find.
+        connection.prepare_threshold = None
+    # For transactions also behind a pooler.
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
 
 
 def savepoint(cursor: Cursor) -> AbstractContextManager[Any]:
@@ -76,12 +165,61 @@ def savepoint(cursor: Cursor) -> AbstractContextManager[Any]:
     return cast("AbstractContextManager[Any]", cursor.connection.transaction())
 
 
-class Listener:
-    """A connection that waits for notifications, and may be used for statements between two waits."""
+def shares_sessions(connection: Connection, another: Callable[[], Connection]) -> bool:
+    """Return whether a pooler gives each transaction whatever session of the server is free: then LISTEN is in vain.
 
-    def __init__(self, connection: Connection, channel: str) -> None:
-        self.connection = connection
-        connection.execute(f'LISTEN "{channel}"')
+    Args:
+        another: Opens one more connection in the same way; only called if there is a pooler.
+    """
+    if _server_pid(connection) == connection.info.backend_pid:
+        return False
+    ours, theirs = set(), set()
+    with another() as other:
+        for _ in range(3):
+            theirs.add(_server_pid(other))
+            ours.add(_server_pid(connection))
+    # Where each has a session of its own, no two are in the same one, and nobody ever changes.
+    return bool(ours & theirs) or len(ours) > 1 or len(theirs) > 1
+
+
+def _server_pid(connection: Connection) -> int:
+    row = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+class Listener:
+    """A connection that waits for notifications, and may be used for statements between two waits.
+
+    Args:
+        another: Opens one more connection in the same way, to find out whether a pooler stands between.
+    """
+
+    def __init__(self, connection: Connection, *channels: str, another: Callable[[], Connection] | None = None) -> None:
+        self.connection, self.channels = connection, channels
+        #: Why no notification will come, so that polling has to do; None: they come.
+        self.deaf: str | None = None
+        self.pooled = another is not None and shares_sessions(connection, another)
+        if self.pooled:
+            # Nor should it be tried: it would stay behind in a session that nobody listens to.
+            self.deaf = "a pooler in transaction mode stands between"
+        else:
+            self.listen()
+
+    def listen(self) -> None:
+        """Begin to listen, or note why that is impossible.
+
+        Raises:
+            psycopg.Error: The connection is gone, or leads to a server that takes no writes.
+        """
+        try:
+            for channel in self.channels:
+                self.connection.execute(f'LISTEN "{channel}"')
+            self.deaf = None
+        except psycopg.OperationalError as error:
+            if self.connection.closed:
+                raise
+            self.deaf = " ".join(str(error).split())
 
     def fileno(self) -> int:
         return self.connection.fileno()
@@ -100,17 +238,51 @@ class Listener:
 
 
 class Backoff:
-    """Growing pauses between attempts to reach PostgreSQL, jittered so that a fleet does not come back at once."""
+    """Growing pauses between attempts to reach PostgreSQL, jittered so that a fleet does not come back at once.
 
-    def __init__(self, first: float = 0.05, most: float = 5.0) -> None:
+    Says in the log what is wrong: each new message, but no more than one in a second, an old one again after half a
+    minute; and that PostgreSQL answers again.
+    """
+
+    def __init__(self, first: float = 0.05, most: float = 1.0) -> None:
         self.first, self.most = first, most
         self.failures = 0
+        #: When (monotonic) the last attempt failed; the first one of this outage.
+        self.failed_at = self.since = 0.0
+        self.said: set[str] = set()
+        self.said_at = -60.0
+        self.silent = True
 
     def succeeded(self) -> None:
-        self.failures = 0
+        """PostgreSQL has answered. Cheap while nothing is wrong."""
+        if not self.failures:
+            return
+        now = time.monotonic()
+        if not self.silent:
+            self.silent = True
+            logger.warning("PostgreSQL answers again after %.1f s and %d attempts", now - self.since, self.failures)
+        # If answers and failures alternate, the pauses must grow all the same.
+        if now - self.failed_at > self.most:
+            self.failures = 0
+            self.said.clear()
 
     def next_pause(self) -> float:
         """Return the seconds to wait after one more failure."""
+        self.failed_at = time.monotonic()
+        if not self.failures:
+            self.since = self.failed_at
         self.failures += 1
         grown: float = self.first * 2 ** min(self.failures - 1, 16)
         return min(self.most, grown) * random.uniform(0.5, 1.0)
+
+    def failed(self, error: psycopg.Error, what: str = "PostgreSQL") -> float:
+        """Log an error, unless it says nothing new, and return the seconds to wait before the next attempt."""
+        pause = self.next_pause()
+        text = " ".join(str(error).split()) or type(error).__name__
+        if self.failed_at - self.said_at >= (30.0 if text in self.said else 1.0):
+            self.said.add(text)
+            self.said_at, self.silent = self.failed_at, False
+            logger.warning(
+                "%s: %s; attempt %d failed, trying again in %.2f s", what, text, self.failures, pause
+            )  # fmt: skip
+        return pause

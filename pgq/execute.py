@@ -21,12 +21,16 @@ from pgq import backoff, codec, flow, registry, reporting, signals, signing
 from pgq.conf import Settings
 from pgq.errors import Discard, NotAllowed, PgqError, Retry, TaskCancelled, TaskTimeout, UnknownFunction, WorkerDied
 from pgq.ids import task_name
-from pgq.records import Claim, Failed, Failure, NewTask, Outcome, Parked, Receipt, Retried, Succeeded
+from pgq.records import Claim, Failed, Failure, NewTask, Outcome, Parked, Postponed, Receipt, Retried, Succeeded
 
 logger = logging.getLogger("pgq")
 
 _MESSAGE_LIMIT, _TRACEBACK_LIMIT = 10_000, 100_000
 _NO_OPTIONS: Mapping[str, Any] = {}
+
+#: What this worker's code does not know is given back so often, a quarter of an hour in all, before it is parked.
+_POSTPONED_AT_MOST = 20
+_POSTPONE: Mapping[str, Any] = {"kind": "exponential", "base": 1.0, "factor": 2.0, "max": 60.0}
 
 _current: contextvars.ContextVar[Claim | None] = contextvars.ContextVar("pgq_current_task", default=None)
 
@@ -53,8 +57,12 @@ def options_of(claim: Claim) -> Mapping[str, Any]:
     return options
 
 
-def run(claim: Claim, settings: Settings) -> Receipt:
-    """Run a claim to its outcome. Never raises, whatever the task does."""
+def run(claim: Claim, settings: Settings, begin: Callable[[], None] | None = None) -> Receipt:
+    """Run a claim to its outcome. Never raises, whatever the task does.
+
+    Args:
+        begin: Called right before the function of an atomic task: it opens the transaction the function runs in.
+    """
     started = time.monotonic()
     options: Mapping[str, Any] = _NO_OPTIONS
     token = _current.set(claim)
@@ -66,8 +74,9 @@ def run(claim: Claim, settings: Settings) -> Receipt:
         try:
             call = prepare(claim, settings, options)
         except (NotAllowed, UnknownFunction, codec.NotDecodable) as error:
-            reason = codec.clean_text(f"{type(error).__name__}: {error}", _MESSAGE_LIMIT)
-            return Receipt(claim, Parked(reason=reason), started, time.monotonic())
+            return Receipt(claim, _not_run(claim, error), started, time.monotonic())
+        if begin is not None and registry.is_atomic(claim.func):
+            begin()
         value = _call(claim, call)
         result = _stored_result(claim, value, settings)
         keep = settings.save_limit >= 0
@@ -83,11 +92,23 @@ def run(claim: Claim, settings: Settings) -> Receipt:
         return Receipt(claim, outcome, started, time.monotonic(), value)
     except BaseException as error:
         # Also SystemExit and KeyboardInterrupt: a task that says sys.exit(0) has not succeeded.
-        receipt = Receipt(claim, _after_error(claim, options, error, settings), started, time.monotonic(), error=error)
-        reporting.report(error, settings)
-        return receipt
+        return failed(claim, error, settings, started, options)
     finally:
         _current.reset(token)
+
+
+def failed(
+    claim: Claim,
+    error: BaseException,
+    settings: Settings,
+    started: float,
+    options: Mapping[str, Any] | None = None,
+) -> Receipt:
+    """Return the receipt of a run that ended with an exception, and report it."""
+    options = options_of(claim) if options is None else options
+    receipt = Receipt(claim, _after_error(claim, options, error, settings), started, time.monotonic(), error=error)
+    reporting.report(error, settings)
+    return receipt
 
 
 def prepare(claim: Claim, settings: Settings, options: Mapping[str, Any]) -> Call:
@@ -107,6 +128,30 @@ def prepare(claim: Claim, settings: Settings, options: Mapping[str, Any]) -> Cal
     if "hook_of" in options:
         args = (_finished_task(options["hook_of"], settings), *args)
     return Call(func, args, kwargs)
+
+
+def _not_run(claim: Claim, error: PgqError) -> Outcome:
+    """Say what becomes of a row that cannot be run as it is.
+
+    During a deploy old workers meet tasks of the new release. So what Python enqueued and this code does not know is
+    left to others for a while. What nobody may run, or whose object is gone, is no better elsewhere.
+    """
+    reason = codec.clean_text(f"{type(error).__name__}: {error}", _MESSAGE_LIMIT)
+    final = isinstance(error, NotAllowed | codec.ObjectGone)
+    if final or (claim.signature is None and not isinstance(error, UnknownFunction)):
+        return Parked(reason=reason)
+    times = _postponed(claim) + 1
+    if times > _POSTPONED_AT_MOST:
+        return Parked(reason=f"{reason} (given back {times - 1} times, in case a worker of another release knows it)")
+    failure = _without_traceback(error)
+    return Postponed(failure=failure, delay=backoff.delay(_POSTPONE, times), times=times)
+
+
+def _postponed(claim: Claim) -> int:
+    """How often the task has been postponed since anything else happened to it. A history may hold anything."""
+    entry = json.loads(claim.last_error) if claim.last_error is not None else None
+    times = entry.get("postponed") if isinstance(entry, dict) else None
+    return times if isinstance(times, int) else 0
 
 
 def _finished_task(id: str, settings: Settings) -> Any:
@@ -272,7 +317,7 @@ def _delay(claim: Claim, options: Mapping[str, Any], error: BaseException, setti
         return max(0.0, float(policy(claim.failed_attempts + 1, error)))
     # Only a row that was signed may have anything imported by its name.
     return backoff.delay(
-        policy, claim.failed_attempts + 1, error, lambda path: registry.resolve(path, signed=_is_signed(claim))
+        policy, claim.failed_attempts + 1, error, lambda path: registry.resolve(path, signed=is_signed(claim))
     )
 
 
@@ -290,10 +335,10 @@ def _follow(claim: Claim, options: Mapping[str, Any], result: str | None) -> tup
         return ()
     new = flow.follow_ons(claim, options, result)
     # What an unsigned row asks for is not ours to sign: that would let whoever writes to the table run anything.
-    return new if _is_signed(claim) else tuple(dataclasses.replace(task, signature=None) for task in new)
+    return new if is_signed(claim) else tuple(dataclasses.replace(task, signature=None) for task in new)
 
 
-def _is_signed(claim: Claim) -> bool:
+def is_signed(claim: Claim) -> bool:
     """Whether Python enqueued this very task. Asked anew, since a row that is settled without running was not asked."""
     return claim.signature is not None and signing.verify_claim(claim)
 
@@ -310,7 +355,8 @@ def _doom(claim: Claim, settings: Settings) -> Failure | None:
 
 
 def _without_traceback(error: PgqError) -> Failure:
-    return Failure(exception=f"{type(error).__module__}.{type(error).__qualname__}", message=str(error), traceback="")
+    message = codec.clean_text(str(error), _MESSAGE_LIMIT)
+    return Failure(exception=f"{type(error).__module__}.{type(error).__qualname__}", message=message, traceback="")
 
 
 def _last_failure(claim: Claim) -> Failure | None:

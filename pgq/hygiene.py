@@ -1,33 +1,83 @@
-"""After each task: nothing that it did to Django's connections may reach the next one."""
+"""After each task: nothing that it did to Django's connections or to its process may reach the next one.
+
+What can be put back is put back: the directory, signal handlers, the environment ... What cannot (a lowered limit, a
+closed file, a heap of threads) is a reason to replace the worker, once it has settled what it has.
+
+A look at everything costs more than a short task. So one is taken after each task that ran for a millisecond, after the
+first runs of each function, after a task that a glance (half a microsecond) finds to have changed something, and before
+more is claimed.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import decimal
+import errno
+import gc
+import locale
 import logging
+import os
+import random
 import re
+import resource
+import signal
+import socket
+import sys
 import threading
-from collections.abc import Callable
+import time
+from _signal import getsignal  # type: ignore[import-not-found]  # signal's makes enums of it, which takes a microsecond
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
+from django.utils import timezone, translation
 from psycopg.pq import TransactionStatus
+from psycopg.sql import Composable
+
+from pgq.records import Claim
 
 logger = logging.getLogger("pgq")
 
+
 #: Statements that leave something behind in the session: after one of them the connection is not used again.
 _LASTING = re.compile(
-    r"\s*(SET(?!\s+LOCAL\b)|RESET|LISTEN|LOAD|PREPARE|DECLARE|CREATE\s+(LOCAL\s+|GLOBAL\s+)?TEMP)"
-    r"|.*\b(set_config|pg_advisory_lock|pg_try_advisory_lock)\b",
+    # At the beginning of the text or of a later statement in it.
+    r"(?:^|;|\*/|--[^\n]*\n)\s*"
+    r"(?:SET(?!\s+(?:LOCAL|CONSTRAINTS|TRANSACTION)\b)|RESET|DISCARD|LISTEN|LOAD|PREPARE|DECLARE)\b"
+    r"|\b(?:CREATE|INTO)\s+(?:LOCAL\s+|GLOBAL\s+)?TEMP(?:ORARY)?\b"
+    r"|\bset_config\b(?!.*,\s*true\s*\))|\bpg_(?:try_)?advisory_lock(?:_shared)?\b",
     re.IGNORECASE | re.DOTALL,
 )
 
 
 def _watch(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
-    if isinstance(sql, str) and _LASTING.match(sql):
+    if _leaves_something(sql):
         context["connection"].pgq_spoiled = True
     return execute(sql, params, many, context)
 
+
+def _leaves_something(sql: Any) -> bool:
+    if isinstance(sql, Composable):
+        sql = sql.as_string(None)
+    elif isinstance(sql, bytes):
+        sql = sql.decode("latin-1")
+    # A program has few texts, and says them again and again.
+    return _lasting(sql) if len(sql) < 10_000 else _LASTING.search(sql) is not None
+
+
+@lru_cache(maxsize=1000)
+def _lasting(sql: str) -> bool:
+    return _LASTING.search(sql) is not None
+
+
+# ------------------------------------------------------------------------------------------- Django's connections
 
 #: The main thread's connections. Asking Django for them costs more than most tasks have to do with a database.
 _connections: list[BaseDatabaseWrapper] = []
@@ -45,12 +95,8 @@ def watch_connections() -> None:
     connection_created.connect(_connected, dispatch_uid="pgq.hygiene")
 
 
-def clean_up(task: str) -> None:
-    """Bring Django's connections back to where a task expects them; close those that cannot be trusted.
-
-    Args:
-        task: Id of the task that has just run, for the log.
-    """
+def _clean_connections(claim: Claim) -> None:
+    """Bring Django's connections back to where a task expects them; close those that cannot be trusted."""
     for connection in _connections:
         if connection.connection is None:
             continue
@@ -59,7 +105,7 @@ def clean_up(task: str) -> None:
             # Errors, CONN_MAX_AGE and autocommit that was switched off are Django's own to see.
             connection.close_if_unusable_or_obsolete()
             continue
-        logger.warning("task %s left the connection %r %s; it is closed", task, connection.alias, trouble)
+        logger.warning("task %s left the connection %r %s; it is closed", claim.id.hex, connection.alias, trouble)
         _discard(connection)
 
 
@@ -68,9 +114,15 @@ def _trouble(connection: BaseDatabaseWrapper) -> str | None:
         return "inside a transaction"
     if getattr(connection, "pgq_spoiled", False):
         return "with session settings of its own"
-    info = getattr(connection.connection, "info", None)
+    raw = connection.connection
+    info = getattr(raw, "info", None)
     if info is not None and info.transaction_status not in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN):
         return "with an open transaction"
+    # Set behind Django's back, on psycopg's own connection. Neither asks the server.
+    if getattr(raw, "autocommit", connection.autocommit) != connection.autocommit:
+        return "with another autocommit than Django believes"
+    if info is not None and info.parameter_status("TimeZone") not in (connection.timezone_name, None):
+        return "in another time zone"
     return None
 
 
@@ -81,6 +133,10 @@ def _discard(connection: BaseDatabaseWrapper) -> None:
     connection.savepoint_ids = []
     connection.needs_rollback = False
     connection.run_on_commit = []
+    with contextlib.suppress(Exception):
+        # psycopg's first: Django would give it back to its pool, if it has one.
+        if connection.connection is not None:
+            connection.connection.close()
     try:
         connection.close()
     except Exception:
@@ -94,3 +150,406 @@ def forget_connections() -> None:
     pools = getattr(type(connections[DEFAULT_DB_ALIAS]), "_connection_pools", None)
     if pools:
         pools.clear()
+
+
+# ------------------------------------------------------------------------------------------- the process
+
+
+@dataclass(frozen=True, slots=True)
+class Trait:
+    """Something of the process that a task may change.
+
+    Attributes:
+        read: Returns its state, to be compared.
+        put_back: Takes a state that was read earlier.
+        is_common: Many programs leave it changed and mean no harm: nothing is logged.
+        adopt: Given what was and what is, returns what modules that were imported for the first time meanwhile may have
+            meant to change for good.
+    """
+
+    name: str
+    read: Callable[[], Any]
+    put_back: Callable[[Any], object]
+    is_common: bool = False
+    adopt: Callable[[Any, Any], Any] | None = None
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+#: What is left out cannot be caught. SIGALRM has whatever handler a task with a timeout was given last.
+_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGALRM})
+
+
+def _handlers() -> list[Any]:
+    return [getsignal(number) for number in _SIGNALS]
+
+
+def _put_handlers_back(handlers: list[Any]) -> None:
+    for number, handler in zip(_SIGNALS, handlers, strict=True):
+        # None: installed by C code, which nobody can put back.
+        if handler is not None and getsignal(number) is not handler:
+            signal.signal(number, handler)
+
+
+def _timers() -> bool:
+    return any(signal.getitimer(which)[0] for which in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF))
+
+
+def _stop_timers(_: bool) -> None:
+    for which in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+        signal.setitimer(which, 0)
+
+
+def _wakeup_fd() -> int:
+    number = signal.set_wakeup_fd(-1)
+    if number != -1:
+        signal.set_wakeup_fd(number)
+    return number
+
+
+#: The dict inside os.environ: comparing that costs nothing, comparing os.environ 20 microseconds.
+_environment: Callable[[], dict[Any, Any]] = lambda: os.environ._data  # type: ignore[attr-defined]  # noqa: E731
+
+
+def _put_environment_back(before: dict[Any, Any]) -> None:
+    decode: Any = os.environ.decodevalue
+    for name in _environment().keys() - before.keys():
+        del os.environ[decode(name)]
+    for name, value in before.items():
+        if _environment().get(name) != value:
+            os.environ[decode(name)] = decode(value)
+
+
+def _put_zone_back(_: Any) -> None:
+    # The environment comes first, so TZ is what it was.
+    time.tzset()
+
+
+def _settings() -> dict[str, Any]:
+    inner: Any = settings
+    return dict(inner._wrapped.__dict__)
+
+
+def _put_settings_back(before: dict[str, Any]) -> None:
+    now = _settings()
+    for name in now.keys() - before.keys():
+        delattr(settings, name)
+    for name, value in before.items():
+        if name not in now or now[name] is not value:
+            setattr(settings, name, value)
+
+
+def _logging() -> tuple[Any, ...]:
+    own = logger
+    return (
+        logging.root.manager.disable, logging.root.level, list(logging.root.handlers),
+        own.level, list(own.handlers), own.propagate, own.disabled,
+    )  # fmt: skip
+
+
+def _put_logging_back(before: tuple[Any, ...]) -> None:
+    logging.disable(before[0])
+    logging.root.setLevel(before[1])
+    logging.root.handlers[:] = before[2]
+    logger.setLevel(before[3])
+    logger.handlers[:] = before[4]
+    logger.propagate, logger.disabled = before[5:]
+
+
+def _streams() -> list[tuple[Any, bool]]:
+    return [(stream, getattr(stream, "closed", True)) for stream in (sys.stdin, sys.stdout, sys.stderr)]
+
+
+def _put_streams_back(before: list[tuple[Any, bool]]) -> None:
+    sys.stdin, sys.stdout, sys.stderr = (stream for stream, _ in before)
+
+
+def _decimals() -> tuple[Any, ...]:
+    context = decimal.getcontext()
+    return (
+        context.prec, context.rounding, context.Emin, context.Emax, context.capitals, context.clamp,
+        tuple(context.traps.values()),
+    )  # fmt: skip
+
+
+def _put_decimals_back(before: tuple[Any, ...]) -> None:
+    context = decimal.getcontext()
+    context.prec, context.rounding, context.Emin, context.Emax, context.capitals, context.clamp = before[:6]
+    for signal_, trapped in zip(list(context.traps), before[6], strict=True):
+        context.traps[signal_] = trapped
+
+
+def _put_language_back(before: str | None) -> None:
+    translation.deactivate()
+    if translation.get_language() != before:
+        translation.deactivate_all() if before is None else translation.activate(before)
+
+
+def _put_time_zone_back(before: Any) -> None:
+    timezone.deactivate()
+    if timezone.get_current_timezone() is not before:
+        timezone.activate(before)
+
+
+def _with_additions(before: dict[Any, Any], now: dict[Any, Any]) -> dict[Any, Any]:
+    return {**now, **before}
+
+
+def _path_with_additions(before: list[str], now: list[str]) -> list[str]:
+    return now if set(before) <= set(now) else before
+
+
+#: In the order in which they are put back.
+TRAITS = (
+    Trait("environment variables", lambda: dict(_environment()), _put_environment_back, adopt=_with_additions),
+    Trait("the C library's time zone", lambda: (time.tzname, time.timezone), _put_zone_back),
+    Trait("the working directory", os.getcwd, os.chdir),
+    Trait("the umask", _umask, os.umask),
+    Trait("signal handlers", _handlers, _put_handlers_back),
+    Trait(
+        "blocked signals",
+        lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        lambda before: signal.pthread_sigmask(signal.SIG_SETMASK, before),
+    ),
+    Trait("a running timer", _timers, _stop_timers),
+    Trait("the wake-up file of signals", _wakeup_fd, signal.set_wakeup_fd),
+    Trait(
+        "the locale", lambda: locale.setlocale(locale.LC_ALL), lambda before: locale.setlocale(locale.LC_ALL, before)
+    ),
+    Trait(
+        "sys.path",
+        lambda: list(sys.path),
+        lambda before: sys.path.__setitem__(slice(None), before),
+        adopt=_path_with_additions,
+    ),
+    Trait("the standard streams", _streams, _put_streams_back),
+    Trait("logging", _logging, _put_logging_back, adopt=lambda before, now: now),
+    Trait("the decimal context", _decimals, _put_decimals_back),
+    Trait("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+    Trait("the default timeout of sockets", socket.getdefaulttimeout, socket.setdefaulttimeout),
+    Trait("garbage collection", gc.isenabled, lambda before: gc.enable() if before else gc.disable()),
+    Trait("a running event loop", asyncio._get_running_loop, asyncio._set_running_loop),
+    Trait("Django's settings", _settings, _put_settings_back, adopt=_with_additions),
+    Trait("the active translation", translation.get_language, _put_language_back, is_common=True),
+    Trait("the active time zone", timezone.get_current_timezone, _put_time_zone_back, is_common=True),
+)
+
+
+#: So many more threads, files or processes than a worker began with are a leak. Fewer are what programs keep for later:
+#: a pool of connections, a reporter's thread.
+_SPARE = {"threads": 50, "open files": 250, "child processes": 25}
+
+
+def _counts() -> dict[str, int]:
+    threads = os.listdir("/proc/self/task")
+    return {
+        "threads": len(threads),
+        "open files": len(os.listdir("/proc/self/fd")),
+        "child processes": sum(map(_children, threads)),
+    }
+
+
+def _children(thread: str) -> int:
+    try:
+        with open(f"/proc/self/task/{thread}/children") as file:
+            return len(file.read().split())
+    except OSError:
+        # It has ended meanwhile, or this kernel does not tell.
+        return 0
+
+
+_LIMITS = tuple(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
+
+#: What a process cannot take back, or not without being root.
+_LASTING_TRAITS: dict[str, Callable[[], Any]] = {
+    "the resource limits": lambda: [resource.getrlimit(number) for number in _LIMITS],
+    "the priority": lambda: os.getpriority(os.PRIO_PROCESS, 0),
+    "the user": lambda: (os.getresuid(), os.getresgid()),
+}
+
+
+def identity(number: int) -> tuple[int, int] | None:
+    """Return which file a descriptor stands for; None: it is closed."""
+    try:
+        found = os.fstat(number)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _read(trait: Trait) -> Any:
+    try:
+        return trait.read()
+    except Exception as error:
+        # The directory may be gone, for one.
+        return error
+
+
+#: A look takes less than a twentieth of a task that ran for so many seconds.
+_LONG = 0.002
+#: Runs of a function after each of which a look is taken.
+_FIRST_RUNS = 20
+
+
+class Surroundings:
+    """What a worker's process is like before its first task, and ought to be like before each.
+
+    Args:
+        files: Descriptors that the worker lives by, besides the standard ones.
+
+    Attributes:
+        spoiled: Why the process is of no more use, or None.
+    """
+
+    def __init__(self, files: Iterable[int] = ()) -> None:
+        self.spoiled: str | None = None
+        self.files = {number: identity(number) for number in (0, 1, 2, *files)}
+        self.lasting = {name: read() for name, read in _LASTING_TRAITS.items()}
+        self.counts = self._count()
+        self.runs: defaultdict[str, int] = defaultdict(int)
+        self.complained: set[tuple[str, str]] = set()
+        self._remember({trait: trait.read() for trait in TRAITS})
+
+    def clean_up(self, claim: Claim, seconds: float) -> None:
+        """Undo what a task did that has just run for so long. Called after each: see above for what that may cost."""
+        if _connections:
+            _clean_connections(claim)
+        func = claim.func
+        self.runs[func] += 1
+        if seconds > _LONG or self.runs[func] <= _FIRST_RUNS or self._is_different_at_a_glance():
+            self.look(claim)
+
+    def look(self, claim: Claim) -> None:
+        """Compare everything with what it was, and put it back."""
+        self.adopt()
+        for trait, before in self.traits.items():
+            if _read(trait) == before:
+                continue
+            with contextlib.suppress(Exception):
+                trait.put_back(before)
+            if _read(trait) != before:
+                self.spoiled = f"{trait.name} cannot be put back"
+            # The next runs of this function are looked after, too.
+            self.runs[claim.func] = 0
+            if not trait.is_common:
+                self._complain(claim, f"changed {trait.name}")
+        self._remember(self.traits)
+        # Nobody can see whether it was seeded, and whoever knows the seed knows what comes next.
+        random.seed()
+        for number, file in self.files.items():
+            if identity(number) != file:
+                self.spoiled = f"file descriptor {number} is not what it was"
+        self.spoiled = self.spoiled or self._find_lasting()
+        if self.spoiled:
+            self._complain(claim, f"spoiled its worker, which is replaced: {self.spoiled}")
+
+    def look_closely(self, claim: Claim) -> None:
+        """Look at what is not worth a look after each task, too. Called between two claims."""
+        self.look(claim)
+        if self.spoiled is None:
+            self.spoiled = self._find_leaks()
+            if self.spoiled:
+                # It may have been any of its tasks, or all of them.
+                logger.warning("a worker is replaced: its tasks have left %s", self.spoiled)
+
+    def _find_lasting(self) -> str | None:
+        for name, read in _LASTING_TRAITS.items():
+            if read() != self.lasting[name]:
+                return f"{name} changed"
+        return None
+
+    def _find_leaks(self) -> str | None:
+        for name, count in self._count().items():
+            if count > self.counts[name] + _SPARE[name]:
+                return f"{count} {name}"
+        return None
+
+    @staticmethod
+    def _count() -> dict[str, int]:
+        try:
+            return _counts()
+        except OSError as error:
+            # Not Linux; or not a single file can be opened any more.
+            full = error.errno in (errno.EMFILE, errno.ENFILE)
+            return {**dict.fromkeys(_SPARE, 0), "open files": resource.getrlimit(resource.RLIMIT_NOFILE)[0] * full}
+
+    def adopt(self) -> None:
+        """Let what modules did at their import stay: it happens once, and those who import them later rely on it."""
+        if len(sys.modules) > self.modules:
+            self._remember({
+                trait: trait.adopt(before, trait.read()) if trait.adopt is not None else before
+                for trait, before in self.traits.items()
+            })  # fmt: skip
+
+    def _complain(self, claim: Claim, what: str) -> None:
+        if (claim.func, what) not in self.complained:
+            self.complained.add((claim.func, what))
+            logger.warning("task %s (%s) %s", claim.id.hex, claim.func, what)
+
+    def _remember(self, traits: dict[Trait, Any]) -> None:
+        self.traits, self.modules = traits, len(sys.modules)
+        by_name = {trait.name: value for trait, value in traits.items()}
+        self.environment, self.path = by_name["environment variables"], by_name["sys.path"]
+        self.stdout, self.on_cancel = sys.stdout, getsignal(signal.SIGUSR2)
+        self.on_child = getsignal(signal.SIGCHLD)
+
+    def _is_different_at_a_glance(self) -> bool:
+        return (
+            sys.stdout is not self.stdout
+            or getsignal(_SIGUSR2) is not self.on_cancel
+            or getsignal(_SIGCHLD) is not self.on_child
+            or sys.path != self.path
+            or _environment() != self.environment
+        )
+
+
+#: As plain ints, which C takes faster than members of an enum.
+_SIGUSR2, _SIGCHLD = int(signal.SIGUSR2), int(signal.SIGCHLD)
+
+
+# ------------------------------------------------------------------------------------------- forks of a worker
+
+
+class Forked:
+    """Whether this process is a worker or a fork of one, made by a task with os.fork or multiprocessing.
+
+    A fork shares the worker's connection to PostgreSQL and its pipe. It must never speak there, and not keep the
+    session alive when the worker is dead: so what the worker lives by is closed in it.
+    """
+
+    def __init__(self) -> None:
+        self.is_fork = False
+        #: Asked in the fork for the descriptors to close.
+        self.files: Callable[[], Collection[int]] = tuple
+
+    def watch(self, files: Callable[[], Collection[int]]) -> None:
+        """Begin to watch. Called once in each worker."""
+        self.files = files
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        self.is_fork = True
+        for number in self.files():
+            with contextlib.suppress(OSError):
+                os.close(number)
+
+
+forked = Forked()
+
+
+# ------------------------------------------------------------------------------------------- when memory runs out
+
+#: So much more willingly than its supervisor is a worker given up when memory runs out (of 1,000).
+_MORE_WILLINGLY = 200
+
+
+def offer_to_oom_killer() -> None:
+    """Ask the kernel to kill this process, not the supervisor, when memory runs out. What tasks start inherits it."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/oom_score_adj", "r+") as file:
+        score = min(1000, int(file.read()) + _MORE_WILLINGLY)
+        file.seek(0)
+        file.write(str(score))

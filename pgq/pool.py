@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import logging
 import multiprocessing
 import os
 import random
 import selectors
 import signal
+import socket
+import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -24,13 +28,17 @@ from uuid import UUID, uuid4
 
 from pgq import codec, upkeep, worker
 from pgq.board import Slot
-from pgq.child import ChildConfig, enter
+from pgq.child import TICKED, ChildConfig, adopt_orphans, children_of, enter, kill_orphans
 from pgq.conf import Settings
 
 logger = logging.getLogger("pgq")
 
 #: Seconds between two attempts to start a child that dies at once, at most.
 _MAX_BOOT_PAUSE = 30.0
+#: A child that has lived so many seconds did not die of its beginnings.
+_GROWN_UP = 10.0
+#: Messages of one child that are heard in one go.
+_MESSAGES = 64
 
 
 class State(enum.Enum):
@@ -53,6 +61,9 @@ class Child:
     #: Its place on the board; None: upkeep, which runs no tasks.
     slot: Slot | None
     state: State = State.STARTING
+    started: float = field(default_factory=time.monotonic)
+    #: Upkeep has done its chores once.
+    ticked: bool = False
     #: Why the supervisor killed it; None: it did not.
     killed: str | None = None
 
@@ -64,6 +75,16 @@ class Child:
     def left_well(self) -> bool:
         """Whether it has ended, and with nothing left in its hands."""
         return self.process.exitcode == 0 and self.state is State.LEAVING
+
+    @property
+    def was_of_use(self) -> bool:
+        """Whether it got as far as to do what it is for. Each task takes down so many workers and no more."""
+        if self.state is State.STARTING:
+            return False
+        if time.monotonic() - self.started > _GROWN_UP or self.killed is not None or self.ticked:
+            return True
+        seen = self.slot.read() if self.slot is not None else None
+        return seen is not None and (seen.task is not None or seen.succeeded + seen.failed > 0)
 
     @property
     def cause(self) -> str:
@@ -127,6 +148,10 @@ class Pool:
         self.lost: list[Lost] = []
         #: No child is replaced any more.
         self.closing = False
+        #: A child has died, and what its tasks started may live on.
+        self.orphaned = False
+        #: Processes that this one had started before it had a pool.
+        self.strangers: frozenset[int] = frozenset()
 
     # ------------------------------------------------------------------------------------------- who is there
 
@@ -178,14 +203,21 @@ class Pool:
                     # No process or no memory to be had, or the fork server died: do not try again at once.
                     self._boot_failed(place, f"could not be started: {error}")
 
+    def adopt_orphans(self) -> None:
+        """Become the parent of whatever dead workers leave behind. Called once, before the first of them is started."""
+        self.strangers = frozenset(children_of(os.getpid()))
+        adopt_orphans()
+
     def next_start(self) -> list[float]:
         """Return the monotonic times at which `fill` has something to do."""
         return [] if self.closing else [place.not_before for place in self.places if place.child is None]
 
     def _start(self, place: Place) -> Child:
+        _look_for_room()
         id = uuid4()
         ours, theirs = self.context.Pipe()
-        slot = Slot(self.context) if place.main is worker.main else None
+        _bound_waits(ours)
+        slot = Slot() if place.main is worker.main else None
         config = ChildConfig(
             id=id, number=place.number, pool=self.settings.name, database=self.settings.database,
             queues=self.settings.queues, log_format=self.log_format, log_level=self.settings.log_level,
@@ -204,9 +236,18 @@ class Pool:
             # Its death was noticed first, among the events of the same look.
             return
         try:
-            while child.pipe.poll():
-                self.heard(child, child.pipe.recv_bytes(64))
-        except (EOFError, OSError):
+            # Not for ever: a child that never stops talking is heard again after the others.
+            for _ in range(_MESSAGES):
+                if not child.pipe.poll():
+                    break
+                message = child.pipe.recv_bytes(64)
+                child.ticked = child.ticked or message == TICKED
+                self.heard(child, message)
+        except (EOFError, OSError, ValueError) as error:
+            if not isinstance(error, EOFError | ConnectionError):
+                # A task can write to the pipe, too. Whom we cannot hear any more is of no use.
+                logger.error("%s is killed: what it says is no message (%s)", child.process.name, error)
+                child.process.kill()
             # It is dying; its sentinel says so too.
             with contextlib.suppress(KeyError):
                 self.selector.unregister(child.pipe)
@@ -249,8 +290,17 @@ class Pool:
             child.process.kill()
             child.process.join()
             self._bury(child)
+        self.kill_orphans()
+
+    def kill_orphans(self) -> None:
+        """Kill what the tasks of dead workers have left: programs, daemons, forks that hold a session open."""
+        helpers = (_helper("forkserver", "_forkserver", "_forkserver_pid"),
+                   _helper("resource_tracker", "_resource_tracker", "_pid"))  # fmt: skip
+        own = {child.process.pid for child in self.children()} | self.strangers | set(helpers)
+        self.orphaned = not kill_orphans({pid for pid in own if pid is not None})
 
     def _died(self, dead: Child) -> None:
+        self.orphaned = True
         with contextlib.suppress(KeyError):
             self.selector.unregister(dead.process.sentinel)
         if dead.state is not State.LEAVING:
@@ -259,10 +309,11 @@ class Pool:
         place = self.places[dead.number]
         place.child = None
         self._bury(dead)
-        if not dead.left_well and dead.state is State.STARTING and not self.closing:
-            self._boot_failed(place, f"died while starting, {dead.cause}")
-        else:
+        if self.closing or dead.left_well or dead.was_of_use:
             place.failures, place.not_before = 0, 0.0
+        else:
+            when = "while starting" if dead.state is State.STARTING else "before it had done anything"
+            self._boot_failed(place, f"died {when}, {dead.cause}")
 
     def _bury(self, dead: Child) -> None:
         """Note what a dead worker may have held, so that it is made ready again at once."""
@@ -285,6 +336,37 @@ class Pool:
             "traceback": "",
         })  # fmt: skip
         self.lost.append(Lost(dead.id, blamed, dead.killed is None, error))
+
+
+def _helper(module: str, owner: str, name: str) -> int | None:
+    """Return the pid of a process that multiprocessing has started for itself."""
+    found = sys.modules.get(f"multiprocessing.{module}")
+    pid: int | None = getattr(getattr(found, owner, None), name, None)
+    return pid
+
+
+def _bound_waits(pipe: Connection) -> None:
+    """Let no read or write take longer than a moment: half a message, or a full pipe, must not hold up the others."""
+    moment = struct.pack("ll", 0, 200_000)
+    with socket.socket(fileno=os.dup(pipe.fileno())) as ours:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, moment)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, moment)
+
+
+def _look_for_room() -> None:
+    """Find out whether the kernel would give us a process. To its limits a thread counts as one.
+
+    The fork server does not outlive a fork that fails, and its children, busy or not, would die with it.
+
+    Raises:
+        OSError: There is no room.
+    """
+    thread = threading.Thread(target=int)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+    thread.join()
 
 
 def _context(start_method: str) -> Any:

@@ -68,17 +68,26 @@ def wait_for(look: Callable[[], T | None], wait: int) -> T | None:
 
 @contextlib.contextmanager
 def _listener() -> Iterator[db.Listener | None]:
-    """Yield a listener, or None if there is no connection to be had: then polling has to do."""
-    try:
-        connection = db.connect(get_settings().database, "pgq waiting for results")
-    except psycopg.Error:
-        yield None
-        return
-    try:
-        yield db.Listener(connection, "pgq_settled")
-    finally:
+    """Yield a listener, or None if no notification can be had: then polling has to do."""
+
+    def connect() -> db.Connection:
+        return db.connect(get_settings().database, "pgq waiting for results")
+
+    with contextlib.ExitStack() as stack:
+        listener: db.Listener | None = None
         with contextlib.suppress(psycopg.Error):
-            connection.close()
+            connection = connect()
+            stack.callback(_close, connection)
+            made = db.Listener(connection, "pgq_settled", another=connect)
+            # Those who settle must not be asked for what would fail their commit.
+            store.try_notify(connection.cursor())
+            listener = None if made.deaf else made
+        yield listener
+
+
+def _close(connection: db.Connection) -> None:
+    with contextlib.suppress(psycopg.Error):
+        connection.close()
 
 
 def fetch(id_or_name: str | UUID, wait: int = 0, *, cached: bool = False) -> Task | None:

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+import psycopg
+
 from pgq import caching, codec, flow, signals, store
 from pgq.db import Connection, Cursor
-from pgq.execute import describe, options_of
+from pgq.execute import describe, is_signed, options_of
 from pgq.ids import task_name
-from pgq.records import Claim, Failed, Parked, Receipt, Retried, Succeeded
+from pgq.records import Claim, Failed, Parked, Postponed, Receipt, Retried, Succeeded
 from pgq.store import Settlement
 
 logger = logging.getLogger("pgq")
@@ -35,29 +37,64 @@ def transaction(connection: Connection, receipts: Sequence[Receipt], cluster: st
         cursor = connection.cursor()
         accepted = write(cursor, receipts, cluster)
         yield cursor
+    if len(accepted) < len(receipts):
+        accepted |= _written_before(connection, [receipt for receipt in receipts if receipt.claim.id not in accepted])
     for receipt in receipts:
-        if receipt.claim.id in accepted:
-            announce(receipt)
-        else:
-            logger.warning(
-                "task %s (%s): its lease was lost before it was settled, so its outcome is not written",
-                receipt.claim.id.hex, receipt.claim.func,
-            )  # fmt: skip
+        conclude(receipt, receipt.claim.id in accepted)
 
 
-def write(cursor: Cursor, receipts: Sequence[Receipt], cluster: str) -> set[UUID]:
-    """Write receipts inside the caller's transaction; return the ids of those whose lease still held."""
+def conclude(receipt: Receipt, accepted: bool) -> None:
+    """Say what became of a receipt, after the commit."""
+    if accepted:
+        announce(receipt)
+    else:
+        logger.warning(
+            "task %s (%s): its lease was lost before it was settled, so its outcome is not written",
+            receipt.claim.id.hex, receipt.claim.func,
+        )  # fmt: skip
+
+
+def _written_before(connection: Connection, refused: Sequence[Receipt]) -> set[UUID]:
+    """Return which of them had been written already: the reply to an earlier commit was lost."""
+    try:
+        return store.written_before(connection.cursor(), [_refused(receipt) for receipt in refused])
+    except psycopg.Error:
+        # What could be written is; this only decides what is said of the others.
+        return set()
+
+
+def _refused(receipt: Receipt) -> store.Refused:
+    claim, outcome = receipt.claim, receipt.outcome
+    return store.Refused(
+        claim.id, claim.attempts, isinstance(outcome, Succeeded),
+        outcome.keep if isinstance(outcome, Succeeded) else True,
+        outcome.failure.exception if isinstance(outcome, Retried | Postponed) else None,
+        outcome.reason if isinstance(outcome, Parked) else None,
+    )  # fmt: skip
+
+
+def write(cursor: Cursor, receipts: Sequence[Receipt], cluster: str, *, ours: bool | None = None) -> set[UUID]:
+    """Write receipts inside the caller's transaction; return the ids of those whose lease still held.
+
+    Args:
+        ours: Whether the transaction ends right after this, so that PostgreSQL may end it if we say nothing for some
+            seconds: frozen, we would keep the rows locked. None: if the connection is not Django's.
+    """
     now = time.monotonic()
     finished = [receipt for receipt in receipts if isinstance(receipt.outcome, Succeeded | Failed)]
     accepted: set[UUID] = set()
     if finished:
-        accepted |= store.settle(cursor, [_settlement(receipt, now) for receipt in finished], cluster=cluster)
+        settlements = [_settlement(receipt, now) for receipt in finished]
+        accepted |= store.settle(cursor, settlements, cluster=cluster, ours=ours)
         _follow_up(cursor, [receipt for receipt in finished if receipt.claim.id in accepted])
     if len(finished) < len(receipts):
         retried = [(r.claim, r.outcome) for r in receipts if isinstance(r.outcome, Retried)]
         parked = [(r.claim, r.outcome) for r in receipts if isinstance(r.outcome, Parked)]
         if retried:
             accepted |= store.retry(cursor, [(c.id, c.receipt, o.delay, _error(o)) for c, o in retried])
+        postponed = [(r.claim, r.outcome) for r in receipts if isinstance(r.outcome, Postponed)]
+        if postponed:
+            accepted |= store.postpone(cursor, [(c.id, c.receipt, o.delay, _note(o)) for c, o in postponed])
         if parked:
             accepted |= store.park(cursor, [(c.id, c.receipt, o.reason) for c, o in parked])
     return accepted
@@ -90,6 +127,10 @@ def _error(outcome: Retried) -> str:
     return codec.encode(dataclasses.asdict(outcome.failure))
 
 
+def _note(outcome: Postponed) -> str:
+    return codec.encode({**dataclasses.asdict(outcome.failure), "postponed": outcome.times})
+
+
 def _follow_up(cursor: Cursor, settled: Sequence[Receipt]) -> None:
     """Write what follows from the tasks that were settled just now. For most there is nothing."""
     followers = [new for receipt in settled for new in receipt.outcome.follow_ons]  # type: ignore[union-attr]
@@ -98,7 +139,9 @@ def _follow_up(cursor: Cursor, settled: Sequence[Receipt]) -> None:
     with_options = [(receipt, options_of(receipt.claim)) for receipt in settled if receipt.claim.options != "{}"]
     if not with_options:
         return
-    counts = flow.collectors(options for _, options in with_options)
+    counts = flow.collectors(
+        (options, is_signed(receipt.claim)) for receipt, options in with_options if "collector" in options
+    )
     if counts:
         store.collect(cursor, counts)
     _cache_results(cursor, with_options)
@@ -180,9 +223,17 @@ def report(receipt: Receipt) -> None:
             "task %s (%s) failed in attempt %d and is tried again in %.1f s: %s: %s",
             *_named(claim), claim.attempts, outcome.delay, outcome.failure.exception, outcome.failure.message,
         )  # fmt: skip
+    elif isinstance(outcome, Postponed):
+        # Once is enough: the next worker to say so says nothing new.
+        level = logging.WARNING if outcome.times == 1 else logging.DEBUG
+        logger.log(
+            level, "task %s (%s) is given back for %.0f s, since this worker's code does not know it: %s",
+            *_named(claim), outcome.delay, outcome.failure.message,
+        )  # fmt: skip
     elif isinstance(outcome, Parked):
         logger.error("task %s (%s) is parked: %s", *_named(claim), outcome.reason)
 
 
 def _named(claim: Claim) -> tuple[Any, str]:
-    return claim.id.hex, claim.func
+    # A row from psql may name what it likes, at any length.
+    return claim.id.hex, claim.func[:200]

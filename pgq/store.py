@@ -86,9 +86,17 @@ def enqueue(cursor: Cursor, task: NewTask) -> None:
     cursor.execute(_enqueue_sql(tuple(given)), given)
 
 
+@cache
+def _enqueue_many_sql(scheduled: bool) -> str:
+    slots = (", schedule, slot", ", %(schedule)s::bigint[], %(slot)s::timestamptz[]")
+    columns, arrays = slots if scheduled else ("", "")
+    return sql("enqueue_many").replace("{columns}", columns).replace("{arrays}", arrays)
+
+
 def enqueue_many(cursor: Cursor, tasks: Sequence[NewTask]) -> None:
     """Write many tasks in one statement; they become ready in their order."""
-    cursor.execute(sql("enqueue_many"), {column: [getattr(task, column) for task in tasks] for column in _COLUMNS})
+    text = _enqueue_many_sql(any(task.schedule is not None for task in tasks))
+    cursor.execute(text, {column: [getattr(task, column) for task in tasks] for column in _COLUMNS})
 
 
 def enqueue_from(cursor: Cursor, query: str, parameters: Sequence[Any], model: NewTask) -> int:
@@ -140,8 +148,16 @@ class Settlement(NamedTuple):
     traceback: str | None
 
 
-def settle(cursor: Cursor, settlements: Sequence[Settlement], *, cluster: str) -> set[UUID]:
-    """Move finished tasks from pgq_queue to pgq_task; return the ids of those whose receipt was good."""
+def settle(
+    cursor: Cursor, settlements: Sequence[Settlement], *, cluster: str, ours: bool | None = None
+) -> set[UUID]:
+    """Move finished tasks from pgq_queue to pgq_task; return the ids of those whose receipt was good.
+
+    Args:
+        ours: See `pgq.settling.write`.
+    """
+    if ours is None:
+        ours = not isinstance(cursor, CursorWrapper)
     parameters: dict[str, Any] = {
         "id": _array([item.id.hex for item in settlements]),
         "receipt": _array([item.receipt.hex for item in settlements]),
@@ -154,15 +170,44 @@ def settle(cursor: Cursor, settlements: Sequence[Settlement], *, cluster: str) -
         "message": _array([item.message for item in settlements]),
         "traceback": _array([item.traceback for item in settlements]),
         "cluster": cluster,
-        "patience": None if isinstance(cursor, CursorWrapper) else "10000",
+        "patience": "10000" if ours else None,
     }
     return {row[0] for row in _all(cursor, "settle", parameters)}
+
+
+class Refused(NamedTuple):
+    """A receipt that was refused, as written_before.sql takes it."""
+
+    id: UUID
+    attempt: int
+    success: bool
+    kept: bool
+    #: Of an attempt that is followed by another.
+    exception: str | None
+    parked: str | None
+
+
+def written_before(cursor: Cursor, refused: Sequence[Refused]) -> set[UUID]:
+    """Return the ids of those receipts that were refused because they had been written already."""
+    columns = map(list, zip(*refused, strict=True))
+    return {row[0] for row in _all(cursor, "written_before", dict(zip(Refused._fields, columns, strict=True)))}
+
+
+def begin_writing(cursor: Cursor) -> None:
+    """Draw a transaction id, as every write does. Refused if PostgreSQL takes no writes."""
+    cursor.execute(sql("begin_writing"))
 
 
 def retry(cursor: Cursor, retries: Sequence[tuple[UUID, UUID, float, str]]) -> set[UUID]:
     """Put failed tasks back: (id, receipt, delay in seconds, error as JSON). Return the ids put back."""
     id, receipt, delay, error = map(list, zip(*retries, strict=True))
     return {row[0] for row in _all(cursor, "retry", {"id": id, "receipt": receipt, "delay": delay, "error": error})}
+
+
+def postpone(cursor: Cursor, postponed: Sequence[tuple[UUID, UUID, float, str]]) -> set[UUID]:
+    """Give back tasks that are not known here: (id, receipt, delay in seconds, note as JSON). Return their ids."""
+    id, receipt, delay, note = map(list, zip(*postponed, strict=True))
+    return {row[0] for row in _all(cursor, "postpone", {"id": id, "receipt": receipt, "delay": delay, "note": note})}
 
 
 def park(cursor: Cursor, parked: Sequence[tuple[UUID, UUID, str]]) -> set[UUID]:
@@ -177,9 +222,10 @@ def release(cursor: Cursor, claims: Sequence[Claim]) -> set[UUID]:
     return {row[0] for row in _all(cursor, "release", parameters)}
 
 
-def collect(cursor: Cursor, counts: dict[UUID, int]) -> None:
-    """Tell collectors how many of their tasks have settled now."""
-    _all(cursor, "collect", {"id": list(counts), "count": list(counts.values())})
+def collect(cursor: Cursor, counts: dict[UUID, tuple[int, int]]) -> None:
+    """Tell collectors how many of their tasks have settled now: signed ones, and others. See collect.sql."""
+    signed, others = map(list, zip(*counts.values(), strict=True))
+    _all(cursor, "collect", {"id": list(counts), "signed": signed, "others": others})
 
 
 def forget(cursor: Cursor, *, ids: Sequence[UUID], groups: Sequence[str]) -> None:
@@ -243,15 +289,22 @@ def rescue(
     workers: Sequence[UUID] | None,
     since: datetime,
     age: float,
+    before: datetime | None = None,
     culprits: Sequence[UUID] | None,
     crash: bool,
     error: str,
 ) -> list[tuple[UUID, bool]]:
-    """Make lost tasks ready again; return (id, whether it was charged). See rescue.sql."""
+    """Make lost tasks ready again; return (id, whether it was charged). See rescue.sql.
+
+    Args:
+        age: Seconds that a lease must be old; negative: any is old enough.
+        before: Only leases renewed before this time; None: all.
+    """
     parameters = {
         "workers": list(workers) if workers is not None else None,
         "since": since,
         "age": age,
+        "before": before,
         "culprits": list(culprits) if culprits is not None else None,
         "crash": crash,
         "error": error,
@@ -259,17 +312,42 @@ def rescue(
     return [(row[0], row[1]) for row in _all(cursor, "rescue", parameters)]
 
 
-def oldest_lease(cursor: Cursor, *, since: datetime) -> tuple[datetime, datetime | None]:
-    """Return the database's time and the oldest lease from `since` on."""
-    now, lock = _one(cursor, "oldest_lease", {"since": since})
-    return now, lock
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """What there is of leases."""
+
+    #: The database's time.
+    now: datetime
+    oldest: datetime | None
+    #: Whether some lie in the database's future.
+    ahead: bool
+
+
+def oldest_lease(cursor: Cursor, *, since: datetime) -> Leases:
+    """Return the oldest lease from `since` on."""
+    return Leases(*_one(cursor, "oldest_lease", {"since": since}))
+
+
+def touch_lease(cursor: Cursor, *, since: datetime) -> None:
+    """Write the row of the oldest lease from `since` on anew, as it is."""
+    cursor.execute(sql("touch_lease"), {"since": since})
+
+
+def correct_leases(cursor: Cursor) -> int:
+    """Let leases that lie in the future begin now; return how many."""
+    cursor.execute(sql("correct_leases"))
+    return cursor.rowcount
 
 
 # ------------------------------------------------------------------------------------------------- waking
 
 
-def peek(cursor: Cursor, *, milliseconds: int, queues: Sequence[str] | None) -> tuple[int, bool]:
-    """Raise the flag that says a worker sleeps; return its value and whether something is ready."""
+def peek(cursor: Cursor, *, milliseconds: int | None, queues: Sequence[str] | None) -> tuple[int, bool]:
+    """Raise the flag that says a worker sleeps; return its value and whether something is ready.
+
+    Args:
+        milliseconds: For how long; None: leave the flag alone, since no notification would reach us (the value is 0).
+    """
     said, ready = _one(
         cursor, "peek", {"milliseconds": milliseconds, "queues": list(queues) if queues is not None else None}
     )
@@ -279,6 +357,11 @@ def peek(cursor: Cursor, *, milliseconds: int, queues: Sequence[str] | None) -> 
 def all_awake(cursor: Cursor, *, said: int) -> None:
     """Lower the flag, unless another pool has raised it since."""
     _all(cursor, "all_awake", {"said": said})
+
+
+def try_notify(cursor: Cursor) -> float:
+    """Notify nobody, to see whether that works; return how full the queue of notifications is (1: full)."""
+    return float(_one(cursor, "try_notify", {})[0])
 
 
 def wake(cursor: Cursor) -> None:
@@ -300,13 +383,29 @@ def heartbeat(
     status: str,
     version: str,
     workers: str,
+    retry: float,
+    clock: float,
+    stalled: float | None,
 ) -> None:
-    """Say that a pool is alive; `workers` is JSON."""
+    """Say that a pool is alive.
+
+    Args:
+        workers: JSON.
+        retry: Length of its leases, in seconds.
+        clock: What its host's clock shows, in Unix seconds.
+        stalled: For how many seconds ready tasks have been waiting though a worker is free; None: none are.
+    """
     parameters: dict[str, Any] = {
         "id": id, "name": name, "host": host, "pid": pid, "queues": list(queues) if queues is not None else None,
-        "status": status, "version": version, "workers": workers,
+        "status": status, "version": version, "workers": workers, "retry": retry, "clock": clock, "stalled": stalled,
     }  # fmt: skip
     cursor.execute(sql("heartbeat"), parameters)
+
+
+def waiting(cursor: Cursor, *, queues: Sequence[str] | None) -> tuple[bool, bool]:
+    """Return whether a task is ready to be claimed, and whether tasks are ready though all of the queues are paused."""
+    ready, paused = _one(cursor, "waiting", {"queues": list(queues) if queues is not None else None})
+    return ready, paused
 
 
 def goodbye(cursor: Cursor, id: UUID) -> None:
@@ -326,6 +425,22 @@ def forget_pools(cursor: Cursor, *, age: float) -> int:
 def lead(cursor: Cursor) -> bool:
     """Become the leader for the rest of the transaction; return whether that worked."""
     return bool(_one(cursor, "lead", {})[1])
+
+
+class LeaderHolder(NamedTuple):
+    """A session that holds the leader's key."""
+
+    #: None: a prepared transaction.
+    pid: int | None
+    user: str | None
+    application: str | None
+    #: How long its transaction has lasted; None: it is in none, or we may not see that.
+    seconds: float | None
+
+
+def leader_holder(cursor: Cursor) -> list[LeaderHolder]:
+    """Return who else holds the leader's key: one session, or several that share it."""
+    return [LeaderHolder(*row) for row in _all(cursor, "leader_holder", {})]
 
 
 @dataclass(frozen=True, slots=True)
@@ -575,6 +690,22 @@ def schedule_counts(cursor: Cursor) -> tuple[int, int, int]:
     """Return how many schedules there are, how many are going to fire, how many could not."""
     total, active, faulty = _one(cursor, "schedule_counts", {})
     return total, active, faulty
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found."""
+
+    check: str
+    #: "ok"; "warning": it will hurt; "problem": tasks do not run, or what should hold does not.
+    status: str
+    detail: str
+    advice: str
+
+
+def check(cursor: Cursor, *, needed: int) -> list[Finding]:
+    """Check what should hold; `needed` is the version of the schema that the caller's code was written for."""
+    return [Finding(*row) for row in _all(cursor, "check", {"needed": needed})]
 
 
 def now(cursor: Cursor) -> datetime:

@@ -24,16 +24,28 @@ from uuid import UUID, uuid4
 import psycopg
 
 from pgq import __version__, db, store
-from pgq.child import BYE, CANCEL, IDLE, MORE, READY, STOP, TICKED, WAKE
+from pgq.child import BYE, CANCEL, IDLE, MORE, READY, RENAMED, STOP, TICKED, WAKE
 from pgq.conf import Settings
+from pgq.health_server import HealthServer
 from pgq.pool import Child, Pool, State, python_path
+from pgq.pulse import Pulse
 
 logger = logging.getLogger("pgq")
 
 #: Seconds between the first two looks at the queue; they double, up to `poll`.
 _FIRST_LOOK = 0.02
+#: Share of the queue of notifications that should never be in use.
+_FULL = 0.1
+#: Seconds for which a claim may be on its way to its commit after its connection broke.
+_LATE_COMMIT = 60.0
 #: A lease shorter than this could run out between two looks at the clock.
 _SLACK = timedelta(seconds=5)
+#: Seconds after which a lease is renewed at the latest, however long it is: pools may differ in `retry`, and what
+#: counts as abandoned is for the one that rescues to say (see `upkeep.PATIENCE`).
+RENEW_AFTER = 20.0
+#: Every lease is older than this, also one from before the database's clock was set back.
+_ANY_AGE = -1e9
+_BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass
@@ -86,11 +98,22 @@ class Supervisor:
         self.said_asleep = 0
         self.all_busy_since: float | None = None
         self.look_pause = _FIRST_LOOK
+        #: Why no notification reaches us, as far as the log knows.
+        self.deaf: str | None = None
+        self.said_full = False
         self.look_at = 0.0
-        self.leases_since = datetime(2000, 1, 1, tzinfo=UTC)
+        self.leases_since = _BEGINNING
+        #: Former ids of workers, and until when (monotonic) to release what turns up under them: a claim that was
+        #: sent by a connection that broke may commit a good while later.
+        self.disowned: dict[UUID, float] = {}
         beat = max(0.5, min(settings.retry / 4, 5.0))
         self.heartbeat = Clock(beat)
         self.renewal = Clock(beat)
+        self.pulse = Pulse(self.pool, settings, beat)
+        self.health: HealthServer | None = None
+        if settings.health_port is not None:
+            self.health = HealthServer(settings.health_host, settings.health_port, self.pulse.trouble)
+            self.selector.register(self.health.fileno(), selectors.EVENT_READ, self.health.look)
         self.second = Clock(1.0)
 
     # ------------------------------------------------------------------------------------------- life
@@ -102,6 +125,7 @@ class Supervisor:
                 "pool %s: %d workers on %s, queues %s, pid %d", self.settings.name, self.settings.workers,
                 self.settings.database, ", ".join(self.settings.queues) if self.settings.queues else "all", os.getpid(),
             )  # fmt: skip
+            self.pool.adopt_orphans()
             try:
                 while not self._finished():
                     self.pool.fill()
@@ -116,17 +140,20 @@ class Supervisor:
 
     def _wait(self) -> None:
         now = time.monotonic()
-        times = [self.heartbeat.next, self.renewal.next]
+        times = []
         if self.reload:
             times.append(self.second.next)
         times += self.pool.next_start()
         if self.kill_at is not None:
             times.append(self.kill_at)
         if self.listener is None:
+            # Nothing of what is to be said to PostgreSQL can be.
             times.append(self.reconnect_at)
-        elif self.pool.any_worker(State.ASLEEP):
-            times.append(self.look_at)
-        if self.pool.any_worker(State.AWAKE):
+        else:
+            times += [self.heartbeat.next, self.renewal.next]
+            if self.pool.any_worker(State.ASLEEP):
+                times.append(self.look_at)
+        if self.pool.orphaned or self.pool.any_worker(State.AWAKE):
             # The board tells what is running without asking anybody; look when it may be overdue.
             times.append(now + 0.1)
         for key, _ in self.selector.select(max(0.0, min(times) - now)):
@@ -134,6 +161,8 @@ class Supervisor:
 
     def _look_round(self) -> None:
         now = time.monotonic()
+        if self.health is not None:
+            self.health.look()
         self.pool.kill_overdue(now)
         if self.kill_at is not None and now >= self.kill_at:
             self.kill_at = None
@@ -146,9 +175,12 @@ class Supervisor:
         if self.listener is not None:
             try:
                 self._talk(now)
-                self.backoff.succeeded()
+                if self.listener is not None:
+                    self.backoff.succeeded()
             except psycopg.Error as error:
                 self._disconnected(error)
+        if self.pool.orphaned:
+            self.pool.kill_orphans()
         if self.run_once and self.ticked and not self.stops and self._drained():
             self._stop("nothing is left to do")
 
@@ -156,6 +188,7 @@ class Supervisor:
         self.pool.bury_all()
         if self.listener is not None:
             with contextlib.suppress(psycopg.Error):
+                self._release_disowned()
                 self._release_lost()
                 store.goodbye(self.listener.connection.cursor(), self.id)
                 self.listener.connection.close()
@@ -163,6 +196,8 @@ class Supervisor:
             logger.warning(
                 "PostgreSQL could not be told of %d dead workers; their leases will run out", len(self.pool.lost)
             )
+        if self.health is not None:
+            self.health.close()
         self.selector.close()
         logger.info("pool %s has stopped", self.settings.name)
 
@@ -170,19 +205,64 @@ class Supervisor:
 
     def _connect(self) -> None:
         try:
-            connection = db.connect(self.settings.database, "pgq supervisor")
-            self.listener = db.Listener(connection, "pgq_wake")
-            connection.execute('LISTEN "pgq_control"')
+            # Whoever waits longer than this for one answer cannot renew leases in time.
+            patience = min(float(db.DEAD_AFTER), max(2.0, self.settings.retry / 4))
+            connection = db.connect(self.settings.database, "pgq supervisor", patience=patience)
+            self.listener = db.Listener(connection, "pgq_wake", "pgq_control", another=self._another)
+            self._say_if_deaf(self.listener.deaf)
+            if self.health is not None:
+                self.health.attend(connection)
         except psycopg.Error as error:
             self._disconnected(error)
             return
         self.listener_fd = self.listener.fileno()
         self.selector.register(self.listener_fd, selectors.EVENT_READ, self._notified)
+        # It may be a standby that took over, in whose past nobody has renewed.
+        self.leases_since = _BEGINNING
         # Whatever was said while nobody listened is lost: look at once.
         self.heartbeat.next = self.renewal.next = self.look_at = 0.0
         self._wake(self.settings.workers)
 
+    def _another(self) -> db.Connection:
+        return db.connect(self.settings.database, "pgq supervisor", patience=float(db.DEAD_AFTER))
+
+    def _say_if_deaf(self, why: str | None) -> None:
+        if why == self.deaf:
+            return
+        self.deaf = why
+        if why:
+            logger.warning(
+                "no notification reaches us (%s): sleeping workers look at the queue instead, every %g s at least",
+                why, self.settings.poll,
+            )  # fmt: skip
+        else:
+            logger.info("notifications reach us again")
+
+    def _try_notifications(self, cursor: db.Cursor) -> None:
+        """Try whether notifications can be sent. If not, nobody must be asked to: his commit would fail."""
+        assert self.listener is not None
+        if self.listener.pooled:
+            return
+        try:
+            usage = store.try_notify(cursor)
+            if self.listener.deaf:
+                self.listener.listen()
+            why = self.listener.deaf
+        except psycopg.OperationalError as error:
+            if self.listener.connection.closed:
+                raise
+            why, usage = " ".join(str(error).split()), 0.0
+            self.listener.deaf = why
+        self._say_if_deaf(why)
+        if usage > _FULL and not self.said_full:
+            logger.warning(
+                "the queue of notifications is %.0f %% full: a session that listens is in a long transaction",
+                100 * usage,
+            )
+        self.said_full = usage > _FULL
+
     def _disconnected(self, error: psycopg.Error) -> None:
+        self.pulse.connected = False
         if self.listener is not None:
             # It may have failed before it was registered.
             with contextlib.suppress(KeyError, ValueError):
@@ -190,9 +270,7 @@ class Supervisor:
             with contextlib.suppress(psycopg.Error):
                 self.listener.connection.close()
             self.listener = None
-        pause = self.backoff.next_pause()
-        self.reconnect_at = time.monotonic() + pause
-        logger.warning("PostgreSQL: %s; trying again in %.2f s", str(error).strip() or type(error).__name__, pause)
+        self.reconnect_at = time.monotonic() + self.backoff.failed(error)
 
     def _talk(self, now: float) -> None:
         """Say and ask what is due."""
@@ -202,8 +280,10 @@ class Supervisor:
             self._release_lost()
         if self.renewal.due(now):
             self._renew(cursor)
+            self._release_disowned()
         if self.heartbeat.due(now):
             self._beat(cursor)
+            self._try_notifications(cursor)
         if not self.stops:
             self._look_at_queue(cursor, now)
         # Notifications that came during these statements do not make the socket readable.
@@ -211,17 +291,20 @@ class Supervisor:
 
     def _renew(self, cursor: db.Cursor) -> None:
         workers = [child.id for child in self.pool.workers()]
-        age = self.settings.retry / 3
+        age = min(self.settings.retry / 3, RENEW_AFTER)
         renewal = store.renew(cursor, workers, since=self.leases_since, age=age)
         # Younger leases were left alone, and a claim may have been committing meanwhile.
         self.leases_since = renewal.at - timedelta(seconds=age) - _SLACK
+        self.pulse.renewed()
         self._cancel(renewal.cancelled)
 
     def _beat(self, cursor: db.Cursor) -> None:
         status = "stopping" if self.stops else "idle" if not self.pool.any_worker(State.AWAKE) else "working"
+        stalled = None if self.stops else self.pulse.look(cursor)
         store.heartbeat(
             cursor, id=self.id, name=self.settings.name, host=socket.gethostname(), pid=os.getpid(),
             queues=self.settings.queues, status=status, version=__version__, workers=json.dumps(self.pool.report()),
+            retry=self.settings.retry, clock=time.time(), stalled=stalled,
         )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------- sleeping and waking
@@ -235,8 +318,10 @@ class Supervisor:
             return
         if now < self.look_at:
             return
+        assert self.listener is not None
         poll = self.settings.poll
-        self.said_asleep, ready = store.peek(cursor, milliseconds=int(poll * 1500) + 500, queues=self.settings.queues)
+        flag = None if self.listener.deaf else int(poll * 1500) + 500
+        self.said_asleep, ready = store.peek(cursor, milliseconds=flag, queues=self.settings.queues)
         if ready:
             self._wake(1)
         self.look_pause = min(self.look_pause * 2, poll)
@@ -309,8 +394,32 @@ class Supervisor:
             self._wake(1)
         elif message == TICKED:
             self.ticked = True
+            self.pulse.ticked()
+        elif message.startswith(RENAMED):
+            renamed = UUID(bytes=message[1:])
+            if any(child.id == renamed for child in self.pool.workers()):
+                raise ValueError("it says to be another worker")
+            self.disowned[speaker.id] = time.monotonic() + _LATE_COMMIT
+            speaker.id = renamed
+            self.renewal.next = 0.0
         elif message == BYE:
             speaker.state = State.LEAVING
+
+    def _release_disowned(self) -> None:
+        """Release what was claimed by commits of which their workers never heard."""
+        if not self.disowned:
+            return
+        assert self.listener is not None
+        now = time.monotonic()
+        cursor = self.listener.connection.cursor()
+        released = store.rescue(
+            cursor, workers=list(self.disowned), since=_BEGINNING, age=_ANY_AGE, culprits=(), crash=False, error="{}"
+        )
+        self.disowned = {worker: until for worker, until in self.disowned.items() if until > now}
+        if released:
+            logger.info("%d tasks whose claim was never confirmed are ready again", len(released))
+            self._wake(1)
+            store.wake(cursor)
 
     def _release_lost(self) -> None:
         assert self.listener is not None
@@ -318,7 +427,7 @@ class Supervisor:
         while self.pool.lost:
             lost = self.pool.lost[0]
             released = store.rescue(
-                cursor, workers=[lost.worker], since=self.leases_since, age=-3600, culprits=lost.culprits,
+                cursor, workers=[lost.worker], since=self.leases_since, age=_ANY_AGE, culprits=lost.culprits,
                 crash=lost.crash, error=lost.error,
             )  # fmt: skip
             self.pool.lost.pop(0)
@@ -354,6 +463,9 @@ class Supervisor:
 
     def _signalled(self, numbers: bytes) -> None:
         for number in numbers:
+            if number != signal.SIGHUP:
+                # Told to stop while it reloads, it must not come back.
+                self.restart = False
             if number == signal.SIGHUP:
                 logger.info("SIGHUP: reloading")
                 self._ask_to_restart()
@@ -371,6 +483,7 @@ class Supervisor:
     def _stop(self, why: str) -> None:
         """First: finish what runs. Second: within a few seconds. Third: now."""
         self.stops += 1
+        self.pulse.stopping = True
         now = time.monotonic()
         if self.stops == 1:
             logger.info("stopping (%s): running tasks finish, the others are given back", why)

@@ -43,7 +43,7 @@ from pgq import inline as inlining
 from pgq.conf import get_settings
 from pgq.db import callers_cursor
 from pgq.models import QueuedTask
-from pgq.records import Failed, Parked, Receipt, Retried, Succeeded
+from pgq.records import Failed, Parked, Postponed, Receipt, Retried, Succeeded
 
 __all__ = ["Clock", "Ran", "assert_enqueued", "drain", "enqueued", "fire_schedules", "freeze", "inline"]
 
@@ -140,7 +140,9 @@ def _hurry() -> bool:
     return id is not None and control.retry(id)
 
 
-_STATES: Mapping[type, str] = {Succeeded: "succeeded", Failed: "failed", Retried: "retried", Parked: "parked"}
+_STATES: Mapping[type, str] = {
+    Succeeded: "succeeded", Failed: "failed", Retried: "retried", Parked: "parked", Postponed: "postponed",
+}  # fmt: skip
 
 
 def _ran(receipt: Receipt) -> Ran:

@@ -17,6 +17,7 @@ import contextlib
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,9 +33,16 @@ logger = logging.getLogger("pgq")
 
 #: Rows made ready or deleted in one statement: enough to keep up, few enough to hold no lock for long.
 BATCH = 2000
+#: Seconds that a chore's statement may take.
+_PATIENCE = 30.0
+#: Seconds until a chore that fails again and again is tried once more, unless it has more time anyway.
+_MOST_PAUSE = 5.0
 #: A lease older than the oldest one seen can only come from a claim that was being committed then.
 _COMMIT_SLACK = timedelta(seconds=30)
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+#: Seconds for which a lease must have stayed unrenewed before our eyes: a short lease's whole length. No lease of a
+#: living worker does for half as long, see `supervisor.RENEW_AFTER`.
+PATIENCE = 60.0
 
 RESCUE_ERROR = codec.encode({
     "exception": "pgq.errors.WorkerDied", "message": "the lease ran out: the worker, its host or its network is gone",
@@ -42,12 +50,60 @@ RESCUE_ERROR = codec.encode({
 })  # fmt: skip
 
 
+class Leadership:
+    """What to do when somebody else holds the leader's key.
+
+    A leader holds it for one short transaction, and the server ends that of one that says nothing for 5 s. But any
+    session can take the key and keep it. Then we lead without it: it only spares several pools the same work, while
+    what keeps anything from being done twice are the locks of the rows and the fence of each schedule's slot.
+    """
+
+    #: Longer than any leader leads.
+    PATIENCE = 10.0
+    #: Seconds between two warnings.
+    REMIND = 60.0
+
+    def __init__(self) -> None:
+        self.refused_since: float | None = None
+        self.warned_at = float("-inf")
+
+    def won(self) -> None:
+        self.refused_since = None
+
+    def refused(self, cursor: db.Cursor) -> bool:
+        """Note that another has the key; return whether to lead without it."""
+        now = time.monotonic()
+        if self.refused_since is None:
+            self.refused_since = now
+        if now - self.refused_since < self.PATIENCE:
+            return False
+        holders = store.leader_holder(cursor)
+        if not holders or any(holder.seconds is not None and holder.seconds < self.PATIENCE for holder in holders):
+            return False
+        if now - self.warned_at >= self.REMIND:
+            self.warned_at = now
+            who = ", ".join(f"pid {holder.pid} of {holder.user} ({holder.application})" for holder in holders)
+            logger.warning(
+                "upkeep: the leader's key is held since %.0f s and more by %s, who does not lead; we go on without it. "
+                "Find out what that is, and end it: SELECT pg_terminate_backend(pid)",
+                now - self.refused_since, who,
+            )  # fmt: skip
+        return True
+
+
+_leadership = Leadership()
+
+
 @contextlib.contextmanager
 def leading(connection: db.Connection) -> Iterator[db.Cursor | None]:
     """Begin a transaction as the leader; yield a cursor, or None if another process leads at the moment."""
     with connection.transaction():
         cursor = connection.cursor()
-        yield cursor if store.lead(cursor) else None
+        if store.lead(cursor):
+            _leadership.won()
+            yield cursor
+        else:
+            yield cursor if _leadership.refused(cursor) else None
 
 
 class Watermarks:
@@ -91,22 +147,79 @@ class Watermarks:
 
 
 class Rescue:
-    """Finds leases that have run out, from the oldest living one on: below it everything is dead."""
+    """Finds leases that have run out, from the oldest living one on: below it everything is dead.
 
-    def __init__(self, retry: float) -> None:
+    The database's clock alone cannot say so: set forward, or after PostgreSQL was away for longer than a lease, it has
+    every lease run out at once, while those who hold them live and are about to renew them. So a lease must also have
+    stayed unrenewed for `patience` seconds of our own monotonic clock, in which we looked on all the time. A renewal
+    writes the present time into the lease. So it is enough to remember what the database's clock said at each look:
+    whoever renewed since then has a later time. No list of leases is kept, however many there are.
+
+    Args:
+        every: Seconds between two looks.
+    """
+
+    def __init__(self, retry: float, every: float) -> None:
         self.retry = retry
+        self.patience = min(retry, PATIENCE)
+        #: A longer pause than this between two looks is no looking on: we were frozen, or PostgreSQL was.
+        self.gap = max(self.patience / 3, 3 * every)
         self.since = _BEGINNING
+        #: When we looked (monotonic), and what the database's clock said then. Never more than patience / every.
+        self.looks: deque[tuple[float, datetime]] = deque()
+
+    def forget(self) -> None:
+        """Begin to look on anew."""
+        self.since = _BEGINNING
+        self.looks.clear()
 
     def search(self, connection: db.Connection) -> int:
         """Rescue what is lost; return how many tasks."""
+        began = time.monotonic()
+        leases = store.oldest_lease(connection.cursor(), since=self.since)
+        before = self._unrenewed_before(began, leases.now)
+        if leases.ahead:
+            self._correct(connection)
+        expired = leases.now - timedelta(seconds=self.retry)
+        if leases.oldest is not None and leases.oldest < expired:
+            # Time in which nobody could have renewed it does not count: the disk may be full. So try whether it can be
+            # written to; if not, this fails, and whoever calls us has us begin anew.
+            store.touch_lease(connection.cursor(), since=self.since)
+            if before is not None and leases.oldest < before:
+                return self._rescue(connection, min(before, expired))
+        self.since = min(leases.oldest or leases.now, leases.now - _COMMIT_SLACK)
+        return 0
+
+    def _unrenewed_before(self, began: float, now: datetime) -> datetime | None:
+        """Return the time before which a lease was last renewed if nobody has renewed it while we looked on."""
+        if self.looks:
+            last, then = self.looks[-1]
+            if now < then:
+                # The clock went back. What it said before is later than what is written into leases now.
+                self.forget()
+            elif began - last > self.gap:
+                self.forget()
+        # Taken after the answer, so that what counts as waited for is never more than what was.
+        self.looks.append((time.monotonic(), now))
+        while len(self.looks) > 1 and began - self.looks[1][0] >= self.patience:
+            self.looks.popleft()
+        at, said = self.looks[0]
+        return said if began - at >= self.patience else None
+
+    def _correct(self, connection: db.Connection) -> None:
+        with leading(connection) as cursor:
+            count = store.correct_leases(cursor) if cursor is not None else 0
+        if count:
+            logger.warning("the clock of the database went back: %d leases lay in its future and begin now", count)
+
+    def _rescue(self, connection: db.Connection, before: datetime) -> int:
         with leading(connection) as cursor:
             if cursor is None:
                 return 0
             lost = store.rescue(
-                cursor, workers=None, since=self.since, age=self.retry, culprits=None, crash=True, error=RESCUE_ERROR
-            )
-            now, oldest = store.oldest_lease(cursor, since=self.since)
-            self.since = min(oldest or now, now - _COMMIT_SLACK)
+                cursor, workers=None, since=self.since, age=self.retry, before=before, culprits=None, crash=True,
+                error=RESCUE_ERROR,
+            )  # fmt: skip
             if lost:
                 logger.warning("%d tasks had lost their workers and are ready again", len(lost))
                 store.wake(cursor)
@@ -122,6 +235,8 @@ class Chore:
     #: May return after how many seconds it is worth to be done again, if that is before its time.
     do: Callable[[db.Connection], float | None]
     next: float = 0.0
+    #: How often it has failed in a row.
+    failures: int = 0
 
 
 class Upkeep:
@@ -130,15 +245,16 @@ class Upkeep:
     def __init__(self, settings: Settings, database: str) -> None:
         self.settings, self.database = settings, database
         self.watermarks = Watermarks()
-        self.rescue = Rescue(settings.retry)
         #: Seconds until something is known to be due.
         self.next_due: float | None = None
         tick = settings.tick
+        look_on = max(tick, settings.retry / 6)
+        self.rescue = Rescue(settings.retry, look_on)
         self.sweep = Chore("sweep", 10 * tick, self._sweep)
         self.chores = [
             Chore("due", tick, self._due),
             Chore("watermarks", tick, self._move_watermarks),
-            Chore("rescue", max(tick, settings.retry / 6), self._rescue),
+            Chore("rescue", look_on, self._rescue),
             self.sweep,
             Chore("housekeeping", 60 * tick, self._housekeeping),
         ]
@@ -150,7 +266,7 @@ class Upkeep:
         """Do each chore whose time has come; return the seconds until the next one's.
 
         Raises:
-            psycopg.OperationalError: PostgreSQL is gone.
+            psycopg.Error: PostgreSQL is gone, or takes no writes.
         """
         for chore in self.chores:
             now = time.monotonic()
@@ -159,20 +275,37 @@ class Upkeep:
             chore.next = now + chore.every
             try:
                 again = chore.do(connection)
+                chore.failures = 0
                 if again is not None:
                     chore.next = min(chore.next, now + again)
-            except psycopg.OperationalError:
-                chore.next = 0.0
-                raise
-            except Exception:
-                # One chore that fails must not stop the others.
-                logger.exception("upkeep: %s failed", chore.name)
+            except Exception as error:
+                # Others may not have been able to write either, and so not to renew.
+                self.rescue.forget()
+                if isinstance(error, psycopg.Error) and db.is_gone(connection, error):
+                    chore.next = 0.0
+                    # What answers next may be a standby, which knows less than we have seen.
+                    self.watermarks = Watermarks()
+                    raise
+                self._chore_failed(chore, error)
+                # The next one begins anew, by whatever settings the role or the database has by then.
+                connection.close()
+                return 0.0
         pause = min(chore.next for chore in self.chores) - time.monotonic()
         if self.next_due is not None:
             # Not much earlier than the tick would come anyway, or a due row that is locked would have us spin.
             pause = min(pause, max(self.next_due, 0.005))
             self.chores[0].next = min(self.chores[0].next, time.monotonic() + max(self.next_due, 0.005))
         return max(pause, 0.0)
+
+    def _chore_failed(self, chore: Chore, error: Exception) -> None:
+        """Have it wait, longer each time: a chore that fails must neither stop the others nor fill the log."""
+        chore.failures += 1
+        pause = min(chore.every * 2 ** (chore.failures - 1), max(chore.every, _MOST_PAUSE))
+        chore.next = time.monotonic() + pause
+        logger.error(
+            "upkeep: %s failed, %d times in a row; next in %.1f s: %s: %s", chore.name, chore.failures, pause,
+            type(error).__name__, error, exc_info=error if chore.failures == 1 else None,
+        )  # fmt: skip
 
     def _due(self, connection: db.Connection) -> None:
         outlook = store.outlook(connection.cursor())
@@ -201,8 +334,9 @@ class Upkeep:
         # While tasks go through, each claim walks over what was claimed since the last move.
         return self.settings.tick / 5 if self.watermarks.move(connection) else None
 
-    def _rescue(self, connection: db.Connection) -> None:
-        self.rescue.search(connection)
+    def _rescue(self, connection: db.Connection) -> float | None:
+        # There may be more than one statement takes.
+        return 0.0 if self.rescue.search(connection) else None
 
     def _sweep(self, connection: db.Connection) -> None:
         began = time.monotonic()
@@ -252,17 +386,16 @@ def main(config: ChildConfig, pipe: Connection) -> None:
     while True:
         try:
             if connection is None or connection.closed:
-                connection = db.connect(config.database, "pgq upkeep")
+                connection = db.connect(config.database, "pgq upkeep", patience=_PATIENCE)
             pause = upkeep.tick(connection)
             backoff.succeeded()
             pipe.send_bytes(child.TICKED)
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
             if connection is not None:
                 with contextlib.suppress(psycopg.Error):
                     connection.close()
                 connection = None
-            pause = backoff.next_pause()
-            logger.warning("upkeep: PostgreSQL: %s; trying again in %.2f s", str(error).strip(), pause)
+            pause = backoff.failed(error, "upkeep: PostgreSQL")
         except OSError:
             os._exit(1)
         try:

@@ -14,6 +14,7 @@ import logging
 import os
 import resource
 import select
+import signal
 import sys
 import threading
 import time
@@ -25,7 +26,8 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from pgq import child, db, execute, hygiene, settling, signals, store
+from pgq import child, db, execute, hygiene, registry, settling, signals, store
+from pgq.atomic import Atomic
 from pgq.board import Slot
 from pgq.child import ChildConfig
 from pgq.conf import Settings, get_settings
@@ -43,6 +45,9 @@ _REFUSED = (
     psycopg.NotSupportedError,
     psycopg.errors.ProgramLimitExceeded,
 )
+
+#: Seconds that a claim or a receipt may take.
+_PATIENCE = 30.0
 
 #: Seconds between two looks of the guard while the worker is awake.
 _GUARD_TICK = 0.01
@@ -76,11 +81,19 @@ class Worker:
 
     def __init__(self, config: ChildConfig, pipe: Connection, slot: Slot, settings: Settings) -> None:
         self.config, self.pipe, self.slot, self.settings = config, pipe, slot, settings
+        #: The `worker` of our claims.
+        self.id = config.id
+        #: A claim was sent and not confirmed, so rows may be ours of which we do not know.
+        self.in_doubt = False
+        #: The connection broke. The next one may lead to a standby that never heard of our last receipts.
+        self.broke = False
         self.sizer = Sizer(settings.claim_ms)
         #: Claimed and not started. The guard may take from it.
         self.waiting: deque[Claim] = deque()
         #: Run and not settled. The guard may take from it.
         self.finished: deque[Receipt] = deque()
+        #: To be given back, and PostgreSQL has not confirmed it yet.
+        self.returning: list[Claim] = []
         self.running: Claim | None = None
         self.running_since = 0.0
         self.succeeded = self.failed = self.turn = 0
@@ -90,12 +103,20 @@ class Worker:
         #: Held by whoever uses the connection.
         self.connection_lock = threading.Lock()
         self.connection: db.Connection | None = None
+        self.connection_file: tuple[int, int] | None = None
+        #: Kept, since it would close its descriptor if it were forgotten.
+        self.abandoned: db.Connection | None = None
         self.backoff = db.Backoff()
+        self.pipe_file = hygiene.identity(pipe.fileno())
+        self.surroundings = hygiene.Surroundings([pipe.fileno()])
+        self.atomic = Atomic(config.database, config.pool, settings)
 
     # --------------------------------------------------------------------------------------------- main thread
 
     def run(self) -> None:
         """Work until told to stop, or until it is time for a fresh process."""
+        hygiene.forked.watch(self._lifelines)
+        registry.on_found.append(self.surroundings.adopt)
         threading.Thread(target=self._guard, name="pgq guard", daemon=True).start()
         self._tell(child.READY)
         while not self.stopping and not self._worn_out():
@@ -107,32 +128,46 @@ class Worker:
 
     def _exchange(self) -> bool:
         """Settle what has finished and claim more, in one transaction; return whether to go on without sleeping."""
+        if self.returning:
+            self._give_back(insist=False)
+        if self.in_doubt or self.broke:
+            self._disown()
         size = self.sizer.next_size()
         self.turn += 1
         try:
-            claims = self._write_finished(
-                lambda cursor: store.claim(
-                    cursor,
-                    limit=size,
-                    worker=self.config.id,
-                    receipt=uuid4(),
-                    queues=self.config.queues,
-                    turn=self.turn,
-                )
-            )
+            claims = self._write_finished(lambda cursor: self._claim(cursor, size))
         except psycopg.Error as error:
             self._wait_for_postgresql(error)
             return True
+        self.in_doubt = False
         if len(claims) == size:
             # There may be more than we took: another worker should look.
             self._tell(child.MORE)
         self.waiting.extend(claims)
         return bool(claims)
 
+    def _claim(self, cursor: db.Cursor, size: int) -> list[Claim]:
+        self.in_doubt = True
+        return store.claim(
+            cursor, limit=size, worker=self.id, receipt=uuid4(), queues=self.config.queues, turn=self.turn
+        )
+
+    def _disown(self) -> None:
+        """Settle what we hold, then go on under a new id, and have the supervisor release what the old one holds.
+
+        The commit of a claim may have taken place though nobody told us, and may yet. Those rows carry our id, so their
+        leases would be renewed for as long as we live, and nobody would run them.
+        """
+        self._give_back(insist=True)
+        self._settle(insist=True)
+        self.id = uuid4()
+        self._tell(child.RENAMED + self.id.bytes)
+        self.in_doubt = self.broke = False
+
     def _run_waiting(self) -> None:
         began = time.monotonic()
         count = 0
-        while not self.stopping:
+        while not self.stopping and not self.surroundings.spoiled:
             try:
                 claim = self.waiting.popleft()
             except IndexError:
@@ -141,6 +176,7 @@ class Worker:
             count += 1
         if count:
             self.sizer.ran(count, time.monotonic() - began)
+            self.surroundings.look_closely(claim)
 
     def _run_one(self, claim: Claim) -> None:
         started = time.monotonic()
@@ -148,8 +184,14 @@ class Worker:
         deadline = started + timeout + self.settings.kill_after if timeout is not None else 0.0
         self.slot.write(started, deadline, claim.id.bytes, self.succeeded, self.failed)
         self.running_since, self.running = started, claim
+        settled = False
         try:
-            receipt = execute.run(claim, self.settings)
+            receipt = execute.run(claim, self.settings, self.atomic.begin)
+            if hygiene.forked.is_fork:
+                # A child that the task made and let return. The worker is its parent, and settles.
+                os._exit(0)
+            if self.atomic.is_open:
+                receipt, settled = self.atomic.end(receipt)
         finally:
             self.running = None
         if type(receipt.outcome) is Succeeded:
@@ -157,9 +199,10 @@ class Worker:
         else:
             self.failed += 1
             settling.report(receipt)
-        self.finished.append(receipt)
+        if not settled:
+            self.finished.append(receipt)
         self.slot.idle(self.succeeded, self.failed)
-        hygiene.clean_up(claim.id.hex)
+        self.surroundings.clean_up(claim, receipt.stopped - started)
         if claim.options != "{}" and execute.options_of(claim).get("ack") == "task":
             self._settle(insist=True)
 
@@ -183,11 +226,23 @@ class Worker:
         if self.settings.max_rss and peak > self.settings.max_rss:
             logger.info("worker %d is replaced: %d kB of memory are more than max_rss", self.config.number, peak)
             return True
-        return False
+        # Whoever spoiled it was told in the log.
+        return self.surroundings.spoiled is not None
+
+    def settle_anyway(self) -> None:
+        """After an exception in our own code, as by a signal handler that a task left: its outcome must not be lost.
+
+        Else it would run again, and do so again, with nobody to blame.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        with contextlib.suppress(Exception):
+            self._settle(insist=False)
 
     def _finish(self) -> None:
         """Leave nothing behind: give back, settle, say goodbye."""
-        self._give_back()
+        if self.in_doubt or self.broke:
+            self._disown()
+        self._give_back(insist=True)
         self._settle(insist=True)
         self._tell(child.BYE)
 
@@ -202,6 +257,11 @@ class Worker:
                 try:
                     self._told(self.pipe.recv_bytes())
                 except (EOFError, OSError):
+                    if hygiene.identity(self.pipe.fileno()) != self.pipe_file:
+                        # A task closed it. What is in hand can still be settled; then the supervisor gets a new worker.
+                        self.surroundings.spoiled = "a task closed its pipe"
+                        self._wake_up()
+                        return
                     # The supervisor is gone. Its leases will run out; without it, nobody renews ours.
                     os._exit(1)
             elif self.running is not None:
@@ -225,8 +285,8 @@ class Worker:
         """A task has been running for so long: do for the others what cannot wait for it."""
         if self.finished and time.monotonic() - self.finished[0].stopped > self.settings.settle_ms / 1000:
             self._settle(insist=False)
-        if self.waiting and seconds > self.settings.claim_ms / 1000:
-            self._give_back()
+        if (self.waiting or self.returning) and seconds > self.settings.claim_ms / 1000:
+            self._give_back(insist=False)
 
     def _cancel(self, task: UUID) -> None:
         """Stop that task, if it is still running here."""
@@ -246,19 +306,22 @@ class Worker:
                 if not insist:
                     return
 
-    def _give_back(self) -> None:
-        """Release what was claimed and not started."""
-        claims = list(_taken(self.waiting))
-        if not claims:
-            return
-        try:
-            with self.connection_lock:
-                store.release(self._connected().cursor(), claims)
-        except psycopg.Error as error:
-            # The supervisor releases them when this process ends, or their leases run out.
-            logger.warning("%d tasks could not be given back: %s", len(claims), error)
-            self._disconnect()
-        self._tell(child.MORE)
+    def _give_back(self, *, insist: bool) -> None:
+        """Release what was claimed and not started. `insist`: until PostgreSQL takes it."""
+        while self.waiting or self.returning:
+            try:
+                with self.connection_lock:
+                    # Not to be started any more, even if it fails: nobody knows then whether they are still ours.
+                    self.returning += _taken(self.waiting)
+                    store.release(self._connected().cursor(), self.returning)
+                    self.returning = []
+            except psycopg.Error as error:
+                # Their leases are renewed as long as this process lives, so it must not be forgotten.
+                self._wait_for_postgresql(error)
+                if not insist:
+                    return
+            else:
+                self._tell(child.MORE)
 
     def _write_finished(self, then: Callable[[db.Cursor], T]) -> T:
         """Settle what has finished, and do something more in the same transaction.
@@ -272,7 +335,10 @@ class Worker:
                 with settling.transaction(self._connected(), receipts, self.config.pool) as cursor:
                     answer = then(cursor)
             except _REFUSED as error:
-                self._settle_one_by_one(receipts, error)
+                if self._takes_writes():
+                    self._settle_one_by_one(receipts, error)
+                else:
+                    self.finished.extendleft(reversed(receipts))
                 raise
             except psycopg.Error:
                 self.finished.extendleft(reversed(receipts))
@@ -306,25 +372,49 @@ class Worker:
                     else:
                         logger.exception("task %s cannot be settled at all", receipt.claim.id.hex)
 
+    def _takes_writes(self) -> bool:
+        """Whether it was a receipt that PostgreSQL refused: out of transaction ids, it refuses all in such words."""
+        try:
+            store.begin_writing(self._connected().cursor())
+        except psycopg.Error:
+            return False
+        return True
+
     def _connected(self) -> db.Connection:
         """Return the connection, opened anew if it is gone. The caller holds its lock."""
+        if self.connection is not None and not self.connection.closed and self._is_cut_off(self.connection):
+            self.abandoned, self.connection = self.connection, None
         if self.connection is None or self.connection.closed:
-            self.connection = db.connect(self.config.database, "pgq worker")
+            self.connection = db.connect(self.config.database, "pgq worker", patience=_PATIENCE)
+            self.connection_file = hygiene.identity(self.connection.fileno())
         return self.connection
+
+    def _is_cut_off(self, connection: db.Connection) -> bool:
+        """Whether a task closed our file. The number may be another's by now, so nothing is said there any more."""
+        if hygiene.identity(connection.fileno()) == self.connection_file:
+            return False
+        self.surroundings.spoiled = self.surroundings.spoiled or "a task closed its connection to PostgreSQL"
+        return True
+
+    def _lifelines(self) -> list[int]:
+        """The descriptors that no fork of this process may keep."""
+        connection = self.connection
+        files = [self.pipe.fileno()]
+        return files if connection is None or connection.closed else [*files, connection.fileno()]
 
     def _disconnect(self) -> None:
         connection, self.connection = self.connection, None
         if connection is not None:
+            self.broke = True
             with contextlib.suppress(psycopg.Error):
                 connection.close()
 
     def _wait_for_postgresql(self, error: psycopg.Error) -> None:
         """Pause, longer each time, before the next attempt to reach PostgreSQL."""
-        self._disconnect()
-        pause = self.backoff.next_pause()
-        logger.warning("PostgreSQL: %s; trying again in %.2f s", str(error).strip() or type(error).__name__, pause)
+        with self.connection_lock:
+            self._disconnect()
         # Not `woken`: being told to stop does not make PostgreSQL come back.
-        time.sleep(pause)
+        time.sleep(self.backoff.failed(error))
 
     def _tell(self, message: bytes) -> None:
         with contextlib.suppress(OSError):
@@ -341,15 +431,22 @@ def main(config: ChildConfig, pipe: Connection, slot: Slot) -> None:
     """Entry point of a worker process."""
     settings = get_settings()
     hygiene.watch_connections()
+    hygiene.offer_to_oom_killer()
+    child.adopt_orphans()
+    with contextlib.suppress(OSError):
+        # A group of its own, so that a task's kill(0, ...) hits nobody but the worker and its children.
+        os.setpgid(0, 0)
     execute.allow_cancelling()
     _bind_to_cpus(config.number, settings.cpu_affinity)
     signals.send(signals.post_spawn, proc_name=f"pgq worker {config.number}")
     code = 1
+    worker = Worker(config, pipe, slot, settings)
     try:
-        Worker(config, pipe, slot, settings).run()
+        worker.run()
         code = 0
     except BaseException:
         logger.exception("worker %d fails", config.number)
+        worker.settle_anyway()
     finally:
         logging.shutdown()
         with contextlib.suppress(Exception):

@@ -105,8 +105,8 @@ class QueuedTaskAdminMixin(TaskListMixin):
         description=gettext_lazy("Release selected parked tasks"),
         label=gettext_lazy("Release"),
         confirm=gettext_lazy(
-            "They were refused: for their signature, or for what they name. Workers look at them again, and run them if "
-            "the key, or the function, is known by now; else they are parked again."
+            "They were refused: for their signature, or for what they name. Workers look at them again, and run them "
+            "if the key, or the function, is known by now; else they are parked again."
         ),
     )
     def release_parked(self, request: HttpRequest, row: Any) -> str | None:

@@ -1,4 +1,5 @@
 -- The running tasks of these workers that somebody has cancelled.
 SELECT id, worker
   FROM pgq_queue
- WHERE lock >= %(since)s AND worker = ANY (%(workers)s) AND cancelled
+ -- `since` may be of before the clock was set back.
+ WHERE lock >= least(%(since)s, statement_timestamp() - interval '30 seconds') AND worker = ANY (%(workers)s) AND cancelled

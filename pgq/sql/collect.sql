@@ -1,13 +1,14 @@
 -- Tells collectors that so many of the tasks they wait for have settled; the last one makes its collector ready.
 -- In the transaction that settles those tasks, and in the order of the ids, so that two settlers cannot deadlock.
+-- Anybody can name a collector in a row of his own. So one that Python signed waits for rows that Python signed.
 -- Returns the number still awaited (NULL: none, the collector is ready).
 WITH done AS (
-    SELECT * FROM unnest(%(id)s::uuid[], %(count)s::integer[]) AS d (id, count)
+    SELECT * FROM unnest(%(id)s::uuid[], %(signed)s::integer[], %(others)s::integer[]) AS d (id, signed, others)
 ), waiting AS MATERIALIZED (
-    SELECT q.id, d.count
+    SELECT q.id, d.signed + CASE WHEN q.signature IS NULL THEN d.others ELSE 0 END AS count
       FROM pgq_queue q
       JOIN done d USING (id)
-     WHERE q.remaining IS NOT NULL
+     WHERE q.remaining IS NOT NULL AND (d.signed > 0 OR q.signature IS NULL)
      ORDER BY q.id
        FOR UPDATE OF q
 )

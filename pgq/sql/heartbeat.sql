@@ -1,5 +1,7 @@
--- Says that a pool is alive and what it does.
-INSERT INTO pgq_worker (id, name, host, pid, queues, status, version, workers)
-VALUES (%(id)s, %(name)s, %(host)s, %(pid)s, %(queues)s, %(status)s, %(version)s, %(workers)s)
+-- Says that a pool is alive and what it does. Its clock is compared with ours at the moment its word arrives.
+INSERT INTO pgq_worker (id, name, host, pid, queues, status, version, workers, retry, clock_skew, stalled_since)
+VALUES (%(id)s, %(name)s, %(host)s, %(pid)s, %(queues)s, %(status)s, %(version)s, %(workers)s, %(retry)s,
+        %(clock)s - extract(epoch FROM statement_timestamp()), clock_timestamp() - %(stalled)s * interval '1 second')
 ON CONFLICT (id) DO UPDATE
-   SET (heartbeat, queues, status, workers) = (clock_timestamp(), excluded.queues, excluded.status, excluded.workers)
+   SET (heartbeat, queues, status, workers, clock_skew, stalled_since)
+     = (clock_timestamp(), excluded.queues, excluded.status, excluded.workers, excluded.clock_skew, excluded.stalled_since)

@@ -1,6 +1,7 @@
 -- Says that a worker sleeps, for so many milliseconds, and looks whether anything is ready.
 -- What commits between this look and the flag is found by the next look.
-SELECT setval('pgq_sleep_until', (extract(epoch FROM clock_timestamp()) * 1000 + %(milliseconds)s)::bigint),
+SELECT CASE WHEN %(milliseconds)s::bigint IS NULL THEN 0
+            ELSE setval('pgq_sleep_until', (extract(epoch FROM clock_timestamp()) * 1000 + %(milliseconds)s::bigint)::bigint) END,
        EXISTS (
            SELECT
              FROM pgq_lane l

@@ -23,15 +23,18 @@ WITH receipt AS MATERIALIZED (
            traceback, signature, history
       FROM gone
      WHERE keep
+    -- Only a row put in by hand has the id of a finished task: pgq_retry takes the finished row away first. So whoever may
+    -- insert changes nobody's result; that it was tried stands in the history.
     ON CONFLICT (id) DO UPDATE
-       SET (success, attempt_count, started, stopped, result, exception, message, traceback, worker, cluster, history)
-         = (excluded.success, excluded.attempt_count, excluded.started, excluded.stopped, excluded.result,
-            excluded.exception, excluded.message, excluded.traceback, excluded.worker, excluded.cluster, excluded.history)
+       SET history = pgq_task.history || jsonb_build_object(
+               'exception', 'pgq.errors.NotAllowed', 'traceback', '', 'attempt', excluded.attempt_count,
+               'worker', excluded.worker, 'at', excluded.stopped,
+               'message', 'a row with the id of this finished task was run; its outcome is not kept')
 ), told AS (
     -- Only if somebody waits for a result, since NOTIFY serialises commits.
     SELECT count(pg_notify('pgq_settled', ''))
       FROM pgq_wait_until
-     WHERE last_value > extract(epoch FROM clock_timestamp()) * 1000
+     WHERE last_value > extract(epoch FROM clock_timestamp()) * 1000 AND pg_notification_queue_usage() < 0.5
 )
 SELECT id
   FROM gone, told,

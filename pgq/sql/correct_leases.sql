@@ -1,0 +1,10 @@
+-- Brings leases from the future back to the present. The clock was set back since they were granted: they would not be
+-- renewed, nor run out, until it has caught up.
+WITH ahead AS MATERIALIZED (
+    SELECT id
+      FROM pgq_queue
+     WHERE lock > statement_timestamp() + interval '1 second'
+     LIMIT 5000
+       FOR UPDATE SKIP LOCKED
+)
+UPDATE pgq_queue q SET lock = clock_timestamp() FROM ahead WHERE q.id = ahead.id

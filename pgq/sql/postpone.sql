@@ -1,0 +1,16 @@
+-- Gives back, for a while, tasks that the worker's code does not know: a worker of another release may. They are not
+-- charged an attempt. Fenced by the receipt. Returns the ids that were given back.
+-- The note takes the place of the last one of its kind, so that a history does not grow while nobody comes.
+WITH receipt AS (
+    SELECT *
+      FROM unnest(%(id)s::uuid[], %(receipt)s::uuid[], %(delay)s::float8[], %(note)s::jsonb[])
+        AS r (id, receipt, delay, note)
+)
+UPDATE pgq_queue q
+   SET lock = NULL, worker = NULL, receipt = NULL, attempts = q.attempts - 1,
+       run_after = clock_timestamp() + r.delay * interval '1 second',
+       history = CASE WHEN q.history -> -1 ? 'postponed' THEN q.history - -1 ELSE q.history END
+                 || (r.note || jsonb_build_object('attempt', q.attempts, 'worker', q.worker, 'at', clock_timestamp()))
+  FROM receipt r
+ WHERE q.id = r.id AND q.receipt = r.receipt
+RETURNING q.id
