@@ -10,37 +10,29 @@ more is claimed.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import decimal
 import errno
-import gc
-import locale
 import logging
 import os
 import random
 import re
 import resource
 import signal
-import socket
 import sys
 import threading
-import time
 from _signal import getsignal  # type: ignore[import-not-found]  # signal's makes enums of it, which takes a microsecond
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
-from django.utils import timezone, translation
 from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
 
+from pgq import traits
 from pgq.records import Claim
 
 logger = logging.getLogger("pgq")
@@ -154,241 +146,6 @@ def forget_connections() -> None:
 
 # ------------------------------------------------------------------------------------------- the process
 
-
-@dataclass(frozen=True, slots=True)
-class Trait:
-    """Something of the process that a task may change.
-
-    Attributes:
-        read: Returns its state, to be compared.
-        put_back: Takes a state that was read earlier.
-        is_common: Many programs leave it changed and mean no harm: nothing is logged.
-        adopt: Given what was and what is, returns what modules that were imported for the first time meanwhile may have
-            meant to change for good.
-    """
-
-    name: str
-    read: Callable[[], Any]
-    put_back: Callable[[Any], object]
-    is_common: bool = False
-    adopt: Callable[[Any, Any], Any] | None = None
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-#: What is left out cannot be caught. SIGALRM has whatever handler a task with a timeout was given last.
-_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGALRM})
-
-
-def _handlers() -> list[Any]:
-    return [getsignal(number) for number in _SIGNALS]
-
-
-def _put_handlers_back(handlers: list[Any]) -> None:
-    for number, handler in zip(_SIGNALS, handlers, strict=True):
-        # None: installed by C code, which nobody can put back.
-        if handler is not None and getsignal(number) is not handler:
-            signal.signal(number, handler)
-
-
-def _timers() -> bool:
-    return any(signal.getitimer(which)[0] for which in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF))
-
-
-def _stop_timers(_: bool) -> None:
-    for which in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
-        signal.setitimer(which, 0)
-
-
-def _wakeup_fd() -> int:
-    number = signal.set_wakeup_fd(-1)
-    if number != -1:
-        signal.set_wakeup_fd(number)
-    return number
-
-
-#: The dict inside os.environ: comparing that costs nothing, comparing os.environ 20 microseconds.
-_environment: Callable[[], dict[Any, Any]] = lambda: os.environ._data  # type: ignore[attr-defined]  # noqa: E731
-
-
-def _put_environment_back(before: dict[Any, Any]) -> None:
-    decode: Any = os.environ.decodevalue
-    for name in _environment().keys() - before.keys():
-        del os.environ[decode(name)]
-    for name, value in before.items():
-        if _environment().get(name) != value:
-            os.environ[decode(name)] = decode(value)
-
-
-def _put_zone_back(_: Any) -> None:
-    # The environment comes first, so TZ is what it was.
-    time.tzset()
-
-
-def _settings() -> dict[str, Any]:
-    inner: Any = settings
-    return dict(inner._wrapped.__dict__)
-
-
-def _put_settings_back(before: dict[str, Any]) -> None:
-    now = _settings()
-    for name in now.keys() - before.keys():
-        delattr(settings, name)
-    for name, value in before.items():
-        if name not in now or now[name] is not value:
-            setattr(settings, name, value)
-
-
-def _logging() -> tuple[Any, ...]:
-    own = logger
-    return (
-        logging.root.manager.disable, logging.root.level, list(logging.root.handlers),
-        own.level, list(own.handlers), own.propagate, own.disabled,
-    )  # fmt: skip
-
-
-def _put_logging_back(before: tuple[Any, ...]) -> None:
-    logging.disable(before[0])
-    logging.root.setLevel(before[1])
-    logging.root.handlers[:] = before[2]
-    logger.setLevel(before[3])
-    logger.handlers[:] = before[4]
-    logger.propagate, logger.disabled = before[5:]
-
-
-def _streams() -> list[tuple[Any, bool]]:
-    return [(stream, getattr(stream, "closed", True)) for stream in (sys.stdin, sys.stdout, sys.stderr)]
-
-
-def _put_streams_back(before: list[tuple[Any, bool]]) -> None:
-    sys.stdin, sys.stdout, sys.stderr = (stream for stream, _ in before)
-
-
-def _decimals() -> tuple[Any, ...]:
-    context = decimal.getcontext()
-    return (
-        context.prec, context.rounding, context.Emin, context.Emax, context.capitals, context.clamp,
-        tuple(context.traps.values()),
-    )  # fmt: skip
-
-
-def _put_decimals_back(before: tuple[Any, ...]) -> None:
-    context = decimal.getcontext()
-    context.prec, context.rounding, context.Emin, context.Emax, context.capitals, context.clamp = before[:6]
-    for signal_, trapped in zip(list(context.traps), before[6], strict=True):
-        context.traps[signal_] = trapped
-
-
-def _put_language_back(before: str | None) -> None:
-    translation.deactivate()
-    if translation.get_language() != before:
-        translation.deactivate_all() if before is None else translation.activate(before)
-
-
-def _put_time_zone_back(before: Any) -> None:
-    timezone.deactivate()
-    if timezone.get_current_timezone() is not before:
-        timezone.activate(before)
-
-
-def _with_additions(before: dict[Any, Any], now: dict[Any, Any]) -> dict[Any, Any]:
-    return {**now, **before}
-
-
-def _path_with_additions(before: list[str], now: list[str]) -> list[str]:
-    return now if set(before) <= set(now) else before
-
-
-#: In the order in which they are put back.
-TRAITS = (
-    Trait("environment variables", lambda: dict(_environment()), _put_environment_back, adopt=_with_additions),
-    Trait("the C library's time zone", lambda: (time.tzname, time.timezone), _put_zone_back),
-    Trait("the working directory", os.getcwd, os.chdir),
-    Trait("the umask", _umask, os.umask),
-    Trait("signal handlers", _handlers, _put_handlers_back),
-    Trait(
-        "blocked signals",
-        lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()),
-        lambda before: signal.pthread_sigmask(signal.SIG_SETMASK, before),
-    ),
-    Trait("a running timer", _timers, _stop_timers),
-    Trait("the wake-up file of signals", _wakeup_fd, signal.set_wakeup_fd),
-    Trait(
-        "the locale", lambda: locale.setlocale(locale.LC_ALL), lambda before: locale.setlocale(locale.LC_ALL, before)
-    ),
-    Trait(
-        "sys.path",
-        lambda: list(sys.path),
-        lambda before: sys.path.__setitem__(slice(None), before),
-        adopt=_path_with_additions,
-    ),
-    Trait("the standard streams", _streams, _put_streams_back),
-    Trait("logging", _logging, _put_logging_back, adopt=lambda before, now: now),
-    Trait("the decimal context", _decimals, _put_decimals_back),
-    Trait("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
-    Trait("the default timeout of sockets", socket.getdefaulttimeout, socket.setdefaulttimeout),
-    Trait("garbage collection", gc.isenabled, lambda before: gc.enable() if before else gc.disable()),
-    Trait("a running event loop", asyncio._get_running_loop, asyncio._set_running_loop),
-    Trait("Django's settings", _settings, _put_settings_back, adopt=_with_additions),
-    Trait("the active translation", translation.get_language, _put_language_back, is_common=True),
-    Trait("the active time zone", timezone.get_current_timezone, _put_time_zone_back, is_common=True),
-)
-
-
-#: So many more threads, files or processes than a worker began with are a leak. Fewer are what programs keep for later:
-#: a pool of connections, a reporter's thread.
-_SPARE = {"threads": 50, "open files": 250, "child processes": 25}
-
-
-def _counts() -> dict[str, int]:
-    threads = os.listdir("/proc/self/task")
-    return {
-        "threads": len(threads),
-        "open files": len(os.listdir("/proc/self/fd")),
-        "child processes": sum(map(_children, threads)),
-    }
-
-
-def _children(thread: str) -> int:
-    try:
-        with open(f"/proc/self/task/{thread}/children") as file:
-            return len(file.read().split())
-    except OSError:
-        # It has ended meanwhile, or this kernel does not tell.
-        return 0
-
-
-_LIMITS = tuple(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
-
-#: What a process cannot take back, or not without being root.
-_LASTING_TRAITS: dict[str, Callable[[], Any]] = {
-    "the resource limits": lambda: [resource.getrlimit(number) for number in _LIMITS],
-    "the priority": lambda: os.getpriority(os.PRIO_PROCESS, 0),
-    "the user": lambda: (os.getresuid(), os.getresgid()),
-}
-
-
-def identity(number: int) -> tuple[int, int] | None:
-    """Return which file a descriptor stands for; None: it is closed."""
-    try:
-        found = os.fstat(number)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _read(trait: Trait) -> Any:
-    try:
-        return trait.read()
-    except Exception as error:
-        # The directory may be gone, for one.
-        return error
-
-
 #: A look takes less than a twentieth of a task that ran for so many seconds.
 _LONG = 0.002
 #: Runs of a function after each of which a look is taken.
@@ -407,12 +164,12 @@ class Surroundings:
 
     def __init__(self, files: Iterable[int] = ()) -> None:
         self.spoiled: str | None = None
-        self.files = {number: identity(number) for number in (0, 1, 2, *files)}
-        self.lasting = {name: read() for name, read in _LASTING_TRAITS.items()}
+        self.files = {number: traits.identity(number) for number in (0, 1, 2, *files)}
+        self.lasting = {name: read() for name, read in traits.LASTING.items()}
         self.counts = self._count()
         self.runs: defaultdict[str, int] = defaultdict(int)
         self.complained: set[tuple[str, str]] = set()
-        self._remember({trait: trait.read() for trait in TRAITS})
+        self._remember({trait: trait.read() for trait in traits.TRAITS})
 
     def clean_up(self, claim: Claim, seconds: float) -> None:
         """Undo what a task did that has just run for so long. Called after each: see above for what that may cost."""
@@ -426,22 +183,22 @@ class Surroundings:
     def look(self, claim: Claim) -> None:
         """Compare everything with what it was, and put it back."""
         self.adopt()
-        for trait, before in self.traits.items():
-            if _read(trait) == before:
+        for trait, before in self.states.items():
+            if traits.read(trait) == before:
                 continue
             with contextlib.suppress(Exception):
                 trait.put_back(before)
-            if _read(trait) != before:
+            if traits.read(trait) != before:
                 self.spoiled = f"{trait.name} cannot be put back"
             # The next runs of this function are looked after, too.
             self.runs[claim.func] = 0
             if not trait.is_common:
                 self._complain(claim, f"changed {trait.name}")
-        self._remember(self.traits)
+        self._remember(self.states)
         # Nobody can see whether it was seeded, and whoever knows the seed knows what comes next.
         random.seed()
         for number, file in self.files.items():
-            if identity(number) != file:
+            if traits.identity(number) != file:
                 self.spoiled = f"file descriptor {number} is not what it was"
         self.spoiled = self.spoiled or self._find_lasting()
         if self.spoiled:
@@ -457,32 +214,35 @@ class Surroundings:
                 logger.warning("a worker is replaced: its tasks have left %s", self.spoiled)
 
     def _find_lasting(self) -> str | None:
-        for name, read in _LASTING_TRAITS.items():
+        for name, read in traits.LASTING.items():
             if read() != self.lasting[name]:
                 return f"{name} changed"
         return None
 
     def _find_leaks(self) -> str | None:
         for name, count in self._count().items():
-            if count > self.counts[name] + _SPARE[name]:
+            if count > self.counts[name] + traits.SPARE[name]:
                 return f"{count} {name}"
         return None
 
     @staticmethod
     def _count() -> dict[str, int]:
         try:
-            return _counts()
+            return traits.counts()
         except OSError as error:
             # Not Linux; or not a single file can be opened any more.
             full = error.errno in (errno.EMFILE, errno.ENFILE)
-            return {**dict.fromkeys(_SPARE, 0), "open files": resource.getrlimit(resource.RLIMIT_NOFILE)[0] * full}
+            return {
+                **dict.fromkeys(traits.SPARE, 0),
+                "open files": resource.getrlimit(resource.RLIMIT_NOFILE)[0] * full,
+            }
 
     def adopt(self) -> None:
         """Let what modules did at their import stay: it happens once, and those who import them later rely on it."""
         if len(sys.modules) > self.modules:
             self._remember({
                 trait: trait.adopt(before, trait.read()) if trait.adopt is not None else before
-                for trait, before in self.traits.items()
+                for trait, before in self.states.items()
             })  # fmt: skip
 
     def _complain(self, claim: Claim, what: str) -> None:
@@ -490,9 +250,9 @@ class Surroundings:
             self.complained.add((claim.func, what))
             logger.warning("task %s (%s) %s", claim.id.hex, claim.func, what)
 
-    def _remember(self, traits: dict[Trait, Any]) -> None:
-        self.traits, self.modules = traits, len(sys.modules)
-        by_name = {trait.name: value for trait, value in traits.items()}
+    def _remember(self, states: dict[traits.Trait, Any]) -> None:
+        self.states, self.modules = states, len(sys.modules)
+        by_name = {trait.name: value for trait, value in states.items()}
         self.environment, self.path = by_name["environment variables"], by_name["sys.path"]
         self.stdout, self.on_cancel = sys.stdout, getsignal(signal.SIGUSR2)
         self.on_child = getsignal(signal.SIGCHLD)
@@ -503,7 +263,7 @@ class Surroundings:
             or getsignal(_SIGUSR2) is not self.on_cancel
             or getsignal(_SIGCHLD) is not self.on_child
             or sys.path != self.path
-            or _environment() != self.environment
+            or traits.environment() != self.environment
         )
 
 

@@ -148,9 +148,7 @@ class Settlement(NamedTuple):
     traceback: str | None
 
 
-def settle(
-    cursor: Cursor, settlements: Sequence[Settlement], *, cluster: str, ours: bool | None = None
-) -> set[UUID]:
+def settle(cursor: Cursor, settlements: Sequence[Settlement], *, cluster: str, ours: bool | None = None) -> set[UUID]:
     """Move finished tasks from pgq_queue to pgq_task; return the ids of those whose receipt was good.
 
     Args:

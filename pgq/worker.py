@@ -26,7 +26,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from pgq import child, db, execute, hygiene, registry, settling, signals, store
+from pgq import child, db, execute, hygiene, registry, settling, signals, store, traits
 from pgq.atomic import Atomic
 from pgq.board import Slot
 from pgq.child import ChildConfig
@@ -107,7 +107,7 @@ class Worker:
         #: Kept, since it would close its descriptor if it were forgotten.
         self.abandoned: db.Connection | None = None
         self.backoff = db.Backoff()
-        self.pipe_file = hygiene.identity(pipe.fileno())
+        self.pipe_file = traits.identity(pipe.fileno())
         self.surroundings = hygiene.Surroundings([pipe.fileno()])
         self.atomic = Atomic(config.database, config.pool, settings)
 
@@ -257,7 +257,7 @@ class Worker:
                 try:
                     self._told(self.pipe.recv_bytes())
                 except (EOFError, OSError):
-                    if hygiene.identity(self.pipe.fileno()) != self.pipe_file:
+                    if traits.identity(self.pipe.fileno()) != self.pipe_file:
                         # A task closed it. What is in hand can still be settled; then the supervisor gets a new worker.
                         self.surroundings.spoiled = "a task closed its pipe"
                         self._wake_up()
@@ -386,12 +386,12 @@ class Worker:
             self.abandoned, self.connection = self.connection, None
         if self.connection is None or self.connection.closed:
             self.connection = db.connect(self.config.database, "pgq worker", patience=_PATIENCE)
-            self.connection_file = hygiene.identity(self.connection.fileno())
+            self.connection_file = traits.identity(self.connection.fileno())
         return self.connection
 
     def _is_cut_off(self, connection: db.Connection) -> bool:
         """Whether a task closed our file. The number may be another's by now, so nothing is said there any more."""
-        if hygiene.identity(connection.fileno()) == self.connection_file:
+        if traits.identity(connection.fileno()) == self.connection_file:
             return False
         self.surroundings.spoiled = self.surroundings.spoiled or "a task closed its connection to PostgreSQL"
         return True

@@ -1,8 +1,12 @@
 """Failpoints: at a named step of pgq, kill, freeze or fail the process that gets there.
 
 pgq knows nothing of them: they wrap its functions, and only where `tests.faults` is an installed app and the
-environment asks for some. A failpoint is a dict: {"at": name, "do": action, "nth": n, "flag": path}. It acts at the n-th
-time its process gets there (default: the first), and, with a flag, only in the first process that can create that file.
+environment asks for some. A failpoint is a dict: {"at": name, "do": action} with one of
+
+* "nth": number     acts at the n-th time its process gets there (default: the first),
+  "flag": path      and only in the first process that can create that file
+* "token": path     acts when its process gets there and can take that file away; the test may put it there again
+* "while": path     acts each time, as long as that file is there
 
 Actions: kill9, stop (SIGSTOP to itself), exit:N, sleep:SECONDS, raise:SQLSTATE.
 """
@@ -26,6 +30,7 @@ NAMES = (
     "claim.locked", "claim.committed", "dispatched", "run.pre", "run.post", "receipt.pre", "receipt.written",
     "receipt.committed", "release.pre", "renew.pre", "renew.post", "rescue.locked", "lead.acquired",
     "sched.read", "sched.inserted", "sched.advanced", "sched.committed", "enqueue.written",
+    "atomic.begun", "atomic.written", "atomic.committed",
 )  # fmt: skip
 
 _points: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -34,8 +39,14 @@ _points: dict[str, list[dict[str, Any]]] = defaultdict(list)
 def hit(name: str) -> None:
     """The process is at that step."""
     for point in _points.get(name, ()):
-        point["seen"] = point.get("seen", 0) + 1
-        if point["seen"] == point.get("nth", 1) and _is_ours(point):
+        if "token" in point:
+            acts = _take(point["token"])
+        elif "while" in point:
+            acts = os.path.exists(point["while"])
+        else:
+            point["seen"] = point.get("seen", 0) + 1
+            acts = point["seen"] == point.get("nth", 1) and _is_ours(point)
+        if acts:
             say("failpoint", name)
             _act(point["do"])
 
@@ -46,6 +57,14 @@ def _is_ours(point: dict[str, Any]) -> bool:
     try:
         os.close(os.open(point["flag"], os.O_CREAT | os.O_EXCL))
     except FileExistsError:
+        return False
+    return True
+
+
+def _take(token: str) -> bool:
+    try:
+        os.unlink(token)
+    except FileNotFoundError:
         return False
     return True
 
@@ -85,6 +104,7 @@ def _around(owner: Any, name: str, before: str | None = None, after: str | None 
 def install(points: Sequence[dict[str, Any]]) -> None:
     """Wrap pgq's functions in this process and in what it forks."""
     from pgq import execute, settling, store, upkeep
+    from pgq.atomic import Atomic
     from pgq.worker import Worker
 
     for point in points:
@@ -103,6 +123,9 @@ def install(points: Sequence[dict[str, Any]]) -> None:
     _around(store, "enqueue", after="enqueue.written")
     _around(store, "fire", after="sched.advanced", when=bool)
     _around(upkeep.Upkeep, "_due", after="sched.committed")
+    _around(Atomic, "begin", after="atomic.begun")
+    _around(Atomic, "_settle", after="atomic.written", when=bool)
+    _around(Atomic, "end", after="atomic.committed")
     _wrap_transaction(settling)
     _wrap_schedule(store, upkeep)
 

@@ -124,12 +124,13 @@ class Site:
                 until(lambda: not trace.left_in_postgresql(session), 3.0)
             return trace.left_in_postgresql(session)
 
-    def destroy(self) -> list[str]:
-        """Kill what is left; return what that was."""
+    def destroy(self, *, show: bool = True) -> list[str]:
+        """Kill what is left; return what that was. `show`: print the logs, for pytest to show if the test failed."""
         left: list[str] = []
         for pool in self.pools:
             left += pool.destroy()
-            print(f"--- log of pool {pool.pid} {pool.settings}\n{pool.log()[-20_000:]}")  # noqa: T201
+            if show:
+                print(f"--- log of pool {pool.pid} {pool.settings}\n{pool.log()[-20_000:]}")  # noqa: T201
         return left
 
     # ------------------------------------------------------------------------------------------- PostgreSQL
@@ -164,9 +165,11 @@ class Site:
 
     def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
         """Send a signal that ends a process."""
+        # Read before: on a busy machine its task may run again before we come to look at the clock.
+        now = time.monotonic()
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-            self.deaths.setdefault(pid, time.monotonic())
+            self.deaths.setdefault(pid, now)
 
     def freeze(self, *pids: int) -> None:
         for pid in pids:
@@ -283,14 +286,14 @@ def _parent(pid: int) -> int:
 
 
 @contextlib.contextmanager
-def a_site(folder: Path, server_dsn: str) -> Iterator[Site]:
+def a_site(folder: Path, server_dsn: str, *, show: bool = True) -> Iterator[Site]:
     """Make a site, and have nothing left of it afterwards."""
     site = Site(folder, make_database(server_dsn))
     left: list[str] = []
     try:
         yield site
     finally:
-        left = site.destroy()
+        left = site.destroy(show=show)
         with contextlib.suppress(psycopg.OperationalError):
             drop_database(server_dsn, site.dsn)
     assert not left, f"processes were left behind: {left}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from typing import Any
@@ -29,9 +30,24 @@ def work(seconds: float = 0.0) -> str:
     return receipt
 
 
+def rest(seconds: float = 0.0) -> str:
+    """As `work`, where time.sleep does not work: under libfaketime."""
+    receipt = say("start")
+    select.select([], [], [], seconds)
+    say("end")
+    return receipt
+
+
 @task
 def registered(seconds: float = 0.0) -> str:
     return work(seconds)
+
+
+def long_first(seconds: float = 60.0) -> str:
+    """Long in its first attempt, short in those that follow."""
+    claim = current_task()
+    assert claim is not None
+    return work(seconds if claim.attempts == 1 else 0.0)
 
 
 def spin(seconds: float) -> str:
@@ -63,3 +79,44 @@ def slot(intended: Any = None, **_: Any) -> str:
     receipt = say("start", intended)
     say("end", intended)
     return receipt
+
+
+@task(atomic=True)
+def ledger(before: float = 0.0, after: float = 0.0) -> str:
+    """Write a line into the table `ledger`, and take some time on either side of it."""
+    from django.db import connection
+
+    receipt = say("start")
+    time.sleep(before)
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO ledger (task, receipt) VALUES (%s, %s)", (current_task().id, receipt))
+    time.sleep(after)
+    say("end")
+    return receipt
+
+
+def noop() -> None:
+    """Leaves no trace, for a million of them."""
+
+
+def enqueue_plain(key: str, end: str) -> None:
+    """Enqueue one that notes its start under this key; then end in that way."""
+    from pgq.tasks import async_task
+
+    async_task("tests.core.oracle_tasks.mark", key)
+    if end == "raise":
+        raise ValueError("on purpose")
+    if end == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def enqueue_in_transaction(key: str, end: str) -> None:
+    from django.db import transaction
+
+    with transaction.atomic():
+        enqueue_plain(key, end)
+
+
+@task(atomic=True)
+def enqueue_atomic(key: str, end: str) -> None:
+    enqueue_plain(key, end)

@@ -1,0 +1,275 @@
+"""The cells: each measures one thing about one system, once, in a fresh database, and returns numbers for the JSON."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import psycopg
+
+from bench import measure
+from bench.lab import Failed, Family, Lab, Producer
+from bench.systems.base import System
+
+#: A drain is timed from here on: before it, workers start, and no system is quick at that.
+WARM = 0.1
+#: The counting of finished tasks may take this share of the time, no more.
+WATCHING = 0.05
+START_SECONDS = 30
+Numbers = dict[str, Any]
+
+
+class Plan(NamedTuple):
+    """How much to measure."""
+
+    rounds: int
+    workers: tuple[int, ...]
+    #: What to drain, and with how many workers; no-op tasks with all of `workers`.
+    kinds: tuple[str, ...]
+    #: Seconds.
+    drain: float
+    enqueue: float
+    idle: float
+    pick_up: float
+    load: float
+    #: Probes a second, idle and under load.
+    rate: float = 33.0
+    #: Workers of the pool in the pick-up cell.
+    pool: int = 2
+    #: No round is begun that would not end within so many.
+    minutes: float = 40
+
+
+FULL = Plan(rounds=3, workers=(1, 2, 4), kinds=("noop", "cpu", "sleep"), drain=2, enqueue=1, idle=4, pick_up=10, load=5)
+QUICK = Plan(
+    rounds=1,
+    workers=(1, 2, 4),
+    kinds=("noop", "cpu", "sleep"),
+    drain=1,
+    enqueue=1,
+    idle=3,
+    pick_up=4,
+    load=3,
+    minutes=6,
+)
+TINY = Plan(rounds=1, workers=(2,), kinds=("noop",), drain=0.05, enqueue=0.1, idle=0.2, pick_up=0.3, load=0.2)
+
+
+# --------------------------------------------------------------------------------------------------- enqueue
+
+
+def enqueue(lab: Lab, system: System, plan: Plan) -> list[Numbers]:
+    """One client enqueues one by one, then many at once; the floor also by COPY, and sends notifications."""
+    measured = []
+    ways = ["one", "many"]
+    if hasattr(system, "copy") and system.name == "floor":
+        ways = ["one", "copy", "notify"]
+    with lab.fresh(system) as dsn, lab.producer(system, dsn) as producer:
+        for way in ways:
+            if way == "notify":
+                trips = sorted(trip / 1e6 for trip in producer.ask(way, seconds=plan.enqueue)["trips"])
+                measured.append({"cell": way, "milliseconds": _quantiles(trips), "count": len(trips)})
+                continue
+            producer.ask(way, seconds=min(0.1, plan.enqueue))  # Statements are prepared and caches warm then.
+            before, cpu = lab.stats(system, dsn), _Cpu(lab, system, producer)
+            answer = producer.ask(way, seconds=plan.enqueue)
+            used, after = cpu.so_far(), lab.stats(system, dsn)
+            count, seconds = answer["count"], answer["seconds"]
+            numbers = {"cell": "enqueue", "way": way, "count": count, "seconds": seconds, "rate": count / seconds}
+            if before and after:
+                numbers["wal_bytes"] = after.since(before).wal_bytes / count
+            measured.append(numbers | used.each(count))
+    return measured
+
+
+# --------------------------------------------------------------------------------------------------- drain
+
+
+def drain(lab: Lab, system: System, plan: Plan, *, kind: str, workers: int, rate: float) -> Numbers:
+    """Enqueue about as many tasks as take `plan.drain` seconds, then start a pool and watch the finished ones."""
+    count = max(20, int(rate * plan.drain))
+    with lab.fresh(system) as dsn:
+        started = lab.stats(system, dsn)
+        with lab.producer(system, dsn) as producer:
+            producer.ask("fill", count=count, task=kind)
+        if system.server == "postgresql":
+            with psycopg.connect(dsn, autocommit=True) as connection:
+                connection.execute("VACUUM ANALYZE")
+        filled = lab.stats(system, dsn)
+        with _Watcher(lab, system, dsn) as watcher, lab.pool(system, dsn, workers) as pool:
+            numbers = _watch(lab, system, pool, watcher, count, plan.drain)
+            numbers["pss_bytes"] = measure.pss_bytes(pool.roots)
+        ended = lab.stats(system, dsn)
+    numbers |= {"cell": "drain", "kind": kind, "workers": workers, "count": count}
+    if started and filled and ended:
+        whole, run = filled.since(started), ended.since(filled)
+        numbers |= {
+            "wal_bytes": run.wal_bytes / count,
+            "transactions": max(0, run.transactions - watcher.looks) / count,
+            "dead_tuples": run.dead_tuples / count,
+            "wal_bytes_enqueue": whole.wal_bytes / count,
+            "dead_tuples_enqueue": whole.dead_tuples / count,
+        }
+    return numbers
+
+
+def _watch(lab: Lab, system: System, pool: Family, watcher: _Watcher, count: int, seconds: float) -> Numbers:
+    began = time.monotonic()
+    first: tuple[float, int] | None = None
+    last = (began, 0)
+    cpu: _Cpu | None = None
+    limit = began + START_SECONDS + 10 * seconds
+    while last[1] < count and time.monotonic() < limit:
+        pool.check()
+        looked = time.monotonic()
+        done = watcher.count()
+        now = time.monotonic()
+        if done > last[1]:
+            last = (now, done)
+            if first is None and done >= WARM * count:
+                first, cpu = last, _Cpu(lab, system, pool)
+        elif not done and now > began + START_SECONDS:
+            raise Failed(f"no task was done within {START_SECONDS} s: {pool.last_words()}")
+        time.sleep(max(0.01, (now - looked) / WATCHING))
+    if first is None or cpu is None:
+        raise Failed(f"only {last[1]} of {count} tasks were done in time: {pool.last_words()}")
+    done, seconds = last[1] - first[1], last[0] - first[0]
+    coarse = done < count / 4
+    if coarse:
+        # It told of most of them at once: all that can be said is how long all of it took.
+        done, seconds = last[1], last[0] - began
+    numbers = {"rate": done / seconds, "done": last[1], "seconds": seconds, "coarse": coarse}
+    return numbers | ({} if coarse else cpu.so_far().each(done))
+
+
+class _Watcher:
+    """Counts the finished tasks."""
+
+    def __init__(self, lab: Lab, system: System, dsn: str) -> None:
+        self.lab, self.system, self.looks = lab, system, 1
+        self.connection = psycopg.connect(dsn, autocommit=True) if dsn else None
+
+    def __enter__(self) -> _Watcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.connection is not None:
+            self.connection.close()
+
+    def count(self) -> int:
+        self.looks += 1
+        if self.connection is None:
+            if self.lab.redis is None:
+                raise Failed("Redis does not run")
+            return self.lab.redis.number(self.system.done)
+        row = self.connection.execute(self.system.done).fetchone()  # type: ignore[arg-type]
+        return int(row[0]) if row else 0
+
+
+# --------------------------------------------------------------------------------------------------- pick-up
+
+
+def pick_up(lab: Lab, system: System, plan: Plan, *, load: float) -> list[Numbers]:
+    """What an idle pool costs; how soon it starts a task; how soon under `load` no-op tasks a second."""
+    lab.stamps.unlink(missing_ok=True)
+    with lab.fresh(system) as dsn, lab.producer(system, dsn) as producer, lab.pool(system, dsn, plan.pool) as pool:
+        # Three stamps: who has run them has connected, imported and prepared.
+        for number in range(3):
+            producer.ask("probe", seconds=0.1, rate=1000, load=0, first=number * 10000)
+        _await_stamp(lab, pool, 20000)
+        time.sleep(min(1.5, plan.idle))  # Pools that look more eagerly just after a task have calmed down.
+        measured = [_idle(lab, system, pool, plan, dsn)]
+        sent = producer.ask("probe", seconds=plan.pick_up, rate=plan.rate, load=0, first=1_000_000)
+        measured.append(_latencies(lab, sent) | {"cell": "pick-up", "load": 0.0})
+        if load:
+            with _Watcher(lab, system, dsn) as watcher:
+                before = watcher.count()
+                sent = producer.ask("probe", seconds=plan.load, rate=2 * plan.rate, load=load, first=2_000_000)
+                backlog = sent["loaded"] + len(sent["sent"]) - (watcher.count() - before)
+            numbers = {"cell": "pick-up", "load": load, "offered": sent["loaded"] / sent["seconds"]}
+            measured.append(_latencies(lab, sent) | numbers | {"backlog": max(0, backlog)})
+    return measured
+
+
+def _idle(lab: Lab, system: System, pool: Family, plan: Plan, dsn: str) -> Numbers:
+    before, cpu, began = lab.stats(system, dsn), _Cpu(lab, system, pool), time.monotonic()
+    time.sleep(plan.idle)
+    used, seconds = cpu.so_far(), time.monotonic() - began
+    numbers = {"cell": "idle", "workers": plan.pool, "client_cpu": used.client / seconds}
+    numbers["server_cpu"] = None if used.server is None else used.server / seconds
+    if before is not None:
+        # Our own look before is among them: three transactions.
+        took = measure.stats(dsn).since(before).transactions
+        numbers["transactions"] = max(0, took - 3) / seconds
+    return numbers
+
+
+def _stamps(lab: Lab) -> dict[int, int]:
+    if not lab.stamps.exists():
+        return {}
+    lines = lab.stamps.read_text().splitlines()
+    return {int(number): int(moment) for number, moment in map(str.split, lines)}
+
+
+def _await_stamp(lab: Lab, pool: Family, number: int) -> None:
+    end = time.monotonic() + START_SECONDS
+    while number not in _stamps(lab):
+        pool.check()
+        if time.monotonic() > end:
+            raise Failed(f"no task was started within {START_SECONDS} s: {pool.last_words()}")
+        time.sleep(0.05)
+
+
+def _latencies(lab: Lab, sent: Numbers) -> Numbers:
+    end = time.monotonic() + 10
+    wanted = {number for number, _, _ in sent["sent"]}
+    while not wanted <= _stamps(lab).keys() and time.monotonic() < end:
+        time.sleep(0.1)
+    started = _stamps(lab)
+    # From the commit, as the producer saw it. A worker may be quicker than the answer to the producer: that is zero.
+    after = [max(0, started[n] - committed) / 1e6 for n, _, committed in sent["sent"] if n in started]
+    whole = [(started[n] - began) / 1e6 for n, began, _ in sent["sent"] if n in started]
+    return {
+        "count": len(after),
+        "missing": len(wanted) - len(after),
+        "milliseconds": _quantiles(sorted(after)),
+        "milliseconds_from_call": _quantiles(sorted(whole)),
+        "samples": [round(one, 3) for one in after],
+    }
+
+
+def _quantiles(ordered: list[float]) -> dict[str, float]:
+    shares = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
+    return {name: measure.quantile(ordered, share) for name, share in shares.items()} if ordered else {}
+
+
+# --------------------------------------------------------------------------------------------------- processor time
+
+
+class _Used(NamedTuple):
+    client: float
+    server: float | None
+
+    def each(self, count: int) -> Numbers:
+        """Microseconds for each of so many."""
+        server = None if self.server is None else self.server / count * 1e6
+        return {"client_us": self.client / count * 1e6, "server_us": server}
+
+
+class _Cpu:
+    """Processor time from now on, of a family of ours and of the server."""
+
+    def __init__(self, lab: Lab, system: System, family: Family | Producer) -> None:
+        self.look: Callable[[], _Used] = lambda: _used(lab, system, family)
+        self.began = self.look()
+
+    def so_far(self) -> _Used:
+        now = self.look()
+        server = None if now.server is None or self.began.server is None else now.server - self.began.server
+        return _Used(now.client - self.began.client, server)
+
+
+def _used(lab: Lab, system: System, family: Family | Producer) -> _Used:
+    everybody = measure.processes()
+    return _Used(measure.cpu_seconds(family.roots, everybody), lab.server_cpu(system, everybody))

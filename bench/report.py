@@ -1,0 +1,465 @@
+"""Makes the report of a run: Markdown, plots, and the numbers as JSON. It measures nothing."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench import charts, measure
+from bench.charts import Bar, Row
+from bench.systems.base import ROOT
+
+#: Those the first goal is about.
+COMMON = ("django-q2", "django-tasks-db", "procrastinate")
+#: Drains are compared with so many workers, if nothing else is said.
+USUAL = 2
+Measured = dict[str, Any]
+
+
+METHOD = """\
+## How it is measured
+
+* Each cell runs in a database of its own, copied from a template that holds the system's tables and nothing else, so
+  no cell suffers from what others left. No checkpoint falls into a cell.
+* Each system has a virtualenv of its own. Producers and workers are real processes. The harness only looks on: it
+  counts finished tasks in the system's own tables (for 5 % of the time at most), and reads /proc and pg_stat_*.
+* Drains take about the same time for all: the number of tasks follows from the rounds before. The tables are vacuumed
+  and analysed after the enqueue. The start of the workers does not count.
+* Rounds are interleaved cell by cell, and each begins with another system.
+* The floor is pgq's own claim and settle in a psycopg loop with nothing around it: no codec, signatures, functions,
+  supervisor or upkeep.
+* Systems on Redis are there for orientation: this Redis keeps everything in memory only, and they cannot enqueue in a
+  transaction of PostgreSQL.
+* pgq stores the result of every task. Where a system stores none, only its state is kept.
+* One machine runs all of it, so what a system takes for its workers is missing for its server. With one commit for
+  each task, the disk decides; a bare INSERT says how fast it is."""
+
+
+class Places(NamedTuple):
+    """Where a report goes."""
+
+    results: Path
+    report: Path
+    images: Path
+
+
+class Spread(NamedTuple):
+    """A median and the range around it."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Spread | None:
+        known = [value for value in values if value is not None]
+        return cls(statistics.median(known), min(known), max(known), len(known)) if known else None
+
+    @property
+    def bar(self) -> Bar:
+        return Bar(self.median, self.low, self.high) if self.count > 1 else Bar(self.median)
+
+
+def places(folder: Path | None) -> Places:
+    if folder is None:
+        return Places(ROOT / "bench" / "results.json", ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "images")
+    return Places(folder / "results.json", folder / "benchmarks.md", folder / "images")
+
+
+def write(results: dict[str, Any], places: Places) -> None:
+    """Write everything; the old report stands until the new one is complete."""
+    # From the numbers as they are kept, so that the report can be made again from them.
+    numbers = dump(results)
+    report = Report(json.loads(numbers))
+    text, images = report.text(), report.images()
+    for folder in (places.results.parent, places.report.parent, places.images):
+        folder.mkdir(parents=True, exist_ok=True)
+    places.results.write_text(numbers)
+    for name, image in images.items():
+        (places.images / name).write_text(image)
+    places.report.write_text(text)
+
+
+def dump(results: dict[str, Any]) -> str:
+    """Return JSON with one measurement a line, so that two runs can be compared by diff."""
+    head = json.dumps({key: value for key, value in results.items() if key != "measured"}, indent=1)
+    lines = ",\n".join(json.dumps(_rounded(one)) for one in results["measured"])
+    return head.removesuffix("\n}") + ',\n "measured": [\n' + lines + "\n]}\n"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, list) else value
+
+
+class Report:
+    """The text and the plots of one run."""
+
+    def __init__(self, results: dict[str, Any]) -> None:
+        self.results = results
+        self.measured: list[Measured] = results["measured"]
+        self.names = [name for name, about in results["systems"].items() if "skipped" not in about]
+        # Partial runs have fewer workers; the comparison is with the most that all have.
+        workers = results["plan"]["workers"]
+        self.workers = USUAL if USUAL in workers else max(workers)
+
+    # ------------------------------------------------------------------------------------------- numbers
+
+    def spread(self, system: str, number: str, **where: Any) -> Spread | None:
+        """Return the median and the range of a number over the rounds."""
+        return Spread.of(
+            one.get(number)
+            for one in self.measured
+            if one["system"] == system and "error" not in one and all(one.get(key) == is_ for key, is_ in where.items())
+        )
+
+    def drained(self, system: str, kind: str = "noop", workers: int | None = None) -> Spread | None:
+        return self.spread(system, "rate", cell="drain", kind=kind, workers=workers or self.workers)
+
+    def cost(self, system: str, number: str) -> Spread | None:
+        return self.spread(system, number, cell="drain", kind="noop", workers=self.workers)
+
+    def enqueued(self, system: str, way: str) -> Spread | None:
+        return self.spread(system, "rate", cell="enqueue", way=way)
+
+    def latencies(self, system: str, *, idle: bool) -> list[float]:
+        """Return the samples of all rounds, sorted."""
+        return sorted(
+            sample
+            for one in self.measured
+            if one["system"] == system and one["cell"] == "pick-up" and one.get("load", 0) is not None
+            if "error" not in one and (one["load"] == 0) == idle
+            for sample in one["samples"]
+        )
+
+    # ------------------------------------------------------------------------------------------- text
+
+    def text(self) -> str:
+        parts = (
+            self._head(),
+            self._goals(),
+            self._drains(),
+            self._enqueues(),
+            self._pick_ups(),
+            self._costs(),
+            self._standing_costs(),
+            self._systems(),
+            self._method(),
+        )
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+    def _head(self) -> str:
+        machine, plan = self.results["machine"], self.results["plan"]
+        settings = ", ".join(f"`{key}` {value}" for key, value in machine["settings"].items())
+        rounds = max((one["round"] for one in self.measured), default=0)
+        return (
+            "# Benchmarks\n\n"
+            "Made by `make bench`; edit nothing here by hand. All systems were measured in the same run, in "
+            f"{rounds} interleaved round{'s' if rounds != 1 else ''}. Numbers are medians over the rounds, with the "
+            "range in brackets where there is more than one.\n\n"
+            f"* {self.results['when'][:16].replace('T', ' ')} UTC, {self.results['seconds'] / 60:.0f} minutes; load of "
+            f"the machine before {machine['load_before']:.1f}, at the end {machine['load']:.1f}\n"
+            f"* {machine['processors']} processors ({machine['processor']}) for workers, producers and server, "
+            f"{machine['memory_gib']} GiB\n"
+            f"* PostgreSQL {machine['postgresql']}, Python {machine['python']}; {settings}\n"
+            f"* pools of {', '.join(map(str, plan['workers']))} workers; if nothing else is said, {self.workers}"
+        )
+
+    def _goals(self) -> str:
+        rows = [(*goal, "met" if met else "MISSED") for *goal, met in self._judged()]
+        if not rows:
+            return ""
+        return "## Goals\n\n" + _table(("goal", "wanted", "measured", ""), rows)
+
+    def _judged(self) -> Iterable[tuple[str, str, str, bool]]:
+        ours = self.drained("pgq")
+        if ours is None:
+            return
+        rivals = {name: found for name in COMMON if (found := self.drained(name))}
+        if rivals:
+            fastest = max(rivals, key=lambda name: rivals[name].median)
+            ratio = ours.median / rivals[fastest].median
+            what = f"drain of no-op tasks with results, against the fastest of {', '.join(COMMON)}: {fastest}"
+            yield what, "20 x", f"{ratio:.1f} x", ratio >= 20
+        for name in ("pgqueuer-100", "awa-pg"):
+            if found := self.drained(name):
+                ratio = ours.median / found.median
+                yield f"the same, against {name}", "> 1 x", f"{ratio:.1f} x", ratio > 1
+        if found := self.drained("floor"):
+            share = ours.median / found.median
+            yield "the same, against the bare loop with the same batches", "60 %", f"{share:.0%}", share >= 0.6
+        for way, other, wanted in (("one", "one", 0.9), ("many", "copy", 0.6)):
+            mine, bare = self.enqueued("pgq", way), self.enqueued("floor", other)
+            if mine and bare:
+                share = mine.median / bare.median
+                what = "enqueue one by one, against a bare INSERT" if way == "one" else "enqueue many, against COPY"
+                yield what, f"{wanted:.0%}", f"{share:.0%}", share >= wanted
+        if samples := self.latencies("pgq", idle=True):
+            p50, p99 = (measure.quantile(samples, share) for share in (0.5, 0.99))
+            yield "idle pick-up", "p50 2 ms, p99 10 ms", f"{p50:.2g} ms, {p99:.2g} ms", p50 <= 2 and p99 <= 10
+
+    def _drains(self) -> str:
+        workers = self.results["plan"]["workers"]
+        parts = ["## Drain\n\nTasks a second, from the first tenth of the tasks until the last has its result."]
+        if self._drain_rows():
+            parts.append("![Drain of no-op tasks](images/bench-drain.svg)")
+        titles = {"noop": "no-op", "cpu": "1 ms of processor time", "sleep": "10 ms of sleep"}
+        for kind in self.results["plan"]["kinds"]:
+            header = (titles[kind], *(f"{n} worker{'s' if n > 1 else ''}" for n in workers), "pgq is")
+            ours = self.drained("pgq", kind)
+            rows = []
+            for name in self.names:
+                found = [self.drained(name, kind, n) for n in workers]
+                if any(found):
+                    rows.append((name, *map(_rate, found), _ratio(ours, self.drained(name, kind))))
+            if rows:
+                parts.append(_table(header, rows))
+        parts.append(
+            '"pgq is": with the usual number of workers, so many times as fast. 10 ms of sleep say how many tasks a '
+            "worker has in hand: event loops and threads wait for many at once, a process for one."
+        )
+        return "\n\n".join(parts)
+
+    def _enqueues(self) -> str:
+        ours_one, ours_many = self.enqueued("pgq", "one"), self.enqueued("pgq", "many")
+        rows = []
+        for name in self.names:
+            one, many = self.enqueued(name, "one"), self.enqueued(name, "many")
+            if name == "floor":
+                rows.append(("bare INSERT", _rate(one), _ratio(ours_one, one), "", ""))
+                copy = self.enqueued(name, "copy")
+                rows.append(("bare COPY", "", "", _rate(copy), _ratio(ours_many, copy)))
+            elif one or many:
+                rows.append((name, _rate(one), _ratio(ours_one, one), _rate(many), _ratio(ours_many, many)))
+        if not rows:
+            return ""
+        table = _table(("", "one by one", "pgq is", "many", "pgq is"), rows)
+        picture = "![Enqueue](images/bench-enqueue.svg)\n\n"
+        return f"## Enqueue\n\nTasks a second of one client; one by one, each is committed.\n\n{picture}{table}"
+
+    def _pick_ups(self) -> str:
+        rows = []
+        for one in self.measured:
+            if one["cell"] == "notify":
+                rows.append(("bare NOTIFY, round trip", *_milliseconds(one["milliseconds"]), str(one["count"])))
+                break
+        for name in self.names:
+            idle, busy = self.latencies(name, idle=True), self.latencies(name, idle=False)
+            if idle:
+                load = self.spread(name, "offered", cell="pick-up")
+                missing = sum(one.get("missing", 0) for one in self.measured if one["system"] == name)
+                backlog = self.spread(name, "backlog", cell="pick-up")
+                behind = backlog is not None and load is not None and backlog.median > load.median / 2
+                note = (f"; {missing} never came" if missing else "") + ("; falls behind" if behind else "")
+                offered = f"{load.median:,.0f}/s{note}" if load else note
+                rows.append((name, *_row(idle), f"{len(idle)}", *_row(busy), offered))
+        if not rows:
+            return ""
+        width = max(map(len, rows))
+        header = ("milliseconds", "idle p50", "p99", "p99.9", "samples", "busy p50", "p99", "p99.9", "load")
+        filled = [(*row, *[""] * (width - len(row))) for row in rows]
+        return (
+            "## Pick-up\n\nFrom the commit of the enqueue, as the client sees it, to the first line of the function. "
+            "Idle: nothing else runs. Busy: half of what the pool drained in this run is enqueued besides.\n\n"
+            "![Pick-up](images/bench-pick-up.svg)\n\n" + _table(header[:width], filled)
+        )
+
+    def _costs(self) -> str:
+        rows = []
+        for name in self.names:
+            if not self.drained(name):
+                continue
+            client, server = self.cost(name, "client_us"), self.cost(name, "server_us")
+            wal, whole = self.cost(name, "wal_bytes"), self.cost(name, "wal_bytes_enqueue")
+            transactions, dead = self.cost(name, "transactions"), self.cost(name, "dead_tuples")
+            columns = (_plain(one) for one in (client, server, wal, whole))
+            rows.append((name, *columns, _plain(transactions, 3), _plain(dead, 2)))
+        if not rows:
+            return ""
+        header = (
+            "each no-op task",
+            "µs of workers",
+            "µs of the server",
+            "WAL bytes",
+            "WAL bytes of the enqueue",
+            "transactions",
+            "dead tuples",
+        )
+        return (
+            "## What a task costs\n\nProcessor time and what is left behind, of running it; the enqueue (many) has a "
+            "column of its own. A dead tuple is a row updated or deleted.\n\n"
+            "![Processor time](images/bench-cpu.svg)\n\n" + _table(header, rows)
+        )
+
+    def _standing_costs(self) -> str:
+        workers = self.results["plan"]["workers"]
+        few, most = min(workers), max(workers)
+        rows = []
+        for name in self.names:
+            small, large = (self.spread(name, "pss_bytes", cell="drain", kind="noop", workers=n) for n in (few, most))
+            idle = {key: self.spread(name, key, cell="idle") for key in ("client_cpu", "server_cpu", "transactions")}
+            if name.startswith("floor") or not small:
+                continue
+            each = (large.median - small.median) / (most - few) / 2**20 if large and most > few else None
+            rows.append(
+                (
+                    name,
+                    f"{small.median / 2**20:,.0f}",
+                    f"{each:,.1f}" if each is not None else "",
+                    _percent(idle["client_cpu"]),
+                    _percent(idle["server_cpu"]),
+                    _plain(idle["transactions"], 1),
+                )
+            )
+        if not rows:
+            return ""
+        header = (
+            "",
+            f"MiB, pool of {few}",
+            "MiB for each further worker",
+            "idle: processor, workers",
+            "server",
+            "transactions a second",
+        )
+        pool = self.results["plan"]["pool"]
+        return (
+            "## Memory and idle cost\n\nMemory is PSS after a drain of no-op tasks: what processes share counts once. "
+            f"Idle: a pool of {pool} workers with nothing to do, as shares of one processor.\n\n" + _table(header, rows)
+        )
+
+    def _systems(self) -> str:
+        lines = ["## Systems\n\nEach at the best settings that its documentation names."]
+        rows = []
+        for name, about in self.results["systems"].items():
+            versions = ", ".join(f"{key} {value}" for key, value in about.get("versions", {}).items())
+            words = f"**skipped**: {about['skipped']}" if "skipped" in about else f"{about['settings']}"
+            rows.append((name, versions or "this checkout", words, about["keeps"]))
+        lines.append(_table(("", "versions", "how it runs", "what it keeps of a task"), rows))
+        if failures := self._failures():
+            lines.append("What failed:\n\n" + "\n".join(failures))
+        return "\n\n".join(lines)
+
+    def _method(self) -> str:
+        return METHOD
+
+    def _failures(self) -> list[str]:
+        """One line for each system and reason: whatever is wrong with a system is wrong in every cell."""
+        cells: dict[tuple[str, str], list[str]] = {}
+        for one in self.measured:
+            if "error" in one:
+                cell = " ".join(str(one[key]) for key in ("cell", "kind", "workers") if key in one)
+                cells.setdefault((one["system"], one["error"]), []).append(f"{cell} (round {one['round']})")
+        return [f"* {name}: {', '.join(where)}: `{why.replace('`', ' ')}`" for (name, why), where in cells.items()]
+
+    # ------------------------------------------------------------------------------------------- plots
+
+    def images(self) -> dict[str, str]:
+        made = {}
+        workers = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
+        if rows := self._drain_rows():
+            made["bench-drain.svg"] = charts.chart(f"Drain of no-op tasks, {workers}", "tasks a second", rows)
+        if rows := self._enqueue_rows():
+            series = ("one by one", "many")
+            made["bench-enqueue.svg"] = charts.chart("Enqueue, one client", "tasks a second", rows, series=series)
+        if rows := self._pick_up_rows():
+            series = ("p50", "p99", "p99.9")
+            about = "milliseconds from the commit to the function, idle"
+            made["bench-pick-up.svg"] = charts.chart("Pick-up", about, rows, series=series)
+        if rows := self._cpu_rows():
+            series = ("workers", "server")
+            about = "microseconds for each no-op task"
+            made["bench-cpu.svg"] = charts.chart("Processor time", about, rows, series=series)
+        return made
+
+    def _rows(self, bars: Callable[[str], Sequence[Bar | None]], key: Callable[[Row], float]) -> list[Row]:
+        rows = [Row(name, found) for name in self.names if any(found := list(bars(name)))]
+        return sorted(rows, key=key)
+
+    def _drain_rows(self) -> list[Row]:
+        return self._rows(lambda name: [_bar(self.drained(name))], lambda row: -_first(row))
+
+    def _enqueue_rows(self) -> list[Row]:
+        def bars(name: str) -> list[Bar | None]:
+            many = "copy" if name == "floor" else "many"
+            return [_bar(self.enqueued(name, "one")), _bar(self.enqueued(name, many))] if name != "floor-100" else []
+
+        return self._rows(bars, lambda row: -(row.bars[1] or Bar(0)).value)
+
+    def _pick_up_rows(self) -> list[Row]:
+        def bars(name: str) -> list[Bar | None]:
+            samples = self.latencies(name, idle=True)
+            # As in the table: of too few samples, a far quantile would only be their maximum.
+            enough = ((0.5, 1), (0.99, 100), (0.999, 1000))
+            return [
+                Bar(max(0.01, measure.quantile(samples, share))) if len(samples) >= least else None
+                for share, least in enough
+            ]
+
+        return self._rows(bars, _first)
+
+    def _cpu_rows(self) -> list[Row]:
+        def bars(name: str) -> list[Bar | None]:
+            return [_bar(self.cost(name, key)) for key in ("client_us", "server_us")]
+
+        return self._rows(bars, lambda row: sum(bar.value for bar in row.bars if bar))
+
+
+# --------------------------------------------------------------------------------------------------- cells of tables
+
+
+def _bar(spread: Spread | None) -> Bar | None:
+    return spread.bar if spread and spread.median > 0 else None
+
+
+def _first(row: Row) -> float:
+    return next((bar.value for bar in row.bars if bar), 0.0)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    safe = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (header, *rows)]
+    aligned = ["---", *["---:"] * (len(header) - 1)]
+    if header[-1] in ("", "what it keeps of a task"):
+        aligned = ["---"] * len(header)
+    return "\n".join("| " + " | ".join(row) + " |" for row in (safe[0], aligned, *safe[1:]))
+
+
+def _rate(spread: Spread | None) -> str:
+    if spread is None:
+        return ""
+    if spread.count == 1:
+        return f"{spread.median:,.0f}"
+    return f"{spread.median:,.0f} ({spread.low:,.0f} to {spread.high:,.0f})"
+
+
+def _ratio(ours: Spread | None, theirs: Spread | None) -> str:
+    if ours is None or theirs is None or theirs.median <= 0:
+        return ""
+    ratio = ours.median / theirs.median
+    return f"{ratio:.2f} x" if ratio < 10 else f"{ratio:,.0f} x"
+
+
+def _plain(spread: Spread | None, digits: int = 0) -> str:
+    return "" if spread is None else f"{spread.median:,.{digits}f}"
+
+
+def _percent(spread: Spread | None) -> str:
+    return "" if spread is None else f"{spread.median:.1%}"
+
+
+def _row(samples: list[float]) -> tuple[str, str, str]:
+    if not samples:
+        return "", "", ""
+    p50, p99, p999 = (measure.quantile(samples, share) for share in (0.5, 0.99, 0.999))
+    # Of fewer samples, it is only their maximum.
+    return f"{p50:,.2f}", f"{p99:,.2f}" if len(samples) >= 100 else "", f"{p999:,.2f}" if len(samples) >= 1000 else ""
+
+
+def _milliseconds(numbers: dict[str, float]) -> tuple[str, ...]:
+    return tuple(f"{numbers[key]:,.2f}" for key in ("p50", "p99", "p99.9"))

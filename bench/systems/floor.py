@@ -1,0 +1,137 @@
+"""The floor: pgq's own claim and settle statements in a loop with nothing around them, and the barest statements.
+
+No codec, no signatures, no supervisor, no upkeep, no functions. Whoever uses these statements from psycopg cannot be
+faster, so the distance from here is what pgq's Python costs.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+from uuid import uuid4
+
+from bench.systems.base import database, django_setup
+from bench.systems.pgq import Pgq
+
+
+class Floor(Pgq):
+    name = "floor"
+    batch = 512
+    settings = f"pgq's claim and settle in a bare psycopg loop, {batch} at a time"
+    kinds = ("noop",)
+    picks_up = False
+    rate = 20000.0
+
+    def worker_commands(self, python: str, workers: int) -> list[list[str]]:
+        return [[python, "-m", "bench.floor", str(self.batch)]] * workers
+
+    def open(self) -> None:
+        django_setup()
+        import psycopg
+
+        from pgq import enqueue, tasks
+
+        self._tasks = tasks
+        self._connection = psycopg.connect(**database(), autocommit=True, prepare_threshold=1)
+        new = enqueue.make_task("bench.tasks.noop", (), {})
+        #: The row that an enqueue of a no-op writes, but for its id.
+        self._row = (new.func, new.args, new.kwargs, new.signature)
+
+    def enqueue_one(self, task: str, *args: int) -> None:
+        self._connection.execute(
+            "INSERT INTO pgq_queue (id, func, args, kwargs, signature) VALUES (%s, %s, %s, %s, %s)",
+            (_new_id(), *self._row),
+        )
+
+    def copy(self, *, seconds: float) -> dict[str, Any]:
+        """COPY the same rows, for so long."""
+        count, began = 0, time.monotonic()
+        while time.monotonic() - began < seconds:
+            with self._connection.cursor() as cursor:
+                command = "COPY pgq_queue (id, func, args, kwargs, signature) FROM STDIN"
+                with cursor.copy(command) as copy:
+                    for _ in range(self.chunk):
+                        copy.write_row((_new_id(), *self._row))
+            count += self.chunk
+        return {"count": count, "seconds": time.monotonic() - began}
+
+    def notify(self, *, seconds: float) -> dict[str, Any]:
+        """Send notifications from one connection to another for so long; return the round trips in nanoseconds."""
+        import psycopg
+
+        trips = []
+        with psycopg.connect(**database(), autocommit=True) as listener:
+            listener.execute("LISTEN bench")
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                began = time.monotonic_ns()
+                self._connection.execute("SELECT pg_notify('bench', '')")
+                list(listener.notifies(timeout=5, stop_after=1))
+                trips.append(time.monotonic_ns() - began)
+        return {"trips": trips}
+
+
+class Floor100(Floor):
+    name = "floor-100"
+    batch = 100
+    settings = f"the same, {batch} at a time"
+    rate = 15000.0
+
+
+def _new_id() -> str:
+    from pgq.ids import new_id
+
+    return new_id().hex
+
+
+def loop(batch: int) -> None:
+    """Claim and settle for ever. The next claim goes with the settling, as in pgq's worker: one transaction a batch."""
+    import psycopg
+    from django.conf import settings as django_settings
+
+    if not django_settings.configured:
+        django_setup()
+    from pgq import store
+
+    claim, settle = store.sql("claim", limit=batch), store.sql("settle")
+    worker = uuid4()
+    with psycopg.connect(**database(), prepare_threshold=1) as connection:
+        # Binary results, and sequences of settle's arrays in text: the fastest that psycopg has for each.
+        cursor = connection.cursor()
+        claimed: list[tuple[Any, ...]] = []
+        turn = 0
+        while True:
+            if claimed:
+                count = len(claimed)
+                cursor.execute(
+                    settle,
+                    {
+                        "id": _array([row[0].hex for row in claimed]),
+                        "receipt": _array([row[-1].hex for row in claimed]),
+                        "success": _array(["t"] * count),
+                        "keep": _array(["t"] * count),
+                        "started": _array(["0"] * count),
+                        "stopped": _array(["0"] * count),
+                        "result": _array(['"null"'] * count),
+                        "exception": _array(["NULL"] * count),
+                        "message": _array(["NULL"] * count),
+                        "traceback": _array(["NULL"] * count),
+                        "cluster": "floor",
+                        "patience": "10000",
+                    },
+                )
+                if len(cursor.fetchall()) != count:
+                    raise RuntimeError("a receipt was refused")
+            turn += 1
+            cursor.execute(claim, {"queues": None, "turn": turn, "worker": worker, "receipt": uuid4()})
+            claimed = cursor.fetchall()
+            connection.commit()
+            if not claimed:
+                if os.getppid() == 1:
+                    return
+                time.sleep(0.01)
+
+
+def _array(elements: list[str]) -> str:
+    return "{" + ",".join(elements) + "}"

@@ -1,0 +1,182 @@
+"""The benchmark harness itself, on pgq and the floor, with a handful of tasks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from bench import measure, report, systems
+from bench.lab import SHOWN
+from bench.report import Report, Spread
+from bench.systems.base import ROOT
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory, pg_dsn: str) -> Path:
+    """The folder with what one tiny run wrote."""
+    folder = tmp_path_factory.mktemp("bench")
+    command = [sys.executable, "-m", "bench", "--tiny", "--only", "pgq,floor", "--out", str(folder)]
+    environment = os.environ | {"DATABASE_URL": pg_dsn}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(out: Path) -> dict[str, Any]:
+    return json.loads((out / "results.json").read_text())
+
+
+def found(results: dict[str, Any], **where: Any) -> list[dict[str, Any]]:
+    return [one for one in results["measured"] if where.items() <= one.items()]
+
+
+def test_every_cell_is_measured_and_nothing_fails(results: dict[str, Any]) -> None:
+    assert [one for one in results["measured"] if "error" in one] == []
+    assert all("skipped" not in about for about in results["systems"].values())
+    cells = {(one["system"], one["cell"]) for one in results["measured"]}
+    assert cells == {
+        ("pgq", "enqueue"),
+        ("pgq", "drain"),
+        ("pgq", "idle"),
+        ("pgq", "pick-up"),
+        ("floor", "enqueue"),
+        ("floor", "notify"),
+        ("floor", "drain"),
+    }
+
+
+def test_machine_and_server_are_named(results: dict[str, Any]) -> None:
+    machine = results["machine"]
+    assert machine["processors"] >= 1
+    assert int(machine["postgresql"].split(".")[0]) >= 14
+    assert list(machine["settings"]) == list(SHOWN)
+
+
+def test_a_drain_does_all_its_tasks_and_tells_their_cost(results: dict[str, Any]) -> None:
+    for name in ("pgq", "floor"):
+        (drain,) = found(results, system=name, cell="drain")
+        assert drain["done"] == drain["count"] >= 20
+        assert drain["rate"] > 0
+        assert drain["pss_bytes"] > 2**20
+        # The row leaves one table (claimed and deleted: two dead tuples) and enters another.
+        assert drain["dead_tuples"] == pytest.approx(2, abs=0.5)
+        assert drain["wal_bytes"] > 100
+        assert drain["wal_bytes_enqueue"] > 100
+        assert 0 <= drain["transactions"] < 1
+
+
+def test_enqueues_are_counted(results: dict[str, Any]) -> None:
+    for name, ways in (("pgq", {"one", "many"}), ("floor", {"one", "copy"})):
+        assert {one["way"] for one in found(results, system=name, cell="enqueue")} == ways
+        for one in found(results, system=name, cell="enqueue"):
+            assert one["rate"] == pytest.approx(one["count"] / one["seconds"], rel=0.01)
+            assert one["wal_bytes"] > 100
+
+
+def test_pick_ups_are_timed_idle_and_under_load(results: dict[str, Any]) -> None:
+    idle, busy = sorted(found(results, system="pgq", cell="pick-up"), key=lambda one: one["load"])
+    assert idle["load"] == 0 < busy["load"]
+    for one in (idle, busy):
+        assert one["missing"] == 0
+        assert len(one["samples"]) == one["count"]
+        assert 0 <= one["milliseconds"]["p50"] <= one["milliseconds"]["p99"] <= one["milliseconds"]["p99.9"]
+        # From the beginning of the call is longer than from its end.
+        assert one["milliseconds_from_call"]["p50"] >= one["milliseconds"]["p50"]
+
+
+def test_the_report_names_the_numbers_and_its_plots_are_xml(out: Path, results: dict[str, Any]) -> None:
+    text = (out / "benchmarks.md").read_text()
+    (drain,) = found(results, system="pgq", cell="drain")
+    assert f"| pgq | {drain['rate']:,.0f} |" in text
+    assert "against a bare INSERT" in text
+    images = sorted((out / "images").glob("*.svg"))
+    assert [image.name for image in images] == [
+        "bench-cpu.svg", "bench-drain.svg", "bench-enqueue.svg", "bench-pick-up.svg"
+    ]  # fmt: skip
+    for image in images:
+        assert f"](images/{image.name})" in text
+        assert ElementTree.parse(image).getroot().tag.endswith("svg")
+
+
+def test_the_report_can_be_written_again(out: Path, tmp_path: Path, results: dict[str, Any]) -> None:
+    report.write(results, report.places(tmp_path))
+    for name in ("benchmarks.md", "results.json", "images/bench-drain.svg"):
+        assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_the_report_judges_the_goals() -> None:
+    text = Report(invented(django=1000, floor=30_000, pgq=19_000)).text()
+    assert "| 20 x | 19.0 x | MISSED |" in text
+    assert "| 60 % | 63% | met |" in text
+    assert "| 20 x | 20.0 x | met |" in Report(invented(django=1000, floor=30_000, pgq=20_000)).text()
+
+
+def test_the_report_says_what_was_skipped_and_what_failed() -> None:
+    results = invented(django=1000, floor=30_000, pgq=19_000)
+    results["systems"]["awa-pg"] = {"settings": "", "keeps": "", "skipped": "no wheel | for this"}
+    results["measured"].append({"system": "django-q2", "round": 1, "cell": "pick-up", "error": "it ended"})
+    text = Report(results).text()
+    assert "**skipped**: no wheel \\| for this" in text
+    assert "* django-q2: pick-up (round 1): `it ended`" in text
+
+
+def test_all_systems_say_how_they_run() -> None:
+    for name in systems.NAMES:
+        system = systems.get(name)
+        assert system.name == name
+        assert system.settings
+        # A version that floats would measure something else tomorrow.
+        assert all("==" in one for one in system.requirements or ())
+        assert system.worker_commands(sys.executable, 2)
+
+
+def test_medians_and_quantiles() -> None:
+    assert Spread.of([3.0, None, 1.0, 2.0]) == Spread(2.0, 1.0, 3.0, 3)
+    assert Spread.of([None]) is None
+    ordered = [float(n) for n in range(1, 1001)]
+    assert [measure.quantile(ordered, share) for share in (0.5, 0.99, 0.999)] == [500, 990, 999]
+
+
+def test_a_family_has_grandchildren_and_no_strangers() -> None:
+    everybody = [
+        measure.Process(10, 1, 10, 1.0),
+        measure.Process(11, 10, 10, 2.0),
+        measure.Process(12, 11, 12, 4.0),
+        # Its parent is dead, but it is in the session still.
+        measure.Process(13, 1, 10, 8.0),
+        measure.Process(20, 1, 20, 16.0),
+    ]
+    assert measure.cpu_seconds([10], everybody) == 15.0
+
+
+def invented(*, django: float, floor: float, pgq: float) -> dict[str, Any]:
+    """The results of a run that never was."""
+    rates = {"pgq": pgq, "floor": floor, "django-q2": django}
+    return {
+        "when": "2026-01-02T03:04:05+00:00",
+        "seconds": 60.0,
+        "machine": {
+            "processors": 2,
+            "processor": "one",
+            "memory_gib": 1.0,
+            "postgresql": "18.1",
+            "python": "3.13.0",
+            "load": 0.0,
+            "load_before": 0.0,
+            "settings": {"fsync": "on"},
+        },
+        "plan": {"workers": [2], "kinds": ["noop"], "pool": 2},
+        "systems": {name: {"settings": "as it comes", "keeps": "a row"} for name in rates},
+        "measured": [
+            {"system": name, "round": 1, "cell": "drain", "kind": "noop", "workers": 2, "rate": rate}
+            for name, rate in rates.items()
+        ],
+    }
