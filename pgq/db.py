@@ -237,6 +237,12 @@ class Listener:
         return sum(1 for _ in self.connection.notifies(timeout=seconds, stop_after=1))
 
 
+def message(error: BaseException) -> str:
+    """Return what an error says, in one line and without its details: those hold whole rows, arguments and all."""
+    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return " ".join((primary or str(error)).split()) or type(error).__name__
+
+
 class Backoff:
     """Growing pauses between attempts to reach PostgreSQL, jittered so that a fleet does not come back at once.
 
@@ -278,7 +284,7 @@ class Backoff:
     def failed(self, error: psycopg.Error, what: str = "PostgreSQL") -> float:
         """Log an error, unless it says nothing new, and return the seconds to wait before the next attempt."""
         pause = self.next_pause()
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = message(error)
         if self.failed_at - self.said_at >= (30.0 if text in self.said else 1.0):
             self.said.add(text)
             self.said_at, self.silent = self.failed_at, False

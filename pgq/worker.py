@@ -355,7 +355,9 @@ class Worker:
 
     def _settle_one_by_one(self, receipts: list[Receipt], error: Exception) -> None:
         """Something that one of these receipts holds is refused: find it, so that it spoils no other."""
-        logger.error("a batch of %d receipts was refused, so they are settled one by one: %s", len(receipts), error)
+        logger.error(
+            "a batch of %d receipts was refused, so they are settled one by one: %s", len(receipts), db.message(error)
+        )
         for receipt in receipts:
             less = receipt
             for lessen in (settling.without_what_was_refused, settling.without_options, settling.parked, None):

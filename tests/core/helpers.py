@@ -14,6 +14,7 @@ from pgq.board import Slot
 from pgq.child import ChildConfig
 from pgq.conf import get_settings
 from pgq.enqueue import enqueue_all, make_task
+from pgq.hygiene import Surroundings
 from pgq.records import Claim, Receipt
 from pgq.worker import Worker
 
@@ -59,6 +60,8 @@ class Hand(Worker):
 
     def work(self) -> None:
         """Run what is ready and settle it."""
+        # The test may have changed its own surroundings since this was made.
+        self.surroundings = Surroundings()
         while self._exchange():
             self._run_waiting()
 
