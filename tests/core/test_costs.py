@@ -1,0 +1,176 @@
+"""What a task costs, in numbers that do not depend on the machine: round trips, statements, rows, pages.
+
+A change that raises one of them has to say why, and to change the number here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from pgq import db, store
+from pgq.conf import get_settings
+from pgq.enqueue import enqueue_all, make_task
+from pgq.execute import run
+from pgq.settling import _settlement
+from pgq.tasks import async_task
+from tests.core.helpers import MARK, WORKER, Hand, claim, fill
+from tests.core.test_plans import explain
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+BATCH = 512
+TABLES = "SELECT relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_xact_user_tables"
+
+
+@pytest.fixture
+def hand(oracle: Any) -> Iterator[Hand]:
+    hand = Hand()
+    yield hand
+    hand.close()
+
+
+@pytest.fixture
+def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A line for each time that one of our own connections waits for PostgreSQL."""
+    waits: list[str] = []
+    inner = db._Patient.wait
+
+    def wait(self: Any, *args: Any, **kwargs: Any) -> Any:
+        waits.append("wait")
+        return inner(self, *args, **kwargs)
+
+    monkeypatch.setattr(db._Patient, "wait", wait)
+    return waits
+
+
+def written(session: psycopg.Connection[Any]) -> dict[str, tuple[int, int, int]]:
+    """Rows inserted, updated and deleted in this transaction, by table; partitions count as their parent."""
+    total: Counter[tuple[str, int]] = Counter()
+    for name, *counts in session.execute(TABLES).fetchall():
+        for kind, count in enumerate(counts):
+            total["pgq_task" if name.startswith("pgq_task") else name, kind] += count
+    names = {name for (name, _), count in total.items() if count}
+    return {name: (total[name, 0], total[name, 1], total[name, 2]) for name in names}
+
+
+# ------------------------------------------------------------------------------------------------- round trips
+
+
+def test_one_task_is_enqueued_by_one_statement():
+    async_task(MARK, 1)
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        async_task(MARK, 2)
+    assert len(queries) == 1
+
+
+def test_2000_tasks_are_enqueued_by_one_statement():
+    with CaptureQueriesContext(connection) as queries:
+        enqueue_all(make_task(MARK, (number,)) for number in range(2000))
+    assert len(queries) == 1
+
+
+def test_settling_a_batch_and_claiming_the_next_takes_four_round_trips(hand, trips):
+    fill(3 * BATCH)
+    hand.sizer.size, hand.sizer.average = BATCH, 1e-7
+    assert hand._exchange()
+    hand._run_waiting()
+    hand.sizer.size, hand.sizer.average = BATCH, 1e-7
+    trips.clear()
+    assert hand._exchange()
+    # BEGIN, settle, claim, COMMIT.
+    assert len(trips) == 4
+    assert len(hand.waiting) == BATCH
+
+
+def test_running_a_task_asks_postgresql_nothing(hand, trips):
+    fill(64)
+    hand.sizer.size, hand.sizer.average = 64, 1e-7
+    hand._exchange()
+    trips.clear()
+    with CaptureQueriesContext(connection) as queries:
+        hand._run_waiting()
+    assert not trips
+    assert not queries.captured_queries
+
+
+# ------------------------------------------------------------------------------------------------- rows
+
+
+def test_rows_written_by_a_claim_and_its_settlement(session, oracle):
+    fill(BATCH)
+    claimer = session(autocommit=False)
+    claims = claim(claimer, BATCH)
+    assert written(claimer) == {"pgq_queue": (0, BATCH, 0)}
+    claimer.commit()
+    receipts = [run(claimed, get_settings()) for claimed in claims]
+    # Another session, since the first counts its last transaction for a while.
+    settler = session(autocommit=False)
+    store.settle(settler.cursor(), [_settlement(receipt, receipt.stopped) for receipt in receipts], cluster="costs")
+    assert written(settler) == {"pgq_queue": (0, 0, BATCH), "pgq_task": (BATCH, 0, 0)}
+
+
+def test_rows_written_by_an_enqueue(session, oracle):
+    fill(1)
+    writer = session(autocommit=False)
+    store.enqueue_many(writer.cursor(), [make_task(MARK, (number,)) for number in range(BATCH)])
+    assert written(writer) == {"pgq_queue": (BATCH, 0, 0)}
+
+
+# ------------------------------------------------------------------------------------------------- pages
+
+
+@pytest.mark.parametrize("backlog", [2_000, 40_000])
+def test_pages_touched_by_a_claim_do_not_depend_on_the_backlog(backlog, session, oracle):
+    fill(backlog)
+    reader = session()
+    reader.execute("VACUUM ANALYZE pgq_queue")
+    parameters = {"queues": None, "turn": 1, "worker": WORKER, "receipt": uuid4()}
+    found = explain(reader, "generic", store.sql("claim", limit=BATCH), parameters)
+    assert found.rows == BATCH
+    # Each task: its entry in the ready index and its row, then the row anew with its entries in the indexes.
+    assert found.buffers / BATCH < 12
+
+
+@pytest.mark.parametrize("history", [0, 40_000])
+def test_pages_touched_by_a_settlement_do_not_depend_on_the_history(history, session, oracle):
+    writer = session()
+    writer.execute(
+        "INSERT INTO pgq_task (id, success, started, stopped, enqueued_at, func, queue)"
+        " SELECT pgq_uuid7(now() - n * interval '1 ms'), true, now(), now(), now(), 'f', 'default'"
+        "   FROM generate_series(1, %s) n",
+        (history,),
+    )
+    fill(BATCH)
+    claims = claim(writer, BATCH)
+    settled = {
+        "id": [item.id for item in claims], "receipt": [item.receipt for item in claims],
+        "success": [True] * BATCH, "keep": [True] * BATCH, "started": [0.0] * BATCH, "stopped": [0.0] * BATCH,
+        "result": ["1"] * BATCH, "exception": [None] * BATCH, "message": [None] * BATCH, "traceback": [None] * BATCH,
+        "cluster": "costs", "patience": None,
+    }  # fmt: skip
+    found = explain(writer, "generic", store.sql("settle"), settled)
+    assert found.rows == BATCH
+    # The whole statement's do not include an INSERT of whose rows nothing is read.
+    pages = sum(
+        node["Shared Hit Blocks"] + node["Shared Read Blocks"]
+        for node in found.nodes
+        if node["Node Type"] == "ModifyTable"
+    )
+    assert pages / BATCH < 10
+
+
+def test_pages_touched_by_an_enqueue(session, oracle):
+    fill(2_000)
+    insert = "INSERT INTO pgq_queue (func) SELECT 'f' FROM generate_series(1, 512)"
+    found = explain(session(), "generic", insert, {})
+    assert found.buffers / BATCH < 8
