@@ -146,8 +146,8 @@ def forget_connections() -> None:
 
 # ------------------------------------------------------------------------------------------- the process
 
-#: A look takes less than a twentieth of a task that ran for so many seconds.
-_LONG = 0.002
+#: A look, and a close one, take less than a twentieth of a task that ran for so many seconds.
+_LONG, _LONGER = 0.002, 0.004
 #: Runs of a function after each of which a look is taken.
 _FIRST_RUNS = 20
 
@@ -177,7 +177,9 @@ class Surroundings:
             _clean_connections(claim)
         func = claim.func
         self.runs[func] += 1
-        if seconds > _LONG or self.runs[func] <= _FIRST_RUNS or self._is_different_at_a_glance():
+        if seconds > _LONGER or self.runs[func] <= _FIRST_RUNS:
+            self.look_closely(claim)
+        elif seconds > _LONG or self._is_different_at_a_glance():
             self.look(claim)
 
     def look(self, claim: Claim) -> None:
@@ -205,7 +207,7 @@ class Surroundings:
             self._complain(claim, f"spoiled its worker, which is replaced: {self.spoiled}")
 
     def look_closely(self, claim: Claim) -> None:
-        """Look at what is not worth a look after each task, too. Called between two claims."""
+        """Look at what is not worth a look after each task, too. Called between two claims as well."""
         self.look(claim)
         if self.spoiled is None:
             self.spoiled = self._find_leaks()

@@ -95,6 +95,7 @@ PAYLOADS = {
     "a row that is gone": ('signature = NULL, args = \'[{"$model": ["auth.user", 0, "default"]}]\'', "NotAllowed"),
     "a class": ('signature = NULL, args = \'[{"$class": "subprocess.Popen"}]\'', "NotAllowed"),
 }
+UNPARKED = "SELECT count(*) FROM pgq_queue WHERE parked IS NULL"
 
 
 @pytest.mark.fault("F34", short=1, full=10)
@@ -114,6 +115,7 @@ def test_a_payload_that_cannot_be_read_stays_and_says_why(site, rounds, note):
         canaries = Mixture(site, "canary", [], canaries=0)
         site.enqueue(f"{POISON}.canary", 20 * len(PAYLOADS), False)
         wait_for(lambda: site.left() == len(PAYLOADS), "all others have ended", 60)
+        wait_for(lambda: not site.value(UNPARKED), "they are parked", 60)
         with site.session() as session:
             rows = {id: rest for id, *rest in session.execute("SELECT id, parked, attempts FROM pgq_queue")}
         wrong = []

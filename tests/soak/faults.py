@@ -78,6 +78,8 @@ class Producer(threading.Thread):
                 if name == "fail":
                     self.failing.add(task.id.hex)
             session = self._write(session, tasks)
+        if session is not None:
+            session.close()
 
     def _write(self, session: psycopg.Connection[Any] | None, tasks: list[NewTask]) -> psycopg.Connection[Any] | None:
         from pgq import store
