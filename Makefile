@@ -2,6 +2,7 @@
 #
 #   PYTHON=...        the interpreter to make $(VENV) with (default: the newest that works)
 #   DATABASE_URL=...  a PostgreSQL to use instead of one that is started for the occasion
+#   TESTERS=...       processes that run tests (default: one more than processors, 4 at most)
 #   ARGS=...          arguments for pytest, the benchmark or the matrix
 
 .DEFAULT_GOAL := help
@@ -35,10 +36,13 @@ demo: $(VENV)/.installed postgres ## Run the demo: a database, workers and the a
 	@echo "==> Starting the demo"
 	@exec $(PY) -m demo
 
+# Most tests of pools wait for something: one process more than there are processors.
+TESTERS ?= $(shell $(PY) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+
 .PHONY: test
 test: lint postgres ## Run all checks and all tests
 	@echo "==> Tests (pytest)"
-	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup $(ARGS)
+	@$(PY) -m pytest -n $(TESTERS) --dist loadgroup $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.installed-dev ## Run the linters and the type checker

@@ -477,8 +477,9 @@ def writers(cursor: Cursor, among: Iterable[str] | None = None) -> list[str]:
 def advance(cursor: Cursor, *, safe: int) -> int:
     """Move the watermarks up, to `safe` at most; return how many moved. Needs a transaction of its own."""
     # Two statements, so that the second one's snapshot is taken after the lanes are locked.
-    cursor.execute(sql("lock_lanes"), {"safe": safe})
-    cursor.execute(sql("advance"), {"safe": safe})
+    locked = _all(cursor, "lock_lanes", {"safe": safe})
+    queues, priorities = [row[0] for row in locked], [row[1] for row in locked]
+    cursor.execute(sql("advance"), {"safe": safe, "queues": queues, "priorities": priorities})
     return cursor.rowcount
 
 

@@ -17,6 +17,9 @@ from bench.lab import SHOWN
 from bench.report import Report, Spread
 from bench.systems.base import ROOT
 
+#: What the tests share takes long to make.
+pytestmark = pytest.mark.xdist_group("bench")
+
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory, pg_dsn: str) -> Path:

@@ -39,6 +39,10 @@ def new_database(pg_dsn: str, purpose: str) -> Iterator[str]:
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+#: What the tests share takes long to make.
+pytestmark = pytest.mark.xdist_group("adapter")
+
+
 @pytest.fixture(scope="module")
 def database(pg_dsn: str) -> Iterator[str]:
     with new_database(pg_dsn, "fixed") as dsn:

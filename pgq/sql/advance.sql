@@ -1,6 +1,7 @@
 -- Moves each lane's watermark up to just below its first ready row, but never past `safe`: the last position of which
 -- it is known that no unfinished transaction holds it or one below. Searches from the old watermark on, so each dead
 -- entry of the index is passed once and no more.
+-- Only of the lanes that are locked: to wait for another one here, whose holder may wait for ours, would be a deadlock.
 UPDATE pgq_lane l
    SET low = found.low
   FROM (SELECT lane.queue, lane.priority, least(%(safe)s::bigint, coalesce((
@@ -10,6 +11,7 @@ UPDATE pgq_lane l
                     AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
                   ORDER BY q.position
                   LIMIT 1), %(safe)s::bigint)) AS low
-          FROM pgq_lane lane
+          FROM unnest(%(queues)s::text[], %(priorities)s::smallint[]) AS locked (queue, priority)
+          JOIN pgq_lane lane ON lane.queue = locked.queue AND lane.priority = locked.priority
          WHERE lane.low < %(safe)s) found
  WHERE l.queue = found.queue AND l.priority = found.priority AND l.low < found.low

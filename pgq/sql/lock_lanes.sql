@@ -1,2 +1,3 @@
 -- Locks the lanes, so that nobody gives a task back while their watermarks are being moved (see release.sql).
-SELECT FROM pgq_lane WHERE low < %(safe)s ORDER BY queue, priority FOR UPDATE
+-- Returns them.
+SELECT queue, priority FROM pgq_lane WHERE low < %(safe)s ORDER BY queue, priority FOR UPDATE

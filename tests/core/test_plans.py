@@ -244,7 +244,9 @@ def test_retry(loaded, plan_mode):
 
 def test_watermarks(loaded, plan_mode):
     last = loaded.execute("SELECT last_value FROM pgq_position").fetchone()[0]
-    found = explain(loaded, plan_mode, store.sql("advance"), {"safe": last})
+    lanes = loaded.execute("SELECT array_agg(queue), array_agg(priority) FROM pgq_lane").fetchone()
+    parameters = {"safe": last, "queues": lanes[0], "priorities": lanes[1]}
+    found = explain(loaded, plan_mode, store.sql("advance"), parameters)
     assert_by_index(found)
     assert found.buffers < 5000
     found = explain(loaded, plan_mode, store.sql("positions"), {})
