@@ -87,10 +87,15 @@ def ledger(before: float = 0.0, after: float = 0.0) -> str:
     from django.db import connection
 
     receipt = say("start")
-    time.sleep(before)
-    with connection.cursor() as cursor:
-        cursor.execute("INSERT INTO ledger (task, receipt) VALUES (%s, %s)", (current_task().id, receipt))
-    time.sleep(after)
+    try:
+        time.sleep(before)
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO ledger (task, receipt) VALUES (%s, %s)", (current_task().id, receipt))
+        time.sleep(after)
+    except BaseException:
+        # PostgreSQL may go away meanwhile, and this run be over long before its process is.
+        say("end", "failed")
+        raise
     say("end")
     return receipt
 

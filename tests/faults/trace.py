@@ -137,9 +137,10 @@ def _overlaps(verdict: Verdict, runs: list[Run], frozen: Mapping[int, float], de
         if earlier.pid in frozen and later.started > frozen[earlier.pid]:
             verdict.overlap_expired += 1
         else:
+            how = "ended" if earlier.ended is not None else "died with its process"
             early = end - later.started
             verdict.violations.append(
-                f"I3: {earlier.task} started in {later.pid} {early:.3f} s before it ended in {earlier.pid}"
+                f"I3: {earlier.task} started in {later.pid} {early:.3f} s before it {how} in {earlier.pid}"
             )
 
 
