@@ -58,7 +58,7 @@ def every(nth: int, text: str, most: int, without: str = "\0") -> Callable[[str,
     return loses
 
 
-@pytest.mark.fault("F11", short=3, full=60)
+@pytest.mark.fault("F11", short=3, full=20)
 @pytest.mark.parametrize(("text", "without"), [(CLAIM, SETTLE), (SETTLE, "\0")])
 def test_the_reply_to_a_claim_or_receipt_is_lost(site, proxy, rounds, note, text, without):
     proxy.loses = every(3, text, rounds, without)
@@ -76,7 +76,7 @@ def test_the_reply_to_a_claim_or_receipt_is_lost(site, proxy, rounds, note, text
     assert "lease was lost" not in site.pools[0].log()
 
 
-@pytest.mark.fault("F11", short=2, full=30)
+@pytest.mark.fault("F11", short=2, full=10)
 def test_what_is_given_back_gets_lost_on_its_way(site, proxy, rounds, note):
     """Or the reply to it: in any case others get it while the task in front of it still runs."""
     site.start(workers=2)
@@ -94,7 +94,7 @@ def test_what_is_given_back_gets_lost_on_its_way(site, proxy, rounds, note):
     note.violations += site.check(max_starts=1).violations + site.stop()
 
 
-@pytest.mark.fault("F11", short=2, full=30)
+@pytest.mark.fault("F11", short=2, full=10)
 def test_the_reply_to_a_slot_is_lost(site, proxy, rounds, note):
     proxy.loses = every(2, FIRE, rounds)
     site.start(**SETTINGS)
@@ -104,7 +104,7 @@ def test_the_reply_to_a_slot_is_lost(site, proxy, rounds, note):
     judge(site, firsts, note)
 
 
-@pytest.mark.fault("F11", short=5, full=100)
+@pytest.mark.fault("F11", short=5, full=30)
 def test_the_reply_to_an_enqueue_or_a_cancel_is_lost(site, proxy, rounds, note):
     """Whoever enqueues keeps the task he made: while it is live, enqueuing it again says that it is there."""
     proxy.loses = lambda name, _: name == "unlucky"
@@ -215,7 +215,7 @@ def start_far(site: Site, network: Network, *arguments: str, **settings: Any) ->
         site.pool_dsn = near
 
 
-@pytest.mark.fault("F12", short=1, full=10)
+@pytest.mark.fault("F12", short=1, full=4)
 @pytest.mark.parametrize("way", ["both", "replies"] if table.FULL else ["both"])
 def test_partition_shorter_than_a_lease(far_site, network, rounds, note, way):
     """Nobody takes anything from anybody, and nothing runs twice."""
@@ -265,7 +265,7 @@ def test_partition_longer_than_a_lease(far_site, network, rounds, note, way):
 # ------------------------------------------------------------------------------------------------- half-open
 
 
-@pytest.mark.fault("F13", short=1, full=10)
+@pytest.mark.fault("F13", short=1, full=4)
 def test_half_open_leader(site, proxy, rounds, note, tmp_path):
     """It holds the leader's lock and is heard no more: another leads soon, and no slot is lost or doubled."""
     token = tmp_path / "leading"
@@ -288,7 +288,7 @@ def test_half_open_leader(site, proxy, rounds, note, tmp_path):
     assert proxied.process.returncode == 0
 
 
-@pytest.mark.fault("F13", short=1, full=10)
+@pytest.mark.fault("F13", short=1, full=4)
 def test_half_open_listener(site, proxy, rounds, note):
     """A pooler that takes everything and says nothing: the supervisor gives it up, and knocks again."""
     pool = site.start(workers=2, retry=12.0)

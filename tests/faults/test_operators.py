@@ -32,7 +32,7 @@ def finished(site: Site) -> set[str]:
         return {row[0].hex for row in session.execute("SELECT id FROM pgq_task").fetchall()}
 
 
-@pytest.mark.fault("F40", short=1, full=12)
+@pytest.mark.fault("F40", short=1, full=6)
 def test_live_rows_are_taken_away(site, rounds, note):
     site.start(workers=2)
     statements = ["DELETE FROM pgq_queue", "TRUNCATE pgq_queue", "TRUNCATE pgq_queue, pgq_lane"]
@@ -53,7 +53,7 @@ def test_live_rows_are_taken_away(site, rounds, note):
     note.violations += site.check(max_starts=1).violations + site.stop()
 
 
-@pytest.mark.fault("F40", short=2, full=20)
+@pytest.mark.fault("F40", short=2, full=8)
 def test_a_running_task_is_cancelled_and_its_worker_goes_on(site, rounds, note):
     pool = site.start(workers=1)
     (pid,) = pool.worker_pids()
@@ -69,7 +69,7 @@ def test_a_running_task_is_cancelled_and_its_worker_goes_on(site, rounds, note):
     note.violations += site.check(max_starts=1, may_fail=True).violations + site.stop()
 
 
-@pytest.mark.fault("F40", short=0, full=20)
+@pytest.mark.fault("F40", short=0, full=8)
 def test_nothing_starts_while_a_queue_is_paused(site, rounds, note):
     site.start(workers=2)
     for _ in range(rounds):
@@ -89,7 +89,7 @@ def test_nothing_starts_while_a_queue_is_paused(site, rounds, note):
     note.violations += site.check(max_starts=1).violations + site.stop()
 
 
-@pytest.mark.fault("F40", short=0, full=10)
+@pytest.mark.fault("F40", short=0, full=4)
 def test_two_pools_of_one_name_do_not_take_each_other_for_themselves(site, rounds, note):
     pools = [site.start(workers=1, name="twin") for _ in range(2)]
     for _ in range(rounds):
@@ -134,7 +134,7 @@ def test_a_pid_that_is_used_again_adopts_nothing(site, note):
     note.violations += site.check(max_starts=1).violations + site.stop()
 
 
-@pytest.mark.fault("F40", short=0, full=5)
+@pytest.mark.fault("F40", short=0, full=3)
 def test_the_dump_of_yesterday_is_restored(site, rounds, note, tmp_path):
     for _ in range(rounds):
         pool = site.start(workers=2)
@@ -161,7 +161,7 @@ def test_the_dump_of_yesterday_is_restored(site, rounds, note, tmp_path):
     note.violations += site.check(max_starts=3).violations
 
 
-@pytest.mark.fault("F40", short=0, full=10)
+@pytest.mark.fault("F40", short=0, full=4)
 def test_a_queue_is_renamed(site, rounds, note):
     # The name of the queue is signed, so whoever changes it makes the rows their own (see docs/sql.md).
     site.start(workers=2, allowed=["tests.faults.tasks.registered"])

@@ -47,7 +47,7 @@ def accepts(site: Site) -> bool:
     return False
 
 
-@pytest.mark.fault("F9", short=2, full=20)
+@pytest.mark.fault("F9", short=2, full=8)
 def test_postgresql_crashes_under_load(own_site, rounds, note):
     """Tasks that run go on, and what comes of them is settled when PostgreSQL is back: nothing runs twice."""
     site, server = own_site
@@ -195,7 +195,7 @@ def test_sessions_are_ended_again_and_again(site, rounds, note, name):
     judge(site, firsts, note)
 
 
-@pytest.mark.fault("F10", short=2, full=50)
+@pytest.mark.fault("F10", short=2, full=20)
 def test_a_new_listener_listens(site, rounds, note):
     """After its session was ended the supervisor listens again, and looks at what it missed. Polls would take 20 s."""
     site.start(workers=2, poll=20.0)
@@ -219,7 +219,7 @@ def listens(site: Site) -> bool:
     )
 
 
-@pytest.mark.fault("F16", short=1, full=5)
+@pytest.mark.fault("F16", short=1, full=3)
 def test_no_connection_is_to_be_had(own_server, tmp_path, rounds, note):
     """What runs is settled over the connections there are; who has none waits until there is one."""
     from tests.faults.site import a_site

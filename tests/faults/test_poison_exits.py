@@ -23,7 +23,7 @@ DEATHS = {
 RAISED = {"sys.exit 0": "SystemExit"}
 
 
-@pytest.mark.fault("F29", short=1, full=5)
+@pytest.mark.fault("F29", short=1, full=3)
 def test_a_task_that_exits_fails_after_three_workers_and_says_why(site, rounds, note):
     site.start(workers=2)
     for _ in range(rounds):
@@ -44,7 +44,7 @@ def _by(cause: str) -> str:
     return f"by {cause}" if cause.startswith("SIG") else f"with {cause}"
 
 
-@pytest.mark.fault("F30", short=1, full=5)
+@pytest.mark.fault("F30", short=1, full=3)
 def test_a_task_that_never_ends_is_killed_at_its_timeout(site, rounds, note):
     site.start(workers=4, kill_after=0.5)
     for _ in range(rounds):
@@ -57,7 +57,7 @@ def test_a_task_that_never_ends_is_killed_at_its_timeout(site, rounds, note):
     note.violations += site.stop()
 
 
-@pytest.mark.fault("F31", short=1, full=5)
+@pytest.mark.fault("F31", short=1, full=3)
 def test_a_hog_harms_only_its_worker(site, rounds, note):
     pool = site.start(workers=2)
     for _ in range(rounds):

@@ -12,7 +12,7 @@ from tests.faults.site import until
 from tests.pools import is_alive
 
 
-@pytest.mark.fault("F35", short=1, full=10)
+@pytest.mark.fault("F35", short=1, full=4)
 def test_the_next_task_finds_a_clean_session(site, rounds, note):
     with site.session() as session:
         session.execute("CREATE SCHEMA elsewhere")
@@ -41,7 +41,7 @@ def test_which_statements_leave_something_in_their_session(statement, lasts):
     assert hygiene._leaves_something(statement) is lasts
 
 
-@pytest.mark.fault("F36", short=1, full=10)
+@pytest.mark.fault("F36", short=1, full=4)
 def test_the_next_task_finds_a_clean_process(site, rounds, note):
     pool = site.start(workers=2)
     for _ in range(rounds):
@@ -58,7 +58,7 @@ def test_the_next_task_finds_a_clean_process(site, rounds, note):
     note.violations += site.stop()
 
 
-@pytest.mark.fault("F36", short=1, full=5)
+@pytest.mark.fault("F36", short=1, full=3)
 def test_a_timeout_works_after_a_task_that_spoiled_the_signals(site, rounds, note):
     site.start(workers=1, kill_after=20.0)
     for _ in range(rounds):
@@ -71,7 +71,7 @@ def test_a_timeout_works_after_a_task_that_spoiled_the_signals(site, rounds, not
     note.violations += site.stop()
 
 
-@pytest.mark.fault("F37", short=1, full=10)
+@pytest.mark.fault("F37", short=1, full=4)
 def test_what_a_task_started_ends_with_its_worker(site, rounds, note):
     pool = site.start(workers=2)
     for _ in range(rounds):
@@ -97,7 +97,7 @@ def test_what_a_task_started_ends_with_its_worker(site, rounds, note):
     note.violations += site.stop()
 
 
-@pytest.mark.fault("F37", short=1, full=5)
+@pytest.mark.fault("F37", short=1, full=3)
 def test_what_a_task_started_ends_with_its_pool(site, rounds, note):
     for _ in range(rounds):
         site.start(workers=2)

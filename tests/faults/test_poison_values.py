@@ -21,7 +21,7 @@ def zlib_of(data: bytes) -> str:
     return f'''[{{"$zlib": "{base64.b64encode(zlib.compress(data, 9)).decode()}"}}]'''
 
 
-@pytest.mark.fault("F32", short=1, full=5)
+@pytest.mark.fault("F32", short=1, full=3)
 @pytest.mark.parametrize("allow_pickle", [False, True], ids=["JSON", "pickle"])
 def test_a_task_succeeds_whatever_it_returns(site, rounds, note, allow_pickle):
     site.start(workers=2, allow_pickle=allow_pickle)
@@ -55,7 +55,7 @@ def result_is_wrong(site: Any, name: str, id: str) -> list[str]:
     return [] if len(text) < 10_000 else [f"{name}: {len(text)} characters say why it was not stored"]
 
 
-@pytest.mark.fault("F33", short=1, full=5)
+@pytest.mark.fault("F33", short=1, full=3)
 def test_a_task_fails_whatever_it_raises(site, rounds, note):
     pool = site.start(workers=2)
     for _ in range(rounds):
@@ -98,7 +98,7 @@ PAYLOADS = {
 UNPARKED = "SELECT count(*) FROM pgq_queue WHERE parked IS NULL"
 
 
-@pytest.mark.fault("F34", short=1, full=10)
+@pytest.mark.fault("F34", short=1, full=4)
 def test_a_payload_that_cannot_be_read_stays_and_says_why(site, rounds, note):
     pool = site.start(workers=2)
     for _ in range(rounds):

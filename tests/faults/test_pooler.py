@@ -95,7 +95,7 @@ def connect(dsn: str) -> db.Connection:
 
 
 @pytest.mark.parametrize("bouncer", ["transaction", "session"], indirect=True)
-@pytest.mark.fault("F19", short=0, full=5)
+@pytest.mark.fault("F19", short=0, full=3)
 def test_the_kind_of_pooler_is_found_out(site, bouncer, request, rounds, note):
     wanted = "transaction" in request.node.callspec.id
     for _ in range(rounds):

@@ -18,7 +18,7 @@ from tests.pools import is_alive, wait_for
 PATIENCE = 1.0 if table.FULL else 10.0
 
 
-@pytest.mark.fault("F1", short=3, full=30)
+@pytest.mark.fault("F1", short=3, full=10)
 def test_a_busy_worker_is_killed(site, rounds, note):
     pool = site.start(workers=2)
     for _ in range(rounds):
@@ -35,7 +35,7 @@ def test_a_busy_worker_is_killed(site, rounds, note):
     note.violations += site.check(max_starts=2).violations + site.stop()
 
 
-@pytest.mark.fault("F2", short=3, full=30)
+@pytest.mark.fault("F2", short=3, full=10)
 def test_an_idle_worker_is_killed(site, rounds, note):
     """Whichever of them it is, the others work on, and at once."""
     pool = site.start(workers=3)
@@ -51,7 +51,7 @@ def test_an_idle_worker_is_killed(site, rounds, note):
     note.violations += site.check(max_starts=1).violations + site.stop()
 
 
-@pytest.mark.fault("F4", short=1, full=15)
+@pytest.mark.fault("F4", short=1, full=6)
 def test_the_supervisor_is_killed(site, rounds, note):
     """Its children die with it, before the lease of their tasks ends; whoever starts the pool anew need not wait."""
     pool = site.start(workers=2)
@@ -90,7 +90,7 @@ STORMS = {
 }
 
 
-@pytest.mark.fault("F5", short=3, full=40)
+@pytest.mark.fault("F5", short=3, full=15)
 def test_storms_of_signals(site, rounds, note):
     """The pool ends by itself with 0. It leaves no lease, and charges nobody an attempt."""
     first = random.randrange(len(STORMS))
@@ -120,7 +120,7 @@ def test_storms_of_signals(site, rounds, note):
     assert site.value("SELECT max(attempt_count) FROM pgq_task") == 1
 
 
-@pytest.mark.fault("F6", short=1, full=12)
+@pytest.mark.fault("F6", short=1, full=5)
 def test_a_worker_and_a_whole_pool_freeze_for_three_leases(site, rounds, note):
     """A worker's lease is renewed by its supervisor, so its task waits. A pool's runs out, and what it says is late."""
     quick = {"retry": 1.5, "tick": 0.25}
@@ -152,7 +152,7 @@ def test_a_worker_and_a_whole_pool_freeze_for_three_leases(site, rounds, note):
     note.violations += site.stop()
 
 
-@pytest.mark.fault("F7", short=1, full=8)
+@pytest.mark.fault("F7", short=1, full=4)
 def test_the_host_dies(own_site, rounds, note):
     """The server and all processes of the pool at once. What was acknowledged is there when they are."""
     site, server = own_site

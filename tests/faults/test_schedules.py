@@ -106,7 +106,7 @@ def failpoints_hit(site: Site) -> list[int]:
     return [int(line[2]) for line in site.oracle.lines() if line[0] == "failpoint"]
 
 
-@pytest.mark.fault("F24", short=1, full=75)
+@pytest.mark.fault("F24", short=1, full=30)
 def test_the_leader_is_killed_at_every_step_of_a_schedule(site, rounds, note, tmp_path):
     for _ in range(2):
         site.start(failpoints=armed(tmp_path, "kill9"), **SETTINGS)
@@ -120,7 +120,7 @@ def test_the_leader_is_killed_at_every_step_of_a_schedule(site, rounds, note, tm
     judge(site, firsts, note)
 
 
-@pytest.mark.fault("F25", short=0, full=8)
+@pytest.mark.fault("F25", short=0, full=4)
 def test_a_frozen_leader_is_replaced_and_writes_nothing_once_thawed(site, rounds, note, tmp_path):
     for _ in range(2):
         site.start(failpoints=armed(tmp_path, "stop"), **SETTINGS)

@@ -49,7 +49,7 @@ def role(site: Site) -> Iterator[sql.Identifier]:
         session.execute(sql.SQL("DROP ROLE {}").format(role))
 
 
-@pytest.mark.fault("F20", short=1, full=5)
+@pytest.mark.fault("F20", short=1, full=3)
 def test_a_role_with_stingy_settings(site, role, rounds, note):
     """They are the application's: a pool says for its own sessions what they need."""
     with site.session() as session:
