@@ -193,17 +193,24 @@ class Listener:
 
     Args:
         another: Opens one more connection in the same way, to find out whether a pooler stands between.
+        deaf: Why to listen must not be tried for now; None: try it.
     """
 
-    def __init__(self, connection: Connection, *channels: str, another: Callable[[], Connection] | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *channels: str,
+        another: Callable[[], Connection] | None = None,
+        deaf: str | None = None,
+    ) -> None:
         self.connection, self.channels = connection, channels
         #: Why no notification will come, so that polling has to do; None: they come.
-        self.deaf: str | None = None
+        self.deaf = deaf
         self.pooled = another is not None and shares_sessions(connection, another)
         if self.pooled:
             # Nor should it be tried: it would stay behind in a session that nobody listens to.
             self.deaf = "a pooler in transaction mode stands between"
-        else:
+        elif deaf is None:
             self.listen()
 
     def listen(self) -> None:

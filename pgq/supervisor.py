@@ -38,6 +38,8 @@ _FIRST_LOOK = 0.02
 _FULL = 0.1
 #: Seconds for which a claim may be on its way to its commit after its connection broke.
 _LATE_COMMIT = 60.0
+#: Seconds until LISTEN is tried again after it cost us the session.
+_LISTEN_AGAIN = 30.0
 #: A lease shorter than this could run out between two looks at the clock.
 _SLACK = timedelta(seconds=5)
 #: Seconds after which a lease is renewed at the latest, however long it is: pools may differ in `retry`, and what
@@ -98,8 +100,9 @@ class Supervisor:
         self.said_asleep = 0
         self.all_busy_since: float | None = None
         self.look_pause = _FIRST_LOOK
-        #: Why no notification reaches us, as far as the log knows.
+        #: Why no notification reaches us, as far as the log knows; and when (monotonic) to try it again.
         self.deaf: str | None = None
+        self.listen_at = 0.0
         self.said_full = False
         self.look_at = 0.0
         self.leases_since = _BEGINNING
@@ -208,7 +211,7 @@ class Supervisor:
             # Whoever waits longer than this for one answer cannot renew leases in time.
             patience = min(float(db.DEAD_AFTER), max(2.0, self.settings.retry / 4))
             connection = db.connect(self.settings.database, "pgq supervisor", patience=patience)
-            self.listener = db.Listener(connection, "pgq_wake", "pgq_control", another=self._another)
+            self.listener = self._listen(connection)
             self._say_if_deaf(self.listener.deaf)
             if self.health is not None:
                 self.health.attend(connection)
@@ -222,6 +225,19 @@ class Supervisor:
         # Whatever was said while nobody listened is lost: look at once.
         self.heartbeat.next = self.renewal.next = self.look_at = 0.0
         self._wake(self.settings.workers)
+
+    def _listen(self, connection: db.Connection) -> db.Listener:
+        deaf = self.deaf if time.monotonic() < self.listen_at else None
+        try:
+            return db.Listener(connection, "pgq_wake", "pgq_control", another=self._another, deaf=deaf)
+        except psycopg.Error as error:
+            self._cannot_listen(error)
+            raise
+
+    def _cannot_listen(self, error: psycopg.Error) -> None:
+        """It ended the session, as with a broken queue of notifications: work on without, and try it again later."""
+        self.listen_at = time.monotonic() + _LISTEN_AGAIN
+        self._say_if_deaf(db.message(error))
 
     def _another(self) -> db.Connection:
         return db.connect(self.settings.database, "pgq supervisor", patience=float(db.DEAD_AFTER))
@@ -245,13 +261,14 @@ class Supervisor:
             return
         try:
             usage = store.try_notify(cursor)
-            if self.listener.deaf:
+            if self.listener.deaf and time.monotonic() >= self.listen_at:
                 self.listener.listen()
             why = self.listener.deaf
         except psycopg.OperationalError as error:
             if self.listener.connection.closed:
+                self._cannot_listen(error)
                 raise
-            why, usage = " ".join(str(error).split()), 0.0
+            why, usage = db.message(error), 0.0
             self.listener.deaf = why
         self._say_if_deaf(why)
         if usage > _FULL and not self.said_full:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 
 from tests.faults.site import Site
@@ -100,6 +98,4 @@ def test_frozen_between_its_receipt_and_its_commit(ledger, note, tmp_path):
     ledger.thaw(pool.pid, pid)
     note.round(wrong_entries(ledger))
     assert is_alive(pool.pid)
-    pool.signal(signal.SIGTERM)
-    pool.wait()
-    note.violations += ledger.check().violations
+    note.violations += ledger.stop() + ledger.check().violations
