@@ -278,6 +278,8 @@ class TestQueued:
     @pytest.mark.parametrize(
         "text",
         [payload(key="another key"), payload(key=SECRET_KEY, salt="other"), "nonsense", "", "a:b:c", "é:é:é"],
+        # Payloads are different each time; the processes that run the tests must agree about their names.
+        ids=["another key", "another salt", "nonsense", "nothing", "ASCII", "not ASCII"],
     )
     def test_what_nobody_signed_is_never_unpickled(self, text, monkeypatch):
         monkeypatch.setattr("pickle.loads", lambda data: pytest.fail("unpickled"))

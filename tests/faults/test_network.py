@@ -239,14 +239,14 @@ def test_partition_longer_than_a_lease(far_site, network, rounds, note, way):
     """What ran beyond the partition runs again on this side, and only that run is heard. Nothing hangs."""
     cut = network.forward if way == "both" else network.replies
     far = start_far(far_site, network, workers=2)
-    near = None
     for _ in range(rounds):
         (long,) = far_site.enqueue("work", 1, 12.0)
         until(lambda long=long: far_site.runs().get(long), 30)
-        near = near or far_site.start("--queues", "default", workers=2)
+        # Only now, so that the far one has it.
+        near = far_site.start("--queues", "default", workers=2)
         cut(False)
         for run in far_site.runs()[long]:
-            far_site.frozen[run.pid] = time.monotonic()
+            far_site.frozen.setdefault(run.pid, time.monotonic())
         until(lambda long=long: len(far_site.runs()[long]) == 2, 30)
         time.sleep(20)
         cut(True)
@@ -255,6 +255,7 @@ def test_partition_longer_than_a_lease(far_site, network, rounds, note, way):
         until(lambda there=there: far_site.runs().get(there), 30)
         note.round(recovery=far_site.runs()[there][0].started - healed)
         far_site.drain()
+        near.stop()
     verdict = far_site.check(max_starts=2)
     assert verdict.overlap_expired >= rounds, "both sides ran it"
     assert far.log().count("lease was lost") >= rounds
