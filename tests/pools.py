@@ -132,6 +132,8 @@ class Pool:
         self.dsn = dsn or test_dsn()
         self.look_dsn = look_dsn or self.dsn
         self.settings = {"workers": 2, "save_limit": 0, "kill_after": 1.0, **settings}
+        #: Nothing was left of it when somebody looked. From then on its pid may be another's.
+        self.gone = False
         environment = {
             **os.environ,
             "DATABASE_URL": self.dsn,
@@ -192,7 +194,7 @@ class Pool:
         return self
 
     def processes(self) -> dict[int, str]:
-        return processes_of_session(self.pid)
+        return {} if self.gone else processes_of_session(self.pid)
 
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
@@ -204,6 +206,7 @@ class Pool:
         except subprocess.TimeoutExpired:
             pytest.fail(f"the pool did not end within {timeout:g} s")
         wait_for(lambda: not self.processes(), "no process of the pool is left", 10)
+        self.gone = True
         return code
 
     def stop(self) -> None:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import django
 import psycopg
+import pytest
 
 if TYPE_CHECKING:
     from pgq.records import NewTask
@@ -255,7 +256,7 @@ def run(seconds: float, seed: int, folder: Path, rate: float = 150.0) -> Report:
             report.violations += site.stop()
             report.attacks, report.growth = dict(nemesis.done), gauge.growth()
             report.violations += [f"{name} grew by {by} %" for name, by in report.growth.items() if by > 25]
-    except AssertionError as error:
+    except (AssertionError, pytest.fail.Exception) as error:
         report.violations.append(str(error))
     finally:
         server.remove()
