@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -33,6 +34,8 @@ logger = logging.getLogger("pgq")
 
 #: Schedules fired in one transaction.
 BATCH = 200
+#: Seconds until a schedule that could not be fired is tried again: PostgreSQL would not, or it cannot be.
+REFUSED_PAUSE, FAULT_PAUSE = 5.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +192,10 @@ def fire_due(cursor: Cursor, settings: Settings, now: datetime | None = None) ->
                 fired += _fire(cursor, due, settings)
         except Exception as error:
             logger.error("schedule %s (%s) could not be fired: %s", due.id, due.name or due.func, error)
-            store.fault_schedule(cursor, due.id, codec.clean_text(f"{type(error).__name__}: {error}", 1000))
+            # What PostgreSQL refused it may take in a moment; what is wrong with the schedule stays until it is edited.
+            pause = REFUSED_PAUSE if isinstance(error, psycopg.OperationalError) else FAULT_PAUSE
+            message = codec.clean_text(f"{type(error).__name__}: {error}", 1000)
+            store.fault_schedule(cursor, due.id, message, pause=pause)
     return fired
 
 

@@ -533,9 +533,9 @@ def fire(
     return bool(_all(cursor, "fire", parameters))
 
 
-def fault_schedule(cursor: Cursor, id: int, error: str) -> None:
-    """Note why a schedule could not be fired, and try it again in a minute."""
-    cursor.execute(sql("fault_schedule"), {"id": id, "error": error})
+def fault_schedule(cursor: Cursor, id: int, error: str, *, pause: float) -> None:
+    """Note why a schedule could not be fired, and try it again in `pause` seconds."""
+    cursor.execute(sql("fault_schedule"), {"id": id, "error": error, "pause": pause})
 
 
 def end_schedule(cursor: Cursor, id: int) -> None:

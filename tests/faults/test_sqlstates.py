@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.faults import table
 from tests.faults.site import Site, until
 from tests.faults.test_outages import LINES, lines_per_second
-from tests.faults.test_schedules import SETTINGS, every_second, judge
+from tests.faults.test_schedules import SETTINGS, armed, every_second, judge, strike
 from tests.pools import wait_for
 
 #: What an administrator may have said for the role, with the application's own statements in mind.
@@ -87,6 +87,18 @@ def test_each_statement_fails_for_a_while(site, tmp_path: Path, note, state):
     site.drain()
     judge(site, firsts, note)
     assert lines_per_second(pool, "WARNING") + lines_per_second(pool, "ERROR") <= 2 * LINES
+
+
+@pytest.mark.fault("F20", short=1, full=3)
+def test_a_schedule_that_postgresql_refused_is_soon_tried_again(site, tmp_path, rounds, note):
+    """It is not the schedule's fault, so it need not wait as long as one that is wrong."""
+    site.start(**SETTINGS, failpoints=armed(tmp_path, "raise:53100"))
+    firsts = every_second(site, 1)
+    for _ in range(rounds):
+        strike(site, tmp_path, "sched.inserted")
+        note.round(recovery=site.recovery())
+    enough(site)
+    judge(site, firsts, note)
 
 
 def enough(site: Site) -> None:
