@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from multiprocessing.heap import Arena
 from uuid import UUID
 
-# started, deadline (monotonic seconds; 0: none), id of the running task (zero: none), succeeded, failed
-_SLOT = struct.Struct("=dd16sQQ")
+# started, deadline (monotonic seconds; 0: none), id of the running task (zero: none), how many run, succeeded, failed
+_SLOT = struct.Struct("=dd16sQQQ")
 _NOBODY = bytes(16)
 
 
@@ -25,8 +25,10 @@ class Activity:
     started: float
     #: When the supervisor kills the worker; 0: never.
     deadline: float
-    #: The task that is running, or None.
+    #: The task that is running, or None; of several the one with the next deadline.
     task: UUID | None
+    #: How many are running.
+    count: int
     succeeded: int
     failed: int
 
@@ -38,11 +40,11 @@ class Slot:
         # Pages of its own. RawArrays share one mapping, so that each worker could write the slots of all.
         self._memory = Arena(mmap.PAGESIZE)
 
-    def write(self, started: float, deadline: float, task: bytes, succeeded: int, failed: int) -> None:
-        _SLOT.pack_into(self._memory.buffer, 0, started, deadline, task, succeeded, failed)
+    def write(self, started: float, deadline: float, task: bytes, succeeded: int, failed: int, count: int = 1) -> None:
+        _SLOT.pack_into(self._memory.buffer, 0, started, deadline, task, count, succeeded, failed)
 
     def idle(self, succeeded: int, failed: int) -> None:
-        _SLOT.pack_into(self._memory.buffer, 0, 0.0, 0.0, _NOBODY, succeeded, failed)
+        _SLOT.pack_into(self._memory.buffer, 0, 0.0, 0.0, _NOBODY, 0, succeeded, failed)
 
     def read(self) -> Activity:
         """Read the slot; it is read until two readings agree, since the writer does not wait for us."""
@@ -52,5 +54,5 @@ class Slot:
             if again == raw:
                 break
             raw = again
-        started, deadline, task, succeeded, failed = _SLOT.unpack(raw)
-        return Activity(started, deadline, UUID(bytes=task) if task != _NOBODY else None, succeeded, failed)
+        started, deadline, task, *counts = _SLOT.unpack(raw)
+        return Activity(started, deadline, UUID(bytes=task) if task != _NOBODY else None, *counts)

@@ -65,6 +65,10 @@ class Settings:
     default_queue: str = "default"
     #: Worker processes of a pool.
     workers: int = field(default_factory=_cpus)
+    #: `async def` tasks that one worker runs at a time, on one event loop; 1: one after the other, as all others.
+    coroutines: int = 100
+    #: Other tasks that one worker runs at a time, each in a thread; 1: one after the other, in the main thread.
+    threads: int = 1
     #: A worker is replaced after so many tasks; 0: never.
     recycle: int = 500_000
     #: A worker is replaced once its resident memory exceeds this many kilobytes; None: no limit.
@@ -140,6 +144,8 @@ ALIASES = {"orm": "database", "cluster_name": "name"}
 
 _POSITIVE = {
     "workers",
+    "coroutines",
+    "threads",
     "retry",
     "poll",
     "tick",
@@ -154,6 +160,8 @@ _POSITIVE_OR_NONE = {"max_rss", "timeout", "grace"}
 _BOOLEAN = {"ack_failures", "catch_up", "scheduler", "sync", "compress", "allow_pickle"}
 _INTEGER = {
     "workers",
+    "coroutines",
+    "threads",
     "recycle",
     "max_attempts",
     "max_crashes",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import contextvars
 import dataclasses
 import inspect
@@ -11,10 +13,9 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from pgq import backoff, codec, flow, registry, reporting, signals, signing
@@ -27,6 +28,7 @@ logger = logging.getLogger("pgq")
 
 _MESSAGE_LIMIT, _TRACEBACK_LIMIT = 10_000, 100_000
 _NO_OPTIONS: Mapping[str, Any] = {}
+CANCELLED = "the task was cancelled while it ran"
 
 #: What this worker's code does not know is given back so often, a quarter of an hour in all, before it is parked.
 _POSTPONED_AT_MOST = 20
@@ -40,13 +42,16 @@ def current_task() -> Claim | None:
     return _current.get()
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A claim that is ready to run: everything that the row could spoil has been looked at."""
 
+    claim: Claim
+    options: Mapping[str, Any]
     func: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    #: Monotonic seconds.
+    started: float
 
 
 def options_of(claim: Claim) -> Mapping[str, Any]:
@@ -63,38 +68,69 @@ def run(claim: Claim, settings: Settings, begin: Callable[[], None] | None = Non
     Args:
         begin: Called right before the function of an atomic task: it opens the transaction the function runs in.
     """
+    call = ready(claim, settings)
+    return call if isinstance(call, Receipt) else run_call(call, settings, begin)
+
+
+def ready(claim: Claim, settings: Settings) -> Call | Receipt:
+    """Look at everything that the row could spoil: return what can be called, or a receipt that says why nothing can.
+
+    Never raises.
+    """
     started = time.monotonic()
     options: Mapping[str, Any] = _NO_OPTIONS
-    token = _current.set(claim)
     try:
         options = options_of(claim)
         doom = _doom(claim, settings)
         if doom is not None:
             return Receipt(claim, _final(claim, options, doom), started, time.monotonic())
-        try:
-            call = prepare(claim, settings, options)
-        except (NotAllowed, UnknownFunction, codec.NotDecodable) as error:
-            return Receipt(claim, _not_run(claim, error), started, time.monotonic())
-        if begin is not None and registry.is_atomic(claim.func):
+        return _prepare(claim, settings, options, started)
+    except (NotAllowed, UnknownFunction, codec.NotDecodable) as error:
+        return Receipt(claim, _not_run(claim, error), started, time.monotonic())
+    except BaseException as error:
+        return failed(claim, error, settings, started, options)
+
+
+def run_call(call: Call, settings: Settings, begin: Callable[[], None] | None = None) -> Receipt:
+    """Run what is ready, in this thread. Never raises. `begin`: see `run`."""
+    token = _current.set(call.claim)
+    try:
+        if begin is not None and registry.is_atomic(call.claim.func):
             begin()
-        value = _call(claim, call)
-        result = _stored_result(claim, value, settings)
-        keep = settings.save_limit >= 0
-        if options:
-            keep = flow.needed(claim, options) or (flow.kept(options) and (keep or "save" in options))
-        elif claim.hook is not None:
-            keep = True
-        outcome: Outcome = Succeeded(
-            result=result,
-            keep=bool(keep),
-            follow_ons=_follow(claim, options, result),
-        )
-        return Receipt(claim, outcome, started, time.monotonic(), value)
+        return _succeeded(call, _call(call), settings)
     except BaseException as error:
         # Also SystemExit and KeyboardInterrupt: a task that says sys.exit(0) has not succeeded.
-        return failed(claim, error, settings, started, options)
+        return failed(call.claim, error, settings, call.started, call.options)
     finally:
         _current.reset(token)
+
+
+async def run_coroutine(call: Call, settings: Settings) -> Receipt:
+    """Run an ``async def`` task that is ready, on the running loop, as an asyncio task of its own.
+
+    Never raises. Cancelled, it fails as one whose task was cancelled.
+    """
+    # Seen by this asyncio task alone.
+    _current.set(call.claim)
+    try:
+        return _succeeded(call, await _call_coroutine(call), settings)
+    except BaseException as error:
+        current = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and current is not None and current.cancelling():
+            error = TaskCancelled(CANCELLED)
+        return failed(call.claim, error, settings, call.started, call.options)
+
+
+def _succeeded(call: Call, value: Any, settings: Settings) -> Receipt:
+    claim, options = call.claim, call.options
+    result = _stored_result(claim, value, settings)
+    keep = settings.save_limit >= 0
+    if options:
+        keep = flow.needed(claim, options) or (flow.kept(options) and (keep or "save" in options))
+    elif claim.hook is not None:
+        keep = True
+    outcome = Succeeded(result=result, keep=bool(keep), follow_ons=_follow(claim, options, result))
+    return Receipt(claim, outcome, call.started, time.monotonic(), value)
 
 
 def failed(
@@ -111,7 +147,7 @@ def failed(
     return receipt
 
 
-def prepare(claim: Claim, settings: Settings, options: Mapping[str, Any]) -> Call:
+def _prepare(claim: Claim, settings: Settings, options: Mapping[str, Any], started: float) -> Call:
     """Verify, resolve and decode.
 
     Raises:
@@ -127,7 +163,7 @@ def prepare(claim: Claim, settings: Settings, options: Mapping[str, Any]) -> Cal
     )
     if "hook_of" in options:
         args = (_finished_task(options["hook_of"], settings), *args)
-    return Call(func, args, kwargs)
+    return Call(claim, options, func, args, kwargs, started)
 
 
 def _not_run(claim: Claim, error: PgqError) -> Outcome:
@@ -198,31 +234,51 @@ def allow_cancelling() -> None:
 def _cancelled(signum: int, frame: FrameType | None) -> None:
     if _Interruption.task is not None and _Interruption.task == _Interruption.cancel:
         _Interruption.task = None
-        raise TaskCancelled("the task was cancelled while it ran")
+        raise TaskCancelled(CANCELLED)
 
 
-def _call(claim: Claim, call: Call) -> Any:
-    func = call.func
+def _call(call: Call) -> Any:
     if not signals.pre_execute.receivers and not signals.post_execute_in_worker.receivers:
-        return _interruptibly(claim, call)
+        return _interruptibly(call)
+    with _announced(call) as task:
+        task["result"] = _interruptibly(call)
+    return task["result"]
+
+
+async def _call_coroutine(call: Call) -> Any:
+    with _announced(call) as task:
+        try:
+            async with asyncio.timeout(call.claim.timeout) as limit:
+                task["result"] = await call.func(*call.args, **call.kwargs)
+        except TimeoutError as error:
+            if limit.expired():
+                raise ran_too_long(call.claim.timeout) from error
+            raise
+    return task["result"]
+
+
+@contextlib.contextmanager
+def _announced(call: Call) -> Iterator[dict[str, Any]]:
+    """Send the signals that belong around a task; the caller puts the result into what is yielded."""
+    claim = call.claim
     task = {
         "id": claim.id.hex, "name": claim.name or task_name(claim.id), "func": claim.func, "args": call.args,
         "kwargs": call.kwargs, "group": claim.group, "hook": claim.hook, "started": claim.enqueued_at,
         "attempt": claim.attempts,
     }  # fmt: skip
-    signals.send(signals.pre_execute, func=func, task=task)
+    signals.send(signals.pre_execute, func=call.func, task=task)
     try:
-        task["result"] = value = _interruptibly(claim, call)
+        yield task
         task["success"] = True
-        return value
     except BaseException as error:
         task["success"], task["result"] = False, repr(error)
         raise
     finally:
-        signals.send(signals.post_execute_in_worker, func=func, task=task)
+        signals.send(signals.post_execute_in_worker, func=call.func, task=task)
 
 
-def _interruptibly(claim: Claim, call: Call) -> Any:
+def _interruptibly(call: Call) -> Any:
+    claim = call.claim
     if threading.current_thread() is not threading.main_thread():
         return _finish(call.func(*call.args, **call.kwargs))
     if claim.timeout is not None:
@@ -237,12 +293,8 @@ def _interruptibly(claim: Claim, call: Call) -> Any:
 
 
 def _finish(value: Any) -> Any:
-    """Run a coroutine to its end; an ``async def`` task is a task like any other."""
-    if inspect.iscoroutine(value):
-        import asyncio
-
-        return asyncio.run(value)
-    return value
+    """Run a coroutine to its end: it has nobody to share a loop with, or a plain function returned it."""
+    return asyncio.run(value) if inspect.iscoroutine(value) else value
 
 
 def _set_alarm(seconds: float) -> None:
@@ -251,10 +303,15 @@ def _set_alarm(seconds: float) -> None:
     def ring(signum: int, frame: FrameType | None) -> None:
         if _Interruption.task is not None:
             _Interruption.task = None
-            raise TaskTimeout(f"the task ran longer than its timeout of {seconds:g} seconds")
+            raise ran_too_long(seconds)
 
     signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def ran_too_long(seconds: float | None) -> TaskTimeout:
+    """Return what is raised in a task at its timeout."""
+    return TaskTimeout(f"the task ran longer than its timeout of {seconds:g} seconds")
 
 
 # ------------------------------------------------------------------------------------------------- what went wrong

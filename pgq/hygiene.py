@@ -75,11 +75,30 @@ def _lasting(sql: str) -> bool:
 _connections: list[BaseDatabaseWrapper] = []
 
 
+class _Elsewhere:
+    """Connections of other threads."""
+
+    seen = False
+
+
 def _connected(connection: BaseDatabaseWrapper, **_: Any) -> None:
     if _watch not in connection.execute_wrappers:
         connection.execute_wrappers.append(_watch)
-    if connection not in _connections and threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
+        _Elsewhere.seen = True
+    elif connection not in _connections:
         _connections.append(connection)
+
+
+def has_connections_elsewhere() -> bool:
+    """Whether a thread other than the main one has ever connected to a database."""
+    return _Elsewhere.seen
+
+
+def clean_own_connections(claim: Claim) -> None:
+    """Do for the connections of a thread that is not the main one what is done for that one's after each task."""
+    if _Elsewhere.seen:
+        _clean_connections(claim, connections.all(initialized_only=True))
 
 
 def watch_connections() -> None:
@@ -87,9 +106,9 @@ def watch_connections() -> None:
     connection_created.connect(_connected, dispatch_uid="pgq.hygiene")
 
 
-def _clean_connections(claim: Claim) -> None:
+def _clean_connections(claim: Claim, used: Iterable[BaseDatabaseWrapper]) -> None:
     """Bring Django's connections back to where a task expects them; close those that cannot be trusted."""
-    for connection in _connections:
+    for connection in used:
         if connection.connection is None:
             continue
         trouble = _trouble(connection)
@@ -157,24 +176,33 @@ class Surroundings:
 
     Args:
         files: Descriptors that the worker lives by, besides the standard ones.
+        threads: Threads that it will start itself to run tasks in, each of which may have connections.
 
     Attributes:
         spoiled: Why the process is of no more use, or None.
     """
 
-    def __init__(self, files: Iterable[int] = ()) -> None:
+    def __init__(self, files: Iterable[int] = (), threads: int = 0) -> None:
         self.spoiled: str | None = None
         self.files = {number: traits.identity(number) for number in (0, 1, 2, *files)}
         self.lasting = {name: read() for name, read in traits.LASTING.items()}
         self.counts = self._count()
+        self.counts["threads"] += threads
+        self.counts["open files"] += 2 * threads
         self.runs: defaultdict[str, int] = defaultdict(int)
         self.complained: set[tuple[str, str]] = set()
         self._remember({trait: trait.read() for trait in traits.TRAITS})
 
-    def clean_up(self, claim: Claim, seconds: float) -> None:
-        """Undo what a task did that has just run for so long. Called after each: see above for what that may cost."""
+    def clean_up(self, claim: Claim, seconds: float, *, alone: bool = True) -> None:
+        """Undo what a task did that has just run for so long. Called after each: see above for what that may cost.
+
+        Args:
+            alone: Nothing else runs in this process: what changed is this task's doing, and nobody relies on it.
+        """
         if _connections:
-            _clean_connections(claim)
+            _clean_connections(claim, _connections)
+        if not alone:
+            return
         func = claim.func
         self.runs[func] += 1
         if seconds > _LONGER or self.runs[func] <= _FIRST_RUNS:

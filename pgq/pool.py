@@ -101,8 +101,8 @@ class Lost:
     """A dead worker whose tasks are to be made ready again."""
 
     worker: UUID
-    #: The task to blame, if any.
-    culprits: tuple[UUID, ...]
+    #: The task to blame, if any; None: several ran, and nobody knows which.
+    culprits: tuple[UUID, ...] | None
     #: Whether that task took its worker down, or was killed at its timeout.
     crash: bool
     #: What its history says of it, as JSON.
@@ -167,6 +167,10 @@ class Pool:
         """Return whether some worker is in that state."""
         return any(child.state is state for child in self.workers())
 
+    def is_running(self) -> bool:
+        """Return whether a task is running, as the board tells: one that asked for more may still have some."""
+        return any(child.slot is not None and child.slot.read().count for child in self.workers())
+
     def report(self) -> list[dict[str, Any]]:
         """Return what each worker does, for the table of pools."""
         now = time.monotonic()
@@ -180,8 +184,9 @@ class Pool:
                 continue
             seen = child.slot.read()
             rows.append({
-                "number": child.number, "id": child.id.hex, "pid": child.process.pid, "state": child.state.value,
-                "task": seen.task.hex if seen.task else None,
+                "number": child.number, "id": child.id.hex, "pid": child.process.pid,
+                "state": (State.AWAKE if child.state is State.ASLEEP and seen.count else child.state).value,
+                "task": seen.task.hex if seen.task else None, "running": seen.count,
                 "seconds": round(now - seen.started, 1) if seen.task else None,
                 "succeeded": seen.succeeded, "failed": seen.failed, "restarts": place.starts - 1,
             })  # fmt: skip
@@ -322,13 +327,16 @@ class Pool:
         dead.pipe.close()
         if dead.slot is None or dead.left_well:
             return
-        running = dead.slot.read().task
+        seen = dead.slot.read()
+        running = seen.task
         if dead.killed is None:
             logger.error(
                 "worker %d died, %s%s", dead.number, dead.cause, f", running task {running.hex}" if running else ""
             )
         # Told to hurry, nobody is to blame; at a timeout it is a failed attempt; else the task took its worker down.
-        blamed = (running,) if running is not None and dead.killed in (None, "timeout") else ()
+        blamed: tuple[UUID, ...] | None = (running,) if running is not None and dead.killed in (None, "timeout") else ()
+        if seen.count > 1 and dead.killed is None:
+            blamed = None
         at_timeout = dead.killed == "timeout"
         error = codec.encode({
             "exception": "pgq.errors.TaskTimeout" if at_timeout else "pgq.errors.WorkerDied",

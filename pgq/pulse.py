@@ -20,7 +20,7 @@ _STALLED = 10.0
 #: Seconds without a word of upkeep. It speaks each tick, but a large chore may take its time.
 _UPKEEP_SILENT = 60.0
 
-_BLANK = Activity(0.0, 0.0, None, 0, 0)
+_BLANK = Activity(0.0, 0.0, None, 0, 0, 0)
 
 
 class Pulse:
@@ -99,7 +99,10 @@ class Pulse:
         return [child for child in self.pool.workers() if child.state in (State.AWAKE, State.ASLEEP)]
 
     def _is_free(self, child: Child) -> bool:
-        return child.slot is None or child.slot.read().task is None or _is_frozen(child)
+        if child.slot is None or child.state is State.ASLEEP:
+            # It may have some in flight, but has asked for more.
+            return True
+        return child.slot.read().task is None or _is_frozen(child)
 
 
 def _is_frozen(child: Child) -> bool:

@@ -156,7 +156,7 @@ class Supervisor:
             times += [self.heartbeat.next, self.renewal.next]
             if self.pool.any_worker(State.ASLEEP):
                 times.append(self.look_at)
-        if self.pool.orphaned or self.pool.any_worker(State.AWAKE):
+        if self.pool.orphaned or self.pool.any_worker(State.AWAKE) or self.pool.is_running():
             # The board tells what is running without asking anybody; look when it may be overdue.
             times.append(now + 0.1)
         for key, _ in self.selector.select(max(0.0, min(times) - now)):
@@ -316,7 +316,13 @@ class Supervisor:
         self._cancel(renewal.cancelled)
 
     def _beat(self, cursor: db.Cursor) -> None:
-        status = "stopping" if self.stops else "idle" if not self.pool.any_worker(State.AWAKE) else "working"
+        status = (
+            "stopping"
+            if self.stops
+            else "working"
+            if self.pool.any_worker(State.AWAKE) or self.pool.is_running()
+            else "idle"
+        )
         stalled = None if self.stops else self.pulse.look(cursor)
         store.heartbeat(
             cursor, id=self.id, name=self.settings.name, host=socket.gethostname(), pid=os.getpid(),
@@ -520,7 +526,7 @@ class Supervisor:
         workers = self.pool.workers()
         if len(workers) < self.settings.workers or self.missed_wake or self.pool.lost or self.listener is None:
             return False
-        if any(worker.state is not State.ASLEEP for worker in workers):
+        if any(worker.state is not State.ASLEEP for worker in workers) or self.pool.is_running():
             return False
         try:
             _, ready = store.peek(self.listener.connection.cursor(), milliseconds=0, queues=self.settings.queues)

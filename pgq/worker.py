@@ -1,4 +1,4 @@
-"""A worker: claims tasks, runs them in its main thread, settles them with the next claim.
+"""A worker: claims tasks, runs them in its main thread or beside it, settles them with the next claim.
 
     until told to stop: settle what has finished and claim more; run it; if there was nothing, sleep until woken
 
@@ -32,6 +32,7 @@ from pgq.board import Slot
 from pgq.child import ChildConfig
 from pgq.conf import Settings, get_settings
 from pgq.records import Claim, Receipt, Succeeded
+from pgq.slots import Slots
 
 logger = logging.getLogger("pgq")
 
@@ -61,11 +62,11 @@ class Sizer:
         self.average = self.budget
         self.size = 1
 
-    def next_size(self) -> int:
-        """Return one of CLAIM_SIZES."""
+    def next_size(self, most: int | None = None) -> int:
+        """Return one of CLAIM_SIZES, for `most` tasks at most."""
         wanted = self.budget / max(self.average, 1e-6)
         # At most double, so that one lucky claim does not fetch what other workers could start at once.
-        wanted = min(wanted, self.size * 2)
+        wanted = min(wanted, self.size * 2, wanted if most is None else most)
         self.size = max(size for size in store.CLAIM_SIZES if size <= max(wanted, 1))
         return self.size
 
@@ -96,6 +97,8 @@ class Worker:
         self.returning: list[Claim] = []
         self.running: Claim | None = None
         self.running_since = 0.0
+        #: When the supervisor kills us for what runs in the main thread (monotonic); 0: never.
+        self.deadline = 0.0
         self.succeeded = self.failed = self.turn = 0
         self.stopping = False
         self.asleep = False
@@ -108,8 +111,15 @@ class Worker:
         self.abandoned: db.Connection | None = None
         self.backoff = db.Backoff()
         self.pipe_file = traits.identity(pipe.fileno())
-        self.surroundings = hygiene.Surroundings([pipe.fileno()])
+        self.surroundings = hygiene.Surroundings([pipe.fileno()], threads=settings.threads - 1)
         self.atomic = Atomic(config.database, config.pool, settings)
+        self.slots = Slots(settings, config.database, config.pool, self._landed, self._show)
+        #: The last task that was started beside the main thread, until nothing is in flight and a look was taken.
+        self.beside: Claim | None = None
+        #: Held by whoever counts or writes to the board, once something runs beside the main thread.
+        self.showing = threading.Lock()
+        #: Something has finished that is to be settled at once.
+        self.urgent = False
 
     # --------------------------------------------------------------------------------------------- main thread
 
@@ -120,6 +130,8 @@ class Worker:
         threading.Thread(target=self._guard, name="pgq guard", daemon=True).start()
         self._tell(child.READY)
         while not self.stopping and not self._worn_out():
+            if self.slots.used:
+                self._wait_for_room()
             if self._exchange():
                 self._run_waiting()
             elif not self.stopping:
@@ -132,7 +144,7 @@ class Worker:
             self._give_back(insist=False)
         if self.in_doubt or self.broke:
             self._disown()
-        size = self.sizer.next_size()
+        size = self.sizer.next_size(self.slots.room() if self.slots.flights else None)
         self.turn += 1
         try:
             claims = self._write_finished(lambda cursor: self._claim(cursor, size))
@@ -164,6 +176,13 @@ class Worker:
         self._tell(child.RENAMED + self.id.bytes)
         self.in_doubt = self.broke = False
 
+    def _wait_for_room(self) -> None:
+        """Before more is claimed: others could run what we would only hold."""
+        self.slots.wait_until(lambda: self.stopping or self.slots.room() > 0)
+        if self.beside is not None and not self.slots.flights:
+            self.surroundings.look_closely(self.beside)
+            self.beside = None
+
     def _run_waiting(self) -> None:
         began = time.monotonic()
         count = 0
@@ -172,39 +191,56 @@ class Worker:
                 claim = self.waiting.popleft()
             except IndexError:
                 break
-            self._run_one(claim)
             count += 1
+            if not self._run_one(claim):
+                self.waiting.appendleft(claim)
+                break
         if count:
             self.sizer.ran(count, time.monotonic() - began)
-            self.surroundings.look_closely(claim)
+            if not self.slots.flights:
+                self.surroundings.look_closely(claim)
 
-    def _run_one(self, claim: Claim) -> None:
-        started = time.monotonic()
-        timeout = claim.timeout
-        deadline = started + timeout + self.settings.kill_after if timeout is not None else 0.0
-        self.slot.write(started, deadline, claim.id.bytes, self.succeeded, self.failed)
+    def _run_one(self, claim: Claim) -> bool:
+        """Run a task here, or start it beside the main thread; return False if there is no place for it."""
+        started, timeout = time.monotonic(), claim.timeout
+        self.deadline = started + timeout + self.settings.kill_after if timeout is not None else 0.0
         self.running_since, self.running = started, claim
-        settled = False
+        # Before anything that the row could spoil: an import may kill us too.
+        self._show()
         try:
-            receipt = execute.run(claim, self.settings, self.atomic.begin)
-            if hygiene.forked.is_fork:
-                # A child that the task made and let return. The worker is its parent, and settles.
-                os._exit(0)
-            if self.atomic.is_open:
-                receipt, settled = self.atomic.end(receipt)
+            end = self._run(claim)
         finally:
             self.running = None
-        if type(receipt.outcome) is Succeeded:
-            self.succeeded += 1
-        else:
-            self.failed += 1
-            settling.report(receipt)
-        if not settled:
-            self.finished.append(receipt)
-        self.slot.idle(self.succeeded, self.failed)
-        self.surroundings.clean_up(claim, receipt.stopped - started)
-        if claim.options != "{}" and execute.options_of(claim).get("ack") == "task":
+        if isinstance(end, bool):
+            self._show()
+            return end
+        receipt, settled = end
+        self._landed(receipt, settled)
+        self._show()
+        self.surroundings.clean_up(claim, receipt.stopped - started, alone=not self.slots.flights)
+        if self.urgent:
             self._settle(insist=True)
+        return True
+
+    def _run(self, claim: Claim) -> tuple[Receipt, bool] | bool:
+        """Return a receipt and whether it is settled; or, of a task that belongs elsewhere, whether it was started."""
+        call = execute.ready(claim, self.settings)
+        if isinstance(call, Receipt):
+            return call, False
+        place = self.slots.place_for(call)
+        if place is not None:
+            self.beside = claim
+            return self.slots.start(call, place, patience=self.settings.claim_ms / 1000)
+        if claim.crashes and self.slots.flights:
+            # It may take us down: whoever is in flight would be charged for it.
+            self.slots.wait_until(lambda: self.stopping or not self.slots.flights)
+            if self.stopping:
+                return False
+        receipt = execute.run_call(call, self.settings, self.atomic.begin)
+        if hygiene.forked.is_fork:
+            # A child that the task made and let return. The worker is its parent, and settles.
+            os._exit(0)
+        return self.atomic.end(receipt) if self.atomic.is_open else (receipt, False)
 
     def _sleep(self) -> None:
         """Wait until the supervisor knows of work. It looks once more itself, before and while we sleep."""
@@ -243,6 +279,8 @@ class Worker:
         if self.in_doubt or self.broke:
             self._disown()
         self._give_back(insist=True)
+        # The guard settles what lands meanwhile.
+        self.slots.wait_until(lambda: not self.slots.flights)
         self._settle(insist=True)
         self._tell(child.BYE)
 
@@ -253,7 +291,8 @@ class Worker:
         poll.register(self.pipe.fileno(), select.POLLIN)
         while True:
             # While asleep there is nothing to guard, and an idle worker should not even tick.
-            if poll.poll(None if self.asleep else _GUARD_TICK * 1000):
+            idle = self.asleep and not self.slots.flights and not self.finished
+            if poll.poll(None if idle else _GUARD_TICK * 1000):
                 try:
                     self._told(self.pipe.recv_bytes())
                 except (EOFError, OSError):
@@ -264,8 +303,8 @@ class Worker:
                         return
                     # The supervisor is gone. Its leases will run out; without it, nobody renews ours.
                     os._exit(1)
-            elif self.running is not None:
-                self._look_after(self.running, time.monotonic() - self.running_since)
+            else:
+                self._look_after(time.monotonic())
 
     def _told(self, message: bytes) -> None:
         if message == child.STOP:
@@ -280,24 +319,72 @@ class Worker:
         # Here and not by the main thread, which may not run before the guard's next wait: that one must end by itself.
         self.asleep = False
         self.woken.set()
+        if self.slots.used:
+            self.slots.look_again()
 
-    def _look_after(self, running: Claim, seconds: float) -> None:
-        """A task has been running for so long: do for the others what cannot wait for it."""
-        if self.finished and time.monotonic() - self.finished[0].stopped > self.settings.settle_ms / 1000:
+    def _look_after(self, now: float) -> None:
+        """While tasks run, do for the others what cannot wait for them."""
+        running = self.running is not None
+        if not running and not self.slots.used:
+            return
+        if self.finished and (self.urgent or now - self.finished[0].stopped > self.settings.settle_ms / 1000):
             self._settle(insist=False)
-        if (self.waiting or self.returning) and seconds > self.settings.claim_ms / 1000:
+        if running and (self.waiting or self.returning) and now - self.running_since > self.settings.claim_ms / 1000:
             self._give_back(insist=False)
+        self.slots.interrupt_overdue(now)
 
     def _cancel(self, task: UUID) -> None:
         """Stop that task, if it is still running here."""
         running = self.running
         if running is not None and running.id == task:
             execute.cancel_running(task)
+        else:
+            self.slots.cancel(task)
 
-    # --------------------------------------------------------------------------------------------- either thread
+    # --------------------------------------------------------------------------------------------- any thread
+
+    def _landed(self, receipt: Receipt, settled: bool) -> None:
+        """Take what came of a task."""
+        if type(receipt.outcome) is Succeeded:
+            with self.showing:
+                self.succeeded += 1
+        else:
+            with self.showing:
+                self.failed += 1
+            settling.report(receipt)
+        claim = receipt.claim
+        if not settled:
+            self.finished.append(receipt)
+            if claim.options != "{}" and execute.options_of(claim).get("ack") == "task":
+                self.urgent = True
+
+    def _show(self) -> None:
+        """Write to the board what runs, and what of it is to be killed first."""
+        if not self.slots.used:
+            # Nobody but the main thread comes here, for each task twice.
+            self._show_running(self.running, 1)
+            return
+        with self.showing:
+            count = len(self.slots.flights) + (self.running is not None)
+            flight = self.slots.most_urgent() if self.slots.flights else None
+            if flight is None or (self.running is not None and not flight.is_due_before(self.deadline)):
+                self._show_running(self.running, count)
+            else:
+                self.slot.write(
+                    flight.call.started, flight.deadline, flight.claim.id.bytes, self.succeeded, self.failed, count
+                )  # fmt: skip
+
+    def _show_running(self, claim: Claim | None, count: int) -> None:
+        if claim is None:
+            self.slot.idle(self.succeeded, self.failed)
+        else:
+            self.slot.write(
+                self.running_since, self.deadline, claim.id.bytes, self.succeeded, self.failed, count
+            )  # fmt: skip
 
     def _settle(self, *, insist: bool) -> None:
         """Settle what has finished. `insist`: until PostgreSQL takes it."""
+        self.urgent = False
         while self.finished:
             try:
                 self._write_finished(lambda cursor: None)

@@ -114,7 +114,7 @@ def install(points: Sequence[dict[str, Any]]) -> None:
     _around(store, "claim", after="claim.locked", when=bool)
     _around(Worker, "_exchange", after="claim.committed", when=bool)
     _around(Worker, "_run_one", before="dispatched")
-    _around(execute, "run", before="run.pre", after="run.post")
+    _around(execute, "run_call", before="run.pre", after="run.post")
     _around(store, "release", before="release.pre")
     _around(store, "renew", before="renew.pre", after="renew.post")
     _around(store, "rescue", after="rescue.locked", when=bool)
