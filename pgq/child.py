@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -124,11 +124,20 @@ def kill_orphans(spared: Collection[int]) -> bool:
 
 
 def _orphans(spared: Collection[int]) -> set[int]:
+    return descendants([os.getpid()], spared)
+
+
+def descendants(roots: Iterable[int], spared: Collection[int] = ()) -> set[int]:
+    """Return the pids of these processes' children, grandchildren and so on, without the roots (Linux).
+
+    Args:
+        spared: Children of the roots that do not count, nor do theirs.
+    """
     children: defaultdict[int, list[int]] = defaultdict(list)
     for pid, parent in _parents():
         children[parent].append(pid)
     found: set[int] = set()
-    fresh = set(children[os.getpid()]).difference(spared)
+    fresh = {pid for root in roots for pid in children[root]}.difference(spared)
     while fresh:
         found |= fresh
         fresh = {pid for parent in fresh for pid in children[parent]} - found
@@ -144,9 +153,19 @@ def _parents() -> Iterator[tuple[int, int]]:
     """Yield each process there is and its parent (Linux)."""
     for name in os.listdir("/proc") if sys.platform == "linux" else ():
         if name.isdigit():
-            with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
-                # The command stands in parentheses and may hold anything. State and parent follow it.
-                yield int(name), int(file.read().rpartition(")")[2].split()[1])
+            with contextlib.suppress(OSError):
+                yield int(name), int(process_stat(int(name))[1])
+
+
+def process_stat(pid: int) -> list[str]:
+    """Return what the kernel says of a process: its state, its parent, its group, its session ... (Linux).
+
+    Raises:
+        OSError: There is no such process, or no /proc.
+    """
+    with open(f"/proc/{pid}/stat") as file:
+        # The command comes first, stands in parentheses and may hold anything.
+        return file.read().rpartition(")")[2].split()
 
 
 # ------------------------------------------------------------------------------------------------- logging

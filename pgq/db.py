@@ -83,35 +83,41 @@ class _Patient(psycopg.Connection[Any]):
     """
 
     patience: float | None = None
+    #: Called ten times a second while an answer is waited for.
+    meanwhile: Callable[[], None] | None = None
 
     def wait(self, gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
-        if self.patience is None:
+        if self.patience is None and self.meanwhile is None:
             return super().wait(gen, *args, **kwargs)
         try:
-            return super().wait(_until(gen, time.monotonic() + self.patience), *args, **kwargs)
+            return super().wait(self._look_up(gen, time.monotonic()), *args, **kwargs)
         except _NoAnswer as error:
             self.pgconn.finish()
             raise psycopg.OperationalError(f"no answer for {self.patience:g} s") from error
+
+    def _look_up(self, gen: Generator[Any, Any, Any], began: float) -> Generator[Any, Any, Any]:
+        """Pass everything through. Now and then psycopg is asked to go on with nothing ready; then it is our turn."""
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready:
+                    if self.meanwhile is not None:
+                        self.meanwhile()
+                    if self.patience is not None and time.monotonic() > began + self.patience:
+                        raise _NoAnswer
+                wanted = gen.send(ready)
+        except StopIteration as stop:
+            return stop.value
 
 
 class _NoAnswer(Exception):
     pass
 
 
-def _until(gen: Generator[Any, Any, Any], end: float) -> Generator[Any, Any, Any]:
-    try:
-        wanted = next(gen)
-        while True:
-            ready = yield wanted
-            # Now and then we are asked to go on with nothing ready, so that we may look at the clock.
-            if not ready and time.monotonic() > end:
-                raise _NoAnswer
-            wanted = gen.send(ready)
-    except StopIteration as stop:
-        return stop.value
-
-
-def connect(alias: str, role: str, *, patience: float | None = None) -> Connection:
+def connect(
+    alias: str, role: str, *, patience: float | None = None, meanwhile: Callable[[], None] | None = None
+) -> Connection:
     """Open a connection of our own with the parameters of a Django alias, in autocommit.
 
     Args:
@@ -119,6 +125,7 @@ def connect(alias: str, role: str, *, patience: float | None = None) -> Connecti
         role: Shown as application_name: "pgq worker", "pgq supervisor" ...
         patience: Seconds that a statement may take: then the server cancels it, and a second later we give up on the
             server. None: for ever.
+        meanwhile: Called ten times a second while a statement is waited for.
 
     Django's cursor class (which binds on the client), its adapters (jsonb as text) and its pool stay behind; jsonb is
     always asked for as text, so that `pgq.codec` is its only reader.
@@ -136,6 +143,7 @@ def connect(alias: str, role: str, *, patience: float | None = None) -> Connecti
         connection.patience = min(patience or DEAD_AFTER, DEAD_AFTER)
         _pin(connection, patience, options)
         connection.patience = None if patience is None else patience + 1
+        connection.meanwhile = meanwhile
     except BaseException:
         connection.close()
         raise
@@ -226,7 +234,7 @@ class Listener:
         except psycopg.OperationalError as error:
             if self.connection.closed:
                 raise
-            self.deaf = " ".join(str(error).split())
+            self.deaf = message(error)
 
     def fileno(self) -> int:
         return self.connection.fileno()

@@ -11,11 +11,8 @@ import logging
 import selectors
 import socket
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
-
-from pgq.db import Connection
 
 logger = logging.getLogger("pgq")
 
@@ -107,18 +104,6 @@ class HealthServer:
         for client in [client for client in self.clients if now > client.until]:
             self._drop(client)
 
-    def attend(self, connection: Connection) -> None:
-        """Have clients answered whenever a statement on this connection is waited for, ten times a second.
-
-        A lock on a table of ours must not make the pool look merely slow: it is when a probe most needs an answer.
-        """
-        wait = connection.wait
-
-        def wait_and_answer(generator: Any, *args: Any, **options: Any) -> Any:
-            return wait(_meanwhile(generator, self.look), *args, **options)
-
-        connection.wait = wait_and_answer  # type: ignore[assignment,method-assign]
-
     def _accept(self) -> None:
         assert self.listening is not None
         try:
@@ -184,16 +169,3 @@ class HealthServer:
         with contextlib.suppress(KeyError, ValueError):
             self.selector.unregister(client.socket)
         client.socket.close()
-
-
-def _meanwhile(generator: Generator[Any, Any, Any], look: Callable[[], None]) -> Generator[Any, Any, Any]:
-    """Pass everything through, and look whenever psycopg says that nothing has come yet."""
-    try:
-        wanted = next(generator)
-        while True:
-            ready = yield wanted
-            if not ready:
-                look()
-            wanted = generator.send(ready)
-    except StopIteration as end:
-        return end.value

@@ -6,11 +6,11 @@ Judged by what can be seen from outside a worker: the board, the state of its pr
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from uuid import UUID
 
 from pgq import store
 from pgq.board import Activity
+from pgq.child import process_stat
 from pgq.conf import Settings
 from pgq.db import Cursor
 from pgq.pool import Child, Pool, State
@@ -108,7 +108,6 @@ class Pulse:
 def _is_frozen(child: Child) -> bool:
     """Whether a process was stopped (SIGSTOP, a debugger). Known on Linux only."""
     try:
-        # The name stands in parentheses and may hold anything; the state comes after it.
-        return Path(f"/proc/{child.process.pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
-    except (OSError, IndexError):
+        return process_stat(child.process.pid or 0)[0] in ("T", "t")
+    except OSError:
         return False

@@ -210,11 +210,11 @@ class Supervisor:
         try:
             # Whoever waits longer than this for one answer cannot renew leases in time.
             patience = min(float(db.DEAD_AFTER), max(2.0, self.settings.retry / 4))
-            connection = db.connect(self.settings.database, "pgq supervisor", patience=patience)
+            # A lock on a table of ours must not make the pool look merely slow: then a probe needs its answer most.
+            look = self.health.look if self.health is not None else None
+            connection = db.connect(self.settings.database, "pgq supervisor", patience=patience, meanwhile=look)
             self.listener = self._listen(connection)
             self._say_if_deaf(self.listener.deaf)
-            if self.health is not None:
-                self.health.attend(connection)
         except psycopg.Error as error:
             self._disconnected(error)
             return

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandError, CommandParser
 
 from pgq import db, store
+from pgq.child import descendants
 from pgq.console import (
     Column,
     PgqCommand,
@@ -127,21 +128,20 @@ class Command(PgqCommand):
 
 def _read(cursor: db.Cursor, before: Reading | None) -> Reading:
     stats = [stat for stat in map(Stat, store.pools(cursor)) if stat.is_alive]
-    parents = _parents()
     here = socket.gethostname()
     pools, elsewhere = [], []
     for stat in stats:
         # A container may have our host's name and processes of its own, so the number alone proves nothing.
-        if stat.host == here and stat.pid in parents and "pgq_worker" in _command_line(stat.pid):
-            pools.append(_pool(stat, parents))
+        if stat.host == here and stat.pid is not None and "pgq_worker" in _command_line(stat.pid):
+            pools.append(_pool(stat))
         else:
             elsewhere.append(stat)
     return Reading(_machine(), pools, elsewhere)
 
 
-def _pool(stat: Stat, parents: dict[int, int]) -> PoolMemory:
+def _pool(stat: Stat) -> PoolMemory:
     assert stat.pid is not None
-    family = _descendants(stat.pid, parents)
+    family = descendants([stat.pid])
     workers: list[tuple[int, int | None, Usage | None]] = []
     for process in stat.processes:
         usage = _usage(process.pid) if process.pid in family and process.pid is not None else None
@@ -149,29 +149,6 @@ def _pool(stat: Stat, parents: dict[int, int]) -> PoolMemory:
     rest = family - {pid for _, pid, _ in workers}
     others = sum((usage for usage in map(_usage, rest) if usage), start=Usage())
     return PoolMemory(stat, _usage(stat.pid) or Usage(), workers, others)
-
-
-def _parents() -> dict[int, int]:
-    """Return the parent of each process that can be seen."""
-    found = {}
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                # The name stands in parentheses and may hold anything; the state and the parent come after it.
-                found[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-    return found
-
-
-def _descendants(root: int, parents: dict[int, int]) -> set[int]:
-    children: dict[int, list[int]] = {}
-    for pid, parent in parents.items():
-        children.setdefault(parent, []).append(pid)
-    found: set[int] = set()
-    new = [root]
-    while new:
-        new = [child for pid in new for child in children.get(pid, ()) if child not in found]
-        found.update(new)
-    return found
 
 
 def _command_line(pid: int) -> str:
