@@ -10,7 +10,7 @@ from django.db import transaction
 
 from pgq import caching, inline, results, signing
 from pgq.conf import get_settings
-from pgq.enqueue import CHUNK, enqueue, enqueue_all, make_task
+from pgq.enqueue import CHUNK, enqueue, enqueue_all, enqueue_calls, make_task
 from pgq.errors import EnqueueError
 from pgq.flow import chained
 from pgq.ids import new_id
@@ -109,23 +109,23 @@ def enqueue_many(
     if given:
         raise EnqueueError(f"{', '.join(sorted(given))}: there is no such option")
     if sync:
-        return [inline.run(_made(func, call, fixed)).hex for call in calls]
+        return [inline.run(make_task(func, *_arguments(call), **fixed)).hex for call in calls]
     collector = new_id() if then is not None else None
     if collector is not None:
         fixed["group"] = fixed.get("group") or collector.hex
         fixed["collector"] = collector.hex
     with transaction.atomic(using=get_settings().database):
-        ids = enqueue_all((_made(func, call, fixed) for call in calls), chunk=chunk)
+        ids = enqueue_calls(func, map(_arguments, calls), chunk=chunk, **fixed)
         if then is not None:
             # Last, since only now their number is known; nobody sees any of them before the commit.
             enqueue(make_task(then, (fixed["group"],), id=collector, remaining=len(ids) or None, queue=fixed["queue"]))
-    return [id.hex for id in ids]
+    return ids
 
 
-def _made(func: str | Callable[..., Any], call: Any, options: Mapping[str, Any]) -> NewTask:
+def _arguments(call: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     if isinstance(call, Mapping):
-        return make_task(func, (), call, **options)
-    return make_task(func, call if isinstance(call, tuple) else (call,), **options)
+        return (), call
+    return call if isinstance(call, tuple) else (call,), {}
 
 
 # ------------------------------------------------------------------------------------------------- reading

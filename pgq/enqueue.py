@@ -18,9 +18,9 @@ from pgq import codec, registry, signals, store
 from pgq.conf import Settings, get_settings
 from pgq.db import callers_cursor
 from pgq.errors import EnqueueError, UnknownOption
-from pgq.ids import new_id, task_name
+from pgq.ids import new_hex, new_id, task_name
 from pgq.records import PRIORITY_MAX, PRIORITY_MIN, NewTask, Options
-from pgq.signing import sign_blob, sign_task
+from pgq.signing import sign_blob, sign_task, signer_of_calls
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -337,6 +337,41 @@ def enqueue_all(tasks: Iterable[NewTask], *, using: str | None = None, chunk: in
                 announce(task)
             store.enqueue_many(cursor, batch)
             ids.extend(task.id for task in batch)
+    return ids
+
+
+def enqueue_calls(
+    func: str | Callable[..., Any],
+    calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]],
+    *,
+    using: str | None = None,
+    chunk: int = CHUNK,
+    **options: Any,
+) -> list[str]:
+    """Write a task for each call, `chunk` of them a statement; return their ids, 32 hex digits each.
+
+    What they have in common is checked once.
+
+    Args:
+        calls: The arguments and keyword arguments of each.
+        options: As for `make_task`, the same for all.
+    """
+    model = make_task(func, **options)
+    if model.run_after is not None or signals.pre_enqueue.receivers:
+        # Only the database can say whether that time has come; and receivers are told of each task.
+        made = (make_task(func, args, kwargs, **options) for args, kwargs in calls)
+        return [id.hex for id in enqueue_all(made, using=using, chunk=chunk)]
+    settings, sign_call = get_settings(), signer_of_calls(model)
+    ids: list[str] = []
+    remaining = iter(calls)
+    with callers_cursor(using or settings.database) as cursor:
+        while batch := list(islice(remaining, chunk)):
+            rows = []
+            for args, kwargs in batch:
+                id, (args_text, kwargs_text) = new_hex(), encode_arguments(args, kwargs, settings)
+                rows.append((id, args_text, kwargs_text, sign_call(id, args_text, kwargs_text)))
+            store.enqueue_calls(cursor, model, rows)
+            ids += [row[0] for row in rows]
     return ids
 
 

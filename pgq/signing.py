@@ -15,6 +15,7 @@ import base64
 import binascii
 import hmac
 import re
+from collections.abc import Callable
 from functools import cache
 from hashlib import blake2b, sha256
 from typing import Any
@@ -87,25 +88,19 @@ def verify(message: bytes, signature: bytes, key: bytes) -> bool:
     return hmac.compare_digest(sign(message, key), signature)
 
 
-def _task_message(
-    id: UUID,
-    queue: str,
-    func: str,
-    hook: str | None,
-    group: str | None,
-    timeout: float | None,
-    max_attempts: int,
-    args: str,
-    kwargs: str,
-    options: str,
-) -> bytes:
+def _fixed_part(
+    queue: str, func: str, hook: str | None, group: str | None, timeout: float | None, max_attempts: int
+) -> str:
     # NULL and the empty text are different rows, hence the "=". A timeout is double precision in the table, and its
     # repr is exact; as an int it would come back as a float.
     return (
-        f"{_TASK}\0{id.hex}\0{queue}\0{func}\0{'' if hook is None else '=' + hook}"
-        f"\0{'' if group is None else '=' + group}\0{'' if timeout is None else repr(float(timeout))}"
-        f"\0{max_attempts}\0{args}\0{kwargs}\0{options}"
-    ).encode()
+        f"\0{queue}\0{func}\0{'' if hook is None else '=' + hook}"
+        f"\0{'' if group is None else '=' + group}\0{'' if timeout is None else repr(float(timeout))}\0{max_attempts}"
+    )
+
+
+def _task_message(id: str, fixed: str, args: str, kwargs: str, options: str) -> bytes:
+    return f"{_TASK}\0{id}{fixed}\0{args}\0{kwargs}\0{options}".encode()
 
 
 def sign_task(task: NewTask) -> bytes:
@@ -114,21 +109,23 @@ def sign_task(task: NewTask) -> bytes:
     Raises:
         ImproperlyConfigured: SECRET_KEY is empty.
     """
-    return sign(
-        _task_message(
-            task.id,
-            task.queue,
-            task.func,
-            task.hook,
-            task.group,
-            task.timeout,
-            task.max_attempts,
-            task.args,
-            task.kwargs,
-            task.options,
-        ),
-        _signing_key(),
-    )
+    fixed = _fixed_part(task.queue, task.func, task.hook, task.group, task.timeout, task.max_attempts)
+    return sign(_task_message(task.id.hex, fixed, task.args, task.kwargs, task.options), _signing_key())
+
+
+def signer_of_calls(model: NewTask) -> Callable[[str, str, str], bytes]:
+    """Return what signs tasks that are like this one but for their id (32 hex digits), args and kwargs.
+
+    Raises:
+        ImproperlyConfigured: SECRET_KEY is empty.
+    """
+    fixed = _fixed_part(model.queue, model.func, model.hook, model.group, model.timeout, model.max_attempts)
+    options, key = model.options, _signing_key()
+
+    def sign_call(id: str, args: str, kwargs: str) -> bytes:
+        return sign(_task_message(id, fixed, args, kwargs, options), key)
+
+    return sign_call
 
 
 def verify_claim(claim: Claim) -> bool:
@@ -139,21 +136,8 @@ def verify_claim(claim: Claim) -> bool:
     """
     if claim.signature is None:
         return False
-    return _verifies(
-        _task_message(
-            claim.id,
-            claim.queue,
-            claim.func,
-            claim.hook,
-            claim.group,
-            claim.timeout,
-            claim.max_attempts,
-            claim.args,
-            claim.kwargs,
-            claim.options,
-        ),
-        claim.signature,
-    )
+    fixed = _fixed_part(claim.queue, claim.func, claim.hook, claim.group, claim.timeout, claim.max_attempts)
+    return _verifies(_task_message(claim.id.hex, fixed, claim.args, claim.kwargs, claim.options), claim.signature)
 
 
 def _schedule_message(func: str, hook: str | None, args: str, kwargs: str, options: str, queue: str | None) -> bytes:
@@ -224,19 +208,11 @@ def verify_row(row: Any) -> bool:
     Raises:
         ImproperlyConfigured: A key is empty.
     """
-    texts = [stored_text(row, name) for name in ("args", "kwargs", "options")]
-    if row.signature is None or None in texts:
+    args, kwargs, options = (stored_text(row, name) for name in ("args", "kwargs", "options"))
+    if row.signature is None or args is None or kwargs is None or options is None:
         return False
-    message = _task_message(
-        UUID(row.id),
-        row.queue,
-        row.func,
-        row.hook,
-        row.group,
-        row.timeout,
-        row.max_attempts,
-        *texts,  # type: ignore[arg-type]
-    )
+    fixed = _fixed_part(row.queue, row.func, row.hook, row.group, row.timeout, row.max_attempts)
+    message = _task_message(UUID(row.id).hex, fixed, args, kwargs, options)
     return _verifies(message, bytes(row.signature))
 
 

@@ -6,12 +6,13 @@ commit a transaction. Any of them may raise what psycopg or Django raises for a 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from django.db.backends.utils import CursorWrapper
@@ -66,6 +67,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+_OF_CALLS = ("id", "args", "kwargs", "signature")
 #: What the table says, and what a task therefore need not.
 _DEFAULTS = {"kwargs": "{}", "options": "{}", "queue": "default", "priority": 0, "max_attempts": 1}
 #: A time that has come is no reason to wait for the tick; only the clock of the database says so.
@@ -97,6 +99,28 @@ def enqueue_many(cursor: Cursor, tasks: Sequence[NewTask]) -> None:
     """Write many tasks in one statement; they become ready in their order."""
     text = _enqueue_many_sql(any(task.schedule is not None for task in tasks))
     cursor.execute(text, {column: [getattr(task, column) for task in tasks] for column in _COLUMNS})
+
+
+#: What differs between calls that are enqueued together: id (32 hex digits), args, kwargs, signature.
+CallRow: TypeAlias = tuple[str, str, str, bytes]
+
+
+@cache
+def _enqueue_calls_sql(columns: tuple[str, ...]) -> str:
+    return sql("enqueue_calls").replace("{columns}", ", ".join(f'"{column}"' for column in columns))
+
+
+def enqueue_calls(cursor: Cursor, model: NewTask, rows: Sequence[CallRow]) -> None:
+    """Write many tasks that are like the model but for what their rows say; they become ready in their order."""
+    given = {column: getattr(model, column) for column in _COLUMNS if column not in _OF_CALLS}
+    shared = {column: value for column, value in given.items() if value is not None and value != _DEFAULTS.get(column)}
+    fixed = tuple(shared.values())
+    text = _enqueue_calls_sql((*_OF_CALLS, *shared))
+    # What goes wrong on Django's cursor is one of Django's errors, here as everywhere.
+    errors = cursor.db.wrap_database_errors if isinstance(cursor, CursorWrapper) else contextlib.nullcontext()
+    with errors, cursor.copy(text) as copy:
+        for row in rows:
+            copy.write_row(row + fixed)
 
 
 def enqueue_from(cursor: Cursor, query: str, parameters: Sequence[Any], model: NewTask) -> int:

@@ -20,7 +20,7 @@ from pgq.conf import get_settings
 from pgq.enqueue import enqueue_all, make_task
 from pgq.execute import run
 from pgq.settling import _settlement
-from pgq.tasks import async_task
+from pgq.tasks import async_task, enqueue_many
 from tests.core.helpers import MARK, WORKER, Hand, claim, fill
 from tests.core.test_plans import explain
 
@@ -77,6 +77,13 @@ def test_2000_tasks_are_enqueued_by_one_statement():
     with CaptureQueriesContext(connection) as queries:
         enqueue_all(make_task(MARK, (number,)) for number in range(2000))
     assert len(queries) == 1
+
+
+def test_5000_calls_are_enqueued_by_one_copy_in_one_transaction():
+    enqueue_many(MARK, range(10))
+    with CaptureQueriesContext(connection) as queries:
+        enqueue_many(MARK, range(5000), chunk=5000)
+    assert [query["sql"].split()[0] for query in queries] == ["BEGIN", "COPY", "COMMIT"]
 
 
 def test_settling_a_batch_and_claiming_the_next_takes_four_round_trips(hand, trips):

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F
 
 from pgq.enqueue import enqueue, make_task
@@ -239,6 +239,39 @@ def test_enqueue_many_takes_tuples_dicts_and_single_values(session, oracle):
     enqueue_many(MARK, [("tuple",), {"key": "dict"}, "single"])
     receipts = run_all(session())
     assert [receipt.value for receipt in receipts] == ["tuple", "dict", "single"]
+
+
+AWKWARD = ["\t", "\n\r", "\\N", "\\.", "a\\b", "é☃𝄞", "'\"", ",{}", ""]
+
+
+def test_many_rows_are_what_single_ones_would_be(hand, oracle):
+    """All options, and texts that mean something to COPY."""
+    options = {"queue": "a\tb", "priority": -3, "group": "g\\", "hook": MARK, "timeout": 1.5, "max_attempts": 4,
+               "task_name": "n\n", "sensitive": True}  # fmt: skip
+    singles = [async_task(MARK, text, **options) for text in AWKWARD]
+    many = enqueue_many(MARK, AWKWARD, **options)
+    fields = [field.name for field in QueuedTask._meta.fields]
+    for name in {"id", "position", "enqueued_at", "signature"}:
+        fields.remove(name)
+    rows = {row.pop("id"): row for row in QueuedTask.objects.values("id", *fields)}
+    assert [rows[id] for id in many] == [rows[id] for id in singles]
+    hand.work()
+    assert [Task.objects.get(id=id).result for id in many] == AWKWARD
+
+
+def test_many_with_a_time_that_has_come_are_ready():
+    ids = enqueue_many(MARK, [1, 2], run_after=-5)
+    assert set(QueuedTask.objects.filter(run_after=None).values_list("id", flat=True)) == set(ids)
+
+
+def test_what_postgresql_refuses_of_many_is_an_error_of_django_s(session):
+    session().execute("ALTER TABLE pgq_queue ADD CONSTRAINT none_of_it CHECK (func <> 'math.sqrt')")
+    try:
+        with pytest.raises(IntegrityError), transaction.atomic():
+            enqueue_many("math.sqrt", [1, 2])
+        assert not QueuedTask.objects.exists()
+    finally:
+        session().execute("ALTER TABLE pgq_queue DROP CONSTRAINT none_of_it")
 
 
 def test_enqueue_many_of_nothing():
