@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -41,6 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     # The workers of xdist start after this, with this environment.
     config = session.config
+    if not hasattr(config, "workerinput"):
+        _compile_once(config)
     if os.environ.get("DATABASE_URL") or hasattr(config, "workerinput") or config.option.collectonly:
         return
     try:
@@ -53,6 +58,19 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     for name in [name for name in os.environ if name.startswith("PG") and not name.startswith("PGQ_")]:
         del os.environ[name]
     os.environ.update({f"PG{key.upper()}": str(value) for key, value in _parameters(server.dsn).items()})
+
+
+def _compile_once(config: pytest.Config) -> None:
+    """Let hundreds of short processes share what Python compiles, also where it may not be kept in the checkout."""
+    if not os.environ.get("PYTHONDONTWRITEBYTECODE") or os.environ.get("PYTHONPYCACHEPREFIX"):
+        return
+    folder = tempfile.TemporaryDirectory(prefix="pgq-bytecode-", ignore_cleanup_errors=True)
+    config.add_cleanup(folder.cleanup)
+    # Some tests start processes of other users.
+    Path(folder.name).chmod(0o755)
+    del os.environ["PYTHONDONTWRITEBYTECODE"]
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = folder.name
+    sys.dont_write_bytecode = False
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -5,4 +5,12 @@ import os
 
 from tests.settings import *  # noqa: F403
 
+# Without the admin and what comes with it: two processes of each pool import it, and tests start hundreds of pools.
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "pgq",
+    "tests.app",
+]
 PGQ = json.loads(os.environ["PGQ_TEST_SETTINGS"])

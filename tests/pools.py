@@ -162,7 +162,7 @@ class Pool:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
-    def wait_for(self, look: Callable[[], T], what: str = "", timeout: float = PATIENCE) -> T:
+    def wait_for(self, look: Callable[[], T], what: str = "", timeout: float = PATIENCE, pause: float = 0.01) -> T:
         """As the function of that name, but a pool that ends meanwhile is a failure at once."""
 
         def look_at_both() -> T:
@@ -171,7 +171,7 @@ class Pool:
                 pytest.fail(f"the pool ended with {self.process.returncode}, waiting for {what or look}")
             return found
 
-        return wait_for(look_at_both, what, timeout)
+        return wait_for(look_at_both, what, timeout, pause)
 
     def report(self) -> list[dict[str, Any]]:
         """What pgq_worker says of this pool's workers; empty if it does not know the pool."""
@@ -187,7 +187,8 @@ class Pool:
             ready = [row["pid"] for row in report if row["state"] in ("working", "idle")]
             return ready if len(ready) == len(report) and all(map(is_alive, ready)) else []
 
-        return self.wait_for(look, "all workers are ready")
+        # Each look is a new session, and whoever starts needs the processor himself.
+        return self.wait_for(look, "all workers are ready", pause=0.05)
 
     def wait_until_ready(self) -> Pool:
         self.worker_pids()

@@ -54,18 +54,13 @@ class Mixture:
         """Return how each poison ended; those that are still live are missing."""
         lines = [line.split() for line in self.site.oracle.path.read_text().splitlines()]
         starts = [line[1] for line in lines if line[0] in ("start", "ran")]
-        return {
-            name: Ended(*self.row(id), starts.count(id))
-            for name, id in self.ids.items()
-            if (names is None or name in names) and self.row(id)
-        }
-
-    def row(self, id: str) -> Any:
+        ids = {id: name for name, id in self.ids.items() if names is None or name in names}
         with self.site.session() as session:
-            return session.execute(
-                "SELECT success, coalesce(exception, ''), coalesce(message, ''), attempt_count FROM pgq_task"
-                " WHERE id = %s", (id,),
-            ).fetchone()  # fmt: skip
+            rows = session.execute(
+                "SELECT id, success, coalesce(exception, ''), coalesce(message, ''), attempt_count FROM pgq_task"
+                " WHERE id = ANY (%s::uuid[])", (list(ids),),
+            ).fetchall()  # fmt: skip
+        return {ids[id.hex]: Ended(*row, starts.count(id.hex)) for id, *row in rows}
 
     def children(self) -> dict[str, list[int]]:
         """Return the pids of what each poison said it started."""

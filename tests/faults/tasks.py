@@ -38,6 +38,15 @@ def rest(seconds: float = 0.0) -> str:
     return receipt
 
 
+def hold(path: str) -> str:
+    """Runs until that file exists."""
+    receipt = say("start")
+    while not os.path.exists(path):
+        time.sleep(0.005)
+    say("end")
+    return receipt
+
+
 @task
 def registered(seconds: float = 0.0) -> str:
     return work(seconds)

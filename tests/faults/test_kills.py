@@ -60,7 +60,8 @@ def test_from_a_kill_to_the_next_start_ahead_of_a_backlog(site, rounds, note):
         site.kill(victim)
         again = wait_for(lambda: site.runs()[task][1:], "it starts again", pause=0.002)  # noqa: B023
         recovery = again[0].started - site.deaths[victim]
-        ahead = sum(run.started < again[0].started for id in backlog for run in site.runs().get(id, ()))
+        runs = site.runs()
+        ahead = sum(run.started < again[0].started for id in backlog for run in runs.get(id, ()))
         note.round([f"I7: behind {ahead} of the backlog"] if ahead > 75 else [], recovery=recovery)
         site.drain()
     note.violations += site.check(max_starts=2).violations + site.stop()
