@@ -36,11 +36,13 @@ WITH receipt AS MATERIALIZED (
     SELECT count(pg_notify('pgq_settled', ''))
       FROM pgq_wait_until
      WHERE last_value > extract(epoch FROM clock_timestamp()) * 1000 AND pg_notification_queue_usage() < 0.5
+), patience AS MATERIALIZED (
+    -- A worker that freezes between this and its commit would keep these rows locked, and nobody could rescue them.
+    -- (NULL leaves it: a caller's own transaction is the caller's business.)
+    -- MATERIALIZED, so that it is set once, not for each row.
+    SELECT set_config('idle_in_transaction_session_timeout', %(patience)s::text, true)
+     WHERE %(patience)s::text IS NOT NULL
+     UNION ALL SELECT '' LIMIT 1
 )
 SELECT id
-  FROM gone, told,
-       -- A worker that freezes between this and its commit would keep these rows locked, and nobody could rescue them.
-       -- (NULL leaves it: a caller's own transaction is the caller's business.)
-       (SELECT set_config('idle_in_transaction_session_timeout', %(patience)s::text, true)
-         WHERE %(patience)s::text IS NOT NULL
-         UNION ALL SELECT '' LIMIT 1) AS patience
+  FROM gone, told, patience
