@@ -8,6 +8,7 @@ The fork server is the workers' parent, and they die with it. So it has to outli
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 
@@ -25,3 +26,7 @@ try:
 except Exception:
     # The child meets the same error and says it where somebody can see it.
     logging.getLogger("pgq").debug("preloading failed", exc_info=True)
+# What is loaded here stays for good. Each worker's garbage collector would walk over it again and again, and so copy
+# the pages that all of them share.
+gc.collect()
+gc.freeze()

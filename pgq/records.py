@@ -74,7 +74,7 @@ class Claim(NamedTuple):
     cancelled: bool
     #: The last entry of its history, as JSON; None: nothing went wrong yet.
     last_error: str | None
-    #: The receipt of the claim; every write about the task carries it.
+    #: The receipt of the claim; every write about the task carries it. One object for all tasks of a claim.
     receipt: UUID
 
     @property
@@ -93,9 +93,8 @@ class Failure:
     traceback: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Succeeded:
-    """The function returned."""
+class Succeeded(NamedTuple):
+    """The function returned. A tuple, as `Claim` is."""
 
     #: The value, as canonical JSON.
     result: str
@@ -142,18 +141,17 @@ class Postponed:
 Outcome: TypeAlias = Succeeded | Failed | Retried | Parked | Postponed
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """A claim, what came of it, and when by the worker's monotonic clock (seconds)."""
+class Receipt(NamedTuple):
+    """A claim, what came of it, and when by the worker's monotonic clock (seconds). A tuple, as `Claim` is."""
 
     claim: Claim
     outcome: Outcome
     started: float
     stopped: float
     #: The value the function returned, for whoever keeps results elsewhere (the cache); not written by settle.
-    value: Any = field(default=None, compare=False)
+    value: Any = None
     #: What the function raised, for a caller in whose process it ran.
-    error: BaseException | None = field(default=None, compare=False)
+    error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)

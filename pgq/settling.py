@@ -21,6 +21,8 @@ from pgq.store import Settlement
 
 logger = logging.getLogger("pgq")
 
+_FINISHED = (Succeeded, Failed)
+
 
 @contextlib.contextmanager
 def transaction(connection: Connection, receipts: Sequence[Receipt], cluster: str) -> Iterator[Cursor]:
@@ -39,6 +41,9 @@ def transaction(connection: Connection, receipts: Sequence[Receipt], cluster: st
         yield cursor
     if len(accepted) < len(receipts):
         accepted |= _written_before(connection, [receipt for receipt in receipts if receipt.claim.id not in accepted])
+    elif not signals.post_execute.receivers:
+        # Nothing to say. Asked once, since each task would pay for it.
+        return
     for receipt in receipts:
         conclude(receipt, receipt.claim.id in accepted)
 
@@ -81,12 +86,13 @@ def write(cursor: Cursor, receipts: Sequence[Receipt], cluster: str, *, ours: bo
             seconds: frozen, we would keep the rows locked. None: if the connection is not Django's.
     """
     now = time.monotonic()
-    finished = [receipt for receipt in receipts if isinstance(receipt.outcome, Succeeded | Failed)]
+    finished = [receipt for receipt in receipts if isinstance(receipt.outcome, _FINISHED)]
     accepted: set[UUID] = set()
     if finished:
         settlements = [_settlement(receipt, now) for receipt in finished]
         accepted |= store.settle(cursor, settlements, cluster=cluster, ours=ours)
-        _follow_up(cursor, [receipt for receipt in finished if receipt.claim.id in accepted])
+        whole = len(accepted) == len(finished)
+        _follow_up(cursor, finished if whole else [receipt for receipt in finished if receipt.claim.id in accepted])
     if len(finished) < len(receipts):
         retried = [(r.claim, r.outcome) for r in receipts if isinstance(r.outcome, Retried)]
         parked = [(r.claim, r.outcome) for r in receipts if isinstance(r.outcome, Parked)]
@@ -194,8 +200,8 @@ def without_what_was_refused(receipt: Receipt, error: Exception) -> Receipt:
         result = codec.encode_result(
             codec.Unstorable("", f"PostgreSQL refused it: {failure.message}", ""), limit=10_000
         )
-        return dataclasses.replace(receipt, outcome=Succeeded(result=result, keep=receipt.outcome.keep))
-    return dataclasses.replace(receipt, outcome=Failed(failure=failure))
+        return receipt._replace(outcome=Succeeded(result=result, keep=receipt.outcome.keep))
+    return receipt._replace(outcome=Failed(failure=failure))
 
 
 def without_options(receipt: Receipt, error: Exception) -> Receipt:
@@ -203,14 +209,14 @@ def without_options(receipt: Receipt, error: Exception) -> Receipt:
     outcome = receipt.outcome
     if isinstance(outcome, Succeeded):
         # Not into the cache, then.
-        outcome = dataclasses.replace(outcome, keep=True)
-    return dataclasses.replace(receipt, claim=receipt.claim._replace(options="{}"), outcome=outcome)
+        outcome = outcome._replace(keep=True)
+    return receipt._replace(claim=receipt.claim._replace(options="{}"), outcome=outcome)
 
 
 def parked(receipt: Receipt, error: Exception) -> Receipt:
     """Return the last resort: the row stays, is not run again, and says why."""
     reason = f"it ran, and what came of it cannot be settled: {type(error).__name__}: {error}"
-    return dataclasses.replace(receipt, outcome=Parked(reason=codec.clean_text(reason, 10_000)))
+    return receipt._replace(outcome=Parked(reason=codec.clean_text(reason, 10_000)))
 
 
 def report(receipt: Receipt) -> None:

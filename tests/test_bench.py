@@ -120,6 +120,15 @@ def test_the_report_judges_the_goals() -> None:
     assert "| 20 x | 19.0 x | MISSED |" in text
     assert "| 60 % | 63% | met |" in text
     assert "| 20 x | 20.0 x | met |" in Report(invented(django=1000, floor=30_000, pgq=20_000)).text()
+    assert "by processor time" not in text
+
+
+def test_the_report_judges_by_processor_time() -> None:
+    results = invented(django=1000, floor=30_000, pgq=19_000)
+    costs = {"pgq": (30.0, 30.0), "floor": (5.0, 28.0), "django-q2": (500.0, 500.0)}
+    for one in results["measured"]:
+        one["client_us"], one["server_us"] = costs[one["system"]]
+    assert "| 60 % | 55% | MISSED |" in Report(results).text()
 
 
 def test_the_report_says_what_was_skipped_and_what_failed() -> None:

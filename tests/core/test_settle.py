@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import Any
 from uuid import UUID, uuid4
@@ -197,7 +196,7 @@ def test_what_postgresql_refuses_is_settled_without_running_again(refused, sessi
     assert len(hand.waiting) == 3
     receipts = [run(task) for task in hand.waiting]
     hand.waiting.clear()
-    receipts[1] = dataclasses.replace(receipts[1], outcome=refused)
+    receipts[1] = receipts[1]._replace(outcome=refused)
     hand.finished.extend(receipts)
     hand._settle(insist=True)
     assert not hand.finished
@@ -379,3 +378,37 @@ def test_renewed_lease_is_not_rescued(session):
     assert [task for task, _ in renewal.cancelled] == [claimed[1].id]
     lost = store.rescue(own.cursor(), workers=None, since=since, age=60, culprits=None, crash=True, error="{}")
     assert lost == []
+
+
+# ------------------------------------------------------------------------------------------------- how it is sent
+
+AWKWARD = ["", "NULL", "a,b", "{}", '"', "\\", '\\"', "ü\n", " "]
+
+
+@pytest.mark.parametrize("texts", [AWKWARD, [*AWKWARD, None], ["one"], [""]], ids=["all", "and NULL", "one", "empty"])
+def test_texts_arrive_as_they_are(texts, session):
+    assert session().execute("SELECT %s::text[]", (store._texts(texts),)).fetchone()[0] == texts
+
+
+@pytest.mark.parametrize("texts", [["a\0b", "c"], ["a\0b", None], ["\0"]])
+def test_nul_is_refused_not_taken_for_two_elements(texts, session):
+    with pytest.raises(psycopg.DataError):
+        session().execute("SELECT %s::text[]", (store._texts(texts),))
+
+
+def test_successes_and_failures_settled_together(session, oracle):
+    """Columns without any value are sent empty; here each has one."""
+    own = session()
+    fill(3)
+    claims, now = claim(own), time.monotonic()
+    failure = FailureRecord(exception="a.B", message='"m"', traceback="t\\")
+    outcomes = [Succeeded(result='"1"'), Failed(failure=failure), Succeeded(result="[2]")]
+    receipts = [Receipt(*pair, now - 2.5, now - 0.5) for pair in zip(claims, outcomes, strict=True)]
+    with settling.transaction(own, receipts, "c"):
+        pass
+    one, two, three = (Task.objects.get(pk=claimed.id.hex) for claimed in claims)
+    assert [(task.success, task.exception, task.message, task.traceback) for task in (one, two, three)] == [
+        (True, None, None, None), (False, "a.B", '"m"', "t\\"), (True, None, None, None),
+    ]  # fmt: skip
+    assert (one.result, three.result) == ("1", [2])
+    assert (one.stopped - one.started).total_seconds() == pytest.approx(2, abs=1e-5)
