@@ -28,6 +28,8 @@ import pytest
 from django.db import connection as django_connection
 from psycopg.conninfo import make_conninfo
 
+from pgq.child import process_stat
+
 ROOT = Path(__file__).parent.parent
 #: Long: it is only waited for when a test fails, and the machines that run tests are slow and busy.
 PATIENCE = 30.0
@@ -35,16 +37,26 @@ PATIENCE = 30.0
 T = TypeVar("T")
 
 
-def wait_for(look: Callable[[], T], what: str = "", timeout: float = PATIENCE, pause: float = 0.01) -> T:
-    """Look until it returns something true, and return that."""
-    until = time.monotonic() + timeout
-    while True:
-        found = look()
-        if found:
-            return found
-        if time.monotonic() > until:
-            pytest.fail(f"waited {timeout:g} s in vain: {what or look}")
+def until(look: Callable[[], T], timeout: float, pause: float = 0.01) -> T:
+    """Look until it returns something true, and return that.
+
+    Raises:
+        TimeoutError: It has not.
+    """
+    end = time.monotonic() + timeout
+    while not (found := look()):
+        if time.monotonic() > end:
+            raise TimeoutError(f"nothing after {timeout:g} s")
         time.sleep(pause)
+    return found
+
+
+def wait_for(look: Callable[[], T], what: str = "", timeout: float = PATIENCE, pause: float = 0.01) -> T:
+    """As `until`, but if it never does, the test has failed."""
+    try:
+        return until(look, timeout, pause)
+    except TimeoutError:
+        pytest.fail(f"waited {timeout:g} s in vain: {what or look}")
 
 
 def test_dsn() -> str:
@@ -69,8 +81,7 @@ def processes_of_session(session: int) -> dict[int, str]:
         if not entry.name.isdigit():
             continue
         try:
-            # The name stands in parentheses and may hold anything; state, parent, group and session come after it.
-            state, _, _, of_session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+            state, _, _, of_session, *_ = process_stat(int(entry.name))
             if int(of_session) == session and state not in "ZX":
                 found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")[:80]
         except OSError:
@@ -80,7 +91,7 @@ def processes_of_session(session: int) -> dict[int, str]:
 
 def is_alive(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return process_stat(pid)[0] not in "ZX"
     except OSError:
         return False
 

@@ -6,10 +6,10 @@ import os
 import signal
 import statistics
 import time
-from pathlib import Path
 
 import pytest
 
+from pgq.child import process_stat
 from pgq.enqueue import enqueue_all, make_task
 from pgq.models import Failure, QueuedTask, Task, WorkerPool
 from pgq.tasks import async_task, enqueue_many, fetch, queue_size, result
@@ -30,7 +30,7 @@ def all_settled() -> bool:
 
 
 def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return int(process_stat(pid)[1])
 
 
 # ------------------------------------------------------------------------------------------------- all run, and once

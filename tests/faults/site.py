@@ -18,7 +18,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,10 +28,11 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgq import store
+from pgq.child import children_of
 from pgq.embedded import Server
 from pgq.enqueue import make_task
 from tests.faults import trace
-from tests.pools import ROOT, Oracle, Pool, is_alive, wait_for
+from tests.pools import ROOT, Oracle, Pool, is_alive, until, wait_for
 
 #: Leases of 3 s and ticks of half a second: so that a fault is over in seconds.
 QUICK = {"retry": 3.0, "tick": 0.5, "poll": 1.0, "kill_after": 1.0, "save_limit": 0}
@@ -226,20 +227,6 @@ class Site:
         return self.runs()[task][0].started - began
 
 
-def until(look: Callable[[], Any], timeout: float, pause: float = 0.01) -> Any:
-    """Look until it returns something true; return that.
-
-    Raises:
-        TimeoutError: It has not.
-    """
-    end = time.monotonic() + timeout
-    while not (found := look()):
-        if time.monotonic() > end:
-            raise TimeoutError(f"nothing after {timeout:g} s")
-        time.sleep(pause)
-    return found
-
-
 class OwnServer:
     """A PostgreSQL that a test may crash."""
 
@@ -265,7 +252,7 @@ class OwnServer:
     def kill(self) -> None:
         """SIGKILL to the postmaster and its children."""
         pid = self.postmaster()
-        children = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and _parent(int(p.name)) == pid]
+        children = children_of(pid)
         for each in (pid, *children):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(each, signal.SIGKILL)
@@ -276,13 +263,6 @@ class OwnServer:
 
     def remove(self) -> None:
         self.server.stop()
-
-
-def _parent(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
 
 
 @contextlib.contextmanager

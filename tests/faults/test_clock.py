@@ -19,8 +19,8 @@ import pytest
 
 from pgq import store
 from pgq.upkeep import Rescue
-from tests.faults.site import OwnServer, Site, a_site, until
-from tests.pools import Pool, wait_for
+from tests.faults.site import OwnServer, Site, a_site
+from tests.pools import Pool, until, wait_for
 
 LIBRARY = next(Path("/usr").glob("lib*/**/faketime/libfaketime.so.1"), None)
 needs_faketime = pytest.mark.skipif(LIBRARY is None, reason="no libfaketime (Debian: apt install faketime)")

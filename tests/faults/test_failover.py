@@ -13,8 +13,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgq import embedded, store
 from pgq.enqueue import make_task
-from tests.faults.site import TASKS, OwnServer, Site, a_site, dsn_for, until
-from tests.pools import wait_for
+from tests.faults.site import TASKS, OwnServer, Site, a_site, dsn_for
+from tests.pools import until, wait_for
 
 
 class Standby(OwnServer):

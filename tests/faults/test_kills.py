@@ -23,8 +23,8 @@ from pgq import store
 from pgq.enqueue import make_task
 from pgq.ids import new_id
 from tests.faults import failpoints, table
-from tests.faults.site import TASKS, Site, until
-from tests.pools import ROOT, Pool, is_alive, wait_for
+from tests.faults.site import TASKS, Site
+from tests.pools import ROOT, Pool, is_alive, until, wait_for
 
 
 @pytest.mark.fault("F1", short=15, full=300)

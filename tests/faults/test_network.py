@@ -23,9 +23,9 @@ from pgq import store
 from pgq.enqueue import make_task
 from tests.faults import table
 from tests.faults.proxy import Proxy
-from tests.faults.site import TASKS, OwnServer, Site, a_site, until
+from tests.faults.site import TASKS, OwnServer, Site, a_site
 from tests.faults.test_schedules import SETTINGS, every_second, judge
-from tests.pools import Pool, wait_for
+from tests.pools import Pool, until, wait_for
 
 #: How to know a statement by its text.
 CLAIM, SETTLE, RELEASE, FIRE = "lanes AS MATERIALIZED", "INSERT INTO pgq_task", "lowered AS", "UPDATE pgq_schedule"

@@ -15,9 +15,9 @@ import psycopg
 import pytest
 
 from tests.faults import table
-from tests.faults.site import Site, until
+from tests.faults.site import Site
 from tests.faults.test_schedules import SETTINGS, every_second, judge
-from tests.pools import Pool, wait_for
+from tests.pools import Pool, until, wait_for
 
 #: Seconds until work goes on as before, once PostgreSQL accepts connections.
 BACK_WITHIN = 5.0 if table.FULL else 30.0

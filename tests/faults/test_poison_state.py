@@ -8,8 +8,7 @@ from psycopg import sql
 from pgq import hygiene
 from tests.faults import poison
 from tests.faults.mixing import Mixture
-from tests.faults.site import until
-from tests.pools import is_alive
+from tests.pools import is_alive, until
 
 
 @pytest.mark.fault("F35", short=1, full=4)

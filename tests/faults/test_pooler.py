@@ -17,9 +17,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgq import db
-from tests.faults.site import Site, until
+from tests.faults.site import Site
 from tests.faults.test_clock import end_schedule, schedule_each_second
-from tests.pools import is_alive, wait_for
+from tests.pools import is_alive, until, wait_for
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no pgbouncer (Debian: apt install pgbouncer)")
