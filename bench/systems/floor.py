@@ -85,6 +85,49 @@ def _new_id() -> str:
     return new_id().hex
 
 
+class Batches:
+    """Claims and settles, one batch after the other; whoever has the cursor commits."""
+
+    def __init__(self, cursor: Any, batch: int) -> None:
+        from pgq import store
+
+        self.cursor, self.batch = cursor, batch
+        self.claiming, self.settling = store.sql("claim", limit=batch), store.sql("settle")
+        self.worker, self.turn = uuid4(), 0
+
+    def claim(self, *, before: str = "") -> list[tuple[Any, ...]]:
+        """Claim a batch; `before` the statement there may be an EXPLAIN, and its rows are returned."""
+        self.turn += 1
+        parameters = {"queues": None, "turn": self.turn, "worker": self.worker, "receipt": uuid4()}
+        self.cursor.execute(before + self.claiming, parameters)
+        rows: list[tuple[Any, ...]] = self.cursor.fetchall()
+        return rows
+
+    def settle(self, claimed: list[tuple[Any, ...]], *, before: str = "") -> list[tuple[Any, ...]]:
+        """Settle what was claimed, each with a result."""
+        count = len(claimed)
+        # Binary results, and sequences of settle's arrays in text: the fastest that psycopg has for each.
+        parameters = {
+            "id": _array([row[0].hex for row in claimed]),
+            "receipt": _array([row[-1].hex for row in claimed]),
+            "success": _array(["t"] * count),
+            "keep": _array(["t"] * count),
+            "started": _array(["0"] * count),
+            "stopped": _array(["0"] * count),
+            "result": _array(['"null"'] * count),
+            "exception": _array(["NULL"] * count),
+            "message": _array(["NULL"] * count),
+            "traceback": _array(["NULL"] * count),
+            "cluster": "floor",
+            "patience": "10000",
+        }
+        self.cursor.execute(before + self.settling, parameters)
+        rows: list[tuple[Any, ...]] = self.cursor.fetchall()
+        if not before and len(rows) != count:
+            raise RuntimeError("a receipt was refused")
+        return rows
+
+
 def loop(batch: int) -> None:
     """Claim and settle for ever. The next claim goes with the settling, as in pgq's worker: one transaction a batch."""
     import psycopg
@@ -92,40 +135,13 @@ def loop(batch: int) -> None:
 
     if not django_settings.configured:
         django_setup()
-    from pgq import store
-
-    claim, settle = store.sql("claim", limit=batch), store.sql("settle")
-    worker = uuid4()
     with psycopg.connect(**database(), prepare_threshold=1) as connection:
-        # Binary results, and sequences of settle's arrays in text: the fastest that psycopg has for each.
-        cursor = connection.cursor()
+        batches = Batches(connection.cursor(), batch)
         claimed: list[tuple[Any, ...]] = []
-        turn = 0
         while True:
             if claimed:
-                count = len(claimed)
-                cursor.execute(
-                    settle,
-                    {
-                        "id": _array([row[0].hex for row in claimed]),
-                        "receipt": _array([row[-1].hex for row in claimed]),
-                        "success": _array(["t"] * count),
-                        "keep": _array(["t"] * count),
-                        "started": _array(["0"] * count),
-                        "stopped": _array(["0"] * count),
-                        "result": _array(['"null"'] * count),
-                        "exception": _array(["NULL"] * count),
-                        "message": _array(["NULL"] * count),
-                        "traceback": _array(["NULL"] * count),
-                        "cluster": "floor",
-                        "patience": "10000",
-                    },
-                )
-                if len(cursor.fetchall()) != count:
-                    raise RuntimeError("a receipt was refused")
-            turn += 1
-            cursor.execute(claim, {"queues": None, "turn": turn, "worker": worker, "receipt": uuid4()})
-            claimed = cursor.fetchall()
+                batches.settle(claimed)
+            claimed = batches.claim()
             connection.commit()
             if not claimed:
                 if os.getppid() == 1:
