@@ -147,6 +147,9 @@ class Scaling:
         dsn = stack.enter_context(self.lab.fresh(self.system, f"of_{size}"))
         connection = stack.enter_context(psycopg.connect(dsn, prepare_threshold=1))
         _fill(connection, fill)
+        # As the sessions of workers have it, see `pgq.db`.
+        connection.execute("SET enable_bitmapscan = off")
+        connection.commit()
         return Client(connection, batch, fill, local=self.lab.postmaster is not None)
 
     def _drain(self, workers: int) -> dict[str, Any]:
