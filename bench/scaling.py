@@ -38,7 +38,7 @@ MORE_WAL = "32GB"
 #: Rows of one INSERT of a fill.
 CHUNK = 1_000_000
 #: So much is claimed at once at most, or a batch of large tasks would measure the client's memory.
-BATCH_BYTES = 2**24
+BATCH_BYTES = 2**21
 
 FILL_QUEUE = """
     INSERT INTO pgq_queue (func, args, queue)
