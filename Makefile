@@ -70,6 +70,11 @@ bench-pinned: $(VENV)/.installed postgres ## Measure throughput while a long tra
 	@echo "==> Benchmark with a pinned horizon"
 	@$(PY) -m bench.pinned $(ARGS)
 
+.PHONY: bench-scaling
+bench-scaling: $(VENV)/.installed postgres ## Measure claims and settlings while everything grows (ARGS='--largest 7': to 10,000,000 rows)
+	@echo "==> Benchmark of growth"
+	@$(PY) -m bench.scaling $(ARGS)
+
 .PHONY: faults
 faults: $(VENV)/.installed-dev postgres ## Stage all faults and threats and print a table of them (ARGS=... for pytest)
 	@echo "==> Faults F1-F40, threats S1-S20"

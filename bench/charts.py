@@ -1,14 +1,16 @@
-"""Bar charts as plain SVG. They follow the reader's light or dark theme, and say everything in text too."""
+"""Bar charts and lines as plain SVG. They follow the reader's light or dark theme, and say everything in text too."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
 WIDTH, LABELS, RIGHT = 760, 130, 90
 BAR, GAP, TOP, BOTTOM = 14, 10, 58, 30
+#: Of lines: what the numbers on the left take, and how high it is between the axes.
+MARGIN, HEIGHT = 60, 200
 
 STYLE = """
   text { font: 12px system-ui, sans-serif; fill: #24292f }
@@ -17,11 +19,13 @@ STYLE = """
   .grid { stroke: #d0d7de; stroke-width: 1 }
   .whisker { stroke: #24292f; stroke-width: 1.5 }
   .ours { fill: #0969da } .theirs { fill: #8c959f } .floor { fill: #bf8700 }
+  .line { fill: none; stroke-width: 2 } .line.ours { stroke: #0969da } .line.floor { stroke: #bf8700 }
   .second { opacity: .55 } .third { opacity: .3 }
   .mine { font-weight: 600 }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3 } .quiet { fill: #9198a1 } .grid { stroke: #3d444d } .whisker { stroke: #e6edf3 }
     .ours { fill: #4493f8 } .theirs { fill: #7d8590 } .floor { fill: #d29922 }
+    .line { fill: none } .line.ours { stroke: #4493f8 } .line.floor { stroke: #d29922 }
   }
 """
 _SHADES = ("", " second", " third")
@@ -62,9 +66,34 @@ def chart(title: str, about: str, rows: Sequence[Row], *, series: Sequence[str] 
         + _text(scale(tick), y + 16, _number(tick), " class='quiet' text-anchor='middle'")
         for tick in scale.ticks()
     ]
-    height = y + BOTTOM
     axis = ", logarithmic" if logarithmic else ""
     legend = f"{about}{axis}{'; from top to bottom: ' + ', '.join(series) if series else ''}"
+    return _picture(title, legend, y + BOTTOM, [*grid, *body])
+
+
+def lines(
+    title: str, about: str, series: Mapping[str, Sequence[tuple[float, float]]], *, logarithmic: bool = True
+) -> str:
+    """Return an SVG of lines over a logarithmic axis; if the other one is not logarithmic, it begins at zero."""
+    points = [point for line in series.values() for point in line]
+    across = _Scale(min(x for x, _ in points), max(x for x, _ in points), True, MARGIN, WIDTH - RIGHT)
+    up = _Scale(min(y for _, y in points), max(y for _, y in points) * 1.1, logarithmic, TOP + HEIGHT, TOP)
+    body = [
+        f"<line class='grid' x1='{MARGIN}' x2='{WIDTH - RIGHT}' y1='{up(tick):.1f}' y2='{up(tick):.1f}'/>"
+        + _text(MARGIN - 8, up(tick) + 4, _number(tick), " class='quiet' text-anchor='end'")
+        for tick in up.ticks()
+    ]
+    for tick in sorted({x for x, _ in points}):
+        body.append(_text(across(tick), TOP + HEIGHT + 18, _number(tick), " class='quiet' text-anchor='middle'"))
+    for (name, line), color in zip(series.items(), ("ours", "floor"), strict=False):
+        places = [(across(x), up(y)) for x, y in line]
+        body.append(f"<polyline class='line {color}' points='{' '.join(f'{x:.1f},{y:.1f}' for x, y in places)}'/>")
+        body += [f"<circle class='{color}' cx='{x:.1f}' cy='{y:.1f}' r='3'/>" for x, y in places]
+        body.append(_text(places[-1][0] + 8, places[-1][1] + 4, f"{name} {_number(line[-1][1])}".strip()))
+    return _picture(title, about, TOP + HEIGHT + BOTTOM, body)
+
+
+def _picture(title: str, legend: str, height: float, body: Sequence[str]) -> str:
     return "\n".join(
         (
             f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height:.0f}' width='{WIDTH}' "
@@ -73,7 +102,6 @@ def chart(title: str, about: str, rows: Sequence[Row], *, series: Sequence[str] 
             f"<style>{STYLE}</style>",
             _text(0, 18, title, " class='title'"),
             _text(0, 38, legend, " class='quiet'"),
-            *grid,
             *body,
             "</svg>\n",
         )
@@ -81,19 +109,21 @@ def chart(title: str, about: str, rows: Sequence[Row], *, series: Sequence[str] 
 
 
 class _Scale:
-    """From values to places."""
+    """From values to places, from `begin` to `end` of the picture."""
 
-    def __init__(self, low: float, high: float, logarithmic: bool) -> None:
-        self.logarithmic = logarithmic
+    def __init__(
+        self, low: float, high: float, logarithmic: bool, begin: float = LABELS, end: float = WIDTH - RIGHT
+    ) -> None:
+        self.logarithmic, self.begin, self.end = logarithmic, begin, end
         self.low = 10 ** math.floor(math.log10(low)) if logarithmic else 0.0
         self.high = high
 
     def __call__(self, value: float) -> float:
-        room = WIDTH - LABELS - RIGHT
+        room = self.end - self.begin
         if self.logarithmic:
             span = math.log10(self.high / self.low) or 1
-            return LABELS + room * math.log10(max(value, self.low) / self.low) / span
-        return LABELS + room * value / self.high
+            return self.begin + room * math.log10(max(value, self.low) / self.low) / span
+        return self.begin + room * value / self.high
 
     def ticks(self) -> list[float]:
         if self.logarithmic:

@@ -80,15 +80,15 @@ class Lab:
             admin.execute(_named("DROP DATABASE IF EXISTS {} WITH (FORCE)", name))
 
     @contextmanager
-    def fresh(self, system: System) -> Iterator[str]:
-        """Yield a database with the system's tables and nothing in them."""
+    def fresh(self, system: System, name: str = "cell") -> Iterator[str]:
+        """Yield a database with the system's tables and nothing in them; those with other names may be there too."""
         if system.server == "redis":
             if self.redis is None:
                 raise Failed("Redis does not run")
             self.redis.flush()
             yield ""
             return
-        name = f"{self.prefix}_cell"
+        name = f"{self.prefix}_{name}"
         self._drop(name)
         with psycopg.connect(self.server, autocommit=True) as admin:
             copy = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
@@ -244,15 +244,15 @@ class Producer:
 
 
 @contextmanager
-def laboratory(*, fsync: bool = True) -> Iterator[Lab]:
-    """Use the server of DATABASE_URL, or start one for the occasion."""
+def laboratory(*, fsync: bool = True, **more: str) -> Iterator[Lab]:
+    """Use the server of DATABASE_URL, or start one for the occasion, with more settings if need be."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pgq-bench-")))
         url = os.environ.get("DATABASE_URL")
         if url:
             dsn = make_conninfo(url)
         else:
-            settings = SETTINGS if fsync else SETTINGS | {"fsync": "off", "synchronous_commit": "off"}
+            settings = SETTINGS | more | ({} if fsync else {"fsync": "off", "synchronous_commit": "off"})
             dsn = stack.enter_context(Server(settings=settings)).dsn
         lab = Lab(dsn, _postmaster(dsn), folder)
         stack.enter_context(lab.stack)

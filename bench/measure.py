@@ -53,6 +53,14 @@ def cpu_seconds(roots: Iterable[int], everybody: list[Process] | None = None) ->
     return sum(one.seconds for one in family(roots, everybody))
 
 
+def own_nanoseconds(pid: int) -> int | None:
+    """Return the processor time of one process alone, exactly; None: this kernel does not say."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def pss_bytes(roots: Iterable[int]) -> int:
     """Return the memory of these processes and their families; what several share counts once in all."""
     total = 0

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 from bench import charts, measure
 from bench.charts import Bar, Row
+from bench.growth import Growth
 from bench.systems.base import ROOT
+from bench.tables import table as _table
 
 #: Those the first goal is about.
 COMMON = ("django-q2", "django-tasks-db", "procrastinate")
@@ -43,6 +45,8 @@ class Places(NamedTuple):
     """Where a report goes."""
 
     results: Path
+    #: Of `bench.scaling`, which has a section of the same report.
+    scaling: Path
     report: Path
     images: Path
 
@@ -67,19 +71,35 @@ class Spread(NamedTuple):
 
 def places(folder: Path | None) -> Places:
     if folder is None:
-        return Places(ROOT / "bench" / "results.json", ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "images")
-    return Places(folder / "results.json", folder / "benchmarks.md", folder / "images")
+        bench, docs = ROOT / "bench", ROOT / "docs"
+        return Places(bench / "results.json", bench / "scaling.json", docs / "benchmarks.md", docs / "images")
+    return Places(folder / "results.json", folder / "scaling.json", folder / "benchmarks.md", folder / "images")
 
 
 def write(results: dict[str, Any], places: Places) -> None:
-    """Write everything; the old report stands until the new one is complete."""
-    # From the numbers as they are kept, so that the report can be made again from them.
-    numbers = dump(results)
-    report = Report(json.loads(numbers))
-    text, images = report.text(), report.images()
-    for folder in (places.results.parent, places.report.parent, places.images):
+    """Write the numbers of a run and the report; the old report stands until the new one is complete."""
+    _write(places, places.results, dump(results))
+
+
+def write_scaling(results: dict[str, Any], places: Places) -> None:
+    """The same for a run of `bench.scaling`."""
+    _write(places, places.scaling, dump(results))
+
+
+def _write(places: Places, kept: Path, numbers: str) -> None:
+    # From the numbers as they are kept, so that the report can be made again from them; what the other run has left
+    # stays in it.
+    found = {path: path.read_text() for path in (places.results, places.scaling) if path.exists()} | {kept: numbers}
+    text, images = "# Benchmarks\n", {}
+    if places.results in found:
+        report = Report(json.loads(found[places.results]))
+        text, images = report.text(), report.images()
+    if places.scaling in found:
+        growth = Growth(json.loads(found[places.scaling]))
+        text, images = f"{text}\n{growth.text()}", images | growth.images()
+    for folder in (kept.parent, places.report.parent, places.images):
         folder.mkdir(parents=True, exist_ok=True)
-    places.results.write_text(numbers)
+    kept.write_text(numbers)
     for name, image in images.items():
         (places.images / name).write_text(image)
     places.report.write_text(text)
@@ -430,14 +450,6 @@ def _bar(spread: Spread | None) -> Bar | None:
 
 def _first(row: Row) -> float:
     return next((bar.value for bar in row.bars if bar), 0.0)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    safe = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (header, *rows)]
-    aligned = ["---", *["---:"] * (len(header) - 1)]
-    if header[-1] in ("", "what it keeps of a task"):
-        aligned = ["---"] * len(header)
-    return "\n".join("| " + " | ".join(row) + " |" for row in (safe[0], aligned, *safe[1:]))
 
 
 def _rate(spread: Spread | None) -> str:

@@ -87,10 +87,12 @@ class Settings:
     max_crashes: int = 3
     #: Django-Q: a failure is final, whatever attempts are left.
     ack_failures: bool = False
-    #: Successful tasks to keep; 0: all; negative: none. Failures are always kept.
+    #: Successful tasks to keep; 0: all; negative: none. This deletes no failures.
     save_limit: int = 250
     #: Count save_limit per "group", "name" or "func"; None: over all.
     save_limit_per: str | None = None
+    #: Days after which results go, failures too, a week of them at a time; None: never.
+    keep_days: float | None = None
     #: Fire the missed slots of a schedule, or only one for all of them.
     catch_up: bool = True
     #: Missed slots fired at most.
@@ -157,6 +159,8 @@ _POSITIVE = {
 }
 _NOT_NEGATIVE = {"recycle", "max_attempts", "cpu_affinity", "kill_after"}
 _POSITIVE_OR_NONE = {"max_rss", "timeout", "grace"}
+#: Longer ago than that, PostgreSQL's and Python's calendars end.
+_MOST_DAYS = 365_000
 _BOOLEAN = {"ack_failures", "catch_up", "scheduler", "sync", "compress", "allow_pickle"}
 _INTEGER = {
     "workers",
@@ -189,6 +193,8 @@ def _wrong(key: str, value: Any) -> str | None:
         return "a number, 0 or above"
     if key in _POSITIVE_OR_NONE and not (value is None or (number and value > 0)):
         return "a number above 0, or None"
+    if key == "keep_days" and not (value is None or (number and 0 < value <= _MOST_DAYS)):
+        return f"a number of days above 0, {_MOST_DAYS} at most, or None"
     if key in _BOOLEAN and not isinstance(value, bool):
         return "True or False"
     if key in _TEXT and not (isinstance(value, str) and value):

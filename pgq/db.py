@@ -44,6 +44,9 @@ _PINS = {
     "lock_timeout": "0",
     "idle_session_timeout": "0",
     "idle_in_transaction_session_timeout": "60s",
+    # With hundreds of queues the planner takes each lane for a short one, reads all of it by bitmap and sorts it, for a
+    # few hundred tasks: by the index of ready rows they come in order, and no others are read.
+    "enable_bitmapscan": "off",
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "3",
     "tcp_keepalives_count": "3",

@@ -818,6 +818,11 @@ def _on_partition(name: str, partition: str) -> str:
     return sql(name).replace("{partition}", partition.replace("%", "%%"))
 
 
+def _lock_partition(cursor: Cursor, partition: str) -> None:
+    for statement in _on_partition("lock_partition", partition).split(";"):
+        cursor.execute(statement)
+
+
 def partition_needed(cursor: Cursor, partition: str, old: Old) -> bool:
     """Whether a partition holds a row that is not old."""
     cursor.execute(_on_partition("partition_needed", partition), old.parameters())
@@ -831,8 +836,7 @@ def drop_partition(cursor: Cursor, partition: str, old: Old) -> int | None:
         psycopg.errors.LockNotAvailable: The tables are busy.
         psycopg.errors.InsufficientPrivilege: The tables are somebody else's.
     """
-    for statement in _on_partition("lock_partition", partition).split(";"):
-        cursor.execute(statement)
+    _lock_partition(cursor, partition)
     # Once more, now that nobody can add a row.
     if partition_needed(cursor, partition, old):
         return None
@@ -840,6 +844,50 @@ def drop_partition(cursor: Cursor, partition: str, old: Old) -> int | None:
     count = int(cursor.fetchone()[0])  # type: ignore[index]  # count() returns a row
     cursor.execute(_on_partition("drop_partition", partition))
     return count
+
+
+class Expired(NamedTuple):
+    """A weekly partition of pgq_task that ended before some time."""
+
+    #: Quoted.
+    name: str
+    #: End of its range of ids.
+    upper: UUID
+    #: Whether this role may drop it.
+    ours: bool
+    #: Whether a task of that week is still in the queue.
+    live: bool
+    #: How many rows were ever written there, as far as PostgreSQL has counted.
+    written: int
+
+
+def expired(cursor: Cursor, before: datetime) -> list[Expired]:
+    """Return the partitions that ended before a time, oldest first."""
+    return [Expired._make(row) for row in _all(cursor, "expired", {"before": before})]
+
+
+def expired_look(
+    cursor: Cursor, partition: str, *, after: UUID, before: datetime, limit: int
+) -> tuple[UUID | None, bool]:
+    """Look at the next `limit` results of a partition; return the last id (None: no more), and if one is needed."""
+    statement = _on_partition("expired_look", partition).replace("{limit}", str(limit))
+    cursor.execute(statement, {"after": after, "before": before})
+    last, needed = cursor.fetchone()  # type: ignore[misc]  # it returns a row
+    return last, needed
+
+
+def drop_expired(cursor: Cursor, partition: Expired, before: datetime) -> bool:
+    """Drop a partition, in a transaction of its own, unless something has happened in it since it was looked at.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: The tables are busy.
+        psycopg.errors.InsufficientPrivilege: The tables are somebody else's.
+    """
+    _lock_partition(cursor, partition.name)
+    if partition not in expired(cursor, before):
+        return False
+    cursor.execute(_on_partition("drop_partition", partition.name))
+    return True
 
 
 # ------------------------------------------------------------------------------------------------- Django-Q's tables

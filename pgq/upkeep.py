@@ -7,6 +7,7 @@ watermarks     move them up, so that claims do not walk over what is dead
 rescue         make tasks ready again whose lease has run out
 sweep          look at the ready rows without the watermarks, in case one is wrong
 prune          delete the results that nobody wants kept, a little at a time
+retention      drop the partitions in which all results are old
 housekeeping   partitions of the coming weeks, pools that are gone
 =============  =====================================================================================
 """
@@ -25,7 +26,7 @@ from multiprocessing.connection import Connection
 
 import psycopg
 
-from pgq import child, codec, db, schedule, store
+from pgq import child, codec, db, retention, schedule, store
 from pgq.child import ChildConfig
 from pgq.conf import Settings, get_settings
 
@@ -261,6 +262,9 @@ class Upkeep:
         if settings.save_limit > 0:
             # Counting per group, name or function reads all successes.
             self.chores.append(Chore("prune", 10 * tick if settings.save_limit_per else tick, self._prune))
+        if settings.keep_days is not None:
+            self.retention = retention.Retention(settings.keep_days, rest=60 * tick)
+            self.chores.append(Chore("retention", 60 * tick, self._retain))
 
     def tick(self, connection: db.Connection) -> float:
         """Do each chore whose time has come; return the seconds until the next one's.
@@ -360,6 +364,20 @@ class Upkeep:
                 keep, per = self.settings.save_limit, self.settings.save_limit_per
                 if cursor is None or store.prune(cursor, keep=keep, limit=BATCH, per=per) < BATCH:
                     return
+
+    def _retain(self, connection: db.Connection) -> float | None:
+        try:
+            # Not as the leader: nobody need wait while we wait for a lock.
+            self.retention.drop(connection)
+            until = time.monotonic() + self.settings.tick / 2
+            while time.monotonic() < until:
+                with leading(connection) as cursor:
+                    if cursor is None or not self.retention.step(cursor):
+                        return None
+        except psycopg.errors.UndefinedTable:
+            logger.debug("upkeep: another pool has just dropped a partition")
+            return None
+        return self.settings.tick
 
     def _housekeeping(self, connection: db.Connection) -> None:
         with leading(connection) as cursor:

@@ -676,6 +676,16 @@ class TestPartitions:
         assert not is_there(old_partition)
         assert kept() == hexes(new)
 
+    @override_settings(PGQ={"save_limit": 0, "keep_days": 10})
+    def test_without_options_as_the_settings_say(self, old_partition, inside):
+        finish(5, days=inside)
+        finish(1, days=inside, success=False)
+        new = finish(1) + finish(1, success=False)
+        seen = run_json("pgq_clean")
+        assert seen["partitions_dropped"] == [old_partition]
+        assert seen["notes"] == []
+        assert kept() == hexes(new)
+
     def test_an_empty_one_too(self, old_partition):
         assert run_json("pgq_clean", "--older-than", "10")["partitions_dropped"] == [old_partition]
 

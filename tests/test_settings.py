@@ -112,8 +112,9 @@ def test_defaults():
         "name": "default", "database": "default", "queues": None, "default_queue": "default",
         "workers": len(os.sched_getaffinity(0)), "recycle": 500_000, "max_rss": None, "timeout": None,
         "kill_after": 3.0, "retry": 60.0, "max_attempts": 1, "retry_backoff": None, "max_crashes": 3,
-        "ack_failures": False, "save_limit": 250, "save_limit_per": None, "catch_up": True, "catch_up_limit": 100,
-        "scheduler": True, "time_zone": None, "sync": False, "cached": False, "cache": "default", "compress": False,
+        "ack_failures": False, "save_limit": 250, "save_limit_per": None, "keep_days": None,
+        "catch_up": True, "catch_up_limit": 100, "scheduler": True, "time_zone": None, "sync": False,
+        "cached": False, "cache": "default", "compress": False,
         "max_payload": 16 * 1024 * 1024, "allow_pickle": False, "allowed": (), "poll": 1.0, "tick": 1.0,
         "claim_ms": 50.0, "settle_ms": 20.0, "grace": None, "start_method": "forkserver", "cpu_affinity": 0,
         "error_reporter": {}, "log_level": "INFO", "label": "pgq", "health_host": "127.0.0.1", "health_port": None,
@@ -155,7 +156,8 @@ WRONG = [
     ("claim_ms", 0), ("settle_ms", -1), ("grace", 0), ("start_method", "fork"), ("cpu_affinity", -1),
     ("error_reporter", []), ("error_reporter", {"sentry": "dsn"}), ("log_level", "LOUD"), ("label", ""), ("name", None),
     ("database", 1), ("default_queue", ""), ("ALT_CLUSTERS", []), ("ALT_CLUSTERS", {"a": 1}), ("health_port", "8001"),
-    ("health_host", ""),
+    ("health_host", ""), ("keep_days", 0), ("keep_days", -1), ("keep_days", "30"), ("keep_days", True),
+    ("keep_days", float("inf")), ("keep_days", float("nan")), ("keep_days", 1e9),
 ]  # fmt: skip
 
 
@@ -309,6 +311,12 @@ def test_upkeep_prunes_only_if_there_is_a_limit():
     assert "prune" not in chores(save_limit=-1)
     assert chores(save_limit=5)["prune"] == 1.0
     assert chores(save_limit=5, save_limit_per="name")["prune"] == 10.0
+
+
+def test_upkeep_drops_results_only_if_it_is_told_to():
+    names = {chore.name for chore in Upkeep(Settings(), "default").chores}
+    assert "retention" not in names
+    assert names | {"retention"} == {chore.name for chore in Upkeep(Settings(keep_days=30), "default").chores}
 
 
 def test_label_is_the_title_in_the_admin():

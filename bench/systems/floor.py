@@ -85,6 +85,50 @@ def _new_id() -> str:
     return new_id().hex
 
 
+class Batches:
+    """Claims and settles, one batch after the other; whoever has the cursor commits."""
+
+    def __init__(self, cursor: Any, batch: int) -> None:
+        from pgq import store
+
+        self.cursor, self.batch = cursor, batch
+        self.claiming, self.settling = store.sql("claim", limit=batch), store.sql("settle")
+        self.worker, self.receipt, self.turn = uuid4(), uuid4(), 0
+
+    def claim(self, *, before: str = "") -> list[tuple[Any, ...]]:
+        """Claim a batch; `before` the statement there may be an EXPLAIN, and its rows are returned."""
+        self.turn, self.receipt = self.turn + 1, uuid4()
+        parameters = {"queues": None, "turn": self.turn, "worker": self.worker, "receipt": self.receipt}
+        self.cursor.execute(before + self.claiming, parameters)
+        rows: list[tuple[Any, ...]] = self.cursor.fetchall()
+        return rows
+
+    def settle(self, claimed: list[tuple[Any, ...]], *, before: str = "") -> list[tuple[Any, ...]]:
+        """Settle what was claimed, each with a result."""
+        count = len(claimed)
+        # Arrays as literals, as pgq itself writes them: the fastest that there is.
+        parameters = {
+            "id": _array([row[0].hex for row in claimed]),
+            "receipt": _array([self.receipt.hex] * count),
+            "success": _array(["t"] * count),
+            "keep": _array(["t"] * count),
+            "started": _array(["0"] * count),
+            "stopped": _array(["0"] * count),
+            "result": _array(['"null"'] * count),
+            # Too short for the others, which unnest makes up for with NULL.
+            "exception": "{}",
+            "message": "{}",
+            "traceback": "{}",
+            "cluster": "floor",
+            "patience": "10000",
+        }
+        self.cursor.execute(before + self.settling, parameters)
+        rows: list[tuple[Any, ...]] = self.cursor.fetchall()
+        if not before and len(rows) != count:
+            raise RuntimeError("a receipt was refused")
+        return rows
+
+
 def loop(batch: int) -> None:
     """Claim and settle for ever. The next claim goes with the settling, as in pgq's worker: one transaction a batch."""
     import psycopg
@@ -92,42 +136,13 @@ def loop(batch: int) -> None:
 
     if not django_settings.configured:
         django_setup()
-    from pgq import store
-
-    claim, settle = store.sql("claim", limit=batch), store.sql("settle")
-    worker = uuid4()
     with psycopg.connect(**database(), prepare_threshold=1) as connection:
-        # Arrays as literals, as pgq itself writes them: the fastest that there is.
-        cursor = connection.cursor()
+        batches = Batches(connection.cursor(), batch)
         claimed: list[tuple[Any, ...]] = []
-        receipt = uuid4()
-        turn = 0
         while True:
             if claimed:
-                count = len(claimed)
-                cursor.execute(
-                    settle,
-                    {
-                        "id": _array([row[0].hex for row in claimed]),
-                        "receipt": _array([receipt.hex] * count),
-                        "success": _array(["t"] * count),
-                        "keep": _array(["t"] * count),
-                        "started": _array(["0"] * count),
-                        "stopped": _array(["0"] * count),
-                        "result": _array(['"null"'] * count),
-                        # Too short for the others, which unnest makes up for with NULL.
-                        "exception": "{}",
-                        "message": "{}",
-                        "traceback": "{}",
-                        "cluster": "floor",
-                        "patience": "10000",
-                    },
-                )
-                if len(cursor.fetchall()) != count:
-                    raise RuntimeError("a receipt was refused")
-            turn, receipt = turn + 1, uuid4()
-            cursor.execute(claim, {"queues": None, "turn": turn, "worker": worker, "receipt": receipt})
-            claimed = cursor.fetchall()
+                batches.settle(claimed)
+            claimed = batches.claim()
             connection.commit()
             if not claimed:
                 if os.getppid() == 1:

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pgq import store
+from pgq import db, store
 from tests.core.helpers import WORKER
 from tests.core.test_schema import fresh_database, up
 
@@ -300,3 +300,22 @@ def test_statistics_of_an_empty_table_do_not_spoil_the_claim(loaded, plan_mode):
         assert found.rows == 64
         assert found.rows_of("LockRows") == 64
         assert_by_index(found)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_long_lane_among_hundreds_of_short_ones_is_not_sorted_for_each_claim(plan_mode: str) -> None:
+    """From the statistics, all lanes are as long as the average one."""
+    connection = db.connect("default", "pgq tests")
+    try:
+        connection.execute(
+            "INSERT INTO pgq_queue (func, queue)"
+            " SELECT 'f', CASE WHEN n % 4 > 0 THEN 'long' ELSE 'short' || n / 4 % 150 END"
+            "   FROM generate_series(1, 100000) n"
+        )
+        connection.execute("VACUUM ANALYZE pgq_queue")
+        parameters = {"queues": ["long"], "turn": 1, "worker": WORKER, "receipt": uuid4()}
+        seen = explain(connection, plan_mode, store.sql("claim", limit=512), parameters)
+        assert seen.rows == 512, seen.text
+        assert max(node["Actual Rows"] * node["Actual Loops"] for node in seen.nodes) < 1000, seen.text
+    finally:
+        connection.close()

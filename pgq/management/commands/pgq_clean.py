@@ -48,7 +48,8 @@ class Done:
 class Command(PgqCommand):
     help = (
         "Deletes old results now: drops whole partitions where all is old, and deletes the rest in small batches. Also "
-        "makes the partitions of the coming weeks. Without --older-than and --keep it does as PGQ['save_limit'] says. "
+        "makes the partitions of the coming weeks. Without --older-than and --keep it does as PGQ['save_limit'] and "
+        "PGQ['keep_days'] say. "
         "With both, a result goes only if it is older and beyond the number to keep."
     )
 
@@ -80,10 +81,13 @@ class Command(PgqCommand):
         try:
             if not self.dry:
                 self._make_partitions(connection, done)
+            if by_settings and self.settings.keep_days is not None:
+                self._retain(connection, self.settings.keep_days, done)
             if keep is None and options["older_than"] is None:
-                done.notes.append(
-                    "PGQ['save_limit'] keeps all results; name --older-than DAYS or --keep N to delete some."
-                )
+                if self.settings.keep_days is None:
+                    done.notes.append(
+                        "PGQ['save_limit'] keeps all results; name --older-than DAYS or --keep N to delete some."
+                    )
             elif by_settings and self.settings.save_limit_per:
                 self._prune_per(connection, done)
             else:
@@ -152,6 +156,11 @@ class Command(PgqCommand):
                 return None
         done.notes.append(f"The tables are busy: {otherwise}.")
         return None
+
+    def _retain(self, connection: db.Connection, days: float, done: Done) -> None:
+        """Drop as upkeep does, where the role of the workers may not."""
+        now = store.now(connection.cursor())
+        self._drop(connection, Old(_LAST, _LAST, now - timedelta(days=days), None), now, done)
 
     # --- rows
 

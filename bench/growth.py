@@ -1,0 +1,132 @@
+"""The section "As it grows" of the report, from the numbers of `bench.scaling`. It measures nothing."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from bench import charts
+from bench.tables import table
+
+
+class Axis(NamedTuple):
+    """What grows, and how it is spoken of."""
+
+    name: str
+    title: str
+    about: str
+    #: A line that is flat is what we want; where it cannot be, both scales are logarithmic.
+    flat: bool = True
+
+
+AXES = (
+    Axis("backlog", "Backlog", "ready tasks in one queue"),
+    Axis("history", "History", "finished tasks in the partition that the new ones enter"),
+    Axis("queues", "Queues", "queues, all with tasks"),
+    Axis("payload", "Payload", "bytes of one argument; large ones are claimed in smaller batches", flat=False),
+    Axis("workers", "Workers", "clients that claim and settle at once", flat=False),
+)
+
+METHOD = """\
+Made by `make bench-scaling`. One client with pgq's own statements claims and settles batch after batch, and as many
+tasks are put into the queue again. Medians; milliseconds are those that the client sees, without the commit; processor
+time is that of its PostgreSQL process alone; pages (shared buffers touched) and WAL are what EXPLAIN says. Rows were
+written by INSERT ... SELECT, then vacuumed and analysed; no checkpoint fell in between. All sizes were filled before
+the first was measured, and took turns batch by batch. The workers' cells are drains by bare loops (`floor`), with the
+processor time of the whole server."""
+
+
+class Growth:
+    """The text and the plots of one run."""
+
+    def __init__(self, results: dict[str, Any]) -> None:
+        self.results = results
+        self.measured: list[dict[str, Any]] = results["measured"]
+
+    def text(self) -> str:
+        parts = [f"## As it grows\n\n{METHOD}", self._head(), *(self._axis(axis) for axis in AXES), self._failures()]
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+    def _head(self) -> str:
+        machine, batch = self.results["machine"], self.results["plan"]["batch"]
+        return (
+            f"* {self.results['when'][:16].replace('T', ' ')} UTC, {self.results['seconds'] / 60:.0f} minutes; load of "
+            f"the machine before {machine['load_before']:.1f}, at the end {machine['load']:.1f}\n"
+            f"* {machine['processors']} processors ({machine['processor']}), PostgreSQL {machine['postgresql']}, "
+            f"`shared_buffers` {machine['settings']['shared_buffers']}\n"
+            f"* batches of {batch}; {self.results['plan']['usual']:,} ready tasks, if nothing else is said"
+        )
+
+    def _of(self, axis: Axis) -> list[dict[str, Any]]:
+        return [one for one in self.measured if one["axis"] == axis.name and "error" not in one]
+
+    def _axis(self, axis: Axis) -> str:
+        cells = self._of(axis)
+        if not cells:
+            return ""
+        rows = self._drains(cells) if axis.name == "workers" else self._batches(cells)
+        picture = f"![{axis.title}](images/bench-scaling-{axis.name}.svg)"
+        bend = self._bend(cells) if axis.flat and len(cells) > 1 else ""
+        return f"### {axis.title}\n\nGrowing: {axis.about}.\n\n{picture}\n\n{rows}{bend}"
+
+    def _batches(self, cells: list[dict[str, Any]]) -> str:
+        batch = self.results["plan"]["batch"]
+        header = (
+            "", f"claim, ms for {batch}", "settle", "claim, µs of the server for a task", "settle",
+            "claim, pages for a task", "settle", "claim, WAL bytes for a task", "settle",
+        )  # fmt: skip
+        return table(header, [(f"{cell['size']:,}", *self._row(cell)) for cell in cells])
+
+    def _row(self, cell: dict[str, Any]) -> list[str]:
+        row = [f"{self._milliseconds(cell, what):,.1f}" for what in ("claim", "settle")]
+        for key, digits in (("server_us", 1), ("buffers", 1), ("wal_bytes", 0)):
+            row += [
+                f"{cell[what][key]:,.{digits}f}" if cell[what].get(key) is not None else ""
+                for what in ("claim", "settle")
+            ]
+        return row
+
+    def _milliseconds(self, cell: dict[str, Any], what: str) -> float:
+        """For a whole batch, though large tasks are claimed in smaller ones."""
+        return float(cell[what]["milliseconds"]) / int(cell["batch"]) * int(self.results["plan"]["batch"])
+
+    def _bend(self, cells: list[dict[str, Any]]) -> str:
+        """Compare the largest with the smallest, by what the load of the machine changes least."""
+        said = []
+        for what in ("claim", "settle"):
+            first, last = cells[0][what], cells[-1][what]
+            for key, name in (("server_us", "processor time"), ("buffers", "pages"), ("wal_bytes", "WAL")):
+                if first.get(key) and last.get(key):
+                    said.append(f"{what}, {name}: {last[key] / first[key] - 1:+.0%}")
+        return f"\n\nFrom {cells[0]['size']:,} to {cells[-1]['size']:,}: {'; '.join(said)}."
+
+    def _drains(self, cells: list[dict[str, Any]]) -> str:
+        header = ("", "tasks a second", "µs of the clients for a task", "µs of the server", "WAL bytes")
+        keys = (("rate", 0), ("client_us", 1), ("server_us", 1), ("wal_bytes", 0))
+        return table(
+            header,
+            [
+                (f"{cell['size']:,}", *(f"{cell[key]:,.{n}f}" if cell.get(key) is not None else "" for key, n in keys))
+                for cell in cells
+            ],
+        )
+
+    def _failures(self) -> str:
+        lines = [f"* {one['axis']} {one['size']:,}: `{one['error']}`" for one in self.measured if "error" in one]
+        return "What failed:\n\n" + "\n".join(lines) if lines else ""
+
+    # ------------------------------------------------------------------------------------------- plots
+
+    def images(self) -> dict[str, str]:
+        return {
+            f"bench-scaling-{axis.name}.svg": self._plot(axis, cells) for axis in AXES if len(cells := self._of(axis))
+        }
+
+    def _plot(self, axis: Axis, cells: list[dict[str, Any]]) -> str:
+        if axis.name == "workers":
+            lines = {"": [(cell["size"], cell["rate"]) for cell in cells]}
+            return charts.lines(axis.title, f"tasks a second over {axis.about}", lines, logarithmic=False)
+        about = f"milliseconds for {self.results['plan']['batch']} tasks over {axis.about}"
+        lines = {
+            what: [(cell["size"], self._milliseconds(cell, what)) for cell in cells] for what in ("claim", "settle")
+        }
+        return charts.lines(axis.title, about, lines, logarithmic=not axis.flat)

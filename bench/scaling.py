@@ -1,0 +1,323 @@
+"""What claiming and settling cost as everything grows: the backlog, the history, queues, payloads, workers.
+
+::
+
+    python -m bench.scaling                 10,000 to 1,000,000 rows; a section of docs/benchmarks.md
+    python -m bench.scaling --largest 7     to 10,000,000 rows
+    python -m bench.scaling --only queues   just these, into .pgq/bench
+    python -m bench.scaling --report        write the report again from the last results
+
+One client claims and settles with the statements of pgq's workers, see `bench.systems.floor`. Each batch is replaced by
+as many new tasks, so that the backlog stays what it is. Only the workers' cells are drains by several clients at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+
+from bench import cells, measure, report
+from bench.__main__ import PARTIAL, TROUBLE, say
+from bench.lab import Lab, describe, laboratory
+from bench.systems.floor import Batches, Floor
+from pgq import store
+
+#: No checkpoint may fall between the fill and the measuring: after it, the first write to each page logs all of it.
+MORE_WAL = "32GB"
+#: Rows of one INSERT of a fill.
+CHUNK = 1_000_000
+#: So much is claimed at once at most, or a batch of large tasks would measure the client's memory.
+BATCH_BYTES = 2**21
+
+FILL_QUEUE = """
+    INSERT INTO pgq_queue (func, args, queue)
+    SELECT 'bench.tasks.noop', %(args)s::jsonb, 'queue' || n %% %(queues)s
+      FROM generate_series(%(first)s::bigint, %(last)s::bigint) n
+"""
+# In the partition of this week, into which the measured tasks go as well.
+FILL_HISTORY = """
+    INSERT INTO pgq_task (id, success, attempt_count, started, stopped, enqueued_at, func, queue, result)
+    SELECT pgq_uuid7(week + (now() - week) * n / %(rows)s), true, 1, now(), now(), now(), 'bench.tasks.noop', 'queue0',
+           '"null"'
+      FROM generate_series(%(first)s::bigint, %(last)s::bigint) n, date_trunc('week', now(), 'UTC') week
+"""
+EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, WAL, TIMING OFF, FORMAT JSON) "
+
+
+class Plan(NamedTuple):
+    """How much to measure."""
+
+    rows: tuple[int, ...]
+    queues: tuple[int, ...] = (1, 10, 100, 1000)
+    workers: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    payload: tuple[int, ...] = (100, 1000, 10_000, 100_000, 1_000_000)
+    #: Rows of the backlog, where it is not the backlog that grows.
+    usual: int = 100_000
+    batch: int = 512
+    #: Batches that are measured, after those that warm up.
+    batches: int = 40
+    warm: int = 8
+    #: Seconds of a drain.
+    drain: float = 4
+
+
+TINY = Plan(
+    rows=(1000, 2000), queues=(1, 10), workers=(1, 2), payload=(100, 100_000), usual=1000, batch=64, batches=3, warm=1,
+    drain=0.05,
+)  # fmt: skip
+
+
+class Fill(NamedTuple):
+    """What is in the tables before a cell begins."""
+
+    backlog: int
+    history: int = 0
+    queues: int = 1
+    payload: int = 2
+
+
+class Scaling:
+    """One run over all axes."""
+
+    def __init__(self, lab: Lab, plan: Plan) -> None:
+        self.lab, self.plan, self.system = lab, plan, Floor()
+        self.measured: list[dict[str, Any]] = []
+        lab.install(self.system)
+
+    def fills(self) -> dict[str, dict[int, Fill]]:
+        """Return for each axis what is in the tables at each size."""
+        plan, usual = self.plan, self.plan.usual
+        return {
+            "backlog": {size: Fill(size) for size in plan.rows},
+            "history": {size: Fill(usual, history=size) for size in plan.rows},
+            "queues": {size: Fill(usual, queues=size) for size in plan.queues},
+            "payload": {size: Fill(0, payload=size) for size in plan.payload},
+        }
+
+    def measure(self, only: Sequence[str]) -> None:
+        for axis, fills in self.fills().items():
+            if axis in only:
+                self._axis(axis, fills)
+        for workers in self.plan.workers if "workers" in only else ():
+            self._note("workers", workers, lambda: self._drain(workers))  # noqa: B023  # called at once
+
+    def _note(self, axis: str, size: int, cell: Callable[[], dict[str, Any]]) -> None:
+        began = time.monotonic()
+        try:
+            numbers = cell()
+        except (psycopg.Error, *TROUBLE) as error:
+            numbers = {"error": f"{error}"}
+        self.measured.append({"axis": axis, "size": size, **numbers})
+        say(f"{axis} {size:,}: {_brief(numbers)}  ({time.monotonic() - began:.0f} s)")
+
+    def _axis(self, axis: str, fills: dict[int, Fill]) -> None:
+        """Fill a database for each size, then go round them batch by batch: what else the machine does meets all."""
+        began = time.monotonic()
+        with ExitStack() as stack:
+            clients = {size: self._client(stack, size, fill) for size, fill in fills.items()}
+            say(f"{axis}: filled in {time.monotonic() - began:.0f} s")
+            try:
+                for _ in range(self.plan.warm + self.plan.batches):
+                    for client in clients.values():
+                        client.round()
+            except (psycopg.Error, *TROUBLE) as error:
+                self.measured.append({"axis": axis, "size": 0, "error": f"{error}"})
+                say(f"{axis}: FAILED: {error}")
+                return
+            for size, client in clients.items():
+                self._note(axis, size, lambda: client.numbers(self.plan.warm))  # noqa: B023  # called at once
+
+    def _client(self, stack: ExitStack, size: int, fill: Fill) -> Client:
+        batch = self.plan.batch
+        while batch > 1 and batch * fill.payload > BATCH_BYTES:
+            batch //= 2
+        # Large tasks are too large for a backlog beyond what is going to be claimed.
+        fill = fill._replace(backlog=fill.backlog or batch * (self.plan.warm + self.plan.batches))
+        dsn = stack.enter_context(self.lab.fresh(self.system, f"of_{size}"))
+        connection = stack.enter_context(psycopg.connect(dsn, prepare_threshold=1))
+        _fill(connection, fill)
+        # As the sessions of workers have it, see `pgq.db`.
+        connection.execute("SET enable_bitmapscan = off")
+        connection.commit()
+        return Client(connection, batch, fill, local=self.lab.postmaster is not None)
+
+    def _drain(self, workers: int) -> dict[str, Any]:
+        plan = cells.TINY._replace(drain=self.plan.drain)
+        # Each worker has a batch in hand when the last one is claimed: there must be many more than that.
+        rate = (
+            max(self.system.rate, 8 * workers * self.plan.batch / plan.drain) if plan.drain >= 1 else self.system.rate
+        )
+        numbers = cells.drain(self.lab, self.system, plan, kind="noop", workers=workers, rate=rate)
+        return {key: numbers.get(key) for key in ("count", "rate", "client_us", "server_us", "wal_bytes")}
+
+
+class Client:
+    """One client that claims, settles and puts as many tasks into the queue again."""
+
+    def __init__(self, connection: psycopg.Connection[Any], batch: int, fill: Fill, *, local: bool) -> None:
+        self.connection, self.batch, self.fill = connection, batch, fill
+        self.cursor = connection.cursor()
+        self.batches = Batches(self.cursor, batch)
+        self.pid = connection.info.backend_pid if local else None
+        #: Milliseconds and processor time of each batch so far.
+        self.claims: list[dict[str, float]] = []
+        self.settlings: list[dict[str, float]] = []
+
+    def numbers(self, warm: int) -> dict[str, Any]:
+        """Return medians of all rounds but the first ones."""
+        return {
+            "batch": self.batch,
+            "claim": _medians(self.claims[warm:]) | self.explained(settle=False),
+            "settle": _medians(self.settlings[warm:]) | self.explained(settle=True),
+        }
+
+    def round(self) -> None:
+        """Claim and settle a batch, and put as many tasks into the queue."""
+        claimed, of_claim = self._timed(self.batches.claim)
+        _, of_settle = self._timed(lambda: self.batches.settle(claimed))
+        self.connection.commit()
+        if len(claimed) != self.batch:
+            raise RuntimeError(f"only {len(claimed)} of {self.batch} tasks were claimed")
+        _insert(self.cursor, self.fill, 1, self.batch)
+        self.connection.commit()
+        # As upkeep does, five times a second. Nobody else draws positions.
+        store.advance(self.cursor, safe=store.positions(self.cursor)[0])
+        self.connection.commit()
+        self.claims.append(of_claim)
+        self.settlings.append(of_settle)
+
+    def _timed(self, do: Callable[[], list[tuple[Any, ...]]]) -> tuple[list[tuple[Any, ...]], dict[str, float]]:
+        used, began = self._used(), time.perf_counter()
+        rows = do()
+        numbers = {"milliseconds": (time.perf_counter() - began) * 1e3}
+        after = self._used()
+        if used is not None and after is not None:
+            numbers["server_us"] = (after - used) / 1e3 / self.batch
+        return rows, numbers
+
+    def _used(self) -> int | None:
+        return None if self.pid is None else measure.own_nanoseconds(self.pid)
+
+    def explained(self, *, settle: bool) -> dict[str, float]:
+        """Return pages touched and bytes of WAL for each task, as EXPLAIN has them; nothing of it is kept."""
+        try:
+            if settle:
+                rows = self.batches.settle(self.batches.claim(), before=EXPLAIN)
+            else:
+                rows = self.batches.claim(before=EXPLAIN)
+        finally:
+            self.connection.rollback()
+        plan = rows[0][0][0]["Plan"]
+        # settle.sql never reads from its INSERT, so PostgreSQL runs that when the rest is done, and counts it apart.
+        parts = [plan, *(one for one in _nodes(plan) if one.get("Operation") == "Insert")]
+        return {
+            "buffers": sum(one["Shared Hit Blocks"] + one["Shared Read Blocks"] for one in parts) / self.batch,
+            "wal_bytes": sum(one["WAL Bytes"] for one in parts) / self.batch,
+        }
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for node in plan.get("Plans", ()):
+        yield node
+        yield from _nodes(node)
+
+
+def _medians(found: list[dict[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(one[key] for one in found) for key in found[0]}
+
+
+def _fill(connection: psycopg.Connection[Any], fill: Fill) -> None:
+    cursor = connection.cursor()
+    for first, last in _chunks(fill.backlog):
+        _insert(cursor, fill, first, last)
+        connection.commit()
+    for first, last in _chunks(fill.history):
+        cursor.execute(FILL_HISTORY, {"first": first, "last": last, "rows": fill.history})
+        connection.commit()
+    connection.autocommit = True
+    connection.execute("VACUUM ANALYZE pgq_queue")
+    connection.execute("VACUUM ANALYZE pgq_task")
+    connection.execute("VACUUM ANALYZE pgq_lane")
+    connection.autocommit = False
+
+
+def _insert(cursor: psycopg.Cursor[Any], fill: Fill, first: int, last: int) -> None:
+    parameters = {"args": json.dumps([_text(fill.payload)]), "queues": fill.queues, "first": first, "last": last}
+    cursor.execute(FILL_QUEUE, parameters)
+
+
+def _text(size: int) -> str:
+    """Text that cannot be compressed to nothing, always the same."""
+    return "".join(f"{number * 2654435761 % 2**32:08x}" for number in range(size // 8 + 1))[:size]
+
+
+def _chunks(rows: int) -> Iterator[tuple[int, int]]:
+    for first in range(1, rows + 1, CHUNK):
+        yield first, min(rows, first + CHUNK - 1)
+
+
+def _brief(numbers: dict[str, Any]) -> str:
+    if "error" in numbers:
+        return f"FAILED: {numbers['error']}"
+    if "rate" in numbers:
+        return f"{numbers['rate']:,.0f}/s"
+    return ", ".join(
+        f"{what} {numbers[what]['milliseconds']:.2f} ms, {numbers[what].get('server_us', 0):.1f} us, "
+        f"{numbers[what]['buffers']:.1f} pages, {numbers[what]['wal_bytes']:.0f} B"
+        for what in ("claim", "settle")
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.scaling", description=__doc__.split("\n", 1)[0])
+    parser.add_argument(
+        "--largest", type=int, choices=(4, 5, 6, 7), default=6, help="10 to the power of this (default: 6)"
+    )
+    axes = ("backlog", "history", "queues", "payload", "workers")
+    parser.add_argument("--only", metavar="A,B", help=f"only these: {', '.join(axes)}")
+    parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help="folder for results and report (default: the documentation)")
+    parser.add_argument("--report", action="store_true", help="only write the report, from the last results")
+    options = parser.parse_args(arguments)
+    only = options.only.split(",") if options.only else axes
+    if unknown := [axis for axis in only if axis not in axes]:
+        parser.error(f"--only: there is no {', '.join(unknown)}; there are {', '.join(axes)}")
+    partial = options.only or options.tiny or options.largest < 6
+    places = report.places(options.out or (PARTIAL if partial else None))
+    if options.report:
+        report.write_scaling(json.loads(places.scaling.read_text()), places)
+        return 0
+    plan = TINY if options.tiny else Plan(tuple(10**power for power in range(4, options.largest + 1)))
+    began, load_before = time.monotonic(), os.getloadavg()[0]
+    with laboratory(max_wal_size=MORE_WAL) as lab:
+        run = Scaling(lab, plan)
+        try:
+            run.measure(only)
+        except KeyboardInterrupt:
+            say("interrupted: the report has what was measured until now")
+        results = {
+            "format": 1,
+            "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "seconds": time.monotonic() - began,
+            "machine": describe(lab) | {"load_before": load_before},
+            "plan": plan._asdict(),
+            "measured": run.measured,
+        }
+    report.write_scaling(results, places)
+    say(f"{places.report} ({results['seconds']:,.0f} s)")
+    return 1 if any("error" in one for one in run.measured) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

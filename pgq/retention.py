@@ -1,0 +1,107 @@
+"""Retention: drops the weekly partitions of pgq_task in which every result is old, failures too.
+
+To know that all are old, each has to be looked at once: a few at a time, by the index of the ids, and going on where we
+stopped. A partition in which one is still needed waits there. So no statement costs more because there is more history,
+and what is old costs one reading, not the deletion of each row.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import psycopg
+
+from pgq import db, store
+
+logger = logging.getLogger("pgq")
+
+#: Results looked at in one statement.
+BATCH = 2000
+_FIRST = UUID(int=0)
+
+
+@dataclass(slots=True)
+class _Look:
+    """How far a partition has been looked through."""
+
+    partition: store.Expired
+    after: UUID = _FIRST
+    #: All of it is old.
+    through: bool = False
+    #: Nothing to be done with it before this time (monotonic).
+    next: float = 0.0
+
+
+class Retention:
+    """What one upkeep process knows of the old partitions.
+
+    Args:
+        days: After which results are old.
+        rest: Seconds until a partition that is needed, or that is busy, is tried again; and between the last look at a
+            partition and its end. By then PostgreSQL has counted what was written there meanwhile.
+    """
+
+    def __init__(self, days: float, rest: float) -> None:
+        self.age, self.rest = timedelta(days=days), rest
+        self.looks: dict[str, _Look] = {}
+
+    def before(self, cursor: db.Cursor) -> datetime:
+        """Return the time before which results are old."""
+        # What is dropped does not come back when a clock that was set forward is set right: so both have to say so.
+        return min(store.now(cursor), datetime.now(UTC)) - self.age
+
+    def step(self, cursor: db.Cursor) -> bool:
+        """Look at some more results; return whether there are others to look at now."""
+        before = self.before(cursor)
+        partitions = store.expired(cursor, before)
+        # What has changed since is looked through anew: a task that was run again may have settled where we have been.
+        known = self.looks
+        self.looks = {one.name: known[one.name] for one in partitions if one.name in known}
+        for partition in partitions:
+            if not partition.ours:
+                logger.debug("upkeep: this role may not drop %s; whoever owns it should run pgq_clean", partition.name)
+            elif partition.live:
+                self.looks.pop(partition.name, None)
+            elif self._go_on(cursor, self._look(partition), before):
+                return True
+        return False
+
+    def _look(self, partition: store.Expired) -> _Look:
+        look = self.looks.get(partition.name)
+        if look is None or look.partition != partition:
+            look = self.looks[partition.name] = _Look(partition)
+        return look
+
+    def _go_on(self, cursor: db.Cursor, look: _Look, before: datetime) -> bool:
+        if look.through or time.monotonic() < look.next:
+            return False
+        last, needed = store.expired_look(cursor, look.partition.name, after=look.after, before=before, limit=BATCH)
+        if needed or last is None:
+            look.through = not needed
+            look.next = time.monotonic() + self.rest
+            return False
+        look.after = last
+        return True
+
+    def drop(self, connection: db.Connection) -> None:
+        """Drop what was looked through some time ago, and has stayed as it was."""
+        for name, look in list(self.looks.items()):
+            if not look.through or time.monotonic() < look.next:
+                continue
+            look.next = time.monotonic() + self.rest
+            try:
+                with connection.transaction():
+                    cursor = connection.cursor()
+                    gone = store.drop_expired(cursor, look.partition, self.before(cursor))
+            except psycopg.errors.LockNotAvailable:
+                logger.debug("upkeep: the tables are busy; %s is dropped later", name)
+            except psycopg.errors.InsufficientPrivilege:
+                logger.debug("upkeep: this role may not drop %s; whoever owns it should run pgq_clean", name)
+            else:
+                del self.looks[name]
+                if gone:
+                    logger.info("upkeep: dropped %s: all its results are older than %s", name, self.age)

@@ -1,0 +1,15 @@
+-- Looks at the next {limit} results of a partition: the last id among them (NULL: there are no more), and whether one is
+-- still needed, since it finished after `before` or a collector has to read it. The limit stands in the text, see claim.sql.
+WITH looked AS MATERIALIZED (
+    SELECT t.id, t.stopped, t.options ->> 'collector' AS collector
+      FROM {partition} t
+     WHERE t.id > %(after)s
+     ORDER BY t.id
+     LIMIT {limit}
+)
+SELECT (SELECT id FROM looked ORDER BY id DESC LIMIT 1),
+       EXISTS (SELECT
+                 FROM looked l
+                WHERE l.stopped >= %(before)s::timestamptz
+                   OR EXISTS (SELECT FROM pgq_queue q
+                               WHERE q.id = CASE WHEN l.collector ~ '^[0-9a-f]{32}$' THEN l.collector::uuid END))

@@ -1,0 +1,111 @@
+"""The benchmark of growth itself, at tiny sizes; its section and the rest of the report leave each other alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from bench import report
+from bench.systems.base import ROOT
+from tests.test_bench import invented
+
+#: What the tests share takes long to make.
+pytestmark = pytest.mark.xdist_group("bench_scaling")
+AXES = {
+    "backlog": [1000, 2000],
+    "history": [1000, 2000],
+    "queues": [1, 10],
+    "payload": [100, 100_000],
+    "workers": [1, 2],
+}
+
+
+def scaling(pg_dsn: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench.scaling", *words]
+    environment = os.environ | {"DATABASE_URL": pg_dsn}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory, pg_dsn: str) -> Path:
+    """The folder with what one tiny run wrote."""
+    folder = tmp_path_factory.mktemp("scaling")
+    done = scaling(pg_dsn, "--tiny", "--out", str(folder))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(out: Path) -> dict[str, Any]:
+    return json.loads((out / "scaling.json").read_text())
+
+
+def test_every_size_of_every_axis_is_measured(results: dict[str, Any]) -> None:
+    seen: dict[str, list[int]] = {}
+    for one in results["measured"]:
+        assert "error" not in one
+        seen.setdefault(one["axis"], []).append(one["size"])
+    assert seen == AXES
+
+
+def test_a_cell_tells_time_processor_pages_and_wal(results: dict[str, Any]) -> None:
+    for one in results["measured"]:
+        if one["axis"] == "workers":
+            assert one["rate"] > 0
+            continue
+        for what in ("claim", "settle"):
+            numbers = one[what]
+            assert numbers["milliseconds"] > 0
+            # On a server that is elsewhere, nobody knows the processor time.
+            assert 0 < numbers.get("server_us", 1) < 1e5
+            # A claimed row is written to a table and indexes; a settled one leaves a table and enters another.
+            assert 4 < numbers["buffers"] < 1000, one
+            assert numbers["wal_bytes"] > 150, one
+
+
+def test_the_section_has_the_numbers_and_its_plots_are_xml(out: Path, results: dict[str, Any]) -> None:
+    text = (out / "benchmarks.md").read_text()
+    assert text.startswith("# Benchmarks\n\n## As it grows\n")
+    (cell,) = (one for one in results["measured"] if (one["axis"], one["size"]) == ("backlog", 2000))
+    assert f"| 2,000 | {cell['claim']['milliseconds']:,.1f} | {cell['settle']['milliseconds']:,.1f} |" in text
+    for axis in AXES:
+        name = f"bench-scaling-{axis}.svg"
+        assert f"](images/{name})" in text
+        assert ElementTree.parse(out / "images" / name).getroot().tag.endswith("svg")
+
+
+def test_neither_run_takes_away_what_the_other_has_written(tmp_path: Path, results: dict[str, Any]) -> None:
+    one, other = report.places(tmp_path / "one"), report.places(tmp_path / "other")
+    report.write(invented(django=1000, floor=30_000, pgq=19_000), one)
+    alone = one.report.read_text()
+    report.write_scaling(results, one)
+    report.write_scaling(results, other)
+    report.write(invented(django=1000, floor=30_000, pgq=19_000), other)
+    text = one.report.read_text()
+    assert text.startswith(alone)
+    assert "\n## As it grows\n" in text[len(alone) :]
+    assert text.count("# Benchmarks\n") == 1
+    assert text == other.report.read_text()
+    assert {path.name for path in one.images.iterdir()} == {path.name for path in other.images.iterdir()}
+
+
+def test_what_bends_is_said(tmp_path: Path, results: dict[str, Any]) -> None:
+    bent = json.loads(json.dumps(results))
+    first, last = (one for one in bent["measured"] if one["axis"] == "history")
+    first["settle"]["buffers"], last["settle"]["buffers"] = 10.0, 13.0
+    places = report.places(tmp_path)
+    report.write_scaling(bent, places)
+    assert "settle, pages: +30%" in places.report.read_text()
+
+
+def test_what_is_wrong_is_named(pg_dsn: str) -> None:
+    done = scaling(pg_dsn, "--only", "backlog,sizes")
+    assert done.returncode == 2
+    assert "there is no sizes" in done.stderr
