@@ -6,16 +6,25 @@ import json
 
 from bench.systems.base import System, django_setup, migrate
 
+COROUTINES = 500
+
 
 class Pgq(System):
     name = "pgq"
-    settings = "the defaults, but `save_limit` 0: every result is kept; `enqueue_many` by 5,000"
+    settings = (
+        f"the defaults, but `save_limit` 0: every result is kept, and `coroutines` {COROUTINES}: tasks that sleep are"
+        " `async def`; `enqueue_many` by 5,000"
+    )
     done = "SELECT count(*) FROM pgq_task"
     rate = 15000.0
     chunk = 5000
+    sleepers = COROUTINES
 
     def environment(self) -> dict[str, str]:
-        return {"DJANGO_SETTINGS_MODULE": "bench.settings", "BENCH_PGQ": json.dumps({"save_limit": 0})}
+        return {
+            "DJANGO_SETTINGS_MODULE": "bench.settings",
+            "BENCH_PGQ": json.dumps({"save_limit": 0, "coroutines": COROUTINES}),
+        }
 
     def worker_commands(self, python: str, workers: int) -> list[list[str]]:
         return [[python, "-m", "django", "pgq_worker", "--workers", str(workers), "--log-level", "WARNING"]]
@@ -30,7 +39,11 @@ class Pgq(System):
         self._tasks = tasks
 
     def enqueue_one(self, task: str, *args: int) -> None:
-        self._tasks.async_task(f"bench.tasks.{task}", *args)
+        self._tasks.async_task(_path(task), *args)
 
     def enqueue_many(self, task: str, count: int) -> None:
-        self._tasks.enqueue_many(f"bench.tasks.{task}", ((),) * count, chunk=5000)
+        self._tasks.enqueue_many(_path(task), ((),) * count, chunk=5000)
+
+
+def _path(task: str) -> str:
+    return "bench.tasks.sleep_async" if task == "sleep" else f"bench.tasks.{task}"
