@@ -27,7 +27,7 @@ def wrong_entries(site: Site, func: str = "%") -> list[str]:
             (func,),
         ).fetchall()
         strays = session.execute(
-            "SELECT task FROM ledger WHERE task NOT IN (SELECT id FROM pgq_task WHERE success)"
+            "SELECT task FROM ledger l WHERE NOT EXISTS (SELECT FROM pgq_task t WHERE t.id = l.task AND t.success)"
         ).fetchall()
     return [f"I12: task {row[0]} has {row[1]} lines in the ledger" for row in rows] + [
         f"I12: stray {row}" for row in strays
