@@ -110,7 +110,8 @@ def test_q_cluster_is_read_when_there_is_no_pgq(settings):
 def test_defaults():
     assert dataclasses.asdict(Settings()) == {
         "name": "default", "database": "default", "queues": None, "default_queue": "default",
-        "workers": len(os.sched_getaffinity(0)), "recycle": 500_000, "max_rss": None, "timeout": None,
+        "workers": len(os.sched_getaffinity(0)), "coroutines": 100, "threads": 1,
+        "recycle": 500_000, "max_rss": None, "timeout": None,
         "kill_after": 3.0, "retry": 60.0, "max_attempts": 1, "retry_backoff": None, "max_crashes": 3,
         "ack_failures": False, "save_limit": 250, "save_limit_per": None, "keep_days": None,
         "catch_up": True, "catch_up_limit": 100, "scheduler": True, "time_zone": None, "sync": False,
@@ -146,6 +147,7 @@ def test_settings_page_has_every_key_and_its_default():
 # ------------------------------------------------------------------------------------------------- wrong values
 
 WRONG = [
+    ("coroutines", 0), ("coroutines", 1.5), ("threads", 0), ("threads", None),
     ("workers", 0), ("workers", "4"), ("workers", 2.5), ("workers", True), ("recycle", -1), ("max_rss", 0),
     ("timeout", 0), ("timeout", "60"), ("timeout", -1), ("kill_after", -1), ("retry", 0), ("max_attempts", -1),
     ("max_attempts", None), ("retry_backoff", -5), ("retry_backoff", {"kind": "cubic"}), ("retry_backoff", "5"),

@@ -173,7 +173,7 @@ def test_pages_touched_by_a_settlement_do_not_depend_on_the_history(history, ses
         for node in found.nodes
         if node["Node Type"] == "ModifyTable"
     )
-    assert pages / BATCH < 10
+    assert pages / BATCH < 10, found.nodes
 
 
 def test_pages_touched_by_an_enqueue(session, oracle):

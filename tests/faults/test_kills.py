@@ -114,16 +114,23 @@ class Victims:
 
     def kill_at(self, point: str) -> list[str]:
         """Have a process killed there; return the tasks that were under way."""
-        self.token(point).touch()
+        before = len(self._victims(point))
         ids: list[str] = []
-        while self.token(point).exists():
+        while len(self._victims(point)) == before:
+            # Anew each time: who took it may have died of something else before it could say so.
+            self.token(point).touch()
             ids += self._give_reason(point)
             with contextlib.suppress(TimeoutError):
                 until(lambda: not self.token(point).exists(), 3.0)
-        # It says so, and dies; its pid stands in the trace.
-        victim = int(next(line[2] for line in reversed(self.site.oracle.lines()) if line[:2] == ["failpoint", point]))
+                until(lambda: len(self._victims(point)) > before, 3.0)
+        self.token(point).unlink(missing_ok=True)
+        victim = self._victims(point)[-1]
         wait_for(lambda: not is_alive(victim), f"{victim} is dead")
         return ids
+
+    def _victims(self, point: str) -> list[int]:
+        """Who said that it is there, and dies now."""
+        return [int(line[2]) for line in self.site.oracle.lines() if line[:2] == ["failpoint", point]]
 
     def _give_reason(self, point: str) -> list[str]:
         """Do what has some process get there."""
