@@ -385,13 +385,18 @@ class Worker:
     def _settle(self, *, insist: bool) -> None:
         """Settle what has finished. `insist`: until PostgreSQL takes it."""
         self.urgent = False
-        while self.finished:
+        while self.finished or (insist and self._was_put_back()):
             try:
                 self._write_finished(lambda cursor: None)
             except psycopg.Error as error:
                 self._wait_for_postgresql(error)
                 if not insist:
                     return
+
+    def _was_put_back(self) -> bool:
+        """Wait for what the other thread may have in hand: if we ended now, it would not be settled."""
+        with self.connection_lock:
+            return bool(self.finished)
 
     def _give_back(self, *, insist: bool) -> None:
         """Release what was claimed and not started. `insist`: until PostgreSQL takes it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,7 +11,7 @@ import psycopg
 import pytest
 from django.test import override_settings
 
-from pgq import settling, store
+from pgq import db, settling, store
 from pgq.enqueue import enqueue, make_task
 from pgq.models import Failure, QueuedTask, Success, Task
 from pgq.records import Failed, Parked, Receipt, Retried, Succeeded
@@ -412,3 +413,31 @@ def test_successes_and_failures_settled_together(session, oracle):
     ]  # fmt: skip
     assert (one.result, three.result) == ("1", [2])
     assert (one.stopped - one.started).total_seconds() == pytest.approx(2, abs=1e-5)
+
+
+def test_a_worker_does_not_leave_while_its_guard_settles(hand, oracle, session, monkeypatch):
+    """What the guard has in hand is in no list. Nobody rescues what a worker holds that has left well."""
+    fill(1)
+    assert hand._exchange()
+    hand._run_waiting()
+    locked, goes_on = threading.Event(), threading.Event()
+    connected = hand._connected
+
+    def slow() -> db.Connection:
+        # Called with the receipts in hand.
+        locked.set()
+        assert goes_on.wait(20)
+        return connected()
+
+    monkeypatch.setattr(hand, "_connected", slow)
+    guard = threading.Thread(target=hand._settle, kwargs={"insist": False})
+    guard.start()
+    assert locked.wait(20)
+    main = threading.Thread(target=hand._finish)
+    main.start()
+    main.join(0.3)
+    assert main.is_alive(), "it left"
+    goes_on.set()
+    main.join(20)
+    guard.join(20)
+    assert value(session(), "SELECT count(*) FROM pgq_task WHERE success") == 1
