@@ -8,8 +8,6 @@ from pgq.embedded import database_from_url
 SECRET_KEY = "only for benchmarks"
 USE_TZ = True
 DATABASES = {"default": database_from_url(os.environ["DATABASE_URL"])}
-# What docs/settings.md advises to those who enqueue much one by one.
-DATABASES["default"].setdefault("OPTIONS", {}).update({"server_side_binding": True, "prepare_threshold": 1})
 INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "pgq"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 PGQ = json.loads(os.environ.get("BENCH_PGQ", "{}"))
