@@ -178,7 +178,7 @@ class Worker:
 
     def _wait_for_room(self) -> None:
         """Before more is claimed: others could run what we would only hold."""
-        self.slots.wait_until(lambda: self.stopping or self.slots.room() > 0)
+        self.slots.wait_until(lambda: self.stopping or bool(self.returning) or self.slots.room() > 0)
         if self.beside is not None and not self.slots.flights:
             self.surroundings.look_closely(self.beside)
             self.beside = None
@@ -193,7 +193,9 @@ class Worker:
                 break
             count += 1
             if not self._run_one(claim):
+                # Whoever has a place should have it. The guard gives back only behind a task that runs here.
                 self.waiting.appendleft(claim)
+                self._give_back(insist=False)
                 break
         if count:
             self.sizer.ran(count, time.monotonic() - began)
@@ -338,8 +340,8 @@ class Worker:
         running = self.running
         if running is not None and running.id == task:
             execute.cancel_running(task)
-        else:
-            self.slots.cancel(task)
+        # It may have just been started beside the main thread, which still names it.
+        self.slots.cancel(task)
 
     # --------------------------------------------------------------------------------------------- any thread
 
