@@ -106,7 +106,7 @@ def kill_orphans(spared: Collection[int]) -> bool:
     stopped: set[int] = set()
     until = time.monotonic() + 0.2
     while time.monotonic() < until:
-        orphans = _orphans(spared)
+        orphans = descendants([os.getpid()], spared)
         if not orphans:
             return True
         new = orphans - stopped
@@ -121,10 +121,6 @@ def kill_orphans(spared: Collection[int]) -> bool:
                     os.waitpid(pid, os.WNOHANG)
             time.sleep(0.001)
     return False
-
-
-def _orphans(spared: Collection[int]) -> set[int]:
-    return descendants([os.getpid()], spared)
 
 
 def descendants(roots: Iterable[int], spared: Collection[int] = ()) -> set[int]:

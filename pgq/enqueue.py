@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 #: Options that stay with a task in its options column, with what they mean.
 EXTRA = {
@@ -330,9 +331,8 @@ def submit(task: NewTask) -> UUID:
 def enqueue_all(tasks: Iterable[NewTask], *, using: str | None = None, chunk: int = CHUNK) -> list[UUID]:
     """Write many tasks, `chunk` of them a statement, without ever holding more of them in memory; return their ids."""
     ids: list[UUID] = []
-    remaining = iter(tasks)
     with callers_cursor(using or get_settings().database) as cursor:
-        while batch := list(islice(remaining, chunk)):
+        for batch in _chunks(tasks, chunk):
             for task in batch:
                 announce(task)
             store.enqueue_many(cursor, batch)
@@ -340,11 +340,16 @@ def enqueue_all(tasks: Iterable[NewTask], *, using: str | None = None, chunk: in
     return ids
 
 
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    remaining = iter(items)
+    while chunk := list(islice(remaining, size)):
+        yield chunk
+
+
 def enqueue_calls(
     func: str | Callable[..., Any],
     calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]],
     *,
-    using: str | None = None,
     chunk: int = CHUNK,
     **options: Any,
 ) -> list[str]:
@@ -360,12 +365,11 @@ def enqueue_calls(
     if model.run_after is not None or signals.pre_enqueue.receivers:
         # Only the database can say whether that time has come; and receivers are told of each task.
         made = (make_task(func, args, kwargs, **options) for args, kwargs in calls)
-        return [id.hex for id in enqueue_all(made, using=using, chunk=chunk)]
+        return [id.hex for id in enqueue_all(made, chunk=chunk)]
     settings, sign_call = get_settings(), signer_of_calls(model)
     ids: list[str] = []
-    remaining = iter(calls)
-    with callers_cursor(using or settings.database) as cursor:
-        while batch := list(islice(remaining, chunk)):
+    with callers_cursor(settings.database) as cursor:
+        for batch in _chunks(calls, chunk):
             rows = []
             for args, kwargs in batch:
                 id, (args_text, kwargs_text) = new_hex(), encode_arguments(args, kwargs, settings)

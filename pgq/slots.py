@@ -216,9 +216,6 @@ class Slots:
                 flight.interrupt(execute.ran_too_long(timeout))
 
     def _land(self, flight: Flight, receipt: Receipt, settled: bool = False) -> None:
-        if hygiene.forked.is_fork:
-            # A child that the task made and let return. The worker is its parent, and settles.
-            os._exit(0)
         flight.over = True
         # First: whoever sees that nothing is in flight any more must find what came of it.
         self.landed(receipt, settled)
@@ -243,6 +240,7 @@ class Slots:
     async def _fly(self, flight: CoroutineFlight) -> None:
         with _no_way_out():
             receipt = await execute.run_coroutine(flight.call, self.settings)
+            hygiene.forked.leave()
             # Nothing may interrupt what follows.
             flight.over = True
             for task in flight.started:
@@ -272,13 +270,18 @@ class Slots:
 
     def _run_in_thread(self, flight: ThreadFlight) -> None:
         with _no_way_out():
-            atomic = Atomic(self.database, self.pool, self.settings)
             call = flight.call._replace(func=flight.interruptible())
-            receipt, settled = execute.run_call(call, self.settings, atomic.begin), False
-            if atomic.is_open:
-                receipt, settled = atomic.end(receipt)
+            receipt, settled = run_to_end(call, Atomic(self.database, self.pool, self.settings))
             hygiene.clean_own_connections(flight.claim)
             self._land(flight, receipt, settled)
+
+
+def run_to_end(call: Call, atomic: Atomic) -> tuple[Receipt, bool]:
+    """Run a call in this thread; return its receipt, and whether that is settled. Never raises."""
+    receipt = execute.run_call(call, atomic.settings, atomic.begin)
+    # Before anything is said on a connection that a fork shares with the worker.
+    hygiene.forked.leave()
+    return atomic.end(receipt) if atomic.is_open else (receipt, False)
 
 
 @contextlib.contextmanager

@@ -95,24 +95,31 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-_OF_CALLS = ("id", "args", "kwargs", "signature")
 #: What the table says, and what a task therefore need not.
 _DEFAULTS = {"kwargs": "{}", "options": "{}", "queue": "default", "priority": 0, "max_attempts": 1}
 #: A time that has come is no reason to wait for the tick; only the clock of the database says so.
 _RUN_AFTER = "CASE WHEN %(run_after)s::timestamptz > clock_timestamp() THEN %(run_after)s::timestamptz END"
 
 
+def _given(task: NewTask) -> dict[str, Any]:
+    """Return what a task says that the table does not say anyway."""
+    values = {column: getattr(task, column) for column in _COLUMNS}
+    return {column: value for column, value in values.items() if value is not None and value != _DEFAULTS.get(column)}
+
+
+def _quoted(columns: Iterable[str]) -> str:
+    return ", ".join(f'"{column}"' for column in columns)
+
+
 @cache
 def _enqueue_sql(columns: tuple[str, ...]) -> str:
-    names = ", ".join(f'"{column}"' for column in columns)
     values = ", ".join(_RUN_AFTER if column == "run_after" else f"%({column})s" for column in columns)
-    return sql("enqueue").replace("{columns}", names).replace("{values}", values)
+    return sql("enqueue").replace("{columns}", _quoted(columns)).replace("{values}", values)
 
 
 def enqueue(cursor: Cursor, task: NewTask) -> None:
     """Write one task."""
-    values = {column: getattr(task, column) for column in _COLUMNS}
-    given = {column: value for column, value in values.items() if value is not None and value != _DEFAULTS.get(column)}
+    given = _given(task)
     cursor.execute(_enqueue_sql(tuple(given)), given)
 
 
@@ -129,21 +136,16 @@ def enqueue_many(cursor: Cursor, tasks: Sequence[NewTask]) -> None:
     cursor.execute(text, {column: [getattr(task, column) for task in tasks] for column in _COLUMNS})
 
 
-#: What differs between calls that are enqueued together: id (32 hex digits), args, kwargs, signature.
+#: What differs between calls that are enqueued together. The id as 32 hex digits.
+_OF_CALLS = ("id", "args", "kwargs", "signature")
 CallRow: TypeAlias = tuple[str, str, str, bytes]
-
-
-@cache
-def _enqueue_calls_sql(columns: tuple[str, ...]) -> str:
-    return sql("enqueue_calls").replace("{columns}", ", ".join(f'"{column}"' for column in columns))
 
 
 def enqueue_calls(cursor: Cursor, model: NewTask, rows: Sequence[CallRow]) -> None:
     """Write many tasks that are like the model but for what their rows say; they become ready in their order."""
-    given = {column: getattr(model, column) for column in _COLUMNS if column not in _OF_CALLS}
-    shared = {column: value for column, value in given.items() if value is not None and value != _DEFAULTS.get(column)}
+    shared = {column: value for column, value in _given(model).items() if column not in _OF_CALLS}
     fixed = tuple(shared.values())
-    text = _enqueue_calls_sql((*_OF_CALLS, *shared))
+    text = sql("enqueue_calls").replace("{columns}", _quoted((*_OF_CALLS, *shared)))
     # What goes wrong on Django's cursor is one of Django's errors, here as everywhere.
     errors = cursor.db.wrap_database_errors if isinstance(cursor, CursorWrapper) else contextlib.nullcontext()
     with errors, cursor.copy(text) as copy:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import resource
 import select
@@ -32,7 +33,7 @@ from pgq.board import Slot
 from pgq.child import ChildConfig
 from pgq.conf import Settings, get_settings
 from pgq.records import Claim, Receipt, Succeeded
-from pgq.slots import Slots
+from pgq.slots import Slots, run_to_end
 
 logger = logging.getLogger("pgq")
 
@@ -62,11 +63,11 @@ class Sizer:
         self.average = self.budget
         self.size = 1
 
-    def next_size(self, most: int | None = None) -> int:
+    def next_size(self, most: float = math.inf) -> int:
         """Return one of CLAIM_SIZES, for `most` tasks at most."""
         wanted = self.budget / max(self.average, 1e-6)
         # At most double, so that one lucky claim does not fetch what other workers could start at once.
-        wanted = min(wanted, self.size * 2, wanted if most is None else most)
+        wanted = min(wanted, self.size * 2, most)
         self.size = max(size for size in store.CLAIM_SIZES if size <= max(wanted, 1))
         return self.size
 
@@ -144,7 +145,7 @@ class Worker:
             self._give_back(insist=False)
         if self.in_doubt or self.broke:
             self._disown()
-        size = self.sizer.next_size(self.slots.room() if self.slots.flights else None)
+        size = self.sizer.next_size(self.slots.room() if self.slots.flights else math.inf)
         self.turn += 1
         try:
             claims = self._write_finished(lambda cursor: self._claim(cursor, size))
@@ -238,11 +239,7 @@ class Worker:
             self.slots.wait_until(lambda: self.stopping or not self.slots.flights)
             if self.stopping:
                 return False
-        receipt = execute.run_call(call, self.settings, self.atomic.begin)
-        if hygiene.forked.is_fork:
-            # A child that the task made and let return. The worker is its parent, and settles.
-            os._exit(0)
-        return self.atomic.end(receipt) if self.atomic.is_open else (receipt, False)
+        return run_to_end(call, self.atomic)
 
     def _sleep(self) -> None:
         """Wait until the supervisor knows of work. It looks once more itself, before and while we sleep."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -45,8 +46,6 @@ async def adie(key: Any) -> None:
 
 async def hold_the_loop(key: Any, seconds: float) -> None:
     """What a coroutine must not do."""
-    import time
-
     say("start", key)
     time.sleep(seconds)  # noqa: ASYNC251
     say("end", key)
@@ -82,14 +81,14 @@ async def leave_session_changed() -> None:
     await sync_to_async(change)()
 
 
-async def leave_child(key: Any, path: str) -> None:
+async def leave_child(key: Any) -> None:
     """Starts something on the loop and does not wait for it."""
 
     async def child() -> None:
         try:
             await asyncio.sleep(600)
         except asyncio.CancelledError:
-            say("child cancelled".replace(" ", "-"), key)
+            say("child-cancelled", key)
             raise
 
     leave_child.kept = asyncio.create_task(child())  # type: ignore[attr-defined]
@@ -117,10 +116,22 @@ def atomic_note(text: str, fail: bool = False) -> int:
 
 def compute(key: Any, seconds: float) -> None:
     """Never waits: it can be interrupted between two steps of Python code."""
-    import time
-
     say("start", key)
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         sum(range(1000))
     say("end", key)
+
+
+@task(atomic=True)
+def fork_atomic(text: str) -> int:
+    """Both processes return, as of a task that forgot os._exit in the child."""
+    note = Note.objects.create(text=text)
+    say("child" if os.fork() == 0 else "parent", text)
+    return note.pk
+
+
+async def fork_on_the_loop(text: str) -> int:
+    note = await Note.objects.acreate(text=text)
+    say("child" if os.fork() == 0 else "parent", text)
+    return note.pk

@@ -12,7 +12,7 @@ from pgq.tasks import async_task, cancel, enqueue_many, fetch
 from tests.app.models import Note
 from tests.core import oracle_tasks
 from tests.core.test_pool import MARK, WAIT, all_settled, assert_each_ran_once
-from tests.pools import wait_for
+from tests.pools import is_alive, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -147,7 +147,7 @@ def test_the_orm(pool, oracle):
 
 def test_what_it_started_on_the_loop_ends_with_it(pool, oracle):
     pool(workers=1)
-    assert fetch(async_task(f"{HERE}.leave_child", "a", "b"), wait=20_000).success
+    assert fetch(async_task(f"{HERE}.leave_child", "a"), wait=20_000).success
     wait_for(lambda: oracle.count("child-cancelled")["a"] == 1)
 
 
@@ -188,6 +188,18 @@ def test_of_several_that_may_have_killed_their_worker_the_innocent_succeed(pool,
     assert (task.success, task.exception, oracle.starts("guilty")) == (False, "pgq.errors.WorkerDied", 3)
     wait_for(all_settled)
     assert Task.objects.filter(success=True, id__in=innocent).count() == 5
+
+
+@pytest.mark.parametrize("func", ["fork_atomic", "fork_on_the_loop"])
+def test_a_fork_that_returns_ends_without_a_word(func, pool, oracle):
+    running = pool(workers=1, threads=2)
+    tasks = [fetch(async_task(f"{HERE}.{func}", str(number)), wait=20_000) for number in range(3)]
+    assert all(task.success for task in tasks)
+    assert sorted(Note.objects.values_list("pk", flat=True)) == [task.result for task in tasks]
+    children = [int(line[2]) for line in oracle.lines() if line[0] == "child"]
+    assert len(children) == 3
+    wait_for(lambda: not any(map(is_alive, children)), "the children have ended")
+    assert "WARNING" not in running.log()
 
 
 def test_ack_task_is_settled_at_once(pool, oracle, tmp_path):
