@@ -23,7 +23,7 @@ AXES = (
     Axis("history", "History", "finished tasks in the partition that the new ones enter"),
     Axis("queues", "Queues", "queues, all with tasks"),
     Axis("payload", "Payload", "bytes of one argument; large ones are claimed in smaller batches", flat=False),
-    Axis("workers", "Workers", "clients that claim and settle at once", flat=False),
+    Axis("workers", "Workers", "workers of one pool that drains no-op tasks", flat=False),
 )
 
 METHOD = """\
@@ -31,8 +31,8 @@ Made by `make bench-scaling`. One client with pgq's own statements claims and se
 tasks are put into the queue again. Medians; milliseconds are those that the client sees, without the commit; processor
 time is that of its PostgreSQL process alone; pages (shared buffers touched) and WAL are what EXPLAIN says. Rows were
 written by INSERT ... SELECT, then vacuumed and analysed; no checkpoint fell in between. All sizes were filled before
-the first was measured, and took turns batch by batch. The workers' cells are drains by bare loops (`floor`), with the
-processor time of the whole server."""
+the first was measured, and took turns batch by batch. The workers' cells are drains by pgq's own pools, from the first
+tenth of the tasks until the last has its result, with the processor time of all processes of pool and server."""
 
 
 class Growth:
@@ -100,7 +100,7 @@ class Growth:
         return f"\n\nFrom {cells[0]['size']:,} to {cells[-1]['size']:,}: {'; '.join(said)}."
 
     def _drains(self, cells: list[dict[str, Any]]) -> str:
-        header = ("", "tasks a second", "µs of the clients for a task", "µs of the server", "WAL bytes")
+        header = ("", "tasks a second", "µs of the pool for a task", "µs of the server", "WAL bytes")
         keys = (("rate", 0), ("client_us", 1), ("server_us", 1), ("wal_bytes", 0))
         return table(
             header,

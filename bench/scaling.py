@@ -8,7 +8,7 @@
     python -m bench.scaling --report        write the report again from the last results
 
 One client claims and settles with the statements of pgq's workers, see `bench.systems.floor`. Each batch is replaced by
-as many new tasks, so that the backlog stays what it is. Only the workers' cells are drains by several clients at once.
+as many new tasks, so that the backlog stays what it is. Only the workers' cells are drains by whole pools of pgq.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from bench import cells, measure, report
 from bench.__main__ import PARTIAL, TROUBLE, say
 from bench.lab import Lab, describe, laboratory
 from bench.systems.floor import Batches, Floor
+from bench.systems.pgq import Pgq
 from pgq import store
 
 #: No checkpoint may fall between the fill and the measuring: after it, the first write to each page logs all of it.
@@ -91,9 +92,10 @@ class Scaling:
     """One run over all axes."""
 
     def __init__(self, lab: Lab, plan: Plan) -> None:
-        self.lab, self.plan, self.system = lab, plan, Floor()
+        self.lab, self.plan, self.system, self.pgq = lab, plan, Floor(), Pgq()
         self.measured: list[dict[str, Any]] = []
         lab.install(self.system)
+        lab.install(self.pgq)
 
     def fills(self) -> dict[str, dict[int, Fill]]:
         """Return for each axis what is in the tables at each size."""
@@ -154,11 +156,11 @@ class Scaling:
 
     def _drain(self, workers: int) -> dict[str, Any]:
         plan = cells.TINY._replace(drain=self.plan.drain)
-        # Each worker has a batch in hand when the last one is claimed: there must be many more than that.
-        rate = (
-            max(self.system.rate, 8 * workers * self.plan.batch / plan.drain) if plan.drain >= 1 else self.system.rate
-        )
-        numbers = cells.drain(self.lab, self.system, plan, kind="noop", workers=workers, rate=rate)
+        # Each worker has batches in hand when the last one is claimed, and grew from claims of one to whole ones: there
+        # must be many more than that.
+        least = 16 * workers * self.plan.batch / plan.drain if plan.drain >= 1 else 0
+        rate = max(self.pgq.rate, least)
+        numbers = cells.drain(self.lab, self.pgq, plan, kind="noop", workers=workers, rate=rate)
         return {key: numbers.get(key) for key in ("count", "rate", "client_us", "server_us", "wal_bytes")}
 
 

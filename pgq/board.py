@@ -46,6 +46,15 @@ class Slot:
     def idle(self, succeeded: int, failed: int) -> None:
         _SLOT.pack_into(self._memory.buffer, 0, 0.0, 0.0, _NOBODY, 0, succeeded, failed)
 
+    @property
+    def inside(self) -> bool:
+        """Whether the worker holds a place in the gate (see `pgq.gate`)."""
+        return bool(self._memory.buffer[_SLOT.size])
+
+    @inside.setter
+    def inside(self, value: bool) -> None:
+        self._memory.buffer[_SLOT.size] = value
+
     def read(self) -> Activity:
         """Read the slot; it is read until two readings agree, since the writer does not wait for us."""
         raw = self._memory.buffer[: _SLOT.size]

@@ -30,6 +30,7 @@ from pgq import codec, upkeep, worker
 from pgq.board import Slot
 from pgq.child import TICKED, ChildConfig, adopt_orphans, children_of, enter, kill_orphans
 from pgq.conf import Settings
+from pgq.gate import Gate
 
 logger = logging.getLogger("pgq")
 
@@ -142,6 +143,7 @@ class Pool:
     ) -> None:
         self.settings, self.log_format, self.selector, self.heard = settings, log_format, selector, heard
         self.context = _context(settings.start_method)
+        self.gate = Gate(self.context, settings.workers)
         self.places = [Place(number, worker.main) for number in range(settings.workers)]
         self.places.append(Place(settings.workers, upkeep.main))
         #: Dead workers of which PostgreSQL has not been told.
@@ -227,7 +229,7 @@ class Pool:
             id=id, number=place.number, pool=self.settings.name, database=self.settings.database,
             queues=self.settings.queues, log_format=self.log_format, log_level=self.settings.log_level,
         )  # fmt: skip
-        arguments = (config, theirs) if slot is None else (config, theirs, slot)
+        arguments = (config, theirs) if slot is None else (config, theirs, slot, self.gate)
         process = self.context.Process(target=enter, args=(place.main.__module__, *arguments), name=f"pgq {place.name}")
         process.start()
         theirs.close()
@@ -325,7 +327,10 @@ class Pool:
         with contextlib.suppress(KeyError, ValueError):
             self.selector.unregister(dead.pipe)
         dead.pipe.close()
-        if dead.slot is None or dead.left_well:
+        if dead.slot is None:
+            return
+        self.gate.bury(dead.slot)
+        if dead.left_well:
             return
         seen = dead.slot.read()
         running = seen.task

@@ -32,6 +32,7 @@ from pgq.atomic import Atomic
 from pgq.board import Slot
 from pgq.child import ChildConfig
 from pgq.conf import Settings, get_settings
+from pgq.gate import Gate
 from pgq.records import Claim, Receipt, Succeeded
 from pgq.slots import Slots, run_to_end
 
@@ -81,8 +82,8 @@ class Sizer:
 class Worker:
     """One worker process."""
 
-    def __init__(self, config: ChildConfig, pipe: Connection, slot: Slot, settings: Settings) -> None:
-        self.config, self.pipe, self.slot, self.settings = config, pipe, slot, settings
+    def __init__(self, config: ChildConfig, pipe: Connection, slot: Slot, gate: Gate, settings: Settings) -> None:
+        self.config, self.pipe, self.slot, self.gate, self.settings = config, pipe, slot, gate, settings
         #: The `worker` of our claims.
         self.id = config.id
         #: A claim was sent and not confirmed, so rows may be ours of which we do not know.
@@ -148,7 +149,8 @@ class Worker:
         size = self.sizer.next_size(self.slots.room() if self.slots.flights else math.inf)
         self.turn += 1
         try:
-            claims = self._write_finished(lambda cursor: self._claim(cursor, size))
+            with self.gate.passage(self.slot, max(size, len(self.finished))):
+                claims = self._write_finished(lambda cursor: self._claim(cursor, size))
         except psycopg.Error as error:
             self._wait_for_postgresql(error)
             return True
@@ -520,7 +522,7 @@ def _taken(items: deque[T]) -> Iterator[T]:
             yield items.popleft()
 
 
-def main(config: ChildConfig, pipe: Connection, slot: Slot) -> None:
+def main(config: ChildConfig, pipe: Connection, slot: Slot, gate: Gate) -> None:
     """Entry point of a worker process."""
     settings = get_settings()
     hygiene.watch_connections()
@@ -533,7 +535,7 @@ def main(config: ChildConfig, pipe: Connection, slot: Slot) -> None:
     _bind_to_cpus(config.number, settings.cpu_affinity)
     signals.send(signals.post_spawn, proc_name=f"pgq worker {config.number}")
     code = 1
-    worker = Worker(config, pipe, slot, settings)
+    worker = Worker(config, pipe, slot, gate, settings)
     try:
         worker.run()
         code = 0

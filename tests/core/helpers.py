@@ -14,6 +14,7 @@ from pgq.board import Slot
 from pgq.child import ChildConfig
 from pgq.conf import get_settings
 from pgq.enqueue import enqueue_all, make_task
+from pgq.gate import Gate
 from pgq.hygiene import Surroundings
 from pgq.records import Claim, Receipt
 from pgq.worker import Worker
@@ -56,7 +57,7 @@ class Hand(Worker):
         context = multiprocessing.get_context("spawn")
         self.supervisor, theirs = context.Pipe()
         config = ChildConfig(uuid4(), 0, "tests", "default", None, "plain", "INFO")
-        super().__init__(config, theirs, Slot(), get_settings())
+        super().__init__(config, theirs, Slot(), Gate(), get_settings())
 
     def work(self) -> None:
         """Run what is ready and settle it."""

@@ -1,0 +1,14 @@
+"""What a process does in tests/core/test_gate.py. Imported there without Django."""
+
+from __future__ import annotations
+
+import time
+
+from pgq.board import Slot
+from pgq.gate import LARGE, Gate
+
+
+def hold(gate: Gate, slot: Slot) -> None:
+    """Go in and stay."""
+    with gate.passage(slot, LARGE):
+        time.sleep(600)

@@ -1,0 +1,110 @@
+"""The gate between the workers of a pool and large exchanges."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from pgq import gate
+from pgq.board import Slot
+from pgq.gate import LARGE, PLACES, Gate
+from pgq.models import QueuedTask, Task
+from pgq.tasks import enqueue_many
+from tests.core.gate_child import hold
+from tests.pools import wait_for
+
+CONTEXT = multiprocessing.get_context("forkserver")
+
+
+def fill(shared: Gate) -> list[tuple[multiprocessing.process.BaseProcess, Slot]]:
+    slots = [Slot() for _ in range(PLACES)]
+    processes = [CONTEXT.Process(target=hold, args=(shared, slot), daemon=True) for slot in slots]
+    for process in processes:
+        process.start()
+    wait_for(lambda: all(slot.inside for slot in slots))
+    return list(zip(processes, slots, strict=True))
+
+
+def seconds_to_enter(shared: Gate, slot: Slot, count: int = LARGE) -> float:
+    began = time.monotonic()
+    with shared.passage(slot, count):
+        return time.monotonic() - began
+
+
+@pytest.fixture
+def shared():
+    return Gate(CONTEXT, PLACES + 1)
+
+
+def test_few_are_inside_and_the_next_one_waits(shared, monkeypatch):
+    monkeypatch.setattr(gate, "PATIENCE", 0.3)
+    slot = Slot()
+    with ExitStack() as others:
+        for _ in range(PLACES):
+            others.enter_context(shared.passage(Slot(), LARGE))
+        assert seconds_to_enter(shared, slot) >= 0.3
+    assert seconds_to_enter(shared, slot) < 0.3
+    assert not slot.inside
+
+
+def test_few_tasks_pass_at_once(shared):
+    with ExitStack() as others:
+        for _ in range(PLACES):
+            others.enter_context(shared.passage(Slot(), LARGE))
+        assert seconds_to_enter(shared, Slot(), LARGE - 1) < 1
+
+
+def test_a_small_pool_has_none():
+    small = Gate(CONTEXT, PLACES)
+    with ExitStack() as all_at_once:
+        for _ in range(2 * PLACES):
+            all_at_once.enter_context(small.passage(Slot(), LARGE))
+
+
+def test_who_dies_inside_leaves_his_place_to_others(shared):
+    for process, slot in fill(shared):
+        process.kill()
+        process.join()
+        assert slot.inside
+        shared.bury(slot)
+    assert seconds_to_enter(shared, Slot()) < gate.PATIENCE / 2
+
+
+def test_who_was_outside_leaves_none(shared, monkeypatch):
+    monkeypatch.setattr(gate, "PATIENCE", 0.2)
+    shared.bury(Slot())
+    with ExitStack() as others:
+        for _ in range(PLACES):
+            others.enter_context(shared.passage(Slot(), LARGE))
+        assert seconds_to_enter(shared, Slot()) >= 0.2
+
+
+def test_places_that_somebody_else_gave_back_are_no_error(shared):
+    with shared.passage(Slot(), LARGE):
+        shared._places.release()
+
+
+def test_an_error_inside_frees_the_place(shared):
+    slot = Slot()
+    for _ in range(PLACES):
+        with pytest.raises(ZeroDivisionError), shared.passage(slot, LARGE):
+            raise ZeroDivisionError
+    assert not slot.inside
+    assert seconds_to_enter(shared, slot) < 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_large_pool_goes_on_while_its_workers_are_killed(pool):
+    running = pool(workers=PLACES + 2, save_limit=0)
+    ids = enqueue_many("tests.app.tasks.noop", [()] * 15_000)
+    for victim in running.worker_pids():
+        left = QueuedTask.objects.count()
+        os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: QueuedTask.objects.count() < left or not left)  # noqa: B023  # called at once
+    wait_for(lambda: not QueuedTask.objects.exists())
+    assert Task.objects.filter(success=True).count() == len(ids)
