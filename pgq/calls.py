@@ -38,6 +38,8 @@ def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], b
 
     As in Django-Q, what stands in q_options wins, and leaves a keyword of the same name to the function.
     """
+    if not kwargs:
+        return {}, {"name": None, "queue": None}, get_settings().sync
     given = dict(kwargs)
     q_options = given.pop("q_options", None) or {}
     if not isinstance(q_options, Mapping):

@@ -16,9 +16,9 @@ from django.utils import timezone
 from pgq import backoff as backoffs
 from pgq import codec, registry, signals, store
 from pgq.conf import Settings, get_settings
-from pgq.db import callers_cursor
+from pgq.db import callers_cursor, execute_often
 from pgq.errors import EnqueueError, UnknownOption
-from pgq.ids import new_hex, new_id, task_name
+from pgq.ids import new_hexes, new_id, task_name
 from pgq.records import PRIORITY_MAX, PRIORITY_MIN, NewTask, Options
 from pgq.signing import sign_blob, sign_task, signer_of_calls
 
@@ -143,7 +143,10 @@ def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], settings: S
 
 
 def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
+    for value in values:
+        if value is not None:
+            return value
+    return None
 
 
 _known_paths: set[str] = set()
@@ -312,8 +315,7 @@ def enqueue(task: NewTask, *, using: str | None = None) -> UUID:
         using: Alias in DATABASES; None: PGQ["database"].
     """
     announce(task)
-    with callers_cursor(using or get_settings().database) as cursor:
-        store.enqueue(cursor, task)
+    execute_often(using or get_settings().database, *store.insert_of(task))
     return task.id
 
 
@@ -370,12 +372,13 @@ def enqueue_calls(
     ids: list[str] = []
     with callers_cursor(settings.database) as cursor:
         for batch in _chunks(calls, chunk):
-            rows = []
-            for args, kwargs in batch:
-                id, (args_text, kwargs_text) = new_hex(), encode_arguments(args, kwargs, settings)
-                rows.append((id, args_text, kwargs_text, sign_call(id, args_text, kwargs_text)))
+            # Before the COPY: what is lazy, in an argument or in the calls, may ask the database.
+            texts = [encode_arguments(args, kwargs, settings) for args, kwargs in batch]
+            new = new_hexes(len(texts))
+            # During the COPY: the server works on the first rows meanwhile.
+            rows = ((id, *text, sign_call(id, *text)) for id, text in zip(new, texts, strict=True))
             store.enqueue_calls(cursor, model, rows)
-            ids += [row[0] for row in rows]
+            ids += new
     return ids
 
 

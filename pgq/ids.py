@@ -18,25 +18,29 @@ from pgq.words import WORDS
 
 _NUMBER = {word: number for number, word in enumerate(WORDS)}
 _TIME_BITS, _RANDOM_BITS = 22, 10
+#: Two bits of the digit that tells the variant are fixed, and two are random.
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 #: Milliseconds after which the words come round again (70 minutes).
 _PERIOD_MS = 1 << _TIME_BITS
 
 
 def new_id() -> UUID:
     """Return a new UUIDv7, larger than those this process made before (unless its clock was set back)."""
-    return UUID(int=_new())
-
-
-def new_hex() -> str:
-    """Return what `new_id` would, as 32 hex digits: for many at a time, since a UUID takes longer than its number."""
-    return f"{_new():032x}"
-
-
-def _new() -> int:
     milliseconds, rest = divmod(time.time_ns(), 1_000_000)
     random = int.from_bytes(os.urandom(8), "big") >> 2
     # 12 bits say when within the millisecond, to 256 ns, as in PostgreSQL's own uuidv7(): making one takes longer.
-    return (milliseconds << 80) | (0x7 << 76) | ((rest >> 8) << 64) | (0x2 << 62) | random
+    return UUID(int=(milliseconds << 80) | (0x7 << 76) | ((rest >> 8) << 64) | (0x2 << 62) | random)
+
+
+def new_hexes(count: int) -> list[str]:
+    """Return many of what `new_id` makes, as 32 hex digits each, in half the time."""
+    random = os.urandom(8 * count).hex()
+    made = []
+    for at in range(0, 16 * count, 16):
+        now = time.time_ns()
+        variant = _VARIANT[random[at]]
+        made.append(f"{now // 1_000_000:012x}7{now % 1_000_000 >> 8:03x}{variant}{random[at + 1 : at + 16]}")
+    return made
 
 
 def parse_id(text: object) -> UUID | None:

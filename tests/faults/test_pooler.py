@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from django.db import connections
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgq import db
@@ -104,6 +105,31 @@ def test_the_kind_of_pooler_is_found_out(site, bouncer, request, rounds, note):
             note.round([f"taken for {found}"] * (found is not wanted))
     with connect(site.dsn) as session:
         assert not db.shares_sessions(session, lambda: connect(site.dsn))
+
+
+@pytest.mark.parametrize("bouncer", ["transaction"], indirect=True)
+@pytest.mark.fault("F19", short=1, full=3)
+def test_a_producer_prepares_nothing_behind_a_pooler(site, bouncer, rounds, note, django_db_blocker):
+    """Busy producers in turns, over fewer sessions than there are of them."""
+    there = conninfo_to_dict(bouncer.dsn)
+    producers = []
+    for number in range(4):
+        django = connections["default"].copy(f"producer {number}")
+        django.settings_dict |= {"NAME": there["dbname"], "HOST": there["host"], "PORT": there["port"]}
+        connections[django.alias] = django
+        producers.append(django)
+    text = "INSERT INTO pgq_queue (func) VALUES (%(func)s)"
+    try:
+        with django_db_blocker.unblock():
+            for _ in range(rounds * 12):
+                for django in producers:
+                    db.execute_often(django.alias, text, {"func": "tests.faults.tasks.work"})
+        note.round([f"{django.alias} took it for a server" for django in producers if db._uses[django.connection]])
+        assert site.value("SELECT count(*) FROM pgq_queue") == 12 * 4 * rounds
+    finally:
+        for django in producers:
+            django.close()
+            del connections[django.alias]
 
 
 @pytest.mark.parametrize("bouncer", ["transaction"], indirect=True)
