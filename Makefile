@@ -70,6 +70,11 @@ bench-pinned: $(VENV)/.installed postgres ## Measure throughput while a long tra
 	@echo "==> Benchmark with a pinned horizon"
 	@$(PY) -m bench.pinned $(ARGS)
 
+.PHONY: bench-steady
+bench-steady: $(VENV)/.installed postgres ## Measure half an hour at half load (ARGS='--pinned --minutes 10': full load, pinned horizon)
+	@echo "==> Benchmark over time"
+	@$(PY) -m bench.steady $(ARGS)
+
 .PHONY: bench-scaling
 bench-scaling: $(VENV)/.installed postgres ## Measure claims and settlings while everything grows (ARGS='--largest 7': to 10,000,000 rows)
 	@echo "==> Benchmark of growth"

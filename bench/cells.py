@@ -69,7 +69,7 @@ def enqueue(lab: Lab, system: System, plan: Plan) -> list[Numbers]:
         for way in ways:
             if way == "notify":
                 trips = sorted(trip / 1e6 for trip in producer.ask(way, seconds=plan.enqueue)["trips"])
-                measured.append({"cell": way, "milliseconds": _quantiles(trips), "count": len(trips)})
+                measured.append({"cell": way, "milliseconds": quantiles(trips), "count": len(trips)})
                 continue
             producer.ask(way, seconds=min(0.1, plan.enqueue))  # Statements are prepared and caches warm then.
             before, cpu = lab.stats(system, dsn), _Cpu(lab, system, producer)
@@ -181,14 +181,14 @@ def pick_up(lab: Lab, system: System, plan: Plan, *, load: float) -> list[Number
         time.sleep(min(1.5, plan.idle))  # Pools that look more eagerly just after a task have calmed down.
         measured = [_idle(lab, system, pool, plan, dsn)]
         sent = producer.ask("probe", seconds=plan.pick_up, rate=plan.rate, load=0, first=1_000_000)
-        measured.append(_latencies(lab, sent) | {"cell": "pick-up", "load": 0.0})
+        measured.append(latencies(lab, sent) | {"cell": "pick-up", "load": 0.0})
         if load:
             with _Watcher(lab, system, dsn) as watcher:
                 before = watcher.count()
                 sent = producer.ask("probe", seconds=plan.load, rate=2 * plan.rate, load=load, first=2_000_000)
                 backlog = sent["loaded"] + len(sent["sent"]) - (watcher.count() - before)
             numbers = {"cell": "pick-up", "load": load, "offered": sent["loaded"] / sent["seconds"]}
-            measured.append(_latencies(lab, sent) | numbers | {"backlog": max(0, backlog)})
+            measured.append(latencies(lab, sent) | numbers | {"backlog": max(0, backlog)})
     return measured
 
 
@@ -221,7 +221,7 @@ def _await_stamp(lab: Lab, pool: Family, number: int) -> None:
         time.sleep(0.05)
 
 
-def _latencies(lab: Lab, sent: Numbers) -> Numbers:
+def latencies(lab: Lab, sent: Numbers) -> Numbers:
     end = time.monotonic() + 10
     wanted = {number for number, _, _ in sent["sent"]}
     while not wanted <= _stamps(lab).keys() and time.monotonic() < end:
@@ -233,13 +233,13 @@ def _latencies(lab: Lab, sent: Numbers) -> Numbers:
     return {
         "count": len(after),
         "missing": len(wanted) - len(after),
-        "milliseconds": _quantiles(sorted(after)),
-        "milliseconds_from_call": _quantiles(sorted(whole)),
+        "milliseconds": quantiles(sorted(after)),
+        "milliseconds_from_call": quantiles(sorted(whole)),
         "samples": [round(one, 3) for one in after],
     }
 
 
-def _quantiles(ordered: list[float]) -> dict[str, float]:
+def quantiles(ordered: list[float]) -> dict[str, float]:
     shares = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
     return {name: measure.quantile(ordered, share) for name, share in shares.items()} if ordered else {}
 

@@ -72,18 +72,23 @@ def chart(title: str, about: str, rows: Sequence[Row], *, series: Sequence[str] 
 
 
 def lines(
-    title: str, about: str, series: Mapping[str, Sequence[tuple[float, float]]], *, logarithmic: bool = True
+    title: str,
+    about: str,
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    logarithmic: bool = True,
+    over_time: bool = False,
 ) -> str:
-    """Return an SVG of lines over a logarithmic axis; if the other one is not logarithmic, it begins at zero."""
+    """Return an SVG of lines over a logarithmic axis, or over time; an axis that is not logarithmic begins at zero."""
     points = [point for line in series.values() for point in line]
-    across = _Scale(min(x for x, _ in points), max(x for x, _ in points), True, MARGIN, WIDTH - RIGHT)
+    across = _Scale(min(x for x, _ in points), max(x for x, _ in points), not over_time, MARGIN, WIDTH - RIGHT)
     up = _Scale(min(y for _, y in points), max(y for _, y in points) * 1.1, logarithmic, TOP + HEIGHT, TOP)
     body = [
         f"<line class='grid' x1='{MARGIN}' x2='{WIDTH - RIGHT}' y1='{up(tick):.1f}' y2='{up(tick):.1f}'/>"
         + _text(MARGIN - 8, up(tick) + 4, _number(tick), " class='quiet' text-anchor='end'")
         for tick in up.ticks()
     ]
-    for tick in sorted({x for x, _ in points}):
+    for tick in across.ticks() if over_time else sorted({x for x, _ in points}):
         body.append(_text(across(tick), TOP + HEIGHT + 18, _number(tick), " class='quiet' text-anchor='middle'"))
     for (name, line), color in zip(series.items(), ("ours", "floor"), strict=False):
         places = [(across(x), up(y)) for x, y in line]

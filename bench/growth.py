@@ -14,17 +14,29 @@ class Axis(NamedTuple):
     name: str
     title: str
     about: str
-    #: A line that is flat is what we want; where it cannot be, both scales are logarithmic.
-    flat: bool = True
+    #: What the lines of the plot tell.
+    unit: str = "milliseconds for a batch"
+    #: Both scales are logarithmic. (Lines that ought to be flat are drawn over one that begins at zero.)
+    logarithmic: bool = False
 
 
 AXES = (
     Axis("backlog", "Backlog", "ready tasks in one queue"),
     Axis("history", "History", "finished tasks in the partition that the new ones enter"),
-    Axis("queues", "Queues", "queues, all with tasks"),
-    Axis("payload", "Payload", "bytes of one argument; large ones are claimed in smaller batches", flat=False),
-    Axis("workers", "Workers", "workers of one pool that drains no-op tasks", flat=False),
-)
+    Axis("queues", "Queues", "queues, the tasks of each enqueued together"),
+    Axis(
+        "mixed",
+        "Mixed queues",
+        "queues, their tasks enqueued in turns: the next task of a queue lies so many rows further on. A claim takes"
+        " queue after queue, so that none starves, and touches as many pages as ever, but of these more are different"
+        " ones, which the processor has to fetch from memory",
+    ),
+    Axis(
+        "payload", "Payload", "bytes of one argument; large ones are claimed in smaller batches",
+        unit="µs of the server for a kB", logarithmic=True,
+    ),
+    Axis("workers", "Workers", "workers of one pool that drains no-op tasks", unit="µs for a task"),
+)  # fmt: skip
 
 METHOD = """\
 Made by `make bench-scaling`. One client with pgq's own statements claims and settles batch after batch, and as many
@@ -65,7 +77,7 @@ class Growth:
             return ""
         rows = self._drains(cells) if axis.name == "workers" else self._batches(cells)
         picture = f"![{axis.title}](images/bench-scaling-{axis.name}.svg)"
-        bend = self._bend(cells) if axis.flat and len(cells) > 1 else ""
+        bend = self._bend(axis, cells) if len(cells) > 1 else ""
         return f"### {axis.title}\n\nGrowing: {axis.about}.\n\n{picture}\n\n{rows}{bend}"
 
     def _batches(self, cells: list[dict[str, Any]]) -> str:
@@ -89,15 +101,34 @@ class Growth:
         """For a whole batch, though large tasks are claimed in smaller ones."""
         return float(cell[what]["milliseconds"]) / int(cell["batch"]) * int(self.results["plan"]["batch"])
 
-    def _bend(self, cells: list[dict[str, Any]]) -> str:
+    def _bend(self, axis: Axis, cells: list[dict[str, Any]]) -> str:
         """Compare the largest with the smallest, by what the load of the machine changes least."""
         said = []
-        for what in ("claim", "settle"):
+        for name, line in self._lines(axis, cells).items():
+            said.append(f"{name}, {axis.unit}: {line[-1][1] / line[0][1] - 1:+.0%}")
+        for what in ("claim", "settle") if axis.name not in ("workers", "payload") else ():
             first, last = cells[0][what], cells[-1][what]
             for key, name in (("server_us", "processor time"), ("buffers", "pages"), ("wal_bytes", "WAL")):
                 if first.get(key) and last.get(key):
                     said.append(f"{what}, {name}: {last[key] / first[key] - 1:+.0%}")
         return f"\n\nFrom {cells[0]['size']:,} to {cells[-1]['size']:,}: {'; '.join(said)}."
+
+    def _lines(self, axis: Axis, cells: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+        if axis.name == "workers":
+            keys = {"pool": "client_us", "server": "server_us"}
+            found = {name: [(cell["size"], cell[key]) for cell in cells if cell.get(key)] for name, key in keys.items()}
+            return {name: line for name, line in found.items() if line}
+        if axis.name == "payload":
+            return {what: [(cell["size"], self._of_a_kilobyte(cell, what)) for cell in cells]
+                    for what in ("claim", "settle")}  # fmt: skip
+        return {
+            what: [(cell["size"], self._milliseconds(cell, what)) for cell in cells] for what in ("claim", "settle")
+        }
+
+    def _of_a_kilobyte(self, cell: dict[str, Any], what: str) -> float:
+        # Where nobody knows the processor time of the server, what the client waited has to do.
+        micro = cell[what].get("server_us") or cell[what]["milliseconds"] / cell["batch"] * 1e3
+        return float(micro) / cell["size"] * 1e3
 
     def _drains(self, cells: list[dict[str, Any]]) -> str:
         header = ("", "tasks a second", "µs of the pool for a task", "µs of the server", "WAL bytes")
@@ -122,11 +153,6 @@ class Growth:
         }
 
     def _plot(self, axis: Axis, cells: list[dict[str, Any]]) -> str:
-        if axis.name == "workers":
-            lines = {"": [(cell["size"], cell["rate"]) for cell in cells]}
-            return charts.lines(axis.title, f"tasks a second over {axis.about}", lines, logarithmic=False)
-        about = f"milliseconds for {self.results['plan']['batch']} tasks over {axis.about}"
-        lines = {
-            what: [(cell["size"], self._milliseconds(cell, what)) for cell in cells] for what in ("claim", "settle")
-        }
-        return charts.lines(axis.title, about, lines, logarithmic=not axis.flat)
+        unit = axis.unit.replace("a batch", f"{self.results['plan']['batch']} tasks")
+        over = "queues" if axis.name == "mixed" else axis.name
+        return charts.lines(axis.title, f"{unit} over {over}", self._lines(axis, cells), logarithmic=axis.logarithmic)

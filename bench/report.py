@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from bench import charts, measure
 from bench.charts import Bar, Row
+from bench.course import Course
 from bench.growth import Growth
 from bench.systems.base import ROOT
 from bench.tables import table as _table
@@ -47,6 +48,8 @@ class Places(NamedTuple):
     results: Path
     #: Of `bench.scaling`, which has a section of the same report.
     scaling: Path
+    #: Of `bench.steady`, likewise.
+    steady: Path
     report: Path
     images: Path
 
@@ -70,10 +73,10 @@ class Spread(NamedTuple):
 
 
 def places(folder: Path | None) -> Places:
-    if folder is None:
-        bench, docs = ROOT / "bench", ROOT / "docs"
-        return Places(bench / "results.json", bench / "scaling.json", docs / "benchmarks.md", docs / "images")
-    return Places(folder / "results.json", folder / "scaling.json", folder / "benchmarks.md", folder / "images")
+    bench, docs = (ROOT / "bench", ROOT / "docs") if folder is None else (folder, folder)
+    return Places(
+        bench / "results.json", bench / "scaling.json", bench / "steady.json", docs / "benchmarks.md", docs / "images"
+    )
 
 
 def write(results: dict[str, Any], places: Places) -> None:
@@ -86,23 +89,27 @@ def write_scaling(results: dict[str, Any], places: Places) -> None:
     _write(places, places.scaling, dump(results))
 
 
+def write_steady(results: dict[str, Any], places: Places) -> None:
+    """The same for the runs of `bench.steady`."""
+    _write(places, places.steady, json.dumps(results, indent=1) + "\n")
+
+
 def _write(places: Places, kept: Path, numbers: str) -> None:
-    # From the numbers as they are kept, so that the report can be made again from them; what the other run has left
+    # From the numbers as they are kept, so that the report can be made again from them; what the other runs have left
     # stays in it.
-    found = {path: path.read_text() for path in (places.results, places.scaling) if path.exists()} | {kept: numbers}
-    text, images = "# Benchmarks\n", {}
-    if places.results in found:
-        report = Report(json.loads(found[places.results]))
-        text, images = report.text(), report.images()
-    if places.scaling in found:
-        growth = Growth(json.loads(found[places.scaling]))
-        text, images = f"{text}\n{growth.text()}", images | growth.images()
+    parts, images = ["# Benchmarks\n"], {}
+    for path, section in ((places.results, Report), (places.scaling, Growth), (places.steady, Course)):
+        text = numbers if path == kept else path.read_text() if path.exists() else None
+        if text is not None:
+            made = section(json.loads(text))
+            parts.append(made.text().removeprefix("# Benchmarks\n\n"))
+            images |= made.images()
     for folder in (kept.parent, places.report.parent, places.images):
         folder.mkdir(parents=True, exist_ok=True)
     kept.write_text(numbers)
     for name, image in images.items():
         (places.images / name).write_text(image)
-    places.report.write_text(text)
+    places.report.write_text("\n".join(parts))
 
 
 def dump(results: dict[str, Any]) -> str:

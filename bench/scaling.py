@@ -43,7 +43,7 @@ BATCH_BYTES = 2**21
 
 FILL_QUEUE = """
     INSERT INTO pgq_queue (func, args, queue)
-    SELECT 'bench.tasks.noop', %(args)s::jsonb, 'queue' || n %% %(queues)s
+    SELECT 'bench.tasks.noop', %(args)s::jsonb, 'queue' || n / %(run)s %% %(queues)s
       FROM generate_series(%(first)s::bigint, %(last)s::bigint) n
 """
 # In the partition of this week, into which the measured tasks go as well.
@@ -85,6 +85,8 @@ class Fill(NamedTuple):
     backlog: int
     history: int = 0
     queues: int = 1
+    #: So many tasks of one queue follow each other, then comes the next queue.
+    run: int = 1
     payload: int = 2
 
 
@@ -103,7 +105,8 @@ class Scaling:
         return {
             "backlog": {size: Fill(size) for size in plan.rows},
             "history": {size: Fill(usual, history=size) for size in plan.rows},
-            "queues": {size: Fill(usual, queues=size) for size in plan.queues},
+            "queues": {size: Fill(usual, queues=size, run=max(1, usual // size)) for size in plan.queues},
+            "mixed": {size: Fill(usual, queues=size) for size in plan.queues},
             "payload": {size: Fill(0, payload=size) for size in plan.payload},
         }
 
@@ -172,6 +175,8 @@ class Client:
         self.cursor = connection.cursor()
         self.batches = Batches(self.cursor, batch)
         self.pid = connection.info.backend_pid if local else None
+        #: Number of the next task to be put into the queue.
+        self.next = fill.backlog + 1
         #: Milliseconds and processor time of each batch so far.
         self.claims: list[dict[str, float]] = []
         self.settlings: list[dict[str, float]] = []
@@ -191,7 +196,8 @@ class Client:
         self.connection.commit()
         if len(claimed) != self.batch:
             raise RuntimeError(f"only {len(claimed)} of {self.batch} tasks were claimed")
-        _insert(self.cursor, self.fill, 1, self.batch)
+        _insert(self.cursor, self.fill, self.next, self.next + self.batch - 1)
+        self.next += self.batch
         self.connection.commit()
         # As upkeep does, five times a second. Nobody else draws positions.
         store.advance(self.cursor, safe=store.positions(self.cursor)[0])
@@ -255,7 +261,13 @@ def _fill(connection: psycopg.Connection[Any], fill: Fill) -> None:
 
 
 def _insert(cursor: psycopg.Cursor[Any], fill: Fill, first: int, last: int) -> None:
-    parameters = {"args": json.dumps([_text(fill.payload)]), "queues": fill.queues, "first": first, "last": last}
+    parameters = {
+        "args": json.dumps([_text(fill.payload)]),
+        "queues": fill.queues,
+        "run": fill.run,
+        "first": first,
+        "last": last,
+    }
     cursor.execute(FILL_QUEUE, parameters)
 
 
@@ -286,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--largest", type=int, choices=(4, 5, 6, 7), default=6, help="10 to the power of this (default: 6)"
     )
-    axes = ("backlog", "history", "queues", "payload", "workers")
+    axes = ("backlog", "history", "queues", "mixed", "payload", "workers")
     parser.add_argument("--only", metavar="A,B", help=f"only these: {', '.join(axes)}")
     parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help="folder for results and report (default: the documentation)")

@@ -122,7 +122,7 @@ class Settings:
     #: Milliseconds of work a worker claims ahead.
     claim_ms: float = 50.0
     #: Milliseconds after which a finished task is settled at the latest.
-    settle_ms: float = 20.0
+    settle_ms: float = 50.0
     #: Seconds that running tasks get when the pool is told to stop; None: as long as they need.
     grace: float | None = None
     #: Port on which the supervisor answers GET /health; None: on none.

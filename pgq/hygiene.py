@@ -3,9 +3,9 @@
 What can be put back is put back: the directory, signal handlers, the environment ... What cannot (a lowered limit, a
 closed file, a heap of threads) is a reason to replace the worker, once it has settled what it has.
 
-A look at everything costs more than a short task. So one is taken after each task that ran for a millisecond, after the
-first runs of each function, after a task that a glance (half a microsecond) finds to have changed something, and before
-more is claimed.
+A look at everything costs more than a short task. So one is taken after each task that ran for some milliseconds, after
+the first runs of each function, after a task that a glance (half a microsecond) finds to have changed something, and
+before more is claimed.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def forget_connections() -> None:
 # ------------------------------------------------------------------------------------------- the process
 
 #: A look, and a close one, take less than a twentieth of a task that ran for so many seconds.
-_LONG, _LONGER = 0.002, 0.004
+_LONG, _LONGER = 0.005, 0.010
 #: Runs of a function after each of which a look is taken.
 _FIRST_RUNS = 20
 
