@@ -22,6 +22,7 @@ AXES = {
     "backlog": [1000, 2000],
     "history": [1000, 2000],
     "queues": [1, 10],
+    "mixed": [1, 10],
     "payload": [100, 100_000],
     "workers": [1, 2],
 }

@@ -34,7 +34,8 @@ CATALOGS = {
     """,
     "columns": """
         SELECT c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,
-               a.attgenerated, a.attstorage, pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, a.attnum)
+               a.attgenerated, a.attstorage, a.attcompression, pg_get_expr(d.adbin, d.adrelid),
+               col_description(c.oid, a.attnum)
           FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
           LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
          WHERE c.relnamespace = 'public'::regnamespace AND a.attnum > 0 AND NOT a.attisdropped
@@ -223,6 +224,21 @@ def test_schema_works_in_another_search_path():
         database.execute("SET search_path TO public")
         database.execute("INSERT INTO elsewhere.pgq_queue (func) VALUES ('by.hand')")
         assert database.execute("SELECT queue FROM elsewhere.pgq_lane").fetchall() == [("default",)]
+
+
+def test_what_may_be_large_is_compressed_quickly(session):
+    """Also in partitions that were made later, and only where the server can."""
+    own = session()
+    rows = own.execute("""
+        SELECT DISTINCT attname, attcompression::text FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+         WHERE (relname = 'pgq_queue' OR relname LIKE 'pgq_task%') AND relkind IN ('r', 'p')
+           AND attname IN ('args', 'kwargs', 'options', 'history', 'result', 'message', 'traceback')
+    """).fetchall()
+    has_lz4 = "lz4" in own.execute(
+        "SELECT enumvals::text FROM pg_settings WHERE name = 'default_toast_compression'"
+    ).fetchone()[0]  # fmt: skip
+    assert len(rows) == 7
+    assert {compression for _, compression in rows} == ({"l"} if has_lz4 else {""})
 
 
 def test_version_is_that_of_the_newest_file():
