@@ -38,6 +38,8 @@ from pgq import store
 MORE_WAL = "32GB"
 #: Rows of one INSERT of a fill.
 CHUNK = 1_000_000
+#: Batches that one client works before the next one's turn: about as many as a busy pool settles between two ticks.
+TURN = 10
 #: So much is claimed at once at most, or a batch of large tasks would measure the client's memory.
 BATCH_BYTES = 2**21
 
@@ -67,14 +69,14 @@ class Plan(NamedTuple):
     usual: int = 100_000
     batch: int = 512
     #: Batches that are measured, after those that warm up.
-    batches: int = 40
-    warm: int = 8
+    batches: int = 50
+    warm: int = 10
     #: Seconds of a drain.
     drain: float = 4
 
 
 TINY = Plan(
-    rows=(1000, 2000), queues=(1, 10), workers=(1, 2), payload=(100, 100_000), usual=1000, batch=64, batches=3, warm=1,
+    rows=(1000, 2000), queues=(1, 10), workers=(1, 2), payload=(100, 100_000), usual=1000, batch=64, batches=9, warm=1,
     drain=0.05,
 )  # fmt: skip
 
@@ -127,15 +129,15 @@ class Scaling:
         say(f"{axis} {size:,}: {_brief(numbers)}  ({time.monotonic() - began:.0f} s)")
 
     def _axis(self, axis: str, fills: dict[int, Fill]) -> None:
-        """Fill a database for each size, then go round them batch by batch: what else the machine does meets all."""
+        """Fill a database for each size, then go round them by turns: what else the machine does meets all."""
         began = time.monotonic()
         with ExitStack() as stack:
             clients = {size: self._client(stack, size, fill) for size, fill in fills.items()}
             say(f"{axis}: filled in {time.monotonic() - began:.0f} s")
             try:
-                for _ in range(self.plan.warm + self.plan.batches):
+                for _ in range(0, self.plan.warm + self.plan.batches, TURN):
                     for client in clients.values():
-                        client.round()
+                        client.turn()
             except (psycopg.Error, *TROUBLE) as error:
                 self.measured.append({"axis": axis, "size": 0, "error": f"{error}"})
                 say(f"{axis}: FAILED: {error}")
@@ -189,6 +191,14 @@ class Client:
             "settle": _medians(self.settlings[warm:]) | self.explained(settle=True),
         }
 
+    def turn(self) -> None:
+        """Work for some batches, so that all but the first find the caches as in a pool that is busy."""
+        for _ in range(TURN):
+            self.round()
+        # As upkeep does, five times a second. Nobody else draws positions.
+        store.advance(self.cursor, safe=store.positions(self.cursor)[0])
+        self.connection.commit()
+
     def round(self) -> None:
         """Claim and settle a batch, and put as many tasks into the queue."""
         claimed, of_claim = self._timed(self.batches.claim)
@@ -198,9 +208,6 @@ class Client:
             raise RuntimeError(f"only {len(claimed)} of {self.batch} tasks were claimed")
         _insert(self.cursor, self.fill, self.next, self.next + self.batch - 1)
         self.next += self.batch
-        self.connection.commit()
-        # As upkeep does, five times a second. Nobody else draws positions.
-        store.advance(self.cursor, safe=store.positions(self.cursor)[0])
         self.connection.commit()
         self.claims.append(of_claim)
         self.settlings.append(of_settle)
