@@ -30,7 +30,7 @@ import psycopg
 from bench import cells, measure, report
 from bench.__main__ import PARTIAL, TROUBLE, say
 from bench.lab import Lab, describe, laboratory
-from bench.systems.floor import Batches, Floor
+from bench.systems.floor import Batches, Floor, as_a_worker
 from bench.systems.pgq import Pgq
 from pgq import store
 
@@ -154,9 +154,7 @@ class Scaling:
         dsn = stack.enter_context(self.lab.fresh(self.system, f"of_{size}"))
         connection = stack.enter_context(psycopg.connect(dsn, prepare_threshold=1))
         _fill(connection, fill)
-        # As the sessions of workers have it, see `pgq.db`.
-        connection.execute("SET enable_bitmapscan = off")
-        connection.commit()
+        as_a_worker(connection)
         return Client(connection, batch, fill, local=self.lab.postmaster is not None)
 
     def _drain(self, workers: int) -> dict[str, Any]:

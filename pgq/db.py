@@ -49,11 +49,16 @@ _PINS = {
     # With hundreds of queues the planner takes each lane for a short one, reads all of it by bitmap and sorts it, for a
     # few hundred tasks: by the index of ready rows they come in order, and no others are read.
     "enable_bitmapscan": "off",
+    # To compile one of our statements takes a hundred times as long as to run it.
+    "jit": "off",
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "3",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": f"{DEAD_AFTER}s",
 }
+#: What a worker's sessions need besides. It joins a batch with a table, by ctid or id. While the table is small the
+#: planner would rather read all of it, for each batch; and keep that plan when the table has grown.
+BY_INDEX = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan": "off"}
 #: A pooler gives its clients another pid than the server's, and what we set might stay there for somebody else.
 _PIN = """SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS pin (name, value)
            WHERE pg_backend_pid() = %s"""
@@ -179,7 +184,12 @@ class _NoAnswer(Exception):
 
 
 def connect(
-    alias: str, role: str, *, patience: float | None = None, meanwhile: Callable[[], None] | None = None
+    alias: str,
+    role: str,
+    *,
+    patience: float | None = None,
+    meanwhile: Callable[[], None] | None = None,
+    pins: Mapping[str, str] | None = None,
 ) -> Connection:
     """Open a connection of our own with the parameters of a Django alias, in autocommit.
 
@@ -189,6 +199,7 @@ def connect(
         patience: Seconds that a statement may take: then the server cancels it, and a second later we give up on the
             server. None: for ever.
         meanwhile: Called ten times a second while a statement is waited for.
+        pins: Settings of the session, besides those that all of ours have.
 
     Django's cursor class (which binds on the client), its adapters (jsonb as text) and its pool stay behind; jsonb is
     always asked for as text, so that `pgq.codec` is its only reader.
@@ -204,7 +215,7 @@ def connect(
     )
     try:
         connection.patience = min(patience or DEAD_AFTER, DEAD_AFTER)
-        _pin(connection, patience, options)
+        _pin(connection, patience, options, pins or {})
         connection.patience = None if patience is None else patience + 1
         connection.meanwhile = meanwhile
     except BaseException:
@@ -213,8 +224,8 @@ def connect(
     return connection
 
 
-def _pin(connection: Connection, patience: float | None, options: Mapping[str, Any]) -> None:
-    pins = {**_PINS, "statement_timeout": str(int((patience or 0) * 1000))}
+def _pin(connection: Connection, patience: float | None, options: Mapping[str, Any], more: Mapping[str, str]) -> None:
+    pins = {**_PINS, **more, "statement_timeout": str(int((patience or 0) * 1000))}
     if connection.info.server_version >= 170000:
         pins["transaction_timeout"] = "0"
     pinned = connection.execute(

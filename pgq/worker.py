@@ -480,7 +480,7 @@ class Worker:
         if self.connection is not None and not self.connection.closed and self._is_cut_off(self.connection):
             self.abandoned, self.connection = self.connection, None
         if self.connection is None or self.connection.closed:
-            self.connection = db.connect(self.config.database, "pgq worker", patience=_PATIENCE)
+            self.connection = db.connect(self.config.database, "pgq worker", patience=_PATIENCE, pins=db.BY_INDEX)
             self.connection_file = traits.identity(self.connection.fileno())
         return self.connection
 

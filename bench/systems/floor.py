@@ -85,6 +85,15 @@ def _new_id() -> str:
     return new_id().hex
 
 
+def as_a_worker(connection: Any) -> None:
+    """Set what the sessions of workers have set, see `pgq.db`."""
+    from pgq.db import BY_INDEX
+
+    for name, value in {"enable_bitmapscan": "off", "jit": "off", **BY_INDEX}.items():
+        connection.execute(f"SET {name} = {value}")
+    connection.commit()
+
+
 class Batches:
     """Claims and settles, one batch after the other; whoever has the cursor commits."""
 
@@ -137,6 +146,7 @@ def loop(batch: int) -> None:
     if not django_settings.configured:
         django_setup()
     with psycopg.connect(**database(), prepare_threshold=1) as connection:
+        as_a_worker(connection)
         batches = Batches(connection.cursor(), batch)
         claimed: list[tuple[Any, ...]] = []
         while True:

@@ -10,7 +10,7 @@ WITH lanes AS MATERIALIZED (
     SELECT l.queue, l.priority, l.low
       FROM pgq_lane l
      WHERE (%(queues)s::text[] IS NULL OR l.queue = ANY (%(queues)s::text[]))
-       AND NOT EXISTS (SELECT FROM pgq_lane p WHERE p.queue = l.queue AND p.paused)
+       AND l.queue NOT IN (SELECT p.queue FROM pgq_lane p WHERE p.paused)
      ORDER BY l.priority * -(1::bigint << 40) + (hashtextextended(l.queue, %(turn)s::bigint) & (1::bigint << 40) - 1)
 ), picked AS MATERIALIZED (
     SELECT ready.ctid

@@ -19,6 +19,7 @@ from pgq import db, store
 from pgq.conf import get_settings
 from pgq.enqueue import enqueue_all, make_task
 from pgq.execute import run
+from pgq.records import Claim
 from pgq.settling import _settlement
 from pgq.tasks import async_task, enqueue_many
 from tests.core.helpers import MARK, WORKER, Hand, claim, fill
@@ -148,6 +149,33 @@ def test_pages_touched_by_a_claim_do_not_depend_on_the_backlog(backlog, session,
     assert found.buffers / BATCH < 12
 
 
+@pytest.mark.parametrize("plan", ["generic", "custom"])
+@pytest.mark.parametrize("backlog", [600, 6_000, 20_000])
+def test_a_batch_never_reads_a_whole_queue(plan, backlog, session, oracle):
+    """Of a small one that would be cheap by the planner's numbers; and the plan would stay while it grows."""
+    fill(backlog)
+    session().execute("VACUUM ANALYZE pgq_queue")
+    worker = db.connect("default", "pgq tests", pins=db.BY_INDEX)
+    try:
+        parameters = {"queues": None, "turn": 1, "worker": WORKER, "receipt": uuid4()}
+        found = explain(worker, plan, store.sql("claim", limit=BATCH), parameters)
+        assert found.rows == BATCH
+        claims = claim(worker, BATCH)
+        seen = [*found.nodes, *explain(worker, plan, store.sql("settle"), settlement_of(claims)).nodes]
+    finally:
+        worker.close()
+    assert not [node for node in seen if (node["Node Type"], node.get("Relation Name")) == ("Seq Scan", "pgq_queue")]
+
+
+def settlement_of(claims: list[Claim]) -> dict[str, Any]:
+    return {
+        "id": [item.id for item in claims], "receipt": [item.receipt for item in claims],
+        "success": [True] * BATCH, "keep": [True] * BATCH, "started": [0.0] * BATCH, "stopped": [0.0] * BATCH,
+        "result": ["1"] * BATCH, "exception": [None] * BATCH, "message": [None] * BATCH, "traceback": [None] * BATCH,
+        "cluster": "costs", "patience": None,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("history", [0, 40_000])
 def test_pages_touched_by_a_settlement_do_not_depend_on_the_history(history, session, oracle):
     writer = session()
@@ -159,13 +187,7 @@ def test_pages_touched_by_a_settlement_do_not_depend_on_the_history(history, ses
     )
     fill(BATCH)
     claims = claim(writer, BATCH)
-    settled = {
-        "id": [item.id for item in claims], "receipt": [item.receipt for item in claims],
-        "success": [True] * BATCH, "keep": [True] * BATCH, "started": [0.0] * BATCH, "stopped": [0.0] * BATCH,
-        "result": ["1"] * BATCH, "exception": [None] * BATCH, "message": [None] * BATCH, "traceback": [None] * BATCH,
-        "cluster": "costs", "patience": None,
-    }  # fmt: skip
-    found = explain(writer, "generic", store.sql("settle"), settled)
+    found = explain(writer, "generic", store.sql("settle"), settlement_of(claims))
     assert found.rows == BATCH
     # The whole statement's do not include an INSERT of whose rows nothing is read.
     pages = sum(
