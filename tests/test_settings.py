@@ -117,7 +117,7 @@ def test_defaults():
         "catch_up": True, "catch_up_limit": 100, "scheduler": True, "time_zone": None, "sync": False,
         "cached": False, "cache": "default", "compress": False,
         "max_payload": 16 * 1024 * 1024, "allow_pickle": False, "allowed": (), "poll": 1.0, "tick": 1.0,
-        "claim_ms": 50.0, "settle_ms": 20.0, "grace": None, "start_method": "forkserver", "cpu_affinity": 0,
+        "claim_ms": 50.0, "settle_ms": 50.0, "grace": None, "start_method": "forkserver", "cpu_affinity": 0,
         "error_reporter": {}, "log_level": "INFO", "label": "pgq", "health_host": "127.0.0.1", "health_port": None,
     }  # fmt: skip
 

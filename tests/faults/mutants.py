@@ -245,8 +245,8 @@ MUTANTS = {
         sign="psycopg.errors.LockNotAvailable",
     ),
     "claim without lock": Mutant(
-        "the claim's FOR UPDATE SKIP LOCKED",
-        edit("claim", "FOR UPDATE SKIP LOCKED", ""),
+        "the claim's FOR UPDATE SKIP LOCKED, and that rows are updated where they were found (by ctid)",
+        both(edit("claim", "FOR UPDATE SKIP LOCKED", ""), edit("claim", r"\bctid\b", "id")),
         f"{CORE}/test_claim.py::test_two_sessions_never_claim_the_same_row",
     ),
     "no renewal": Mutant(
