@@ -38,6 +38,15 @@ METHOD = """\
 * Systems on Redis are there for orientation: this Redis keeps everything in memory only, and they cannot enqueue in a
   transaction of PostgreSQL.
 * pgq stores the result of every task. Where a system stores none, only its state is kept.
+* What pgq's enqueue (one by one) does beside the prepared INSERT, by profile: it checks and encodes the call, makes the
+  id and the signature (13 µs in a row, twice that between two waits for the server), finds Django's connection and a
+  cursor (10 µs), and hands over named parameters (5 µs). In a transaction, and in the first five of a connection, the
+  server parses and plans the statement each time as well (60 to 80 µs).
+* What a worker does beside the bare loop for a no-op task, by profile: it checks the signature, reads the arguments,
+  runs the function under its guards, glances at the process afterwards and writes the receipt (10 µs of Python in a
+  row); the rest up to the table's difference is supervisor, upkeep and the cold caches of processes that take turns.
+* Of tasks of 1 ms pgq claims as many as run in 50 ms (`claim_ms`) and settles each within 50 ms (`settle_ms`), so 16 to
+  32 at a time; systems that claim 100 or 200 have fewer transactions, and more tasks wait behind a slow one.
 * One machine runs all of it, so what a system takes for its workers is missing for its server. With one commit for
   each task, the disk decides; a bare INSERT says how fast it is."""
 
