@@ -10,7 +10,7 @@ from bench.tables import table
 METHOD = """\
 Made by `make bench-steady`: a pool that works on and on, with checkpoints (every 5 minutes), autovacuum and upkeep as
 always. Sizes are those of `pgq_queue`; of its finished tasks each keeps its result. Among the waiting tasks are those
-that have finished in the last second: the statistics of PostgreSQL, from which they are counted, are that far behind."""
+that have finished in the last second: the statistics of PostgreSQL, which count them, are that far behind."""
 #: Rows of the table; of a longer run only some of its minutes are shown.
 ROWS = 12
 
