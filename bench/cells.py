@@ -72,7 +72,7 @@ def enqueue(lab: Lab, system: System, plan: Plan) -> list[Numbers]:
                 measured.append({"cell": way, "milliseconds": quantiles(trips), "count": len(trips)})
                 continue
             producer.ask(way, seconds=min(0.1, plan.enqueue))  # Statements are prepared and caches warm then.
-            before, cpu = lab.stats(system, dsn), _Cpu(lab, system, producer)
+            before, cpu = lab.stats(system, dsn), Cpu(lab, system, producer)
             answer = producer.ask(way, seconds=plan.enqueue)
             used, after = cpu.so_far(), lab.stats(system, dsn)
             count, seconds = answer["count"], answer["seconds"]
@@ -118,7 +118,7 @@ def _watch(lab: Lab, system: System, pool: Family, watcher: _Watcher, count: int
     began = time.monotonic()
     first: tuple[float, int] | None = None
     last = (began, 0)
-    cpu: _Cpu | None = None
+    cpu: Cpu | None = None
     limit = began + START_SECONDS + 10 * seconds
     while last[1] < count and time.monotonic() < limit:
         pool.check()
@@ -128,7 +128,7 @@ def _watch(lab: Lab, system: System, pool: Family, watcher: _Watcher, count: int
         if done > last[1]:
             last = (now, done)
             if first is None and done >= WARM * count:
-                first, cpu = last, _Cpu(lab, system, pool)
+                first, cpu = last, Cpu(lab, system, pool)
         elif not done and now > began + START_SECONDS:
             raise Failed(f"no task was done within {START_SECONDS} s: {pool.last_words()}")
         time.sleep(max(0.01, (now - looked) / WATCHING))
@@ -193,7 +193,7 @@ def pick_up(lab: Lab, system: System, plan: Plan, *, load: float) -> list[Number
 
 
 def _idle(lab: Lab, system: System, pool: Family, plan: Plan, dsn: str) -> Numbers:
-    before, cpu, began = lab.stats(system, dsn), _Cpu(lab, system, pool), time.monotonic()
+    before, cpu, began = lab.stats(system, dsn), Cpu(lab, system, pool), time.monotonic()
     time.sleep(plan.idle)
     used, seconds = cpu.so_far(), time.monotonic() - began
     numbers = {"cell": "idle", "workers": plan.pool, "client_cpu": used.client / seconds}
@@ -257,7 +257,7 @@ class _Used(NamedTuple):
         return {"client_us": self.client / count * 1e6, "server_us": server}
 
 
-class _Cpu:
+class Cpu:
     """Processor time from now on, of a family of ours and of the server."""
 
     def __init__(self, lab: Lab, system: System, family: Family | Producer) -> None:

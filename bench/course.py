@@ -20,6 +20,7 @@ class Course:
 
     def __init__(self, results: dict[str, Any]) -> None:
         self.runs = {name: results[name] for name in ("half", "pinned") if name in results}
+        self.plots = {name: self._plots(name) for name in self.runs}
 
     def text(self) -> str:
         return "\n\n".join(["## Over time", METHOD, *(self._section(name) for name in self.runs)]) + "\n"
@@ -39,7 +40,7 @@ class Course:
         )
         title = "Pinned horizon" if name == "pinned" else "Half load"
         parts = [f"### {title}, {len(minutes)} minutes", f"{about} {where}."]
-        parts += [f"![{title}](images/{image})" for image in self._plots(name)]
+        parts += [f"![{title}](images/{image})" for image in self.plots[name]]
         return "\n\n".join([*parts, self._table(minutes), self._verdict(name, minutes)])
 
     def _table(self, minutes: list[dict[str, Any]]) -> str:
@@ -72,7 +73,7 @@ class Course:
         return f"{said}; the worst p99 of a minute is {worst:,.1f} ms."
 
     def images(self) -> dict[str, str]:
-        return {image: picture for name in self.runs for image, picture in self._plots(name).items()}
+        return {image: picture for plots in self.plots.values() for image, picture in plots.items()}
 
     def _plots(self, name: str) -> dict[str, str]:
         minutes = self.runs[name]["minutes"]

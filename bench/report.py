@@ -111,7 +111,7 @@ def _write(places: Places, kept: Path, numbers: str) -> None:
         text = numbers if path == kept else path.read_text() if path.exists() else None
         if text is not None:
             made = section(json.loads(text))
-            parts.append(made.text().removeprefix("# Benchmarks\n\n"))
+            parts.append(made.text())
             images |= made.images()
     for folder in (kept.parent, places.report.parent, places.images):
         folder.mkdir(parents=True, exist_ok=True)
@@ -197,7 +197,6 @@ class Report:
         settings = ", ".join(f"`{key}` {value}" for key, value in machine["settings"].items())
         rounds = max((one["round"] for one in self.measured), default=0)
         return (
-            "# Benchmarks\n\n"
             "Made by `make bench`; edit nothing here by hand. All systems were measured in the same run, in "
             f"{rounds} interleaved round{'s' if rounds != 1 else ''}. Numbers are medians over the rounds, with the "
             "range in brackets where there is more than one.\n\n"

@@ -17,16 +17,17 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from bench import cells, measure, report
+from bench import cells, report
 from bench.__main__ import PARTIAL, say
 from bench.lab import Family, Lab, Producer, describe, laboratory
+from bench.pinned import pinned as holding_a_snapshot
 from bench.systems.pgq import Pgq
 
 WORKERS = 2
@@ -43,15 +44,6 @@ SIZES = """
 """
 
 
-@contextmanager
-def held_snapshot(dsn: str) -> Iterator[None]:
-    """Hold one, as a report or a dump does."""
-    with psycopg.connect(dsn) as connection:
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        connection.execute("SELECT FROM pgq_queue LIMIT 1")
-        yield
-
-
 class Course:
     """One run: a pool, a producer, and a look at both after each of its minutes.
 
@@ -59,28 +51,22 @@ class Course:
         load: Tasks a second; None: as many as the pool takes.
     """
 
-    def __init__(self, lab: Lab, dsn: str, pool: Family, producer: Producer, load: float | None) -> None:
-        self.lab, self.dsn, self.pool, self.producer, self.load = lab, dsn, pool, producer, load
+    def __init__(self, lab: Lab, system: Pgq, dsn: str, pool: Family, producer: Producer, load: float | None) -> None:
+        self.lab, self.system, self.pool, self.producer, self.load = lab, system, pool, producer, load
         self.connection = psycopg.connect(dsn, autocommit=True)
         self.enqueued = self.probes = 0
 
     def minute(self, seconds: float) -> dict[str, Any]:
         """Work for so long; return how it went."""
-        everybody = measure.processes()
-        cpu = measure.cpu_seconds(self.pool.roots, everybody), self.lab.server_cpu(Pgq(), everybody)
-        done, began = self._done(), time.monotonic()
+        cpu, before, began = cells.Cpu(self.lab, self.system, self.pool), self._done(), time.monotonic()
         latencies = self._full(seconds) if self.load is None else self._steady(seconds)
-        elapsed, count = time.monotonic() - began, self._done() - done
-        everybody = measure.processes()
-        client = measure.cpu_seconds(self.pool.roots, everybody) - cpu[0]
-        server = self.lab.server_cpu(Pgq(), everybody)
+        elapsed, done = time.monotonic() - began, self._done()
         heap, indexes, dead = self._row(SIZES)
         return {
-            "rate": count / elapsed,
-            "backlog": max(0, self.enqueued - self._done()),
+            "rate": (done - before) / elapsed,
+            "backlog": max(0, self.enqueued - done),
             "milliseconds": cells.quantiles(latencies),
-            "client_us": client / max(1, count) * 1e6,
-            "server_us": None if server is None or cpu[1] is None else (server - cpu[1]) / max(1, count) * 1e6,
+            **cpu.so_far().each(max(1, done - before)),
             "heap_bytes": heap,
             "index_bytes": indexes,
             "dead": dead,
@@ -132,9 +118,9 @@ def run(lab: Lab, *, minutes: int, pinned: bool, share: float, minute: float = 6
         lab.fresh(system) as dsn,
         lab.producer(system, dsn) as producer,
         lab.pool(system, dsn, WORKERS) as pool,
-        held_snapshot(dsn) if pinned else nullcontext(),
+        holding_a_snapshot(dsn) if pinned else nullcontext(),
     ):
-        course = Course(lab, dsn, pool, producer, load)
+        course = Course(lab, system, dsn, pool, producer, load)
         course.minute(min(5.0, minute))
         rows = []
         for number in range(1, minutes + 1):

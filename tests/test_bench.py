@@ -21,13 +21,18 @@ from bench.systems.base import ROOT
 pytestmark = pytest.mark.xdist_group("bench")
 
 
+def run_module(name: str, pg_dsn: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a module of the benchmarks on our server."""
+    command = [sys.executable, "-m", name, *words]
+    environment = os.environ | {"DATABASE_URL": pg_dsn}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory, pg_dsn: str) -> Path:
     """The folder with what one tiny run wrote."""
     folder = tmp_path_factory.mktemp("bench")
-    command = [sys.executable, "-m", "bench", "--tiny", "--only", "pgq,floor", "--out", str(folder)]
-    environment = os.environ | {"DATABASE_URL": pg_dsn}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = run_module("bench", pg_dsn, "--tiny", "--only", "pgq,floor", "--out", str(folder))
     assert done.returncode == 0, done.stderr
     return folder
 

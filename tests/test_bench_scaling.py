@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,8 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import report
-from bench.systems.base import ROOT
-from tests.test_bench import invented
+from tests.test_bench import invented, run_module
 
 #: What the tests share takes long to make.
 pytestmark = pytest.mark.xdist_group("bench_scaling")
@@ -28,17 +24,11 @@ AXES = {
 }
 
 
-def scaling(pg_dsn: str, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bench.scaling", *words]
-    environment = os.environ | {"DATABASE_URL": pg_dsn}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
-
-
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory, pg_dsn: str) -> Path:
     """The folder with what one tiny run wrote."""
     folder = tmp_path_factory.mktemp("scaling")
-    done = scaling(pg_dsn, "--tiny", "--out", str(folder))
+    done = run_module("bench.scaling", pg_dsn, "--tiny", "--out", str(folder))
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -107,6 +97,6 @@ def test_what_bends_is_said(tmp_path: Path, results: dict[str, Any]) -> None:
 
 
 def test_what_is_wrong_is_named(pg_dsn: str) -> None:
-    done = scaling(pg_dsn, "--only", "backlog,sizes")
+    done = run_module("bench.scaling", pg_dsn, "--only", "backlog,sizes")
     assert done.returncode == 2
     assert "there is no sizes" in done.stderr

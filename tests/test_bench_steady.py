@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,16 +13,10 @@ import pytest
 
 from bench import report
 from bench.systems.base import ROOT
-from tests.test_bench import invented
+from tests.test_bench import invented, run_module
 
 #: What the tests share takes long to make.
 pytestmark = pytest.mark.xdist_group("bench_steady")
-
-
-def steady(pg_dsn: str, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bench.steady", *words]
-    environment = os.environ | {"DATABASE_URL": pg_dsn}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +24,7 @@ def out(tmp_path_factory: pytest.TempPathFactory, pg_dsn: str) -> Path:
     """The folder with what two tiny runs wrote."""
     folder = tmp_path_factory.mktemp("steady")
     for words in ((), ("--pinned",)):
-        done = steady(pg_dsn, "--tiny", "--minutes", "2", "--out", str(folder), *words)
+        done = run_module("bench.steady", pg_dsn, "--tiny", "--minutes", "2", "--out", str(folder), *words)
         assert done.returncode == 0, done.stderr
     return folder
 

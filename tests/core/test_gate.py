@@ -6,7 +6,8 @@ import multiprocessing
 import os
 import signal
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -36,6 +37,15 @@ def seconds_to_enter(shared: Gate, slot: Slot, count: int = LARGE) -> float:
         return time.monotonic() - began
 
 
+@contextmanager
+def taken(shared: Gate, places: int = PLACES) -> Iterator[None]:
+    """Be inside so many times."""
+    with ExitStack() as others:
+        for _ in range(places):
+            others.enter_context(shared.passage(Slot(), LARGE))
+        yield
+
+
 @pytest.fixture
 def shared():
     return Gate(CONTEXT, PLACES + 1)
@@ -44,26 +54,21 @@ def shared():
 def test_few_are_inside_and_the_next_one_waits(shared, monkeypatch):
     monkeypatch.setattr(gate, "PATIENCE", 0.3)
     slot = Slot()
-    with ExitStack() as others:
-        for _ in range(PLACES):
-            others.enter_context(shared.passage(Slot(), LARGE))
+    with taken(shared):
         assert seconds_to_enter(shared, slot) >= 0.3
     assert seconds_to_enter(shared, slot) < 0.3
     assert not slot.inside
 
 
 def test_few_tasks_pass_at_once(shared):
-    with ExitStack() as others:
-        for _ in range(PLACES):
-            others.enter_context(shared.passage(Slot(), LARGE))
+    with taken(shared):
         assert seconds_to_enter(shared, Slot(), LARGE - 1) < 1
 
 
 def test_a_small_pool_has_none():
     small = Gate(CONTEXT, PLACES)
-    with ExitStack() as all_at_once:
-        for _ in range(2 * PLACES):
-            all_at_once.enter_context(small.passage(Slot(), LARGE))
+    with taken(small, 2 * PLACES):
+        pass
 
 
 def test_who_dies_inside_leaves_his_place_to_others(shared):
@@ -78,9 +83,7 @@ def test_who_dies_inside_leaves_his_place_to_others(shared):
 def test_who_was_outside_leaves_none(shared, monkeypatch):
     monkeypatch.setattr(gate, "PATIENCE", 0.2)
     shared.bury(Slot())
-    with ExitStack() as others:
-        for _ in range(PLACES):
-            others.enter_context(shared.passage(Slot(), LARGE))
+    with taken(shared):
         assert seconds_to_enter(shared, Slot()) >= 0.2
 
 
