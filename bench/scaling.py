@@ -63,7 +63,7 @@ class Plan(NamedTuple):
 
     rows: tuple[int, ...]
     queues: tuple[int, ...] = (1, 10, 100, 1000)
-    workers: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    workers: tuple[int, ...] = (1, 2, 4, 16, 64)
     payload: tuple[int, ...] = (100, 1000, 10_000, 100_000, 1_000_000)
     #: Rows of the backlog, where it is not the backlog that grows.
     usual: int = 100_000
@@ -71,13 +71,13 @@ class Plan(NamedTuple):
     #: Batches that are measured, after those that warm up.
     batches: int = 50
     warm: int = 10
-    #: Seconds of a drain.
-    drain: float = 4
+    #: Whole batches of a drain for each worker of the largest pool. Each pool drains as many tasks as that one.
+    drain: int = 16
 
 
 TINY = Plan(
     rows=(1000, 2000), queues=(1, 10), workers=(1, 2), payload=(100, 100_000), usual=1000, batch=64, batches=9, warm=1,
-    drain=0.05,
+    drain=1,
 )  # fmt: skip
 
 
@@ -116,8 +116,8 @@ class Scaling:
         for axis, fills in self.fills().items():
             if axis in only:
                 self._axis(axis, fills)
-        for workers in self.plan.workers if "workers" in only else ():
-            self._note("workers", workers, lambda: self._drain(workers))  # noqa: B023  # called at once
+        if "workers" in only:
+            self._workers()
 
     def _note(self, axis: str, size: int, cell: Callable[[], dict[str, Any]]) -> None:
         began = time.monotonic()
@@ -157,13 +157,26 @@ class Scaling:
         as_a_worker(connection)
         return Client(connection, batch, fill, local=self.lab.postmaster is not None)
 
+    def _workers(self) -> None:
+        """Drain with pools of each size, up and down again: a machine that changes its pace meets all alike."""
+        sizes = self.plan.workers
+        found: dict[int, list[dict[str, Any]]] = {size: [] for size in sizes}
+        for size in (*sizes, *reversed(sizes)):
+            began = time.monotonic()
+            try:
+                found[size].append(self._drain(size))
+            except (psycopg.Error, *TROUBLE) as error:
+                found[size].append({"error": f"{error}"})
+            say(f"workers {size:,}: {_brief(found[size][-1])}  ({time.monotonic() - began:.0f} s)")
+        for size, drains in found.items():
+            failed = next((one for one in drains if "error" in one), None)
+            self.measured.append({"axis": "workers", "size": size, **(failed or _means(drains))})
+
     def _drain(self, workers: int) -> dict[str, Any]:
-        plan = cells.TINY._replace(drain=self.plan.drain)
-        # Each worker has batches in hand when the last one is claimed, and grew from claims of one to whole ones: there
-        # must be many more than that.
-        least = 16 * workers * self.plan.batch / plan.drain if plan.drain >= 1 else 0
-        rate = max(self.pgq.rate, least)
-        numbers = cells.drain(self.lab, self.pgq, plan, kind="noop", workers=workers, rate=rate)
+        """Drain as many tasks whatever the size, so that the table is as large and the first claims weigh as much."""
+        plan = cells.TINY._replace(drain=10)
+        count = self.plan.drain * max(self.plan.workers) * self.plan.batch
+        numbers = cells.drain(self.lab, self.pgq, plan, kind="noop", workers=workers, rate=count / plan.drain)
         return {key: numbers.get(key) for key in ("count", "rate", "client_us", "server_us", "wal_bytes")}
 
 
@@ -248,6 +261,11 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _medians(found: list[dict[str, float]]) -> dict[str, float]:
     return {key: statistics.median(one[key] for one in found) for key in found[0]}
+
+
+def _means(drains: list[dict[str, Any]]) -> dict[str, Any]:
+    return {key: None if None in (known := [one[key] for one in drains]) else statistics.fmean(known)
+            for key in drains[0]}  # fmt: skip
 
 
 def _fill(connection: psycopg.Connection[Any], fill: Fill) -> None:
