@@ -70,7 +70,7 @@ def drain(limit: int = 1000) -> list[Receipt]:
     receipts: list[Receipt] = []
     while True:
         with transaction.atomic(using=settings.database), callers_cursor(settings.database) as cursor:
-            claims = store.claim(cursor, limit=1, worker=_NOBODY, receipt=uuid4(), queues=settings.queues, turn=0)
+            claims = store.claim(cursor, limit=1, worker=_NOBODY, receipt=uuid4(), queues=settings.queues)
             if not claims:
                 return receipts
             receipt = run_claim(claims[0])

@@ -176,12 +176,16 @@ assert Claim._fields[1:3] == ("priority", "position")
 
 
 def claim(
-    cursor: Cursor, *, limit: int, worker: UUID, receipt: UUID, queues: Sequence[str] | None, turn: int
+    cursor: Cursor, *, limit: int, worker: UUID, receipt: UUID, queues: Sequence[str] | None, after: str = ""
 ) -> list[Claim]:
-    """Claim up to `limit` tasks (one of CLAIM_SIZES), in the order in which they should run."""
+    """Claim up to `limit` tasks (one of CLAIM_SIZES), in the order in which they should run.
+
+    Args:
+        after: A queue; of those with the same priority it has its turn last.
+    """
     parameters = {
         "queues": list(queues) if queues is not None else None,
-        "turn": turn,
+        "after": after,
         "worker": worker,
         "receipt": receipt,
     }

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import math
 import os
+import random
 import resource
 import select
 import signal
@@ -102,9 +103,11 @@ class Worker:
         self.returning: list[Claim] = []
         self.running: Claim | None = None
         self.running_since = 0.0
+        #: The queue that has its turn last in our next claim. At first nobody's, so that not all begin at the same one.
+        self.after = config.id.hex
         #: When the supervisor kills us for what runs in the main thread (monotonic); 0: never.
         self.deadline = 0.0
-        self.succeeded = self.failed = self.turn = 0
+        self.succeeded = self.failed = 0
         self.stopping = False
         self.asleep = False
         self.woken = threading.Event()
@@ -150,7 +153,6 @@ class Worker:
         if self.in_doubt or self.broke:
             self._disown()
         size = self.sizer.next_size(self.slots.room() if self.slots.flights else math.inf)
-        self.turn += 1
         try:
             with self.gate.passage(self.slot, max(size, len(self.finished))):
                 claims = self._write_finished(lambda cursor: self._claim(cursor, size))
@@ -158,6 +160,10 @@ class Worker:
             self._wait_for_postgresql(error)
             return True
         self.in_doubt = False
+        if claims:
+            # Of any of them: behind one that is always the first or the last, another might wait forever.
+            # (The numbers of `random` itself belong to the tasks, which may seed them.)
+            self.after = random.SystemRandom().choice(claims).queue
         if len(claims) == size:
             # There may be more than we took: another worker should look.
             self._tell(child.MORE)
@@ -167,7 +173,7 @@ class Worker:
     def _claim(self, cursor: db.Cursor, size: int) -> list[Claim]:
         self.in_doubt = True
         return store.claim(
-            cursor, limit=size, worker=self.id, receipt=uuid4(), queues=self.config.queues, turn=self.turn
+            cursor, limit=size, worker=self.id, receipt=uuid4(), queues=self.config.queues, after=self.after
         )
 
     def _disown(self) -> None:

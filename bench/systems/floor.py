@@ -7,6 +7,7 @@ faster, so the distance from here is what pgq's Python costs.
 from __future__ import annotations
 
 import os
+import random
 import time
 from typing import Any
 from uuid import uuid4
@@ -102,14 +103,16 @@ class Batches:
 
         self.cursor, self.batch = cursor, batch
         self.claiming, self.settling = store.sql("claim", limit=batch), store.sql("settle")
-        self.worker, self.receipt, self.turn = uuid4(), uuid4(), 0
+        self.worker, self.receipt, self.after = uuid4(), uuid4(), ""
 
     def claim(self, *, before: str = "") -> list[tuple[Any, ...]]:
         """Claim a batch; `before` the statement there may be an EXPLAIN, and its rows are returned."""
-        self.turn, self.receipt = self.turn + 1, uuid4()
-        parameters = {"queues": None, "turn": self.turn, "worker": self.worker, "receipt": self.receipt}
+        self.receipt = uuid4()
+        parameters = {"queues": None, "after": self.after, "worker": self.worker, "receipt": self.receipt}
         self.cursor.execute(before + self.claiming, parameters)
         rows: list[tuple[Any, ...]] = self.cursor.fetchall()
+        if rows and not before:
+            self.after = random.choice(rows)[3]
         return rows
 
     def settle(self, claimed: list[tuple[Any, ...]], *, before: str = "") -> list[tuple[Any, ...]]:

@@ -28,10 +28,10 @@ def claim(
     limit: int = 512,
     *,
     queues: Sequence[str] | None = None,
-    turn: int = 0,
+    after: str = "",
     worker: UUID = WORKER,
 ) -> list[Claim]:
-    return store.claim(session.cursor(), limit=limit, worker=worker, receipt=uuid4(), queues=queues, turn=turn)
+    return store.claim(session.cursor(), limit=limit, worker=worker, receipt=uuid4(), queues=queues, after=after)
 
 
 def run(claimed: Claim) -> Receipt:

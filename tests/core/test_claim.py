@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import Counter
 
@@ -34,9 +35,9 @@ def test_priority_goes_before_queue(session):
     low = async_task(MARK, queue="a")
     high = async_task(MARK, queue="b", priority=1)
     own = session()
-    for turn in range(5):
+    for after in ("", "a", "b", "c", "d"):
         with own.transaction(force_rollback=True):
-            assert [claimed.id.hex for claimed in claim(own, 1, turn=turn)] == [high]
+            assert [claimed.id.hex for claimed in claim(own, 1, after=after)] == [high]
     assert [claimed.id.hex for claimed in claim(own, 2)] == [high, low]
 
 
@@ -85,13 +86,36 @@ def test_what_waits_or_is_parked_is_not_claimed(session):
 
 
 def test_no_queue_starves(session):
-    """Three queues that are never empty: one task at a time comes from each of them about equally often."""
-    for queue in ("a", "b", "c"):
-        fill(150, queue=queue)
+    """Queues that are never empty take turns, of each priority their own."""
+    for queue in ("a", "b", "c", "d"):
+        fill(9, queue=queue)
+        fill(9, queue=queue, priority=1)
     own = session()
-    counts = Counter(claim(own, 1, turn=turn)[0].queue for turn in range(150))
-    assert set(counts) == {"a", "b", "c"}
-    assert min(counts.values()) > 20
+    after, served = "", []
+    for _ in range(72):
+        (claimed,) = claim(own, 1, after=after)
+        after = claimed.queue
+        served.append((claimed.priority, claimed.queue))
+    for priority, run in ((1, served[:36]), (0, served[36:])):
+        assert {of for of, _ in run} == {priority}
+        # Whichever queue is first, each has its turn once in four.
+        assert all({queue for _, queue in run[start : start + 4]} == {"a", "b", "c", "d"} for start in range(33))
+
+
+def test_queues_take_turns_whatever_their_number(session):
+    """A worker that claims several at once, some of them empty, serves all of them about equally often."""
+    for number in range(20):
+        fill(40 if number % 4 else 3, queue=f"queue{number}")
+    own, chance = session(), random.Random(1)
+    after, served = "", Counter[str]()
+    for _ in range(60):
+        claims = claim(own, 8, after=after)
+        assert len(claims) == 8
+        after = chance.choice(claims).queue
+        served.update({task.queue for task in claims})
+    assert len(served) == 20
+    long = [count for queue, count in served.items() if int(queue[5:]) % 4]
+    assert min(long) >= 3
 
 
 @pytest.mark.parametrize("size", [1, 2, 32])
@@ -116,9 +140,9 @@ def test_never_more_than_the_limit(plan, size, session):
     for setting in plan:
         own.execute(f"SET {setting}")
     seen: set[str] = set()
-    for turn in range(4):
+    for after in ("", "a", "b", "c"):
         with own.transaction():
-            claimed = claim(own, size, turn=turn)
+            claimed = claim(own, size, after=after)
             locked = value(own, "SELECT count(*) FROM pgq_queue WHERE receipt = %s", claimed[0].receipt)
         assert len(claimed) == locked == size
         seen |= {task.id.hex for task in claimed}
@@ -137,10 +161,8 @@ def test_two_sessions_never_claim_the_same_row(session):
     def work(number: int) -> None:
         try:
             start.wait()
-            turn = number
-            while batch := claim(sessions[number], 16, turn=turn):
+            while batch := claim(sessions[number], 16, after=f"{number}"):
                 claimed[number] += [task.id.hex for task in batch]
-                turn += threads
         except BaseException as error:
             errors.append(error)
 

@@ -142,7 +142,7 @@ def test_pages_touched_by_a_claim_do_not_depend_on_the_backlog(backlog, session,
     fill(backlog)
     reader = session()
     reader.execute("VACUUM ANALYZE pgq_queue")
-    parameters = {"queues": None, "turn": 1, "worker": WORKER, "receipt": uuid4()}
+    parameters = {"queues": None, "after": "", "worker": WORKER, "receipt": uuid4()}
     found = explain(reader, "generic", store.sql("claim", limit=BATCH), parameters)
     assert found.rows == BATCH
     # Each task: its entry in the ready index and its row, then the row anew with its entries in the indexes.
@@ -157,7 +157,7 @@ def test_a_batch_never_reads_a_whole_queue(plan, backlog, session, oracle):
     session().execute("VACUUM ANALYZE pgq_queue")
     worker = db.connect("default", "pgq tests", pins=db.BY_INDEX)
     try:
-        parameters = {"queues": None, "turn": 1, "worker": WORKER, "receipt": uuid4()}
+        parameters = {"queues": None, "after": "", "worker": WORKER, "receipt": uuid4()}
         found = explain(worker, plan, store.sql("claim", limit=BATCH), parameters)
         assert found.rows == BATCH
         claims = claim(worker, BATCH)

@@ -318,7 +318,7 @@ def test_nothing_is_missed_in_a_crowd(session):
         committed.update(positions)
 
     def take(own: psycopg.Connection[Any], rng: random.Random) -> None:
-        claimed = claim(own, rng.choice([1, 4, 16]), turn=rng.randint(0, 99))
+        claimed = claim(own, rng.choice([1, 4, 16]), after=rng.choice("abc"))
         back = [task for task in claimed if rng.random() < 0.3]
         time.sleep(rng.random() * 0.01)
         if back:

@@ -66,7 +66,7 @@ def clocked(tmp_path: Path) -> Iterator[tuple[Site, Clocked]]:
 
 def claim_all(site: Site, worker: Any) -> None:
     with site.session() as session:
-        assert store.claim(session.cursor(), limit=8, worker=worker, receipt=uuid4(), queues=None, turn=0)
+        assert store.claim(session.cursor(), limit=8, worker=worker, receipt=uuid4(), queues=None)
 
 
 # ------------------------------------------------------------------------------------------------- without faketime

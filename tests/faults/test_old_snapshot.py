@@ -28,10 +28,10 @@ def p99(times: list[float]) -> float:
 def claims(session: psycopg.Connection[Any], count: int = CLAIMS) -> list[float]:
     """Claim in transactions that are rolled back; return the seconds that each took."""
     times = []
-    for turn in range(count):
+    for _ in range(count):
         with session.transaction(force_rollback=True):
             began = time.monotonic()
-            found = store.claim(session.cursor(), limit=SIZE, worker=uuid4(), receipt=uuid4(), queues=None, turn=turn)
+            found = store.claim(session.cursor(), limit=SIZE, worker=uuid4(), receipt=uuid4(), queues=None)
             times.append(time.monotonic() - began)
         assert len(found) == SIZE
     return times
@@ -96,12 +96,10 @@ def test_a_claim_takes_no_more_than_its_limit(site, forced, note):
         session.execute("SET plan_cache_mode = force_generic_plan")
         session.commit()
     seen: set[Any] = set()
-    for turn in range(6):
+    for _ in range(6):
         for session in sessions:
             for limit in (1, 8, 64):
-                found = store.claim(
-                    session.cursor(), limit=limit, worker=uuid4(), receipt=uuid4(), queues=None, turn=turn
-                )
+                found = store.claim(session.cursor(), limit=limit, worker=uuid4(), receipt=uuid4(), queues=None)
                 ids = {claim.id for claim in found}
                 note.round(
                     [f"a claim of {limit} took {len(found)}"] * (len(found) > limit or not found)
