@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -171,17 +171,17 @@ def enqueue_from(cursor: Cursor, query: str, parameters: Sequence[Any], model: N
 
 # ------------------------------------------------------------------------------------------------- claim
 
-_PRIORITY, _POSITION = itemgetter(1), itemgetter(2)
-assert Claim._fields[1:3] == ("priority", "position")
+_PRIORITY, _POSITION = attrgetter("priority"), attrgetter("position")
 
 
 def claim(
     cursor: Cursor, *, limit: int, worker: UUID, receipt: UUID, queues: Sequence[str] | None, after: str = ""
 ) -> list[Claim]:
-    """Claim up to `limit` tasks (one of CLAIM_SIZES), in the order in which they should run.
+    """Claim up to `limit` tasks (one of CLAIM_SIZES), lane by lane; `in_order` has them as they should run.
 
     Args:
-        after: A queue; of those with the same priority it has its turn last.
+        after: A queue; of those with the same priority it has its turn last. So that none starves: that of the last
+            task of the claim before.
     """
     parameters = {
         "queues": list(queues) if queues is not None else None,
@@ -189,11 +189,12 @@ def claim(
         "worker": worker,
         "receipt": receipt,
     }
-    rows = _all(cursor, "claim", parameters, limit=limit)
-    # RETURNING follows the join, not the lanes.
-    rows.sort(key=_POSITION)
-    rows.sort(key=_PRIORITY, reverse=True)
-    return [Claim._make((*row, receipt)) for row in rows]
+    return [Claim._make((*row, receipt)) for row in _all(cursor, "claim", parameters, limit=limit)]
+
+
+def in_order(claims: Iterable[Claim]) -> list[Claim]:
+    """Return tasks by priority, and as they were enqueued."""
+    return sorted(sorted(claims, key=_POSITION), key=_PRIORITY, reverse=True)
 
 
 def claim_one(cursor: Cursor, id: UUID, *, worker: UUID, receipt: UUID) -> Claim | None:

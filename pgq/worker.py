@@ -13,7 +13,6 @@ import contextlib
 import logging
 import math
 import os
-import random
 import resource
 import select
 import signal
@@ -161,13 +160,11 @@ class Worker:
             return True
         self.in_doubt = False
         if claims:
-            # Of any of them: behind one that is always the first or the last, another might wait forever.
-            # (The numbers of `random` itself belong to the tasks, which may seed them.)
-            self.after = random.SystemRandom().choice(claims).queue
+            self.after = claims[-1].queue
         if len(claims) == size:
             # There may be more than we took: another worker should look.
             self._tell(child.MORE)
-        self.waiting.extend(claims)
+        self.waiting.extend(store.in_order(claims))
         return bool(claims)
 
     def _claim(self, cursor: db.Cursor, size: int) -> list[Claim]:

@@ -7,7 +7,6 @@ faster, so the distance from here is what pgq's Python costs.
 from __future__ import annotations
 
 import os
-import random
 import time
 from typing import Any
 from uuid import uuid4
@@ -112,7 +111,7 @@ class Batches:
         self.cursor.execute(before + self.claiming, parameters)
         rows: list[tuple[Any, ...]] = self.cursor.fetchall()
         if rows and not before:
-            self.after = random.choice(rows)[3]
+            self.after = rows[-1][3]
         return rows
 
     def settle(self, claimed: list[tuple[Any, ...]], *, before: str = "") -> list[tuple[Any, ...]]:

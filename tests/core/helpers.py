@@ -31,7 +31,9 @@ def claim(
     after: str = "",
     worker: UUID = WORKER,
 ) -> list[Claim]:
-    return store.claim(session.cursor(), limit=limit, worker=worker, receipt=uuid4(), queues=queues, after=after)
+    """Claim as a worker does, and return the tasks as it would run them."""
+    claims = store.claim(session.cursor(), limit=limit, worker=worker, receipt=uuid4(), queues=queues, after=after)
+    return store.in_order(claims)
 
 
 def run(claimed: Claim) -> Receipt:
