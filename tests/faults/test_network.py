@@ -28,7 +28,7 @@ from tests.faults.test_schedules import SETTINGS, every_second, judge
 from tests.pools import Pool, until, wait_for
 
 #: How to know a statement by its text.
-CLAIM, SETTLE, RELEASE, FIRE = "lanes AS MATERIALIZED", "INSERT INTO pgq_task", "lowered AS", "UPDATE pgq_schedule"
+CLAIM, SETTLE, RELEASE, FIRE = "picked AS MATERIALIZED", "INSERT INTO pgq_task", "lowered AS", "UPDATE pgq_schedule"
 
 
 @pytest.fixture
