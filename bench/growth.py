@@ -43,9 +43,9 @@ Made by `make bench-scaling`. One client with pgq's own statements claims and se
 tasks are put into the queue again. Medians; milliseconds are those that the client sees, without the commit; processor
 time is that of its PostgreSQL process alone; pages (shared buffers touched) and WAL are what EXPLAIN says. Rows were
 written by INSERT ... SELECT, then vacuumed and analysed; no checkpoint fell in between. All sizes were filled before
-the first was measured, and took turns of ten batches. The workers' cells are means of two drains by pgq's own pools, as
-many tasks for each size, from the first tenth of them until the last has its result, with the processor time of all
-processes of pool and server."""
+the first was measured, and took turns of ten batches, each on a new connection. The workers' cells are means of two
+drains by pgq's own pools, as many tasks for each size, from the first tenth of them until the last has its result, with
+the processor time of all processes of pool and server."""
 
 
 class Growth:

@@ -153,12 +153,9 @@ class Scaling:
         # Large tasks are too large for a backlog beyond what is going to be claimed.
         fill = fill._replace(backlog=fill.backlog or batch * (self.plan.warm + self.plan.batches))
         dsn = stack.enter_context(self.lab.fresh(self.system, f"of_{size}"))
-        connection = stack.enter_context(psycopg.connect(dsn, prepare_threshold=1))
-        _fill(connection, fill)
-        as_a_worker(connection)
-        if processor and self.lab.postmaster is not None:
-            os.sched_setaffinity(connection.info.backend_pid, processor)
-        return Client(connection, batch, fill, local=self.lab.postmaster is not None)
+        with psycopg.connect(dsn) as connection:
+            _fill(connection, fill)
+        return Client(dsn, batch, fill, processor if self.lab.postmaster is not None else None)
 
     def _workers(self) -> None:
         """Drain with pools of each size, up and down again: a machine that changes its pace meets all alike."""
@@ -186,11 +183,11 @@ class Scaling:
 class Client:
     """One client that claims, settles and puts as many tasks into the queue again."""
 
-    def __init__(self, connection: psycopg.Connection[Any], batch: int, fill: Fill, *, local: bool) -> None:
-        self.connection, self.batch, self.fill = connection, batch, fill
-        self.cursor = connection.cursor()
-        self.batches = Batches(self.cursor, batch)
-        self.pid = connection.info.backend_pid if local else None
+    def __init__(self, dsn: str, batch: int, fill: Fill, processor: set[int] | None) -> None:
+        self.dsn, self.batch, self.fill = dsn, batch, fill
+        #: Where the server's process is to run; None: it is elsewhere.
+        self.processor = processor
+        self.batches = Batches(None, batch)
         #: Number of the next task to be put into the queue.
         self.next = fill.backlog + 1
         #: Milliseconds and processor time of each batch so far.
@@ -207,11 +204,22 @@ class Client:
 
     def turn(self) -> None:
         """Work for some batches, so that all but the first find the caches as in a pool that is busy."""
-        for _ in range(TURN):
-            self.round()
-        # As upkeep does, five times a second. Nobody else draws positions.
-        store.advance(self.cursor, safe=store.positions(self.cursor)[0])
-        self.connection.commit()
+        with self._connected():
+            for _ in range(TURN):
+                self.round()
+            # As upkeep does, five times a second. Nobody else draws positions.
+            store.advance(self.cursor, safe=store.positions(self.cursor)[0])
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Have a connection for one turn: by where its memory lies, one process is a sixth faster than another."""
+        with psycopg.connect(self.dsn, prepare_threshold=1) as self.connection:
+            as_a_worker(self.connection)
+            self.cursor = self.batches.cursor = self.connection.cursor()
+            self.pid = self.connection.info.backend_pid if self.processor is not None else None
+            if self.pid is not None and self.processor:
+                os.sched_setaffinity(self.pid, self.processor)
+            yield
 
     def round(self) -> None:
         """Claim and settle a batch, and put as many tasks into the queue."""
@@ -240,12 +248,11 @@ class Client:
 
     def explained(self, *, settle: bool) -> dict[str, float]:
         """Return pages touched and bytes of WAL for each task, as EXPLAIN has them; nothing of it is kept."""
-        try:
+        with self._connected():
             if settle:
                 rows = self.batches.settle(self.batches.claim(), before=EXPLAIN)
             else:
                 rows = self.batches.claim(before=EXPLAIN)
-        finally:
             self.connection.rollback()
         plan = rows[0][0][0]["Plan"]
         # settle.sql never reads from its INSERT, so PostgreSQL runs that when the rest is done, and counts it apart.
