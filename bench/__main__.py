@@ -94,7 +94,9 @@ class Run:
 
     def _found(self, system: System, what: str, kind: str, workers: int) -> list[dict[str, Any]]:
         if what == "enqueue":
-            return cells.enqueue(self.lab, system, self.plan)
+            beside = self.systems.get("floor") if system.name == "pgq" else None
+            found = cells.enqueue(self.lab, system, self.plan)
+            return found + (cells.side_by_side(self.lab, system, beside, self.plan) if beside else [])
         if what == "drain":
             rate = self._expected(system, kind, workers)
             return [cells.drain(self.lab, system, self.plan, kind=kind, workers=workers, rate=rate)]

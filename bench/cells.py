@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import psycopg
@@ -17,6 +18,8 @@ WARM = 0.1
 #: The counting of finished tasks may take this share of the time, no more.
 WATCHING = 0.05
 START_SECONDS = 30
+#: Of each of two clients that are compared side by side.
+TURNS = 12
 Numbers = dict[str, Any]
 
 
@@ -81,6 +84,29 @@ def enqueue(lab: Lab, system: System, plan: Plan) -> list[Numbers]:
                 numbers["wal_bytes"] = after.since(before).wal_bytes / count
             measured.append(numbers | used.each(count))
     return measured
+
+
+def side_by_side(lab: Lab, ours: System, floor: System, plan: Plan) -> list[Numbers]:
+    """Enqueue with one client of each, in short turns: a disk may be twice as fast a few seconds later."""
+    with ExitStack() as stack:
+        clients = []
+        for system in (ours, floor):
+            dsn = stack.enter_context(lab.fresh(system, f"beside_{system.name}"))
+            clients.append(stack.enter_context(lab.producer(system, dsn)))
+        return [_in_turns(clients, ways, plan.enqueue / 5) for ways in (("one", "one"), ("many", "copy"))]
+
+
+def _in_turns(clients: list[Producer], ways: tuple[str, str], seconds: float) -> Numbers:
+    counts, spent = [0, 0], [0.0, 0.0]
+    for turn in range(TURNS + 1):
+        for number, (client, way) in enumerate(zip(clients, ways, strict=True)):
+            answer = client.ask(way, seconds=seconds)
+            if turn:  # In the first, statements are prepared and caches get warm.
+                counts[number] += answer["count"]
+                spent[number] += answer["seconds"]
+    rate, bare = (count / taken for count, taken in zip(counts, spent, strict=True))
+    numbers = {"cell": "side by side", "way": ways[0], "count": counts[0]}
+    return numbers | {"rate": rate, "bare": bare, "share": rate / bare}
 
 
 # --------------------------------------------------------------------------------------------------- drain

@@ -52,6 +52,7 @@ def test_every_cell_is_measured_and_nothing_fails(results: dict[str, Any]) -> No
     cells = {(one["system"], one["cell"]) for one in results["measured"]}
     assert cells == {
         ("pgq", "enqueue"),
+        ("pgq", "side by side"),
         ("pgq", "drain"),
         ("pgq", "idle"),
         ("pgq", "pick-up"),
@@ -87,6 +88,16 @@ def test_enqueues_are_counted(results: dict[str, Any]) -> None:
         for one in found(results, system=name, cell="enqueue"):
             assert one["rate"] == pytest.approx(one["count"] / one["seconds"], rel=0.01)
             assert one["wal_bytes"] > 100
+
+
+def test_enqueues_are_compared_with_the_bare_statements_in_turns(results: dict[str, Any], out: Path) -> None:
+    one, many = found(results, system="pgq", cell="side by side")
+    assert (one["way"], many["way"]) == ("one", "many")
+    for beside in (one, many):
+        assert beside["share"] == pytest.approx(beside["rate"] / beside["bare"], rel=0.01)
+        assert 0.01 < beside["share"] < 10
+    text = (out / "benchmarks.md").read_text()
+    assert f"one by one {one['share']:.0%} ({one['share']:.0%} to {one['share']:.0%}), many {many['share']:.0%}" in text
 
 
 def test_pick_ups_are_timed_idle_and_under_load(results: dict[str, Any]) -> None:
