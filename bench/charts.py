@@ -121,7 +121,8 @@ class _Scale:
     ) -> None:
         self.logarithmic, self.begin, self.end = logarithmic, begin, end
         self.low = 10 ** math.floor(math.log10(low)) if logarithmic else 0.0
-        self.high = high
+        # Where nothing was done there is nothing to see, but a picture all the same.
+        self.high = high or 1.0
 
     def __call__(self, value: float) -> float:
         room = self.end - self.begin

@@ -121,7 +121,9 @@ def run(lab: Lab, *, minutes: int, pinned: bool, share: float, minute: float = 6
         holding_a_snapshot(dsn) if pinned else nullcontext(),
     ):
         course = Course(lab, system, dsn, pool, producer, load)
-        course.minute(min(5.0, minute))
+        until = time.monotonic() + cells.START_SECONDS
+        while not course.minute(min(5.0, minute))["rate"] and time.monotonic() < until:
+            pass  # The workers start.
         rows = []
         for number in range(1, minutes + 1):
             rows.append(course.minute(minute))
