@@ -54,6 +54,7 @@ class Growth:
     def __init__(self, results: dict[str, Any]) -> None:
         self.results = results
         self.measured: list[dict[str, Any]] = results["measured"]
+        self.plots = {axis: self._plots(axis) for axis in AXES}
 
     def text(self) -> str:
         parts = [f"## As it grows\n\n{METHOD}", self._head(), *(self._axis(axis) for axis in AXES), self._failures()]
@@ -77,9 +78,7 @@ class Growth:
         if not cells:
             return ""
         rows = self._drains(cells) if axis.name == "workers" else self._batches(cells)
-        # On a server that is elsewhere nobody knows what a drain costs.
-        drawn = self._lines(axis, cells)
-        picture = f"![{axis.title}](images/bench-scaling-{axis.name}.svg)\n\n" if drawn else ""
+        picture = "".join(f"![{axis.title}](images/{image})\n\n" for image in self.plots[axis])
         bend = self._bend(axis, cells) if len(cells) > 1 else ""
         return f"### {axis.title}\n\nGrowing: {axis.about}.\n\n{picture}{rows}{bend}"
 
@@ -151,13 +150,14 @@ class Growth:
     # ------------------------------------------------------------------------------------------- plots
 
     def images(self) -> dict[str, str]:
-        return {
-            f"bench-scaling-{axis.name}.svg": self._plot(axis, cells)
-            for axis in AXES
-            if (cells := self._of(axis)) and self._lines(axis, cells)
-        }
+        return {image: picture for plots in self.plots.values() for image, picture in plots.items()}
 
-    def _plot(self, axis: Axis, cells: list[dict[str, Any]]) -> str:
+    def _plots(self, axis: Axis) -> dict[str, str]:
+        # On a server that is elsewhere nobody knows what a drain costs.
+        lines = self._lines(axis, cells) if (cells := self._of(axis)) else {}
+        if not lines:
+            return {}
         unit = axis.unit.replace("a batch", f"{self.results['plan']['batch']} tasks")
         over = "queues" if axis.name == "mixed" else axis.name
-        return charts.lines(axis.title, f"{unit} over {over}", self._lines(axis, cells), logarithmic=axis.logarithmic)
+        picture = charts.lines(axis.title, f"{unit} over {over}", lines, logarithmic=axis.logarithmic)
+        return {f"bench-scaling-{axis.name}.svg": picture}

@@ -169,6 +169,10 @@ class Report:
     def enqueued(self, system: str, way: str) -> Spread | None:
         return self.spread(system, "rate", cell="enqueue", way=way)
 
+    def beside(self, way: str) -> Spread | None:
+        """Return what part of the bare statement's rate pgq reached, in turns with it."""
+        return self.spread("pgq", "share", cell="side by side", way=way)
+
     def latencies(self, system: str, *, idle: bool) -> list[float]:
         """Return the samples of all rounds, sorted."""
         return sorted(
@@ -240,7 +244,7 @@ class Report:
             yield what, "60 %", f"{bare / mine:.0%}", bare / mine >= 0.6
         for way, other, wanted in (("one", "one", 0.9), ("many", "copy", 0.6)):
             own, theirs = self.enqueued("pgq", way), self.enqueued("floor", other)
-            beside = self.spread("pgq", "share", cell="side by side", way=way)
+            beside = self.beside(way)
             if beside or (own and theirs):
                 share = beside.median if beside else own.median / theirs.median
                 what = "enqueue one by one, against a bare INSERT" if way == "one" else "enqueue many, against COPY"
@@ -291,13 +295,13 @@ class Report:
             return ""
         table = _table(("", "one by one", "pgq is", "many", "pgq is"), rows)
         picture = "![Enqueue](images/bench-enqueue.svg)\n\n"
-        beside = self._beside()
+        beside = self._in_turns()
         return f"## Enqueue\n\nTasks a second of one client; one by one, each is committed.\n\n{picture}{table}{beside}"
 
-    def _beside(self) -> str:
+    def _in_turns(self) -> str:
         said = []
         for way, what in (("one", "one by one"), ("many", "many")):
-            if share := self.spread("pgq", "share", cell="side by side", way=way):
+            if share := self.beside(way):
                 said.append(f"{what} {share.median:.0%} ({share.low:.0%} to {share.high:.0%})")
         if not said:
             return ""

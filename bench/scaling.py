@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,14 +120,19 @@ class Scaling:
         if "workers" in only:
             self._workers()
 
-    def _note(self, axis: str, size: int, cell: Callable[[], dict[str, Any]]) -> None:
+    def _note(self, axis: str, size: int, numbers: dict[str, Any]) -> None:
+        self.measured.append({"axis": axis, "size": size, **numbers})
+
+    @staticmethod
+    def _tried(axis: str, size: int, cell: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return what a cell has measured, or why it has not."""
         began = time.monotonic()
         try:
             numbers = cell()
         except (psycopg.Error, *TROUBLE) as error:
             numbers = {"error": f"{error}"}
-        self.measured.append({"axis": axis, "size": size, **numbers})
         say(f"{axis} {size:,}: {_brief(numbers)}  ({time.monotonic() - began:.0f} s)")
+        return numbers
 
     def _axis(self, axis: str, fills: dict[int, Fill]) -> None:
         """Fill a database for each size, then go round them by turns: what else the machine does meets all."""
@@ -140,11 +146,11 @@ class Scaling:
                     for client in clients.values():
                         client.turn()
             except (psycopg.Error, *TROUBLE) as error:
-                self.measured.append({"axis": axis, "size": 0, "error": f"{error}"})
+                self._note(axis, 0, {"error": f"{error}"})
                 say(f"{axis}: FAILED: {error}")
                 return
             for size, client in clients.items():
-                self._note(axis, size, lambda: client.numbers(self.plan.warm))  # noqa: B023  # called at once
+                self._note(axis, size, self._tried(axis, size, partial(client.numbers, self.plan.warm)))
 
     def _client(self, stack: ExitStack, size: int, fill: Fill, processor: set[int]) -> Client:
         batch = self.plan.batch
@@ -162,15 +168,10 @@ class Scaling:
         sizes = self.plan.workers
         found: dict[int, list[dict[str, Any]]] = {size: [] for size in sizes}
         for size in (*sizes, *reversed(sizes)):
-            began = time.monotonic()
-            try:
-                found[size].append(self._drain(size))
-            except (psycopg.Error, *TROUBLE) as error:
-                found[size].append({"error": f"{error}"})
-            say(f"workers {size:,}: {_brief(found[size][-1])}  ({time.monotonic() - began:.0f} s)")
+            found[size].append(self._tried("workers", size, partial(self._drain, size)))
         for size, drains in found.items():
             failed = next((one for one in drains if "error" in one), None)
-            self.measured.append({"axis": "workers", "size": size, **(failed or _means(drains))})
+            self._note("workers", size, failed or _means(drains))
 
     def _drain(self, workers: int) -> dict[str, Any]:
         """Drain as many tasks whatever the size, so that the table is as large and the first claims weigh as much."""
@@ -217,8 +218,8 @@ class Client:
             as_a_worker(self.connection)
             self.cursor = self.batches.cursor = self.connection.cursor()
             self.pid = self.connection.info.backend_pid if self.processor is not None else None
-            if self.pid is not None and self.processor:
-                os.sched_setaffinity(self.pid, self.processor)
+            if self.processor:
+                os.sched_setaffinity(self.connection.info.backend_pid, self.processor)
             yield
 
     def round(self) -> None:

@@ -106,16 +106,13 @@ def test_queues_take_turns_whatever_their_number(session):
     """A worker that claims several at once, some of them empty, serves all of them about equally often."""
     for number in range(20):
         fill(40 if number % 4 else 3, queue=f"queue{number}")
-    own = db.connect("default", "pgq tests", pins=db.BY_INDEX)
-    try:
-        after, served = "", Counter[str]()
+    after, served = "", Counter[str]()
+    with db.connect("default", "pgq tests", pins=db.BY_INDEX) as own:
         for _ in range(60):
             claims = store.claim(own.cursor(), limit=8, worker=WORKER, receipt=uuid4(), queues=None, after=after)
             assert len(claims) == 8
             after = claims[-1].queue
             served.update({task.queue for task in claims})
-    finally:
-        own.close()
     assert len(served) == 20
     # 60 claims of 8 tasks are four rounds.
     assert {count for queue, count in served.items() if int(queue[5:]) % 4} <= {3, 4, 5}
