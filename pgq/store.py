@@ -175,17 +175,26 @@ _PRIORITY, _POSITION = attrgetter("priority"), attrgetter("position")
 
 
 def claim(
-    cursor: Cursor, *, limit: int, worker: UUID, receipt: UUID, queues: Sequence[str] | None, after: str = ""
+    cursor: Cursor,
+    *,
+    limit: int,
+    worker: UUID,
+    receipt: UUID,
+    queues: Sequence[str] | None,
+    after: str = "",
+    reached: int = 0,
 ) -> list[Claim]:
     """Claim up to `limit` tasks (one of CLAIM_SIZES), lane by lane; `in_order` has them as they should run.
 
     Args:
         after: A queue; of those with the same priority it has its turn last. So that none starves: that of the last
             task of the claim before.
+        reached: The position of that task.
     """
     parameters = {
         "queues": list(queues) if queues is not None else None,
         "after": after,
+        "reached": reached,
         "worker": worker,
         "receipt": receipt,
     }
@@ -557,6 +566,12 @@ def advance(cursor: Cursor, *, safe: int) -> int:
 def sweep(cursor: Cursor) -> list[tuple[str, int]]:
     """Mend watermarks that are too high and lanes that are missing; return the lanes mended."""
     return [(row[0], row[1]) for row in _all(cursor, "sweep", {})]
+
+
+def redraw(cursor: Cursor, *, limit: int) -> int:
+    """Draw new positions for ready tasks whose own nobody has drawn yet; return for how many."""
+    cursor.execute(sql("redraw"), {"limit": limit})
+    return cursor.rowcount
 
 
 def prune(cursor: Cursor, *, keep: int, limit: int, per: str | None = None) -> int:

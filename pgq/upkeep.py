@@ -345,6 +345,7 @@ class Upkeep:
     def _sweep(self, connection: db.Connection) -> None:
         began = time.monotonic()
         self._sweep_lanes(connection)
+        self._redraw(connection)
         # Under a pinned horizon it walks over all that is dead. It is a safeguard, so it takes its share and no more.
         self.sweep.every = max(10 * self.settings.tick, 50 * (time.monotonic() - began))
 
@@ -356,6 +357,14 @@ class Upkeep:
             if mended:
                 logger.info("upkeep: mended the lanes %s", mended)
                 store.wake(cursor)
+
+    def _redraw(self, connection: db.Connection) -> None:
+        redrawn = BATCH
+        while redrawn == BATCH:
+            with leading(connection) as cursor:
+                redrawn = store.redraw(cursor, limit=BATCH) if cursor is not None else 0
+                if redrawn:
+                    logger.info("upkeep: %d tasks had positions that were never drawn; they have new ones", redrawn)
 
     def _prune(self, connection: db.Connection) -> None:
         until = time.monotonic() + self.settings.tick / 2

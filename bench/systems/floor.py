@@ -102,16 +102,22 @@ class Batches:
 
         self.cursor, self.batch = cursor, batch
         self.claiming, self.settling = store.sql("claim", limit=batch), store.sql("settle")
-        self.worker, self.receipt, self.after = uuid4(), uuid4(), ""
+        self.worker, self.receipt, self.after, self.reached = uuid4(), uuid4(), "", 0
 
     def claim(self, *, before: str = "") -> list[tuple[Any, ...]]:
         """Claim a batch; `before` the statement there may be an EXPLAIN, and its rows are returned."""
         self.receipt = uuid4()
-        parameters = {"queues": None, "after": self.after, "worker": self.worker, "receipt": self.receipt}
+        parameters = {
+            "queues": None,
+            "after": self.after,
+            "reached": self.reached,
+            "worker": self.worker,
+            "receipt": self.receipt,
+        }
         self.cursor.execute(before + self.claiming, parameters)
         rows: list[tuple[Any, ...]] = self.cursor.fetchall()
         if rows and not before:
-            self.after = rows[-1][3]
+            self.after, self.reached = rows[-1][3], rows[-1][2]
         return rows
 
     def settle(self, claimed: list[tuple[Any, ...]], *, before: str = "") -> list[tuple[Any, ...]]:

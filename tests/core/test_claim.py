@@ -118,6 +118,35 @@ def test_queues_take_turns_whatever_their_number(session):
     assert {count for queue, count in served.items() if int(queue[5:]) % 4} <= {3, 4, 5}
 
 
+def test_claims_stay_among_neighbours_where_tasks_of_many_queues_are_mixed(session):
+    """The next task of a queue lies a hundred rows further on; yet each row of a page is claimed within a while."""
+    own = session()
+    mixed(own, queues=100, each=200)
+    store.advance(own.cursor(), safe=store.positions(own.cursor())[0])
+    begin = value(own, "SELECT min(low) FROM pgq_lane")
+    after, seen = "", 0
+    for _ in range(16):
+        claims = store.claim(own.cursor(), limit=512, worker=WORKER, receipt=uuid4(), queues=None, after=after)
+        assert len(claims) == 512
+        after = claims[-1].queue
+        seen += len(claims)
+        # 8192 from each lane's first task, of which the last lane's stands a hundred rows further on.
+        assert max(task.position for task in claims) <= begin + 8192 + 100
+    assert seen == 8192
+    # The watermarks have not moved, and all the same the rest is found.
+    while claims := store.claim(own.cursor(), limit=512, worker=WORKER, receipt=uuid4(), queues=None, after=after):
+        after = claims[-1].queue
+        seen += len(claims)
+    assert seen == 20_000
+
+
+def mixed(session, *, queues: int, each: int) -> None:
+    session.execute(
+        "INSERT INTO pgq_queue (func, queue) SELECT 'by.hand', 'queue' || n %% %s FROM generate_series(1, %s) n",
+        (queues, queues * each),
+    )
+
+
 @pytest.mark.parametrize("size", [1, 2, 32])
 @pytest.mark.parametrize(
     "plan",

@@ -11,7 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgq import store
+from pgq import store, upkeep
+from pgq.conf import Settings
 from pgq.models import QueuedTask
 from pgq.tasks import async_task
 from pgq.upkeep import Watermarks, leading
@@ -278,6 +279,46 @@ def test_sweep_finds_rows_that_sql_moved_or_released(session):
     own.execute("UPDATE pgq_queue SET parked = NULL, priority = 9 WHERE id = %s", (ids[1],))
     assert sweep(own) == [("default", 0), ("default", 9)]
     assert [task.id for task in claim(own)] == [ids[1], ids[0]]
+
+
+def redraw(session: psycopg.Connection[Any], limit: int = 100) -> int:
+    with session.transaction():
+        return store.redraw(session.cursor(), limit=limit)
+
+
+def test_positions_that_nobody_drew_are_drawn_anew(session):
+    """By hand: `UPDATE pgq_queue SET position = ...`, to have a task come last."""
+    own = session()
+    ids = fill(6)
+    own.execute("UPDATE pgq_queue SET position = 1e12 + position WHERE id = ANY (%s)", (ids[:3],))
+    assert [task.id for task in claim(own)] == ids[3:]
+    assert redraw(own, limit=2) == 2
+    assert redraw(own, limit=2) == 1
+    assert [task.id for task in claim(own)] == ids[:3]
+    assert redraw(own) == 0
+
+
+def test_a_sequence_that_began_anew_loses_nothing(session):
+    """As on a logical replica: rows and watermarks are copied, the sequence is not."""
+    own = session()
+    ids = fill(4)
+    claim(own, 1)
+    advance_to_the_end(own)
+    own.execute("ALTER SEQUENCE pgq_position RESTART")
+    assert redraw(own) == 3
+    ids += fill(2)
+    sweep(own)
+    assert [task.id for task in claim(own)] == ids[1:]
+
+
+def test_upkeep_draws_positions_anew(session):
+    own = session()
+    fill(upkeep.BATCH + 1)
+    own.execute("UPDATE pgq_queue SET position = 1e12 + position")
+    chores = upkeep.Upkeep(Settings(tick=0.01), "default")
+    chores.tick(own)
+    assert value(own, "SELECT max(position) < 1e12 FROM pgq_queue")
+    assert len(claim(own)) == 512
 
 
 # ------------------------------------------------------------------------------------------------- all at once
