@@ -48,7 +48,8 @@ CREATE SEQUENCE IF NOT EXISTS pgq_sleep_until AS bigint MINVALUE 0 START 0;
 CREATE SEQUENCE IF NOT EXISTS pgq_wait_until AS bigint MINVALUE 0 START 0;
 
 CREATE TABLE IF NOT EXISTS pgq_queue (
-    id            uuid             PRIMARY KEY DEFAULT pgq_uuid7(),
+    -- A claim adds a second entry for each row next to the first one: leave it room, or each page is split for it.
+    id            uuid             PRIMARY KEY WITH (fillfactor = 50) DEFAULT pgq_uuid7(),
     position      bigint           NOT NULL DEFAULT nextval('pgq_position'),
     priority      smallint         NOT NULL DEFAULT 0,
     attempts      smallint         NOT NULL DEFAULT 0,
