@@ -175,30 +175,31 @@ _PRIORITY, _POSITION = attrgetter("priority"), attrgetter("position")
 
 
 def claim(
-    cursor: Cursor,
-    *,
-    limit: int,
-    worker: UUID,
-    receipt: UUID,
-    queues: Sequence[str] | None,
-    after: str = "",
-    reached: int = 0,
+    cursor: Cursor, *, limit: int, worker: UUID, receipt: UUID, queues: Sequence[str] | None, after: str = ""
 ) -> list[Claim]:
     """Claim up to `limit` tasks (one of CLAIM_SIZES), lane by lane; `in_order` has them as they should run.
 
     Args:
-        after: A queue; of those with the same priority it has its turn last. So that none starves: that of the last
-            task of the claim before.
-        reached: The position of that task.
+        after: A queue; of those with the same priority it has its turn last. So that none starves: `behind` the claim
+            before.
     """
     parameters = {
         "queues": list(queues) if queues is not None else None,
         "after": after,
-        "reached": reached,
         "worker": worker,
         "receipt": receipt,
     }
     return [Claim._make((*row, receipt)) for row in _all(cursor, "claim", parameters, limit=limit)]
+
+
+def behind(queues: Sequence[str]) -> str:
+    """Return behind which queue the next claim should begin, from those of the tasks of the last one, as it had them.
+
+    The limit may have cut the last queue's turn short. It goes on then; but no queue has all of two claims.
+    """
+    if queues[0] == queues[-1]:
+        return queues[-1]
+    return next(queue for queue in reversed(queues) if queue != queues[-1])
 
 
 def in_order(claims: Iterable[Claim]) -> list[Claim]:

@@ -335,8 +335,12 @@ class Upkeep:
                 return
 
     def _move_watermarks(self, connection: db.Connection) -> float | None:
-        # While tasks go through, each claim walks over what was claimed since the last move.
-        return self.settings.tick / 5 if self.watermarks.move(connection) else None
+        began = time.monotonic()
+        if not self.watermarks.move(connection):
+            return None
+        # While tasks go through, each claim walks over what was claimed since the last move. Where there are a thousand
+        # lanes the walk in each is short, and a move takes long: it has its share and no more.
+        return max(self.settings.tick / 5, 20 * (time.monotonic() - began))
 
     def _rescue(self, connection: db.Connection) -> float | None:
         # There may be more than one statement takes.

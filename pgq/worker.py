@@ -102,9 +102,8 @@ class Worker:
         self.returning: list[Claim] = []
         self.running: Claim | None = None
         self.running_since = 0.0
-        #: Where our last claim ended: that queue has its turn last in the next one. At first nobody's, so that not
-        #: all begin at the same one.
-        self.after, self.reached = config.id.hex, 0
+        #: The queue that has its turn last in our next claim. At first nobody's, so that not all begin at the same one.
+        self.after = config.id.hex
         #: When the supervisor kills us for what runs in the main thread (monotonic); 0: never.
         self.deadline = 0.0
         self.succeeded = self.failed = 0
@@ -161,7 +160,7 @@ class Worker:
             return True
         self.in_doubt = False
         if claims:
-            self.after, self.reached = claims[-1].queue, claims[-1].position
+            self.after = store.behind([claim.queue for claim in claims])
         if len(claims) == size:
             # There may be more than we took: another worker should look.
             self._tell(child.MORE)
@@ -171,13 +170,7 @@ class Worker:
     def _claim(self, cursor: db.Cursor, size: int) -> list[Claim]:
         self.in_doubt = True
         return store.claim(
-            cursor,
-            limit=size,
-            worker=self.id,
-            receipt=uuid4(),
-            queues=self.config.queues,
-            after=self.after,
-            reached=self.reached,
+            cursor, limit=size, worker=self.id, receipt=uuid4(), queues=self.config.queues, after=self.after
         )
 
     def _disown(self) -> None:

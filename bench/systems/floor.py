@@ -100,24 +100,18 @@ class Batches:
     def __init__(self, cursor: Any, batch: int) -> None:
         from pgq import store
 
-        self.cursor, self.batch = cursor, batch
+        self.cursor, self.batch, self.behind = cursor, batch, store.behind
         self.claiming, self.settling = store.sql("claim", limit=batch), store.sql("settle")
-        self.worker, self.receipt, self.after, self.reached = uuid4(), uuid4(), "", 0
+        self.worker, self.receipt, self.after = uuid4(), uuid4(), ""
 
     def claim(self, *, before: str = "") -> list[tuple[Any, ...]]:
         """Claim a batch; `before` the statement there may be an EXPLAIN, and its rows are returned."""
         self.receipt = uuid4()
-        parameters = {
-            "queues": None,
-            "after": self.after,
-            "reached": self.reached,
-            "worker": self.worker,
-            "receipt": self.receipt,
-        }
+        parameters = {"queues": None, "after": self.after, "worker": self.worker, "receipt": self.receipt}
         self.cursor.execute(before + self.claiming, parameters)
         rows: list[tuple[Any, ...]] = self.cursor.fetchall()
         if rows and not before:
-            self.after, self.reached = rows[-1][3], rows[-1][2]
+            self.after = self.behind([row[3] for row in rows])
         return rows
 
     def settle(self, claimed: list[tuple[Any, ...]], *, before: str = "") -> list[tuple[Any, ...]]:

@@ -29,19 +29,10 @@ def claim(
     *,
     queues: Sequence[str] | None = None,
     after: str = "",
-    reached: int = 0,
     worker: UUID = WORKER,
 ) -> list[Claim]:
     """Claim as a worker does, and return the tasks as it would run them."""
-    claims = store.claim(
-        session.cursor(),
-        limit=limit,
-        worker=worker,
-        receipt=uuid4(),
-        queues=queues,
-        after=after,
-        reached=reached,
-    )
+    claims = store.claim(session.cursor(), limit=limit, worker=worker, receipt=uuid4(), queues=queues, after=after)
     return store.in_order(claims)
 
 

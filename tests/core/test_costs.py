@@ -142,7 +142,7 @@ def test_pages_touched_by_a_claim_do_not_depend_on_the_backlog(backlog, session,
     fill(backlog)
     reader = session()
     reader.execute("VACUUM ANALYZE pgq_queue")
-    parameters = {"queues": None, "after": "", "reached": 0, "worker": WORKER, "receipt": uuid4()}
+    parameters = {"queues": None, "after": "", "worker": WORKER, "receipt": uuid4()}
     found = explain(reader, "generic", store.sql("claim", limit=BATCH), parameters)
     assert found.rows == BATCH
     # Each task: its entry in the ready index and its row, then the row anew with its entries in the indexes.
@@ -153,8 +153,8 @@ LANES = 300
 MIXED = "INSERT INTO pgq_queue (func, queue) SELECT 'f', 'queue' || n %% %s FROM generate_series(1, %s) n"
 
 
-def pages_of_a_small_claim(worker: psycopg.Connection[Any], after: str, reached: int) -> Explained:
-    parameters = {"queues": None, "after": after, "reached": reached, "worker": WORKER, "receipt": uuid4()}
+def pages_of_a_small_claim(worker: psycopg.Connection[Any], after: str) -> Explained:
+    parameters = {"queues": None, "after": after, "worker": WORKER, "receipt": uuid4()}
     return explain(worker, "generic", store.sql("claim", limit=8), parameters)
 
 
@@ -168,7 +168,7 @@ def test_a_claim_passes_over_empty_lanes(worker):
     worker.execute(MIXED, (LANES, LANES))
     assert len(claim(worker)) == LANES
     store.advance(worker.cursor(), safe=store.positions(worker.cursor())[0])
-    found = pages_of_a_small_claim(worker, "", 0)
+    found = pages_of_a_small_claim(worker, "")
     assert found.rows == 0
     # The lanes themselves, twice, and none of their tasks.
     assert not [
@@ -182,17 +182,15 @@ def test_a_claim_does_not_look_at_each_lane_in_vain_while_watermarks_lag(session
     """As in a long transaction that enqueues: all that is near the watermarks has been claimed."""
     worker.execute(MIXED, (LANES, 9_600))
     claimer = session().cursor()
-    after, reached = "", 0
+    after = ""
     for _ in range(18):
-        claims = store.claim(
-            claimer, limit=512, worker=WORKER, receipt=uuid4(), queues=None, after=after, reached=reached
-        )
-        after, reached = claims[-1].queue, claims[-1].position
-    found = pages_of_a_small_claim(worker, after, reached)
+        claims = store.claim(claimer, limit=512, worker=WORKER, receipt=uuid4(), queues=None, after=after)
+        after = claims[-1].queue
+    found = pages_of_a_small_claim(worker, after)
     assert found.rows == 8
     assert found.buffers < 2 * LANES
     store.advance(worker.cursor(), safe=store.positions(worker.cursor())[0])
-    found = pages_of_a_small_claim(worker, after, reached)
+    found = pages_of_a_small_claim(worker, after)
     assert found.rows == 8
     assert found.buffers < 2 * LANES
 
@@ -203,7 +201,7 @@ def test_a_batch_never_reads_a_whole_queue(plan, backlog, session, worker, oracl
     """Of a small one that would be cheap by the planner's numbers; and the plan would stay while it grows."""
     fill(backlog)
     session().execute("VACUUM ANALYZE pgq_queue")
-    parameters = {"queues": None, "after": "", "reached": 0, "worker": WORKER, "receipt": uuid4()}
+    parameters = {"queues": None, "after": "", "worker": WORKER, "receipt": uuid4()}
     found = explain(worker, plan, store.sql("claim", limit=BATCH), parameters)
     assert found.rows == BATCH
     claims = claim(worker, BATCH)

@@ -149,7 +149,7 @@ def assert_by_index(explained: Explained) -> None:
 @pytest.mark.parametrize("queues", [None, ["queue3", "queue7"]], ids=["all queues", "two queues"])
 @pytest.mark.parametrize("size", [1, 128, 512])
 def test_claim(size, queues, loaded, plan_mode):
-    parameters = {"queues": queues, "after": "", "reached": 0, "worker": WORKER, "receipt": uuid4()}
+    parameters = {"queues": queues, "after": "", "worker": WORKER, "receipt": uuid4()}
     found = explain(loaded, plan_mode, store.sql("claim", limit=size), parameters)
     assert found.rows == size
     assert_by_index(found)
@@ -309,7 +309,7 @@ def test_statistics_of_an_empty_table_do_not_spoil_the_claim(loaded, plan_mode):
     with loaded.transaction(force_rollback=True):
         loaded.execute("UPDATE pg_class SET relpages = 1, reltuples = 0 WHERE oid = 'pgq_queue'::regclass")
         loaded.execute("DELETE FROM pg_statistic WHERE starelid = 'pgq_queue'::regclass")
-        parameters = {"queues": None, "after": "", "reached": 0, "worker": WORKER, "receipt": uuid4()}
+        parameters = {"queues": None, "after": "", "worker": WORKER, "receipt": uuid4()}
         found = explain(loaded, plan_mode, store.sql("claim", limit=64), parameters)
         assert found.rows == 64
         assert found.locked == 64
@@ -327,7 +327,7 @@ def test_a_long_lane_among_hundreds_of_short_ones_is_not_sorted_for_each_claim(p
             "   FROM generate_series(1, 100000) n"
         )
         connection.execute("VACUUM ANALYZE pgq_queue")
-        parameters = {"queues": ["long"], "after": "", "reached": 0, "worker": WORKER, "receipt": uuid4()}
+        parameters = {"queues": ["long"], "after": "", "worker": WORKER, "receipt": uuid4()}
         seen = explain(connection, plan_mode, store.sql("claim", limit=512), parameters)
         assert seen.rows == 512, seen.text
         assert max(node["Actual Rows"] * node["Actual Loops"] for node in seen.nodes) < 1000, seen.text
