@@ -39,8 +39,10 @@ from pgq import store
 MORE_WAL = "32GB"
 #: Rows of one INSERT of a fill.
 CHUNK = 1_000_000
-#: Batches that one client works before the next one's turn: about as many as a busy pool settles between two ticks.
-TURN = 10
+#: Batches that one client works before the next one's turn, a second or so. Its first ones meet the caches of others.
+TURN = 50
+#: Batches between two moves of the watermarks: about as many as a busy pool settles between two ticks.
+TICK = 10
 #: So much is claimed at once at most, or a batch of large tasks would measure the client's memory.
 BATCH_BYTES = 2**21
 
@@ -204,12 +206,14 @@ class Client:
         }
 
     def turn(self) -> None:
-        """Work for some batches, so that all but the first find the caches as in a pool that is busy."""
+        """Work for some batches, so that most find the caches as in a pool that is busy."""
         with self._connected():
-            for _ in range(TURN):
+            for number in range(1, TURN + 1):
                 self.round()
-            # As upkeep does, five times a second. Nobody else draws positions.
-            store.advance(self.cursor, safe=store.positions(self.cursor)[0])
+                if number % TICK == 0:
+                    # As upkeep does, five times a second. Nobody else draws positions.
+                    store.advance(self.cursor, safe=store.positions(self.cursor)[0])
+                    self.connection.commit()
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
