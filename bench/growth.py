@@ -28,12 +28,18 @@ AXES = (
         "mixed",
         "Mixed queues",
         "queues, their tasks enqueued in turns: the next task of a queue lies so many rows further on. A claim takes"
-        " queue after queue, so that none starves, and touches as many pages as ever, but of these more are different"
-        " ones, which the processor has to fetch from memory",
+        " lane after lane, so that none starves, and of each what lies near its first task, so that the claims of a"
+        " while stay among neighbouring rows",
     ),
     Axis(
         "payload", "Payload", "bytes of one argument; large ones are claimed in smaller batches",
         unit="µs of the server for a kB", logarithmic=True,
+    ),
+    Axis(
+        "pools",
+        "Mixed queues, whole pools",
+        "queues, their tasks enqueued in turns, drained by a pool of two workers, with all that upkeep does for them",
+        unit="µs for a task",
     ),
     Axis("workers", "Workers", "workers of one pool that drains no-op tasks", unit="µs for a task"),
 )  # fmt: skip
@@ -43,9 +49,12 @@ Made by `make bench-scaling`. One client with pgq's own statements claims and se
 tasks are put into the queue again. Medians; milliseconds are those that the client sees, without the commit; processor
 time is that of its PostgreSQL process alone; pages (shared buffers touched) and WAL are what EXPLAIN says. Rows were
 written by INSERT ... SELECT, then vacuumed and analysed; no checkpoint fell in between. All sizes were filled before
-the first was measured, and took turns of ten batches, each on a new connection. The workers' cells are means of two
-drains by pgq's own pools, as many tasks for each size, from the first tenth of them until the last has its result, with
-the processor time of all processes of pool and server."""
+the first was measured, and took turns of fifty batches, each on a new connection. The cells of whole pools and of
+workers are means of two drains by pgq's own pools, as many tasks for each size, from the first tenth of them until the
+last has its result, with the processor time of all processes of pool and server."""
+
+#: What whole pools drain.
+POOLS = ("pools", "workers")
 
 
 class Growth:
@@ -77,7 +86,7 @@ class Growth:
         cells = self._of(axis)
         if not cells:
             return ""
-        rows = self._drains(cells) if axis.name == "workers" else self._batches(cells)
+        rows = self._drains(cells) if axis.name in POOLS else self._batches(cells)
         picture = "".join(f"![{axis.title}](images/{image})\n\n" for image in self.plots[axis])
         bend = self._bend(axis, cells) if len(cells) > 1 else ""
         return f"### {axis.title}\n\nGrowing: {axis.about}.\n\n{picture}{rows}{bend}"
@@ -108,7 +117,7 @@ class Growth:
         said = []
         for name, line in self._lines(axis, cells).items():
             said.append(f"{name}, {axis.unit}: {line[-1][1] / line[0][1] - 1:+.0%}")
-        for what in ("claim", "settle") if axis.name not in ("workers", "payload") else ():
+        for what in ("claim", "settle") if axis.name not in (*POOLS, "payload") else ():
             first, last = cells[0][what], cells[-1][what]
             for key, name in (("server_us", "processor time"), ("buffers", "pages"), ("wal_bytes", "WAL")):
                 if first.get(key) and last.get(key):
@@ -116,7 +125,7 @@ class Growth:
         return f"\n\nFrom {cells[0]['size']:,} to {cells[-1]['size']:,}: {'; '.join(said)}."
 
     def _lines(self, axis: Axis, cells: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
-        if axis.name == "workers":
+        if axis.name in POOLS:
             keys = {"pool": "client_us", "server": "server_us"}
             found = {name: [(cell["size"], cell[key]) for cell in cells if cell.get(key)] for name, key in keys.items()}
             return {name: line for name, line in found.items() if line}
@@ -158,6 +167,6 @@ class Growth:
         if not lines:
             return {}
         unit = axis.unit.replace("a batch", f"{self.results['plan']['batch']} tasks")
-        over = "queues" if axis.name == "mixed" else axis.name
+        over = "queues" if axis.name in ("mixed", "pools") else axis.name
         picture = charts.lines(axis.title, f"{unit} over {over}", lines, logarithmic=axis.logarithmic)
         return {f"bench-scaling-{axis.name}.svg": picture}

@@ -8,7 +8,7 @@
     python -m bench.scaling --report        write the report again from the last results
 
 One client claims and settles with the statements of pgq's workers, see `bench.systems.floor`. Each batch is replaced by
-as many new tasks, so that the backlog stays what it is. Only the workers' cells are drains by whole pools of pgq.
+as many new tasks, so that the backlog stays what it is. The cells of `pools` and `workers` are drains by whole pools.
 """
 
 from __future__ import annotations
@@ -119,8 +119,13 @@ class Scaling:
         for axis, fills in self.fills().items():
             if axis in only:
                 self._axis(axis, fills)
+        plan = self.plan
+        if "pools" in only:
+            self._drains("pools", plan.queues, lambda queues: self._drain(Pgq(queues), 2, plan.drain * 32))
         if "workers" in only:
-            self._workers()
+            # As many tasks whatever the size, so that the table is as large and the first claims weigh as much.
+            batches = plan.drain * max(plan.workers)
+            self._drains("workers", plan.workers, lambda workers: self._drain(self.pgq, workers, batches))
 
     def _note(self, axis: str, size: int, numbers: dict[str, Any]) -> None:
         self.measured.append({"axis": axis, "size": size, **numbers})
@@ -165,21 +170,19 @@ class Scaling:
             _fill(connection, fill)
         return Client(dsn, batch, fill, processor if self.lab.postmaster is not None else None)
 
-    def _workers(self) -> None:
-        """Drain with pools of each size, up and down again: a machine that changes its pace meets all alike."""
-        sizes = self.plan.workers
+    def _drains(self, axis: str, sizes: Sequence[int], drain: Callable[[int], dict[str, Any]]) -> None:
+        """Drain with each size, up and down again: a machine that changes its pace meets all alike."""
         found: dict[int, list[dict[str, Any]]] = {size: [] for size in sizes}
         for size in (*sizes, *reversed(sizes)):
-            found[size].append(self._tried("workers", size, partial(self._drain, size)))
+            found[size].append(self._tried(axis, size, partial(drain, size)))
         for size, drains in found.items():
             failed = next((one for one in drains if "error" in one), None)
-            self._note("workers", size, failed or _means(drains))
+            self._note(axis, size, failed or _means(drains))
 
-    def _drain(self, workers: int) -> dict[str, Any]:
-        """Drain as many tasks whatever the size, so that the table is as large and the first claims weigh as much."""
+    def _drain(self, pgq: Pgq, workers: int, batches: int) -> dict[str, Any]:
         plan = cells.TINY._replace(drain=10)
-        count = self.plan.drain * max(self.plan.workers) * self.plan.batch
-        numbers = cells.drain(self.lab, self.pgq, plan, kind="noop", workers=workers, rate=count / plan.drain)
+        rate = batches * self.plan.batch / plan.drain
+        numbers = cells.drain(self.lab, pgq, plan, kind="noop", workers=workers, rate=rate)
         return {key: numbers.get(key) for key in ("count", "rate", "client_us", "server_us", "wal_bytes")}
 
 
@@ -352,7 +355,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--largest", type=int, choices=(4, 5, 6, 7), default=6, help="10 to the power of this (default: 6)"
     )
-    axes = ("backlog", "history", "queues", "mixed", "payload", "workers")
+    axes = ("backlog", "history", "queues", "mixed", "payload", "pools", "workers")
     parser.add_argument("--only", metavar="A,B", help=f"only these: {', '.join(axes)}")
     parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help="folder for results and report (default: the documentation)")

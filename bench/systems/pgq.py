@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from itertools import cycle, islice
 
 from bench.systems.base import System, django_setup, migrate
 
@@ -20,8 +22,13 @@ class Pgq(System):
     chunk = 5000
     sleepers = COROUTINES
 
+    def __init__(self, queues: int = 1) -> None:
+        #: Over so many queues are the tasks of `enqueue_many` spread, in turns.
+        self.queues = queues
+
     def environment(self) -> dict[str, str]:
         return {
+            "BENCH_QUEUES": str(self.queues),
             "DJANGO_SETTINGS_MODULE": "bench.settings",
             "BENCH_PGQ": json.dumps({"save_limit": 0, "coroutines": COROUTINES}),
         }
@@ -34,15 +41,20 @@ class Pgq(System):
 
     def open(self) -> None:
         django_setup()
-        from pgq import tasks
+        from pgq import enqueue, tasks
 
-        self._tasks = tasks
+        self._tasks, self._enqueue = tasks, enqueue
+        self.queues = int(os.environ["BENCH_QUEUES"])
 
     def enqueue_one(self, task: str, *args: int) -> None:
         self._tasks.async_task(_path(task), *args)
 
     def enqueue_many(self, task: str, count: int) -> None:
-        self._tasks.enqueue_many(_path(task), ((),) * count, chunk=5000)
+        if self.queues == 1:
+            self._tasks.enqueue_many(_path(task), ((),) * count, chunk=5000)
+            return
+        queues = islice(cycle(range(self.queues)), count)
+        self._enqueue.enqueue_all(self._enqueue.make_task(_path(task), (), {}, queue=f"queue{n}") for n in queues)
 
 
 def _path(task: str) -> str:
