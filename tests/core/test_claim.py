@@ -114,7 +114,7 @@ def test_queues_take_turns_whatever_their_number(session):
             after = store.behind([task.queue for task in claims])
             served.update({task.queue for task in claims})
     assert len(served) == 20
-    # 60 claims of 8 tasks are four rounds. Who comes behind a queue that runs dry has the rest of that claim, and all of
+    # 60 claims of 8 tasks are four rounds. Who comes behind a queue that runs dry has the rest of that claim and all of
     # the next one.
     assert {count for queue, count in served.items() if int(queue[5:]) % 4} <= {3, 4, 5, 6}
 
