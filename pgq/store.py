@@ -192,14 +192,19 @@ def claim(
     return [Claim._make((*row, receipt)) for row in _all(cursor, "claim", parameters, limit=limit)]
 
 
-def behind(queues: Sequence[str]) -> str:
-    """Return behind which queue the next claim should begin, from those of the tasks of the last one, as it had them.
+def behind(lanes: Sequence[tuple[int, str]]) -> str:
+    """Return behind which queue the next claim should begin, from the lanes of the last one's tasks, as it had them.
 
-    The limit may have cut the last queue's turn short. It goes on then; but no queue has all of two claims.
+    The limit may have cut the last lane's turn short. It goes on then, but none has all of two claims. Only the
+    lowest priority counts: behind another, the next claim might begin with the same lane again and again.
+
+    Args:
+        lanes: Priority and queue of each task.
     """
-    if queues[0] == queues[-1]:
-        return queues[-1]
-    return next(queue for queue in reversed(queues) if queue != queues[-1])
+    lowest = min(priority for priority, _ in lanes)
+    queues = [queue for priority, queue in lanes if priority == lowest]
+    last = queues[-1]
+    return last if queues[0] == last else next(queue for queue in reversed(queues) if queue != last)
 
 
 def in_order(claims: Iterable[Claim]) -> list[Claim]:

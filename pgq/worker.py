@@ -160,7 +160,7 @@ class Worker:
             return True
         self.in_doubt = False
         if claims:
-            self.after = store.behind([claim.queue for claim in claims])
+            self.after = store.behind([(claim.priority, claim.queue) for claim in claims])
         if len(claims) == size:
             # There may be more than we took: another worker should look.
             self._tell(child.MORE)

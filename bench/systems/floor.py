@@ -111,7 +111,7 @@ class Batches:
         self.cursor.execute(before + self.claiming, parameters)
         rows: list[tuple[Any, ...]] = self.cursor.fetchall()
         if rows and not before:
-            self.after = self.behind([row[3] for row in rows])
+            self.after = self.behind([(row[1], row[3]) for row in rows])
         return rows
 
     def settle(self, claimed: list[tuple[Any, ...]], *, before: str = "") -> list[tuple[Any, ...]]:

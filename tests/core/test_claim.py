@@ -111,7 +111,7 @@ def test_queues_take_turns_whatever_their_number(session):
         for _ in range(60):
             claims = store.claim(own.cursor(), limit=8, worker=WORKER, receipt=uuid4(), queues=None, after=after)
             assert len(claims) == 8
-            after = store.behind([task.queue for task in claims])
+            after = store.behind([(task.priority, task.queue) for task in claims])
             served.update({task.queue for task in claims})
     assert len(served) == 20
     # 60 claims of 8 tasks are four rounds. Who comes behind a queue that runs dry has the rest of that claim and all of
@@ -130,15 +130,32 @@ def test_claims_stay_among_neighbours_where_tasks_of_many_queues_are_mixed(sessi
         positions = {task.position for task in claims}
         # Some lanes are a turn ahead of others.
         assert max(positions) - min(positions) <= 2 * 8192
-        after = store.behind([task.queue for task in claims])
+        after = store.behind([(task.priority, task.queue) for task in claims])
         seen |= positions
 
 
 def test_a_turn_that_the_limit_cut_short_goes_on():
-    assert store.behind(["a"]) == "a"
-    assert store.behind(["a", "b", "b"]) == "a"
+    assert store.behind([(0, "a")]) == "a"
+    assert store.behind([(0, "a"), (0, "b"), (0, "b")]) == "a"
     # Once: a queue that had all of a claim waits for its next turn.
-    assert store.behind(["b", "b"]) == "b"
+    assert store.behind([(0, "b"), (0, "b")]) == "b"
+
+
+@pytest.mark.parametrize("pins", [{}, db.BY_INDEX], ids=["any plan", "by index"])
+def test_no_queue_starves_where_each_claim_begins_with_something_urgent(pins):
+    """Behind the urgent queue there is always the same one."""
+    for queue in ("a", "b", "c", "d"):
+        fill(40, queue=queue)
+    after, served = "", Counter[str]()
+    with db.connect("default", "pgq tests", pins=pins) as own:
+        for _ in range(9):
+            fill(1, queue="urgent", priority=1)
+            claims = store.claim(own.cursor(), limit=8, worker=WORKER, receipt=uuid4(), queues=None, after=after)
+            after = store.behind([(task.priority, task.queue) for task in claims])
+            served.update({task.queue for task in claims})
+    assert served.pop("urgent") == 9
+    assert set(served) == {"a", "b", "c", "d"}
+    assert min(served.values()) >= 2
 
 
 def mixed(session, *, queues: int, each: int) -> None:
