@@ -77,6 +77,14 @@ def fill(count: int, *, func: str = MARK, **options: Any) -> list[UUID]:
     return enqueue_all(make_task(func, (number,), **options) for number in range(count))
 
 
+def fill_mixed(session: psycopg.Connection[Any], *, queues: int, each: int) -> None:
+    """Put that many tasks into each of the queues, in turns: the next task of a queue lies `queues` rows further on."""
+    session.execute(
+        "INSERT INTO pgq_queue (func, queue) SELECT 'by.hand', 'queue' || n %% %s FROM generate_series(1, %s) n",
+        (queues, queues * each),
+    )
+
+
 def value(session: psycopg.Connection[Any], sql: str, *parameters: Any) -> Any:
     row = session.execute(sql, parameters).fetchone()
     return row[0] if row else None

@@ -11,7 +11,7 @@ import pytest
 from pgq import db, store
 from pgq.models import QueuedTask
 from pgq.tasks import async_task
-from tests.core.helpers import MARK, WORKER, claim, fill, value
+from tests.core.helpers import MARK, WORKER, claim, fill, fill_mixed, value
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -122,7 +122,7 @@ def test_queues_take_turns_whatever_their_number(session):
 def test_claims_stay_among_neighbours_where_tasks_of_many_queues_are_mixed(session):
     """The next task of a queue lies a hundred rows further on; yet the rows of a page are claimed within a while."""
     own = session()
-    mixed(own, queues=100, each=400)
+    fill_mixed(own, queues=100, each=400)
     after, seen = "", set[int]()
     while len(seen) < 40_000:
         claims = store.claim(own.cursor(), limit=512, worker=WORKER, receipt=uuid4(), queues=None, after=after)
@@ -156,13 +156,6 @@ def test_no_queue_starves_where_each_claim_begins_with_something_urgent(pins):
     assert served.pop("urgent") == 9
     assert set(served) == {"a", "b", "c", "d"}
     assert min(served.values()) >= 2
-
-
-def mixed(session, *, queues: int, each: int) -> None:
-    session.execute(
-        "INSERT INTO pgq_queue (func, queue) SELECT 'by.hand', 'queue' || n %% %s FROM generate_series(1, %s) n",
-        (queues, queues * each),
-    )
 
 
 @pytest.mark.parametrize("size", [1, 2, 32])

@@ -22,7 +22,7 @@ from pgq.execute import run
 from pgq.records import Claim
 from pgq.settling import _settlement
 from pgq.tasks import async_task, enqueue_many
-from tests.core.helpers import MARK, WORKER, Hand, claim, fill
+from tests.core.helpers import MARK, WORKER, Hand, claim, fill, fill_mixed
 from tests.core.test_plans import Explained, explain
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -150,7 +150,6 @@ def test_pages_touched_by_a_claim_do_not_depend_on_the_backlog(backlog, session,
 
 
 LANES = 300
-MIXED = "INSERT INTO pgq_queue (func, queue) SELECT 'f', 'queue' || n %% %s FROM generate_series(1, %s) n"
 
 
 def pages_of_a_small_claim(worker: psycopg.Connection[Any], after: str) -> Explained:
@@ -165,7 +164,7 @@ def worker() -> Iterator[psycopg.Connection[Any]]:
 
 
 def test_a_claim_passes_over_empty_lanes(worker):
-    worker.execute(MIXED, (LANES, LANES))
+    fill_mixed(worker, queues=LANES, each=1)
     assert len(claim(worker)) == LANES
     store.advance(worker.cursor(), safe=store.positions(worker.cursor())[0])
     found = pages_of_a_small_claim(worker, "")
@@ -179,8 +178,8 @@ def test_a_claim_passes_over_empty_lanes(worker):
 
 
 def test_a_claim_does_not_look_at_each_lane_in_vain_while_watermarks_lag(session, worker):
-    """As in a long transaction that enqueues: all that is near the watermarks has been claimed."""
-    worker.execute(MIXED, (LANES, 9_600))
+    """As in a long transaction that enqueues: most of what lies behind the watermarks has been claimed."""
+    fill_mixed(worker, queues=LANES, each=32)
     claimer = session().cursor()
     after = ""
     for _ in range(18):
