@@ -137,8 +137,8 @@ CREATE TABLE IF NOT EXISTS pgq_lane (
 COMMENT ON TABLE pgq_lane IS 'One row for each queue and priority in use; claims go lane by lane.';
 COMMENT ON COLUMN pgq_lane.low IS 'Watermark: no ready row of this lane has a position at or below it.';
 COMMENT ON COLUMN pgq_lane.paused IS 'If set on any lane of a queue, nobody claims from that queue.';
--- What a claim reads: the lanes of a priority in a circle.
-CREATE INDEX IF NOT EXISTS pgq_lane_ring ON pgq_lane (priority, hashtextextended(queue, 0));
+-- What a claim reads: the lanes of a priority in a circle, by name.
+CREATE INDEX IF NOT EXISTS pgq_lane_ring ON pgq_lane (priority, queue);
 CREATE INDEX IF NOT EXISTS pgq_lane_paused ON pgq_lane (queue) WHERE paused;
 
 CREATE TABLE IF NOT EXISTS pgq_task (

@@ -175,13 +175,13 @@ _PRIORITY, _POSITION = attrgetter("priority"), attrgetter("position")
 
 
 def claim(
-    cursor: Cursor, *, limit: int, worker: UUID, receipt: UUID, queues: Sequence[str] | None, after: str = ""
+    cursor: Cursor, *, limit: int, worker: UUID, receipt: UUID, queues: Sequence[str] | None, after: str | None = ""
 ) -> list[Claim]:
-    """Claim up to `limit` tasks (one of CLAIM_SIZES), lane by lane; `in_order` has them as they should run.
+    """Claim up to `limit` tasks (one of CLAIM_SIZES), round the ring of lanes; `in_order` has them as they should run.
 
     Args:
         after: A queue; of those with the same priority it has its turn last. So that none starves: `behind` the claim
-            before.
+            before. None: begin anywhere.
     """
     parameters = {
         "queues": list(queues) if queues is not None else None,

@@ -102,8 +102,8 @@ class Worker:
         self.returning: list[Claim] = []
         self.running: Claim | None = None
         self.running_since = 0.0
-        #: The queue that has its turn last in our next claim. At first nobody's, so that not all begin at the same one.
-        self.after = config.id.hex
+        #: The queue that has its turn last in our next claim. At first any, or workers that do little favour one.
+        self.after: str | None = None
         #: When the supervisor kills us for what runs in the main thread (monotonic); 0: never.
         self.deadline = 0.0
         self.succeeded = self.failed = 0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import Counter
+from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from pgq import db, store
@@ -14,6 +17,18 @@ from pgq.tasks import async_task
 from tests.core.helpers import MARK, WORKER, claim, fill, fill_mixed, value
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+# As upkeep leaves it, for a share of the lanes.
+BELOW_THE_FIRST = """
+    UPDATE pgq_lane l
+       SET low = (SELECT min(q.position) - 1 FROM pgq_queue q WHERE (q.queue, q.priority) = (l.queue, l.priority))
+     WHERE random() < %(share)s
+"""
+
+
+def skip(session: psycopg.Connection[Any], positions: int) -> None:
+    """Draw positions as tasks do that are gone by now."""
+    session.execute("SELECT setval('pgq_position', nextval('pgq_position') + %s)", (positions,))
 
 
 def test_priority_first_then_first_in_first_out(session):
@@ -156,6 +171,69 @@ def test_no_queue_starves_where_each_claim_begins_with_something_urgent(pins):
     assert served.pop("urgent") == 9
     assert set(served) == {"a", "b", "c", "d"}
     assert min(served.values()) >= 2
+
+
+def test_a_first_claim_begins_anywhere(session):
+    """Or workers that are replaced after a few tasks would all serve the same queue."""
+    for queue in "abcdef":
+        fill(1, queue=queue)
+    own = session()
+    began = set()
+    for _ in range(100):
+        with own.transaction(force_rollback=True):
+            (task,) = claim(own, 1, after=None)
+            began.add(task.queue)
+    assert began == set("abcdef")
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("pins", [{}, db.BY_INDEX], ids=["any plan", "by index"])
+@pytest.mark.parametrize("near", [True, False], ids=["near", "far"])
+def test_claims_are_full_while_there_are_tasks_wherever_they_lie(near, seed, pins, session):
+    """Lanes near each other and far apart, with watermarks that are exact, behind, or not there; and nothing twice."""
+    rng = random.Random(seed)
+    own = session()
+    lanes = [(f"queue{number}", rng.choice((0, 0, 0, 1))) for number in range((3, 40, 150)[seed % 3])]
+    for queue, priority in (rng.choice(lanes) for _ in range(len(lanes) * rng.choice((1, 10)))):
+        if rng.random() < 0.1:
+            skip(own, rng.choice((100, 3000, 9000) if near else (20_000, 200_000)))
+        own.execute("INSERT INTO pgq_queue (func, queue, priority) VALUES (%s, %s, %s)", (MARK, queue, priority))
+    ready = value(own, "SELECT count(*) FROM pgq_queue")
+    own.execute(BELOW_THE_FIRST, {"share": rng.choice((0, 0.5, 1))})
+    after: str | None = None
+    last: dict[tuple[int, str], int] = {}
+    with db.connect("default", "pgq tests", pins=pins) as worker:
+        while ready:
+            limit = rng.choice((1, 8, 64, 512))
+            claims = store.claim(worker.cursor(), limit=limit, worker=WORKER, receipt=uuid4(), queues=None, after=after)
+            assert len(claims) == min(limit, ready)
+            ready -= len(claims)
+            after = store.behind([(task.priority, task.queue) for task in claims])
+            # As a worker runs them: as they were enqueued, within a lane, and no later claim has an earlier one.
+            for task in store.in_order(claims):
+                lane = task.priority, task.queue
+                assert task.position > last.get(lane, 0)
+                last[lane] = task.position
+            if rng.random() < 0.3:
+                store.advance(own.cursor(), safe=store.positions(own.cursor())[0])
+
+
+def test_lanes_whose_tasks_lie_far_apart_take_turns(session):
+    """Neighbours in the ring, and the backlog of every other one is much older."""
+    own = session()
+    for number in range(10):
+        fill(100, queue=f"{number} old")
+    skip(own, 500_000)
+    for number in range(10):
+        fill(100, queue=f"{number} young")
+    store.advance(own.cursor(), safe=store.positions(own.cursor())[0])
+    after, served = "", Counter[str]()
+    for _ in range(20):
+        claims = store.claim(own.cursor(), limit=8, worker=WORKER, receipt=uuid4(), queues=None, after=after)
+        after = store.behind([(task.priority, task.queue) for task in claims])
+        served.update({task.queue for task in claims})
+    assert len(served) == 20
+    assert set(served.values()) == {1}
 
 
 @pytest.mark.parametrize("size", [1, 2, 32])

@@ -194,6 +194,24 @@ def test_a_claim_does_not_look_at_each_lane_in_vain_while_watermarks_lag(session
     assert found.buffers < 2 * LANES
 
 
+def test_a_lane_with_an_old_backlog_does_not_make_its_neighbour_read_what_is_gone(session, worker):
+    """Lanes are read together from the lowest of their watermarks on; no vacuum can remove what was claimed."""
+    pinned = session(autocommit=False)
+    pinned.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    pinned.execute("SELECT 1 FROM pgq_lane")
+    fill(10, queue="old")
+    fill(20_000, queue="young")
+    gone = 0
+    while gone < 19_000:
+        gone += len(claim(session(), queues=["young"]))
+    store.advance(worker.cursor(), safe=store.positions(worker.cursor())[0])
+    parameters = {"queues": None, "after": "", "worker": WORKER, "receipt": uuid4()}
+    found = explain(worker, "generic", store.sql("claim", limit=64), parameters)
+    assert found.rows == 64
+    # As few as of a queue in which nothing is gone.
+    assert found.buffers / 64 < 14
+
+
 @pytest.mark.parametrize("plan", ["generic", "custom"])
 @pytest.mark.parametrize("backlog", [600, 6_000, 20_000])
 def test_a_batch_never_reads_a_whole_queue(plan, backlog, session, worker, oracle):
