@@ -77,10 +77,12 @@ class Run:
             for workers in self.plan.workers:
                 yield "drain", kind, workers
         yield "pick-up", "", 0
+        yield "kill", "", 0
 
     def _measure(self, number: int, system: System, cell: tuple[str, str, int]) -> None:
         what, kind, workers = cell
-        if (kind and kind not in system.kinds) or (what == "pick-up" and not system.picks_up):
+        able = {"pick-up": system.picks_up, "kill": system.rescues}.get(what, not kind or kind in system.kinds)
+        if not able:
             return
         began = time.monotonic()
         try:
@@ -100,6 +102,8 @@ class Run:
         if what == "drain":
             rate = self._expected(system, kind, workers)
             return [cells.drain(self.lab, system, self.plan, kind=kind, workers=workers, rate=rate)]
+        if what == "kill":
+            return [cells.kill(self.lab, system, self.plan)]
         return cells.pick_up(self.lab, system, self.plan, load=self._known(system, "noop", self.plan.pool) / 2)
 
     def _known(self, system: System, kind: str, workers: int) -> float:

@@ -76,7 +76,15 @@ def probe(system: System, *, seconds: float, rate: float, load: float, first: in
     return {"sent": sent, "loaded": loaded, "seconds": time.monotonic() - began}
 
 
-COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {"one": one, "many": many, "fill": fill, "probe": probe}
+def call(system: System, *, task: str, number: int) -> dict[str, Any]:
+    """Enqueue one task with that argument."""
+    system.enqueue_one(task, number)
+    return {}
+
+
+COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
+    "one": one, "many": many, "fill": fill, "probe": probe, "call": call
+}  # fmt: skip
 
 
 def main() -> None:

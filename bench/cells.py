@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -38,8 +40,10 @@ class Plan(NamedTuple):
     load: float
     #: Probes a second, idle and under load.
     rate: float = 33.0
-    #: Workers of the pool in the pick-up cell.
+    #: Workers of the pool in the cells pick-up and kill.
     pool: int = 2
+    #: Busy workers that are killed, one after the other.
+    kills: int = 25
     #: No round is begun that would not end within so many.
     minutes: float = 40
 
@@ -54,9 +58,10 @@ QUICK = Plan(
     idle=3,
     pick_up=4,
     load=3,
+    kills=10,
     minutes=6,
 )
-TINY = Plan(rounds=1, workers=(2,), kinds=("noop",), drain=0.05, enqueue=0.1, idle=0.2, pick_up=0.3, load=0.2)
+TINY = Plan(rounds=1, workers=(2,), kinds=("noop",), drain=0.05, enqueue=0.1, idle=0.2, pick_up=0.3, load=0.2, kills=2)
 
 
 # --------------------------------------------------------------------------------------------------- enqueue
@@ -203,7 +208,7 @@ def pick_up(lab: Lab, system: System, plan: Plan, *, load: float) -> list[Number
         # Three stamps: who has run them has connected, imported and prepared.
         for number in range(3):
             producer.ask("probe", seconds=0.1, rate=1000, load=0, first=number * 10000)
-        _await_stamp(lab, pool, 20000)
+        _await_start(pool, lambda: 20000 in _stamps(lab))
         time.sleep(min(1.5, plan.idle))  # Pools that look more eagerly just after a task have calmed down.
         measured = [_idle(lab, system, pool, plan, dsn)]
         sent = producer.ask("probe", seconds=plan.pick_up, rate=plan.rate, load=0, first=1_000_000)
@@ -231,6 +236,47 @@ def _idle(lab: Lab, system: System, pool: Family, plan: Plan, dsn: str) -> Numbe
     return numbers
 
 
+# --------------------------------------------------------------------------------------------------- kill
+
+
+class _Start(NamedTuple):
+    """A start of a task of `bench.tasks.hold`."""
+
+    nanoseconds: int
+    pid: int
+
+
+def kill(lab: Lab, system: System, plan: Plan) -> Numbers:
+    """Kill a worker that is busy with a task, again and again, and see when that task starts anew, and how often."""
+    lab.stamps.unlink(missing_ok=True)
+    samples, lost = [], 0
+    with lab.fresh(system) as dsn, lab.producer(system, dsn) as producer, lab.pool(system, dsn, plan.pool) as pool:
+        with _Watcher(lab, system, dsn) as watcher:
+            for number in range(plan.kills):
+                producer.ask("call", task="hold", number=number)
+                _await_start(pool, lambda number=number: bool(_starts(lab, number)))
+                os.kill(_starts(lab, number)[0].pid, signal.SIGKILL)
+                killed = time.monotonic_ns()
+                if _await(pool, lambda number=number: len(_starts(lab, number)) > 1):
+                    samples.append(round((_starts(lab, number)[1].nanoseconds - killed) / 1e6, 3))
+                    _await(pool, lambda: watcher.count() >= len(samples))
+                else:
+                    lost += 1
+        doubled = sum(len(_starts(lab, number)) > 2 for number in range(plan.kills))
+    # So that nobody takes these for stamps.
+    lab.stamps.unlink(missing_ok=True)
+    numbers = {"cell": "kill", "count": len(samples), "milliseconds": quantiles(sorted(samples))}
+    return numbers | {"samples": samples, "lost": lost, "doubled": doubled}
+
+
+def _starts(lab: Lab, number: int) -> list[_Start]:
+    lines = lab.stamps.read_text().splitlines() if lab.stamps.exists() else []
+    return [_Start(int(moment), int(pid)) for of, moment, pid in map(str.split, lines) if int(of) == number]
+
+
+# --------------------------------------------------------------------------------------------------- stamps
+
+
 def _stamps(lab: Lab) -> dict[int, int]:
     if not lab.stamps.exists():
         return {}
@@ -238,13 +284,18 @@ def _stamps(lab: Lab) -> dict[int, int]:
     return {int(number): int(moment) for number, moment in map(str.split, lines)}
 
 
-def _await_stamp(lab: Lab, pool: Family, number: int) -> None:
+def _await(pool: Family, seen: Callable[[], bool]) -> bool:
+    """Look again and again, but not for ever; return whether it was seen."""
     end = time.monotonic() + START_SECONDS
-    while number not in _stamps(lab):
+    while not (found := seen()) and time.monotonic() < end:
         pool.check()
-        if time.monotonic() > end:
-            raise Failed(f"no task was started within {START_SECONDS} s: {pool.last_words()}")
-        time.sleep(0.05)
+        time.sleep(0.02)
+    return found
+
+
+def _await_start(pool: Family, seen: Callable[[], bool]) -> None:
+    if not _await(pool, seen):
+        raise Failed(f"no task was started within {START_SECONDS} s: {pool.last_words()}")
 
 
 def latencies(lab: Lab, sent: Numbers) -> Numbers:

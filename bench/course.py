@@ -64,9 +64,13 @@ class Course:
             rows.append(cells)
         return table((*header, *(("pick-up p50, ms", "p99") if latencies else ())), rows)
 
+    def last_of_first(self, name: str) -> float:
+        """Return the rate of a run's last minute as a share of the first one's."""
+        minutes = self.runs[name]["minutes"]
+        return float(minutes[-1]["rate"] / max(minutes[0]["rate"], 1e-9))
+
     def _verdict(self, name: str, minutes: list[dict[str, Any]]) -> str:
-        first, last = minutes[0], minutes[-1]
-        said = f"The last minute runs at {last['rate'] / max(first['rate'], 1e-9):.0%} of the first"
+        said = f"The last minute runs at {self.last_of_first(name):.0%} of the first"
         if name == "pinned":
             return f"{said} (goal: 95 %)."
         worst = max(row["milliseconds"].get("p99", 0.0) for row in minutes)

@@ -28,7 +28,7 @@ AXES = (
         "mixed",
         "Mixed queues",
         "queues, their tasks enqueued in turns: the next task of a queue lies so many rows further on. A claim takes"
-        " lane after lane, so that none starves, and of each what lies near its first task, so that the claims of a"
+        " lane after lane, so that none starves, and of each what lies near the first task, so that the claims of a"
         " while stay among neighbouring rows",
     ),
     Axis(
@@ -115,14 +115,29 @@ class Growth:
     def _bend(self, axis: Axis, cells: list[dict[str, Any]]) -> str:
         """Compare the largest with the smallest, by what the load of the machine changes least."""
         said = []
-        for name, line in self._lines(axis, cells).items():
-            said.append(f"{name}, {axis.unit}: {line[-1][1] / line[0][1] - 1:+.0%}")
+        for (of, name), rise in self.rises().items():
+            if of == axis.name:
+                said.append(f"{name}, {axis.unit}: {rise:+.0%}")
         for what in ("claim", "settle") if axis.name not in (*POOLS, "payload") else ():
             first, last = cells[0][what], cells[-1][what]
             for key, name in (("server_us", "processor time"), ("buffers", "pages"), ("wal_bytes", "WAL")):
                 if first.get(key) and last.get(key):
                     said.append(f"{what}, {name}: {last[key] / first[key] - 1:+.0%}")
         return f"\n\nFrom {cells[0]['size']:,} to {cells[-1]['size']:,}: {'; '.join(said)}."
+
+    def ends(self, name: str) -> tuple[int, int]:
+        """Return the smallest and the largest size of an axis."""
+        sizes = [one["size"] for one in self.measured if one["axis"] == name and "error" not in one]
+        return min(sizes), max(sizes)
+
+    def rises(self) -> dict[tuple[str, str], float]:
+        """Return by how much each line of the plots rises from its first point to its last: 0.1 is a tenth."""
+        return {
+            (axis.name, name): line[-1][1] / line[0][1] - 1
+            for axis in AXES
+            for name, line in self._lines(axis, self._of(axis)).items()
+            if len(line) > 1
+        }
 
     def _lines(self, axis: Axis, cells: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
         if axis.name in POOLS:

@@ -8,19 +8,23 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import charts, measure
+from bench import charts, goals, measure
 from bench.charts import Bar, Row
 from bench.course import Course
 from bench.growth import Growth
 from bench.systems.base import ROOT
 from bench.tables import table as _table
 
-#: Those the first goal is about.
-COMMON = ("django-q2", "django-tasks-db", "procrastinate")
 #: Drains are compared with so many workers, if nothing else is said.
 USUAL = 2
 Measured = dict[str, Any]
 
+
+TOP = """\
+# Benchmarks
+
+Edit nothing here by hand: each command that is named writes its part anew, from what it has measured.
+"""
 
 METHOD = """\
 ## How it is measured
@@ -37,6 +41,8 @@ METHOD = """\
   on a machine that does other work as well they shrink, so the processor time says more there than the rate.
 * Systems on Redis are there for orientation: this Redis keeps everything in memory only, and they cannot enqueue in a
   transaction of PostgreSQL.
+* Killed: a worker that is busy with a task gets SIGKILL, and the time counts from then until the first line of the
+  function is reached again. Only pgq has this cell: most others wait for a timeout of minutes, by design.
 * pgq stores the result of every task. Where a system stores none, only its state is kept.
 * What pgq's enqueue (one by one) does beside the prepared INSERT, by profile: it checks and encodes the call, makes the
   id and the signature (13 µs in a row, twice that between two waits for the server), finds Django's connection and a
@@ -109,13 +115,19 @@ def write_steady(results: dict[str, Any], places: Places) -> None:
 def _write(places: Places, kept: Path, numbers: str) -> None:
     # From the numbers as they are kept, so that the report can be made again from them; what the other runs have left
     # stays in it.
-    parts, images = ["# Benchmarks\n"], {}
-    for path, section in ((places.results, Report), (places.scaling, Growth), (places.steady, Course)):
+    texts, images, judged = [], {}, []
+    for path, section, judge in (
+        (places.results, Report, goals.of_systems),
+        (places.scaling, Growth, goals.of_growth),
+        (places.steady, Course, goals.of_course),
+    ):
         text = numbers if path == kept else path.read_text() if path.exists() else None
         if text is not None:
             made = section(json.loads(text))
-            parts.append(made.text())
+            texts.append(made.text())
             images |= made.images()
+            judged += judge(made)
+    parts = [part for part in (TOP, goals.section(judged), *texts) if part]
     for folder in (kept.parent, places.report.parent, places.images):
         folder.mkdir(parents=True, exist_ok=True)
     kept.write_text(numbers)
@@ -173,6 +185,21 @@ class Report:
         """Return what part of the bare statement's rate pgq reached, in turns with it."""
         return self.spread("pgq", "share", cell="side by side", way=way)
 
+    def processor_time(self, system: str) -> float | None:
+        """Return the microseconds of a no-op task, in workers and server together."""
+        parts = [self.cost(system, key) for key in ("client_us", "server_us")]
+        return sum(part.median for part in parts if part) if all(parts) else None
+
+    def memory(self, system: str, workers: int) -> Spread | None:
+        """Return the bytes of a pool of so many workers."""
+        return self.spread(system, "pss_bytes", cell="drain", kind="noop", workers=workers)
+
+    def memory_of_each(self, system: str) -> float | None:
+        """Return the MiB that each worker adds to the smallest pool."""
+        few, most = min(self.results["plan"]["workers"]), max(self.results["plan"]["workers"])
+        small, large = self.memory(system, few), self.memory(system, most)
+        return (large.median - small.median) / (most - few) / 2**20 if small and large and most > few else None
+
     def latencies(self, system: str, *, idle: bool) -> list[float]:
         """Return the samples of all rounds, sorted."""
         return sorted(
@@ -188,7 +215,6 @@ class Report:
     def text(self) -> str:
         parts = (
             self._head(),
-            self._goals(),
             self._drains(),
             self._enqueues(),
             self._pick_ups(),
@@ -204,7 +230,7 @@ class Report:
         settings = ", ".join(f"`{key}` {value}" for key, value in machine["settings"].items())
         rounds = max((one["round"] for one in self.measured), default=0)
         return (
-            "Made by `make bench`; edit nothing here by hand. All systems were measured in the same run, in "
+            "## Side by side\n\nMade by `make bench`. All systems were measured in the same run, in "
             f"{rounds} interleaved round{'s' if rounds != 1 else ''}. Numbers are medians over the rounds, with the "
             "range in brackets where there is more than one.\n\n"
             f"* {self.results['when'][:16].replace('T', ' ')} UTC, {self.results['seconds'] / 60:.0f} minutes; load of "
@@ -214,49 +240,6 @@ class Report:
             f"* PostgreSQL {machine['postgresql']}, Python {machine['python']}; {settings}\n"
             f"* pools of {', '.join(map(str, plan['workers']))} workers; if nothing else is said, {self.workers}"
         )
-
-    def _goals(self) -> str:
-        rows = [(*goal, "met" if met else "MISSED") for *goal, met in self._judged()]
-        if not rows:
-            return ""
-        return "## Goals\n\n" + _table(("goal", "wanted", "measured", ""), rows)
-
-    def _judged(self) -> Iterable[tuple[str, str, str, bool]]:
-        ours = self.drained("pgq")
-        if ours is None:
-            return
-        rivals = {name: found for name in COMMON if (found := self.drained(name))}
-        if rivals:
-            fastest = max(rivals, key=lambda name: rivals[name].median)
-            ratio = ours.median / rivals[fastest].median
-            what = f"drain of no-op tasks with results, against the fastest of {', '.join(COMMON)}: {fastest}"
-            yield what, "20 x", f"{ratio:.1f} x", ratio >= 20
-        for name in ("pgqueuer-100", "awa-pg"):
-            if found := self.drained(name):
-                ratio = ours.median / found.median
-                yield f"the same, against {name}", "> 1 x", f"{ratio:.1f} x", ratio > 1
-        if found := self.drained("floor"):
-            share = ours.median / found.median
-            yield "the same, against the bare loop with the same batches", "60 %", f"{share:.0%}", share >= 0.6
-        mine, bare = self._processor_time("pgq"), self._processor_time("floor")
-        if mine and bare:
-            what = "the same by processor time, of workers and server, which other load disturbs less"
-            yield what, "60 %", f"{bare / mine:.0%}", bare / mine >= 0.6
-        for way, other, wanted in (("one", "one", 0.9), ("many", "copy", 0.6)):
-            own, theirs = self.enqueued("pgq", way), self.enqueued("floor", other)
-            beside = self.beside(way)
-            if beside or (own and theirs):
-                share = beside.median if beside else own.median / theirs.median
-                what = "enqueue one by one, against a bare INSERT" if way == "one" else "enqueue many, against COPY"
-                yield what, f"{wanted:.0%}", f"{share:.0%}", share >= wanted
-        if samples := self.latencies("pgq", idle=True):
-            p50, p99 = (measure.quantile(samples, share) for share in (0.5, 0.99))
-            yield "idle pick-up", "p50 2 ms, p99 10 ms", f"{p50:.2g} ms, {p99:.2g} ms", p50 <= 2 and p99 <= 10
-
-    def _processor_time(self, name: str) -> float | None:
-        """Microseconds of a no-op task, in workers and server together."""
-        parts = [self.cost(name, key) for key in ("client_us", "server_us")]
-        return sum(part.median for part in parts if part) if all(parts) else None
 
     def _drains(self) -> str:
         workers = self.results["plan"]["workers"]
@@ -364,14 +347,12 @@ class Report:
 
     def _standing_costs(self) -> str:
         workers = self.results["plan"]["workers"]
-        few, most = min(workers), max(workers)
         rows = []
         for name in self.names:
-            small, large = (self.spread(name, "pss_bytes", cell="drain", kind="noop", workers=n) for n in (few, most))
+            small, each = self.memory(name, min(workers)), self.memory_of_each(name)
             idle = {key: self.spread(name, key, cell="idle") for key in ("client_cpu", "server_cpu", "transactions")}
             if name.startswith("floor") or not small:
                 continue
-            each = (large.median - small.median) / (most - few) / 2**20 if large and most > few else None
             rows.append(
                 (
                     name,
@@ -386,7 +367,7 @@ class Report:
             return ""
         header = (
             "",
-            f"MiB, pool of {few}",
+            f"MiB, pool of {min(workers)}",
             "MiB for each further worker",
             "idle: processor, workers",
             "server",

@@ -9,6 +9,8 @@ import time
 
 CPU_SECONDS = 0.001
 SLEEP_SECONDS = 0.01
+#: Longer than anybody waits for the next start of a task that was killed.
+HOLD_SECONDS = 60
 
 
 def noop() -> None:
@@ -34,8 +36,22 @@ async def sleep_async() -> None:
 
 def stamp(number: int) -> None:
     """Say when task `number` was started: a line in the file BENCH_STAMPS."""
+    _note(b"%d %d\n" % (number, time.monotonic_ns()))
+
+
+def hold(number: int) -> None:
+    """Say when task `number` was started and in which process; the first time, be busy until that is killed."""
+    started = b"%d %d %d\n" % (number, time.monotonic_ns(), os.getpid())
+    with open(os.environ["BENCH_STAMPS"], "ab+") as file:
+        file.seek(0)
+        again = any(int(line.split()[0]) == number for line in file)
+    _note(started)
+    if not again:
+        time.sleep(HOLD_SECONDS)
+
+
+def _note(line: bytes) -> None:
     # The monotonic clock is one for all processes of a machine. One write of an append is never torn.
-    line = b"%d %d\n" % (number, time.monotonic_ns())
     file = os.open(os.environ["BENCH_STAMPS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         os.write(file, line)

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import measure, report, systems
+from bench import goals, measure, report, systems
 from bench.lab import SHOWN
 from bench.report import Report, Spread
 from bench.systems.base import ROOT
@@ -56,6 +56,7 @@ def test_every_cell_is_measured_and_nothing_fails(results: dict[str, Any]) -> No
         ("pgq", "drain"),
         ("pgq", "idle"),
         ("pgq", "pick-up"),
+        ("pgq", "kill"),
         ("floor", "enqueue"),
         ("floor", "notify"),
         ("floor", "drain"),
@@ -131,20 +132,66 @@ def test_the_report_can_be_written_again(out: Path, tmp_path: Path, results: dic
         assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
 
 
-def test_the_report_judges_the_goals() -> None:
-    text = Report(invented(django=1000, floor=30_000, pgq=19_000)).text()
+def test_killed_tasks_start_again_once(results: dict[str, Any], out: Path) -> None:
+    (kill,) = found(results, system="pgq", cell="kill")
+    assert kill["count"] == len(kill["samples"]) == 2
+    assert all(0 < sample < 30_000 for sample in kill["samples"])
+    assert (kill["lost"], kill["doubled"]) == (0, 0)
+    assert "of 2; 0 lost, 0 twice |" in (out / "benchmarks.md").read_text()
+
+
+def judged(results: dict[str, Any]) -> str:
+    return goals.section(goals.of_systems(Report(results)))
+
+
+def test_the_goals_are_judged() -> None:
+    text = judged(invented(django=1000, floor=30_000, pgq=19_000))
+    assert "| 20,000/s | 19,000/s | MISSED |" in text
     assert "| 20 x | 19.0 x | MISSED |" in text
     assert "| 60 % | 63% | met |" in text
-    assert "| 20 x | 20.0 x | met |" in Report(invented(django=1000, floor=30_000, pgq=20_000)).text()
     assert "by processor time" not in text
+    text = judged(invented(django=1000, floor=30_000, pgq=20_000))
+    assert "| 20,000/s | 20,000/s | met |" in text
+    assert "| 20 x | 20.0 x | met |" in text
 
 
-def test_the_report_judges_by_processor_time() -> None:
+def test_the_goals_are_judged_by_processor_time() -> None:
     results = invented(django=1000, floor=30_000, pgq=19_000)
     costs = {"pgq": (30.0, 30.0), "floor": (5.0, 28.0), "django-q2": (500.0, 500.0)}
     for one in results["measured"]:
         one["client_us"], one["server_us"] = costs[one["system"]]
-    assert "| 60 % | 55% | MISSED |" in Report(results).text()
+    assert "| 60 % | 55% | MISSED |" in judged(results)
+
+
+@pytest.mark.parametrize(
+    ("kill", "said"),
+    [
+        ({"samples": [100.0, 900.0]}, "0.90 s of 2; 0 lost, 0 twice | met |"),
+        ({"samples": [100.0, 1100.0]}, "1.10 s of 2; 0 lost, 0 twice | MISSED |"),
+        ({"samples": [100.0], "lost": 1}, "0.10 s of 1; 1 lost, 0 twice | MISSED |"),
+        ({"samples": [100.0], "doubled": 1}, "0.10 s of 1; 0 lost, 1 twice | MISSED |"),
+        ({"samples": [], "lost": 1}, "inf s of 0; 1 lost, 0 twice | MISSED |"),
+    ],
+)
+def test_kills_are_judged(kill: dict[str, Any], said: str) -> None:
+    results = invented(django=1000, floor=30_000, pgq=19_000)
+    results["measured"].append({"system": "pgq", "round": 1, "cell": "kill", "lost": 0, "doubled": 0, **kill})
+    assert said in judged(results)
+
+
+def test_standing_costs_are_judged() -> None:
+    results = invented(django=1000, floor=30_000, pgq=19_000)
+    results["plan"]["workers"] = [2, 4]
+    drain = found(results, system="pgq", cell="drain")[0]
+    drain["pss_bytes"] = 100 * 2**20
+    results["measured"].append({**drain, "workers": 4, "pss_bytes": 131 * 2**20})
+    idle = {"system": "pgq", "round": 1, "cell": "idle", "transactions": 3.0, "client_cpu": 0.004, "server_cpu": 0.005}
+    results["measured"].append(idle)
+    text = judged(results)
+    assert "| 15 MiB | 15.5 MiB | MISSED |" in text
+    assert "| < 5, < 1 % | 3.0, 0.9% | met |" in text
+    idle["client_cpu"] = 0.005
+    assert "| < 5, < 1 % | 3.0, 1.0% | MISSED |" in judged(results)
 
 
 def test_the_report_says_what_was_skipped_and_what_failed() -> None:

@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import report
+from bench import goals, report
+from bench.growth import Growth
 from tests.test_bench import invented, run_module
 
 #: What the tests share takes long to make.
@@ -64,7 +65,8 @@ def test_a_cell_tells_time_processor_pages_and_wal(results: dict[str, Any]) -> N
 
 def test_the_section_has_the_numbers_and_its_plots_are_xml(out: Path, results: dict[str, Any]) -> None:
     text = (out / "benchmarks.md").read_text()
-    assert text.startswith("# Benchmarks\n\n## As it grows\n")
+    assert text.startswith("# Benchmarks\n")
+    assert text.index("## Goals\n") < text.index("## As it grows\n")
     (cell,) = (one for one in results["measured"] if (one["axis"], one["size"]) == ("backlog", 2000))
     assert f"| 2,000 | {cell['claim']['milliseconds']:,.1f} | {cell['settle']['milliseconds']:,.1f} |" in text
     for axis in AXES:
@@ -81,8 +83,12 @@ def test_neither_run_takes_away_what_the_other_has_written(tmp_path: Path, resul
     report.write_scaling(results, other)
     report.write(invented(django=1000, floor=30_000, pgq=19_000), other)
     text = one.report.read_text()
-    assert text.startswith(alone)
-    assert "\n## As it grows\n" in text[len(alone) :]
+    # Goals come first, from both.
+    head, own = alone.split("## Side by side\n")
+    assert text.startswith(head.rstrip())
+    before, _, after = text.partition(own)
+    assert "| claim with a backlog of 2,000 rows, against 1,000 | +10 % |" in before
+    assert "\n## As it grows\n" in after
     assert text.count("# Benchmarks\n") == 1
     assert text == other.report.read_text()
     assert {path.name for path in one.images.iterdir()} == {path.name for path in other.images.iterdir()}
@@ -95,6 +101,17 @@ def test_what_bends_is_said(tmp_path: Path, results: dict[str, Any]) -> None:
     places = report.places(tmp_path)
     report.write_scaling(bent, places)
     assert "settle, pages: +30%" in places.report.read_text()
+
+
+def test_the_steepest_line_is_judged(results: dict[str, Any]) -> None:
+    bent = json.loads(json.dumps(results))
+    _, last = (one for one in bent["measured"] if one["axis"] == "history")
+    last["settle"]["milliseconds"] *= 1000
+    *_, (what, wanted, measured, met) = goals.of_growth(Growth(bent))
+    assert what.endswith(": history, settle")
+    assert wanted == "+10 %"
+    assert float(measured.strip("+%")) > 1000
+    assert not met
 
 
 def test_what_is_wrong_is_named(pg_dsn: str) -> None:

@@ -39,6 +39,8 @@ class System:
     #: What can be measured. The bare loops have no functions to call.
     kinds: Sequence[str] = ("noop", "cpu", "sleep")
     picks_up = True
+    #: A task whose worker was killed starts again within seconds, not when a timeout of minutes has passed.
+    rescues = False
 
     # ------------------------------------------------------------------------------------------- for the harness
 

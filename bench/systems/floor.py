@@ -21,6 +21,7 @@ class Floor(Pgq):
     settings = f"pgq's claim and settle in a bare psycopg loop, {batch} at a time"
     kinds = ("noop",)
     picks_up = False
+    rescues = False
     rate = 20000.0
 
     def worker_commands(self, python: str, workers: int) -> list[list[str]]:

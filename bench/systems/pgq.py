@@ -21,6 +21,7 @@ class Pgq(System):
     rate = 15000.0
     chunk = 5000
     sleepers = COROUTINES
+    rescues = True
 
     def __init__(self, queues: int = 1) -> None:
         #: Over so many queues are the tasks of `enqueue_many` spread, in turns.
