@@ -175,13 +175,13 @@ _PRIORITY, _POSITION = attrgetter("priority"), attrgetter("position")
 
 
 def claim(
-    cursor: Cursor, *, limit: int, worker: UUID, receipt: UUID, queues: Sequence[str] | None, after: str | None = ""
+    cursor: Cursor, *, limit: int, worker: UUID, receipt: UUID, queues: Sequence[str] | None, after: str = ""
 ) -> list[Claim]:
     """Claim up to `limit` tasks (one of CLAIM_SIZES), round the ring of lanes; `in_order` has them as they should run.
 
     Args:
         after: A queue; of those with the same priority it has its turn last. So that none starves: `behind` the claim
-            before. None: begin anywhere.
+            before, `some_queue` for the first one.
     """
     parameters = {
         "queues": list(queues) if queues is not None else None,
@@ -190,6 +190,12 @@ def claim(
         "receipt": receipt,
     }
     return [Claim._make((*row, receipt)) for row in _all(cursor, "claim", parameters, limit=limit)]
+
+
+def some_queue(cursor: Cursor) -> str:
+    """Return any queue, or "" if there is none. Workers that do little would favour one if all began with the same."""
+    rows = _all(cursor, "some_queue", {})
+    return str(rows[0][0]) if rows else ""
 
 
 def behind(lanes: Sequence[tuple[int, str]]) -> str:

@@ -102,7 +102,7 @@ class Worker:
         self.returning: list[Claim] = []
         self.running: Claim | None = None
         self.running_since = 0.0
-        #: The queue that has its turn last in our next claim. At first any, or workers that do little favour one.
+        #: The queue that has its turn last in our next claim.
         self.after: str | None = None
         #: When the supervisor kills us for what runs in the main thread (monotonic); 0: never.
         self.deadline = 0.0
@@ -169,6 +169,8 @@ class Worker:
 
     def _claim(self, cursor: db.Cursor, size: int) -> list[Claim]:
         self.in_doubt = True
+        if self.after is None:
+            self.after = store.some_queue(cursor)
         return store.claim(
             cursor, limit=size, worker=self.id, receipt=uuid4(), queues=self.config.queues, after=self.after
         )

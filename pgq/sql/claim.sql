@@ -2,7 +2,7 @@
 -- The limit stands in the text: as a parameter, a generic plan expects a tenth of the table and sorts it all.
 -- Turn by turn, each looked for only when the ones before it did not fill the limit: the plan locks just the rows it
 -- returns, and a claim costs no more where there are a thousand lanes.
--- Priority by priority; within one, round the ring of its queues, from behind the queue `after` (NULL: any), so that none starves.
+-- Priority by priority; within one, round the ring of its queues, from behind the queue `after`, so that none starves.
 -- A turn is of some lanes that follow each other and whose watermarks lie within 8192 positions: one scan of sixty lanes
 -- costs half of what sixty scans do, and what it reads in vain, between the lowest watermark and a lane's own, is little.
 -- Twice round: first each lane gives what lies in the same 8192 positions as the first task of its turn, or its watermark,
@@ -13,22 +13,18 @@
 -- Picked by ctid: the rows are locked, so they stay where they were found, and by id each would be searched for again.
 -- (One that changed after our snapshot is locked and not claimed: the next claim finds it.)
 -- The predicate is that of the index pgq_queue_ready, which also gives the order; the ring's index is pgq_lane_ring.
-WITH RECURSIVE known AS MATERIALIZED (
-    SELECT pg_sequence_last_value('pgq_position'::regclass) AS last,
-           coalesce(%(after)s::text, (SELECT l.queue FROM pgq_lane l ORDER BY random() LIMIT 1)) AS after
-), turn (priority, lap, behind, size, more, queues, low, high) AS (
-    SELECT (SELECT max(l.priority) FROM pgq_lane l), 0, known.after, {limit} / 8 + 4, false,
-           NULL::text[], NULL::bigint, NULL::bigint
-      FROM known
+WITH RECURSIVE turn (priority, lap, behind, size, more, last, queues, low, high) AS (
+    SELECT (SELECT max(l.priority) FROM pgq_lane l), 0, %(after)s::text, {limit} / 8 + 4, false,
+           pg_sequence_last_value('pgq_position'::regclass), NULL::text[], NULL::bigint, NULL::bigint
      UNION ALL
     SELECT CASE WHEN next.lap < 4 THEN turn.priority
                 ELSE (SELECT max(l.priority) FROM pgq_lane l WHERE l.priority < turn.priority) END,
            next.lap %% 4,
-           CASE WHEN lanes.last IS NOT NULL THEN lanes.last WHEN next.lap IN (1, 3) THEN '' ELSE (SELECT after FROM known) END,
+           CASE WHEN lanes.last IS NOT NULL THEN lanes.last WHEN next.lap IN (1, 3) THEN '' ELSE %(after)s::text END,
            CASE WHEN lanes.last IS NOT NULL THEN least(2 * turn.size, 64) WHEN next.lap IN (1, 3) THEN turn.size
                 ELSE {limit} / 8 + 4 END,
-           next.lap < 4 AND (turn.more OR coalesce(lanes.high < (SELECT last FROM known), false)),
-           lanes.queues, lanes.low, lanes.high
+           next.lap < 4 AND (turn.more OR coalesce(lanes.high < turn.last, false)),
+           turn.last, lanes.queues, lanes.low, lanes.high
       FROM turn
      CROSS JOIN LATERAL (
            SELECT array_agg(near.queue) AS queues, min(near.low) AS low, max(near.low) | 8191 AS high,
@@ -36,8 +32,8 @@ WITH RECURSIVE known AS MATERIALIZED (
              FROM (SELECT l.queue, l.low, max(l.low) OVER ring - min(l.low) OVER ring AS apart
                      FROM (SELECT l.queue, l.low
                              FROM pgq_lane l
-                            WHERE l.priority = turn.priority AND l.low < (SELECT last FROM known)
-                              AND l.queue > turn.behind AND (turn.lap IN (0, 2) OR l.queue <= (SELECT after FROM known))
+                            WHERE l.priority = turn.priority AND l.low < turn.last
+                              AND l.queue > turn.behind AND (turn.lap IN (0, 2) OR l.queue <= %(after)s::text)
                               AND (%(queues)s::text[] IS NULL OR l.queue = ANY (%(queues)s::text[]))
                               AND l.queue NOT IN (SELECT p.queue FROM pgq_lane p WHERE p.paused)
                             ORDER BY l.queue
@@ -57,7 +53,7 @@ WITH RECURSIVE known AS MATERIALIZED (
              FROM pgq_queue q
             WHERE q.queue = ANY (turn.queues) AND q.priority = turn.priority AND q.position > turn.low
               AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
-              AND (turn.lap < 2 OR turn.high < (SELECT last FROM known))
+              AND (turn.lap < 2 OR turn.high < turn.last)
             ORDER BY q.queue, q.position
             LIMIT 1) first
      CROSS JOIN LATERAL (

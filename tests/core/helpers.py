@@ -28,7 +28,7 @@ def claim(
     limit: int = 512,
     *,
     queues: Sequence[str] | None = None,
-    after: str | None = "",
+    after: str = "",
     worker: UUID = WORKER,
 ) -> list[Claim]:
     """Claim as a worker does, and return the tasks as it would run them."""

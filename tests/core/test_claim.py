@@ -14,7 +14,7 @@ import pytest
 from pgq import db, store
 from pgq.models import QueuedTask
 from pgq.tasks import async_task
-from tests.core.helpers import MARK, WORKER, claim, fill, fill_mixed, value
+from tests.core.helpers import MARK, WORKER, Hand, claim, fill, fill_mixed, value
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -173,17 +173,27 @@ def test_no_queue_starves_where_each_claim_begins_with_something_urgent(pins):
     assert min(served.values()) >= 2
 
 
-def test_a_first_claim_begins_anywhere(session):
+def test_the_first_claim_of_a_worker_begins_anywhere(session):
     """Or workers that are replaced after a few tasks would all serve the same queue."""
+    cursor = session().cursor()
+    assert store.some_queue(cursor) == ""
     for queue in "abcdef":
         fill(1, queue=queue)
-    own = session()
-    began = set()
-    for _ in range(100):
-        with own.transaction(force_rollback=True):
-            (task,) = claim(own, 1, after=None)
-            began.add(task.queue)
-    assert began == set("abcdef")
+    assert {store.some_queue(cursor) for _ in range(100)} == set("abcdef")
+
+
+def test_workers_that_do_little_favour_no_queue():
+    for queue in "abcdef":
+        fill(50, queue=queue)
+    served = Counter[str]()
+    for _ in range(120):
+        hand = Hand()
+        try:
+            hand._exchange()
+            served[hand.waiting[0].queue] += 1
+        finally:
+            hand.close()
+    assert set(served) == set("abcdef")
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -200,7 +210,7 @@ def test_claims_are_full_while_there_are_tasks_wherever_they_lie(near, seed, pin
         own.execute("INSERT INTO pgq_queue (func, queue, priority) VALUES (%s, %s, %s)", (MARK, queue, priority))
     ready = value(own, "SELECT count(*) FROM pgq_queue")
     own.execute(BELOW_THE_FIRST, {"share": rng.choice((0, 0.5, 1))})
-    after: str | None = None
+    after = ""
     last: dict[tuple[int, str], int] = {}
     with db.connect("default", "pgq tests", pins=pins) as worker:
         while ready:
@@ -228,10 +238,11 @@ def test_lanes_whose_tasks_lie_far_apart_take_turns(session):
         fill(100, queue=f"{number} young")
     store.advance(own.cursor(), safe=store.positions(own.cursor())[0])
     after, served = "", Counter[str]()
-    for _ in range(20):
-        claims = store.claim(own.cursor(), limit=8, worker=WORKER, receipt=uuid4(), queues=None, after=after)
-        after = store.behind([(task.priority, task.queue) for task in claims])
-        served.update({task.queue for task in claims})
+    with db.connect("default", "pgq tests", pins=db.BY_INDEX) as worker:
+        for _ in range(20):
+            claims = store.claim(worker.cursor(), limit=8, worker=WORKER, receipt=uuid4(), queues=None, after=after)
+            after = store.behind([(task.priority, task.queue) for task in claims])
+            served.update({task.queue for task in claims})
     assert len(served) == 20
     assert set(served.values()) == {1}
 
