@@ -11,6 +11,9 @@ METHOD = """\
 Made by `make bench-steady`: a pool that works on and on, with checkpoints (every 5 minutes), autovacuum and upkeep as
 always. Sizes are those of `pgq_queue`; of its finished tasks each keeps its result. Among the waiting tasks are those
 that have finished in the last second: the statistics of PostgreSQL, which count them, are that far behind."""
+PINNED = """\
+Claims and settlements by themselves keep their pace (`tests/core/test_pinned.py`). Autovacuum reads all of the table once
+a minute, with one of the processors and in vain, and longer each time; and some minutes have a checkpoint."""
 #: Rows of the table; of a longer run only some of its minutes are shown.
 ROWS = 12
 
@@ -72,7 +75,7 @@ class Course:
     def _verdict(self, name: str, minutes: list[dict[str, Any]]) -> str:
         said = f"The last minute runs at {self.last_of_first(name):.0%} of the first"
         if name == "pinned":
-            return f"{said} (goal: 95 %)."
+            return f"{said} (goal: 95 %). {PINNED}"
         worst = max(row["milliseconds"].get("p99", 0.0) for row in minutes)
         return f"{said}; the worst p99 of a minute is {worst:,.1f} ms."
 

@@ -9,6 +9,7 @@
 -- then the rest. So the claims of a while stay among neighbouring rows, which caches hold, also where the next task of a
 -- queue lies a thousand rows on. (Laps 0 and 1: behind `after`, and up to it; 2 and 3: the same again, for the rest. The
 -- turns must be the same as well, or rows between where the one ends and the other begins would be left out.)
+-- (`size`: so many lanes are read at most, the next time twice as many. `more`: laps 2 and 3 may find something.)
 -- A lane whose watermark has reached the last position drawn is empty: redraw.sql sees to it that no row lies beyond.
 -- Picked by ctid: the rows are locked, so they stay where they were found, and by id each would be searched for again.
 -- (One that changed after our snapshot is locked and not claimed: the next claim finds it.)
