@@ -39,8 +39,10 @@ from pgq import store
 MORE_WAL = "32GB"
 #: Rows of one INSERT of a fill.
 CHUNK = 1_000_000
-#: Batches that one client works before the next one's turn, a second or so. Its first ones meet the caches of others.
-TURN = 50
+#: Batches that one client works before the next one's turn, half a second or so.
+TURN = 25
+#: The first ones of a turn do not count: they meet the caches of others.
+COLD = 5
 #: Batches between two moves of the watermarks: about as many as a busy pool settles between two ticks.
 TICK = 10
 #: So much is claimed at once at most, or a batch of large tasks would measure the client's memory.
@@ -71,15 +73,16 @@ class Plan(NamedTuple):
     #: Rows of the backlog, where it is not the backlog that grows.
     usual: int = 100_000
     batch: int = 512
-    #: Batches that are measured, after those that warm up.
-    batches: int = 200
-    warm: int = 10
+    #: Turns that are measured, after one that warms up.
+    turns: int = 16
+    #: Batches that lie ready where the tasks are too large for a backlog beyond that.
+    ahead: int = 200
     #: Whole batches of a drain for each worker of the largest pool. Each pool drains as many tasks as that one.
     drain: int = 16
 
 
 TINY = Plan(
-    rows=(1000, 2000), queues=(1, 10), workers=(1, 2), payload=(100, 100_000), usual=1000, batch=64, batches=9, warm=1,
+    rows=(1000, 2000), queues=(1, 10), workers=(1, 2), payload=(100, 100_000), usual=1000, batch=64, turns=1, ahead=10,
     drain=16,
 )  # fmt: skip
 
@@ -149,7 +152,7 @@ class Scaling:
             clients = {size: self._client(stack, size, fill, processor) for size, fill in fills.items()}
             say(f"{axis}: filled in {time.monotonic() - began:.0f} s")
             try:
-                for _ in range(0, self.plan.warm + self.plan.batches, TURN):
+                for _ in range(1 + self.plan.turns):
                     for client in clients.values():
                         client.turn()
             except (psycopg.Error, *TROUBLE) as error:
@@ -157,14 +160,13 @@ class Scaling:
                 say(f"{axis}: FAILED: {error}")
                 return
             for size, client in clients.items():
-                self._note(axis, size, self._tried(axis, size, partial(client.numbers, self.plan.warm)))
+                self._note(axis, size, self._tried(axis, size, client.numbers))
 
     def _client(self, stack: ExitStack, size: int, fill: Fill, processor: set[int]) -> Client:
         batch = self.plan.batch
         while batch > 1 and batch * fill.payload > BATCH_BYTES:
             batch //= 2
-        # Large tasks are too large for a backlog beyond what is going to be claimed.
-        fill = fill._replace(backlog=fill.backlog or batch * (self.plan.warm + self.plan.batches))
+        fill = fill._replace(backlog=fill.backlog or batch * self.plan.ahead)
         dsn = stack.enter_context(self.lab.fresh(self.system, f"of_{size}"))
         with psycopg.connect(dsn) as connection:
             _fill(connection, fill)
@@ -196,20 +198,24 @@ class Client:
         self.batches = Batches(None, batch)
         #: Number of the next task to be put into the queue.
         self.next = fill.backlog + 1
-        #: Milliseconds and processor time of each batch so far.
+        #: Milliseconds and processor time of each batch of this turn.
         self.claims: list[dict[str, float]] = []
         self.settlings: list[dict[str, float]] = []
+        #: Medians of each turn so far, of claims and of settlings.
+        self.turns: list[tuple[dict[str, float], dict[str, float]]] = []
 
-    def numbers(self, warm: int) -> dict[str, Any]:
-        """Return medians of all rounds but the first ones."""
+    def numbers(self) -> dict[str, Any]:
+        """Return means over all turns but the first one, of their medians."""
+        claims, settlings = zip(*self.turns[1:], strict=True)
         return {
             "batch": self.batch,
-            "claim": _medians(self.claims[warm:]) | self.explained(settle=False),
-            "settle": _medians(self.settlings[warm:]) | self.explained(settle=True),
+            "claim": _means(claims) | self.explained(settle=False),
+            "settle": _means(settlings) | self.explained(settle=True),
         }
 
     def turn(self) -> None:
         """Work for some batches, so that most find the caches as in a pool that is busy."""
+        self.claims, self.settlings = [], []
         with self._connected():
             for number in range(1, TURN + 1):
                 self.round()
@@ -217,10 +223,11 @@ class Client:
                     # As upkeep does, five times a second. Nobody else draws positions.
                     store.advance(self.cursor, safe=store.positions(self.cursor)[0])
                     self.connection.commit()
+        self.turns.append((_medians(self.claims[COLD:]), _medians(self.settlings[COLD:])))
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
-        """Have a connection for one turn: by where its memory lies, one process is a sixth faster than another."""
+        """Have a connection for one turn: one process, or one second, may be half as fast again as the next."""
         with psycopg.connect(self.dsn, prepare_threshold=1) as self.connection:
             as_a_worker(self.connection)
             self.cursor = self.batches.cursor = self.connection.cursor()
@@ -296,9 +303,9 @@ def _apart() -> Iterator[set[int]]:
         os.sched_setaffinity(0, before)
 
 
-def _means(drains: list[dict[str, Any]]) -> dict[str, Any]:
+def _means(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """A drain that was seen too seldom does not know what it cost."""
-    known = {key: [one[key] for one in drains if one[key] is not None] for key in drains[0]}
+    known = {key: [one[key] for one in found if one[key] is not None] for key in found[0]}
     return {key: statistics.fmean(numbers) if numbers else None for key, numbers in known.items()}
 
 
