@@ -568,6 +568,9 @@ def writers(cursor: Cursor, among: Iterable[str] | None = None) -> list[str]:
 
 def advance(cursor: Cursor, *, safe: int) -> int:
     """Move the watermarks up, to `safe` at most; return how many moved. Needs a transaction of its own."""
+    # A watermark that is lost in a crash stands lower, which is safe. And lanes that stay locked while the disk is slow
+    # send tasks that are rescued meanwhile to the end of the queue.
+    cursor.execute("SET LOCAL synchronous_commit = off")
     # Two statements, so that the second one's snapshot is taken after the lanes are locked.
     locked = _all(cursor, "lock_lanes", {"safe": safe})
     queues, priorities = [row[0] for row in locked], [row[1] for row in locked]

@@ -64,6 +64,18 @@ def wait_until_it_waits(session: psycopg.Connection[Any], pid: int) -> None:
 # ------------------------------------------------------------------------------------------------- late commits
 
 
+def test_lanes_are_not_locked_while_the_disk_is_slow(session):
+    """Tasks rescued meanwhile would go to the end of the queue. What a crash takes back is a lower watermark: safe."""
+    fill(3)
+    mover = session(autocommit=False)
+    safe, _ = store.positions(mover.cursor())
+    claim(session())
+    assert store.advance(mover.cursor(), safe=safe) == 1
+    assert value(mover, "SHOW synchronous_commit") == "off"
+    mover.commit()
+    assert value(mover, "SHOW synchronous_commit") == "on"
+
+
 @pytest.mark.parametrize("ends_with", ["commit", "rollback"])
 def test_watermark_waits_for_a_transaction_that_drew_a_position(ends_with, session):
     late, others, upkeep = session(), session(), session()
