@@ -47,12 +47,13 @@ AXES = (
 METHOD = """\
 Made by `make bench-scaling`. One client with pgq's own statements claims and settles batch after batch, and as many
 tasks are put into the queue again. Milliseconds are those that the client sees, without the commit; processor time is
-that of its PostgreSQL process alone; pages (shared buffers touched) and WAL are what EXPLAIN says. Rows were written by
-INSERT ... SELECT, then vacuumed and analysed; no checkpoint fell in between. All sizes were filled before the first was
-measured, and took turns of 25 batches, each on a new connection. Within one run a second, or a process, may be half as
-slow again as the next: of 24 turns each number is the lower quartile of their medians. The cells of whole pools and of
-workers are means of two drains by pgq's own pools, as many tasks for each size, from the first tenth of them until the
-last has its result, with the processor time of all processes of pool and server."""
+that of its PostgreSQL process alone; pages (shared buffers touched) and WAL are what EXPLAIN says. Rows were written
+by INSERT ... SELECT, then vacuumed and analysed; no checkpoint fell in between. All sizes were filled before the first
+was measured, and took turns of 25 batches, each on a new connection. Where others use the machine as well, a second
+may be half as slow again as the next, and nothing makes one faster than it is: each number is the lower decile of the
+medians of 40 turns. The cells of whole pools and of workers are the best of three drains by pgq's own pools, as many
+tasks for each size, from the first tenth of them until the last has its result, with the processor time of all
+processes of pool and server."""
 
 #: What whole pools drain.
 POOLS = ("pools", "workers")

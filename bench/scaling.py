@@ -74,7 +74,7 @@ class Plan(NamedTuple):
     usual: int = 100_000
     batch: int = 512
     #: Turns that are measured, after one that warms up.
-    turns: int = 24
+    turns: int = 40
     #: Batches that lie ready where the tasks are too large for a backlog beyond that.
     ahead: int = 200
     #: Whole batches of a drain for each worker of the largest pool. Each pool drains as many tasks as that one.
@@ -173,13 +173,13 @@ class Scaling:
         return Client(dsn, batch, fill, processor if self.lab.postmaster is not None else None)
 
     def _drains(self, axis: str, sizes: Sequence[int], drain: Callable[[int], dict[str, Any]]) -> None:
-        """Drain with each size, up and down again: a machine that changes its pace meets all alike."""
+        """Drain with each size, up, down and up again: a machine that changes its pace meets all alike."""
         found: dict[int, list[dict[str, Any]]] = {size: [] for size in sizes}
-        for size in (*sizes, *reversed(sizes)):
+        for size in (*sizes, *reversed(sizes), *sizes):
             found[size].append(self._tried(axis, size, partial(drain, size)))
         for size, drains in found.items():
             failed = next((one for one in drains if "error" in one), None)
-            self._note(axis, size, failed or _means(drains))
+            self._note(axis, size, failed or _cheapest(drains))
 
     def _drain(self, pgq: Pgq, workers: int, batches: int) -> dict[str, Any]:
         plan = cells.TINY._replace(drain=10)
@@ -205,12 +205,12 @@ class Client:
         self.turns: list[tuple[dict[str, float], dict[str, float]]] = []
 
     def numbers(self) -> dict[str, Any]:
-        """Return the lower quartiles over all turns but the first one, of their medians."""
+        """Return the lower deciles over all turns but the first one, of their medians."""
         claims, settlings = zip(*self.turns[1:], strict=True)
         return {
             "batch": self.batch,
-            "claim": _lower_quartiles(claims) | self.explained(settle=False),
-            "settle": _lower_quartiles(settlings) | self.explained(settle=True),
+            "claim": _lower_deciles(claims) | self.explained(settle=False),
+            "settle": _lower_deciles(settlings) | self.explained(settle=True),
             "turns": {"claim": claims, "settle": settlings},
         }
 
@@ -289,9 +289,9 @@ def _medians(found: list[dict[str, float]]) -> dict[str, float]:
     return {key: statistics.median(one[key] for one in found) for key in found[0]}
 
 
-def _lower_quartiles(turns: Sequence[dict[str, float]]) -> dict[str, float]:
+def _lower_deciles(turns: Sequence[dict[str, float]]) -> dict[str, float]:
     """What disturbs a turn only makes it dearer, and meets some sizes more than others: medians differ by chance."""
-    return {key: sorted(one[key] for one in turns)[(len(turns) - 1) // 4] for key in turns[0]}
+    return {key: sorted(one[key] for one in turns)[(len(turns) - 1) // 10] for key in turns[0]}
 
 
 @contextmanager
@@ -309,10 +309,10 @@ def _apart() -> Iterator[set[int]]:
         os.sched_setaffinity(0, before)
 
 
-def _means(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A drain that was seen too seldom does not know what it cost."""
-    known = {key: [one[key] for one in found if one[key] is not None] for key in found[0]}
-    return {key: statistics.fmean(numbers) if numbers else None for key, numbers in known.items()}
+def _cheapest(drains: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of each number the best: see `_lower_deciles`. A drain that was seen too seldom does not know what it cost."""
+    known = {key: [one[key] for one in drains if one[key] is not None] for key in drains[0]}
+    return {key: (max if key == "rate" else min)(numbers, default=None) for key, numbers in known.items()}
 
 
 def _fill(connection: psycopg.Connection[Any], fill: Fill) -> None:
