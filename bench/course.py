@@ -75,7 +75,7 @@ class Course:
     def _verdict(self, name: str, minutes: list[dict[str, Any]]) -> str:
         said = f"The last minute runs at {self.last_of_first(name):.0%} of the first"
         if name == "pinned":
-            return f"{said} (goal: 95 %). {PINNED}"
+            return f"{said} (goal: 95%). {PINNED}"
         worst = max(row["milliseconds"].get("p99", 0.0) for row in minutes)
         return f"{said}; the worst p99 of a minute is {worst:,.1f} ms."
 

@@ -67,11 +67,11 @@ def _drain(report: Report) -> Iterator[Goal]:
             yield Goal(f"the same, against {name}", "> 1 x", f"{ratio:.1f} x", ratio > 1)
     if found := report.drained("floor"):
         share = ours.median / found.median
-        yield Goal("the same, against the bare loop with the same batches", "60 %", f"{share:.0%}", share >= 0.6)
+        yield Goal("the same, against the bare loop with the same batches", "60%", f"{share:.0%}", share >= 0.6)
     mine, bare = (report.processor_time(name) for name in ("pgq", "floor"))
     if mine and bare:
         what = "the same by processor time, of workers and server, which other load disturbs less"
-        yield Goal(what, "60 %", f"{bare / mine:.0%}", bare / mine >= 0.6)
+        yield Goal(what, "60%", f"{bare / mine:.0%}", bare / mine >= 0.6)
 
 
 def _standing(report: Report) -> Iterator[Goal]:
@@ -81,7 +81,7 @@ def _standing(report: Report) -> Iterator[Goal]:
         busy = sum(shares)
         measured = f"{transactions:.1f}, {busy:.1%}"
         what = "idle pool: transactions a second, and of a processor"
-        yield Goal(what, "< 5, < 1 %", measured, transactions < 5 and busy < 0.01)
+        yield Goal(what, "< 5, < 1%", measured, transactions < 5 and busy < 0.01)
     if (memory := report.memory_of_each("pgq")) is not None:
         yield Goal("memory (PSS) of each further worker", "15 MiB", f"{memory:.1f} MiB", memory <= 15)
 
@@ -105,11 +105,11 @@ def of_growth(growth: Growth) -> Iterator[Goal]:
     if "claim" in backlog:
         few, many = growth.ends("backlog")
         what = f"claim with a backlog of {many:,} rows, against {few:,}"
-        yield Goal(what, "+10 %", f"{backlog['claim']:+.0%}", backlog["claim"] <= 0.1)
+        yield Goal(what, "+10%", f"{backlog['claim']:+.0%}", backlog["claim"] <= 0.1)
     if rises:
         (axis, line), worst = max(rises.items(), key=lambda item: item[1])
         what = f"the steepest of all lines below, as everything grows: {axis}, {line}"
-        yield Goal(what, "+10 %", f"{worst:+.0%}", worst <= 0.1)
+        yield Goal(what, "+10%", f"{worst:+.0%}", worst <= 0.1)
 
 
 def of_course(course: Course) -> Iterator[Goal]:
@@ -118,4 +118,4 @@ def of_course(course: Course) -> Iterator[Goal]:
         minutes = course.runs["pinned"]["minutes"]
         share = course.last_of_first("pinned")
         what = f"pinned horizon: the last of {len(minutes)} minutes, of the first"
-        yield Goal(what, "95 %", f"{share:.0%}", share >= 0.95)
+        yield Goal(what, "95%", f"{share:.0%}", share >= 0.95)

@@ -87,7 +87,7 @@ def test_neither_run_takes_away_what_the_other_has_written(tmp_path: Path, resul
     head, own = alone.split("## Side by side\n")
     assert text.startswith(head.rstrip())
     before, _, after = text.partition(own)
-    assert "| claim with a backlog of 2,000 rows, against 1,000 | +10 % |" in before
+    assert "| claim with a backlog of 2,000 rows, against 1,000 | +10% |" in before
     assert "\n## As it grows\n" in after
     assert text.count("# Benchmarks\n") == 1
     assert text == other.report.read_text()
@@ -109,7 +109,7 @@ def test_the_steepest_line_is_judged(results: dict[str, Any]) -> None:
     last["settle"]["milliseconds"] *= 1000
     *_, (what, wanted, measured, met) = goals.of_growth(Growth(bent))
     assert what.endswith(": history, settle")
-    assert wanted == "+10 %"
+    assert wanted == "+10%"
     assert float(measured.strip("+%")) > 1000
     assert not met
 

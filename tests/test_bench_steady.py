@@ -50,7 +50,7 @@ def test_each_minute_tells_rate_cost_and_size(results: dict[str, Any]) -> None:
 def test_the_section_has_its_plots_and_they_are_xml(out: Path) -> None:
     text = (out / "benchmarks.md").read_text()
     assert text.startswith("# Benchmarks\n")
-    assert text.index("| pinned horizon: the last of 2 minutes, of the first | 95 % |") < text.index("## Over time\n")
+    assert text.index("| pinned horizon: the last of 2 minutes, of the first | 95% |") < text.index("## Over time\n")
     assert "### Half load, 2 minutes" in text
     assert "### Pinned horizon, 2 minutes" in text
     plots = sorted((out / "images").glob("bench-steady-*.svg"))
