@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias, cast
 from weakref import WeakKeyDictionary
@@ -90,7 +90,7 @@ _NOT_AS_PREPARED = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.Dupli
 _uses: WeakKeyDictionary[Connection, int | None] = WeakKeyDictionary()
 
 
-def execute_often(alias: str, text: str, parameters: Mapping[str, Any]) -> None:
+def execute_often(alias: str, text: str, parameters: Sequence[Any] | Mapping[str, Any]) -> None:
     """Execute on the caller's connection a statement that is said again and again and returns nothing.
 
     It is prepared once a connection has proved to be a busy one: to parse and plan an INSERT of one row takes the

@@ -121,9 +121,8 @@ def make_task(
 
 def signed(task: NewTask) -> NewTask:
     """Return the task with its signature."""
-    # dataclasses.replace costs five times as much, on the way of every task.
-    object.__setattr__(task, "signature", sign_task(task))
-    return task
+    # As _replace(), in half the time, and each task pays for it. The signature is the last field.
+    return NewTask._make((*task[:-1], sign_task(task)))
 
 
 def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], settings: Settings) -> tuple[str, str]:

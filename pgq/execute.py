@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import dataclasses
 import inspect
 import json
 import logging
@@ -392,7 +391,7 @@ def _follow(claim: Claim, options: Mapping[str, Any], result: str | None) -> tup
         return ()
     new = flow.follow_ons(claim, options, result)
     # What an unsigned row asks for is not ours to sign: that would let whoever writes to the table run anything.
-    return new if is_signed(claim) else tuple(dataclasses.replace(task, signature=None) for task in new)
+    return new if is_signed(claim) else tuple(task._replace(signature=None) for task in new)
 
 
 def is_signed(claim: Claim) -> bool:

@@ -15,9 +15,11 @@ from uuid import UUID
 PRIORITY_MIN, PRIORITY_MAX = -100, 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewTask:
-    """A task about to be enqueued. Texts are canonical JSON (see `pgq.codec`)."""
+class NewTask(NamedTuple):
+    """A task about to be enqueued, column by column (see pgq_queue). Texts are canonical JSON (see `pgq.codec`).
+
+    A tuple for the same reason as `Claim`.
+    """
 
     id: UUID
     func: str

@@ -301,4 +301,4 @@ def _task(due: Due, slot: datetime, settings: Settings) -> NewTask:
         options=due.options,
         queue=due.queue,
     )
-    return enqueue.signed(task) if trusted else dataclasses.replace(task, signature=None)
+    return enqueue.signed(task) if trusted else task

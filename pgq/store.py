@@ -89,25 +89,22 @@ def _microseconds(seconds: Sequence[float]) -> str:
 
 # ------------------------------------------------------------------------------------------------- enqueue
 
-_COLUMNS = (
-    "id", "func", "args", "kwargs", "options", "queue", "priority", "name", "group", "hook", "timeout", "max_attempts",
-    "run_after", "remaining", "schedule", "slot", "signature",
-)  # fmt: skip
-
-
-_values = attrgetter(*_COLUMNS)
+_COLUMNS = NewTask._fields
 #: What the table says, and what a task therefore need not.
 _DEFAULTS = {"kwargs": "{}", "options": "{}", "queue": "default", "priority": 0, "max_attempts": 1}
 _DEFAULT_VALUES = tuple(_DEFAULTS.get(column) for column in _COLUMNS)
 #: A time that has come is no reason to wait for the tick; only the clock of the database says so.
-_RUN_AFTER = "CASE WHEN %(run_after)s::timestamptz > clock_timestamp() THEN %(run_after)s::timestamptz END"
+_RUN_AFTER = "nullif(greatest(%s::timestamptz, statement_timestamp()), statement_timestamp())"
 
 
 def _given(task: NewTask) -> dict[str, Any]:
     """Return what a task says that the table does not say anyway."""
-    # zip() three times as fast as a dict of all values first, and each task pays for it.
-    values = zip(_COLUMNS, _values(task), _DEFAULT_VALUES, strict=True)
-    return {column: value for column, value, default in values if value is not None and value != default}
+    values = zip(_COLUMNS, task, _DEFAULT_VALUES, strict=True)
+    return {
+        column: value
+        for column, value, default in values
+        if value is not None and (default is None or value != default)
+    }
 
 
 def _quoted(columns: Iterable[str]) -> str:
@@ -116,14 +113,14 @@ def _quoted(columns: Iterable[str]) -> str:
 
 @cache
 def _enqueue_sql(columns: tuple[str, ...]) -> str:
-    values = ", ".join(_RUN_AFTER if column == "run_after" else f"%({column})s" for column in columns)
+    values = ", ".join(_RUN_AFTER if column == "run_after" else "%s" for column in columns)
     return sql("enqueue").replace("{columns}", _quoted(columns)).replace("{values}", values)
 
 
-def insert_of(task: NewTask) -> tuple[str, dict[str, Any]]:
-    """Return the statement that writes one task, and its parameters."""
+def insert_of(task: NewTask) -> tuple[str, tuple[Any, ...]]:
+    """Return the statement that writes one task, and its parameters: by place, names take psycopg twice as long."""
     given = _given(task)
-    return _enqueue_sql(tuple(given)), given
+    return _enqueue_sql(tuple(given)), tuple(given.values())
 
 
 def enqueue(cursor: Cursor, task: NewTask) -> None:
@@ -141,7 +138,7 @@ def _enqueue_many_sql(scheduled: bool) -> str:
 def enqueue_many(cursor: Cursor, tasks: Sequence[NewTask]) -> None:
     """Write many tasks in one statement; they become ready in their order."""
     text = _enqueue_many_sql(any(task.schedule is not None for task in tasks))
-    cursor.execute(text, {column: [getattr(task, column) for task in tasks] for column in _COLUMNS})
+    cursor.execute(text, {column: [task[at] for task in tasks] for at, column in enumerate(_COLUMNS)})
 
 
 #: What differs between calls that are enqueued together. The id as 32 hex digits.

@@ -21,7 +21,7 @@ import json
 import pickle
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -401,12 +401,11 @@ class Import:
                 public.link_task(link, task.group or task.id.hex, package.get("cached")) for link in package["chain"]
             ]
             # As Django-Q does, on to the next link whatever becomes of this one.
-            task = replace(
-                flow.chained([task, *links], pass_results=False, continue_on_failure=True), run_after=run_after
-            )
+            chain = flow.chained([task, *links], pass_results=False, continue_on_failure=True)
+            task = chain._replace(run_after=run_after)
         noted = codec.canonical({**json.loads(task.options), "django_q_id": str(package["id"])})
         id = derived_id("queued", str(package["id"]), started)
-        return enqueue.signed(replace(task, id=id, options=noted, signature=None))
+        return enqueue.signed(task._replace(id=id, options=noted, signature=None))
 
     def _queue(self, cluster: Any) -> str:
         """Return our queue for a cluster's name."""
