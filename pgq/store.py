@@ -195,19 +195,19 @@ def some_queue(cursor: Cursor) -> str:
     return str(rows[0][0]) if rows else ""
 
 
-def behind(lanes: Sequence[tuple[int, str]]) -> str:
-    """Return behind which queue the next claim should begin, from the lanes of the last one's tasks, as it had them.
+def behind(lanes: Sequence[tuple[int, str]], *, after: str) -> str:
+    """Return behind which queue the next claim should begin, from the lanes of the last one's tasks.
 
     The limit may have cut the last lane's turn short. It goes on then, but none has all of two claims. Only the
     lowest priority counts: behind another, the next claim might begin with the same lane again and again.
 
     Args:
         lanes: Priority and queue of each task.
+        after: As that claim had it: there the ring began.
     """
     lowest = min(priority for priority, _ in lanes)
-    queues = [queue for priority, queue in lanes if priority == lowest]
-    last = queues[-1]
-    return last if queues[0] == last else next(queue for queue in reversed(queues) if queue != last)
+    ring = sorted({queue for priority, queue in lanes if priority == lowest}, key=lambda queue: (queue <= after, queue))
+    return ring[-2:][0]
 
 
 def in_order(claims: Iterable[Claim]) -> list[Claim]:

@@ -159,8 +159,6 @@ class Worker:
             self._wait_for_postgresql(error)
             return True
         self.in_doubt = False
-        if claims:
-            self.after = store.behind([(claim.priority, claim.queue) for claim in claims])
         if len(claims) == size:
             # There may be more than we took: another worker should look.
             self._tell(child.MORE)
@@ -171,9 +169,12 @@ class Worker:
         self.in_doubt = True
         if self.after is None:
             self.after = store.some_queue(cursor)
-        return store.claim(
+        claims = store.claim(
             cursor, limit=size, worker=self.id, receipt=uuid4(), queues=self.config.queues, after=self.after
         )
+        if claims:
+            self.after = store.behind([(claim.priority, claim.queue) for claim in claims], after=self.after)
+        return claims
 
     def _disown(self) -> None:
         """Settle what we hold, then go on under a new id, and have the supervisor release what the old one holds.

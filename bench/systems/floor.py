@@ -112,7 +112,7 @@ class Batches:
         self.cursor.execute(before + self.claiming, parameters)
         rows: list[tuple[Any, ...]] = self.cursor.fetchall()
         if rows and not before:
-            self.after = self.behind([(row[1], row[3]) for row in rows])
+            self.after = self.behind([(row[1], row[3]) for row in rows], after=self.after)
         return rows
 
     def settle(self, claimed: list[tuple[Any, ...]], *, before: str = "") -> list[tuple[Any, ...]]:

@@ -11,12 +11,14 @@
 -- turns must be the same as well, or rows between where the one ends and the other begins would be left out.)
 -- (`size`: so many lanes are read at most, the next time twice as many. `more`: laps 2 and 3 may find something.)
 -- A lane whose watermark has reached the last position drawn is empty: redraw.sql sees to it that no row lies beyond.
+-- Updated in the order of their positions, which is about that of the table and of its primary key: each page is met once
+-- and is still in the cache, also where the tasks of many queues are mixed. Priority by priority they are run later on.
 -- Picked by ctid: the rows are locked, so they stay where they were found, and by id each would be searched for again.
 -- (One that changed after our snapshot is locked and not claimed: the next claim finds it.)
 -- The predicate is that of the index pgq_queue_ready, which also gives the order; the ring's index is pgq_lane_ring.
 WITH RECURSIVE turn (priority, lap, behind, size, more, last, queues, low, high) AS (
-    SELECT (SELECT max(l.priority) FROM pgq_lane l), 0, %(after)s::text, {limit} / 8 + 4, false,
-           pg_sequence_last_value('pgq_position'::regclass), NULL::text[], NULL::bigint, NULL::bigint
+    SELECT (SELECT max(l.priority) FROM pgq_lane l), 0, %(after)s::text COLLATE "C", {limit} / 8 + 4, false,
+           pg_sequence_last_value('pgq_position'::regclass), NULL::text[] COLLATE "C", NULL::bigint, NULL::bigint
      UNION ALL
     SELECT CASE WHEN next.lap < 4 THEN turn.priority
                 ELSE (SELECT max(l.priority) FROM pgq_lane l WHERE l.priority < turn.priority) END,
@@ -47,28 +49,30 @@ WITH RECURSIVE turn (priority, lap, behind, size, more, last, queues, low, high)
                        ELSE turn.lap + 1 END AS lap) next
      WHERE turn.priority IS NOT NULL
 ), picked AS MATERIALIZED (
-    SELECT ready.ctid
-      FROM turn
-     CROSS JOIN LATERAL (
-           SELECT greatest(q.position | 8191, turn.high) AS high
-             FROM pgq_queue q
-            WHERE q.queue = ANY (turn.queues) AND q.priority = turn.priority AND q.position > turn.low
-              AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
-              AND (turn.lap < 2 OR turn.high < turn.last)
-            ORDER BY q.queue, q.position
-            LIMIT 1) first
-     CROSS JOIN LATERAL (
-           SELECT q.ctid
-             FROM pgq_queue q
-            WHERE q.queue = ANY (turn.queues) AND q.priority = turn.priority
-              AND q.position > CASE WHEN turn.lap < 2 THEN turn.low ELSE first.high END
-              AND q.position <= CASE WHEN turn.lap < 2 THEN first.high ELSE 9223372036854775807 END
-              AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
-            ORDER BY q.queue, q.position
-            LIMIT {limit}
-              FOR UPDATE SKIP LOCKED) ready
-     WHERE turn.queues IS NOT NULL
-     LIMIT {limit}
+    SELECT found.ctid
+      FROM (SELECT ready.ctid, ready.position
+              FROM turn
+             CROSS JOIN LATERAL (
+                   SELECT greatest(q.position | 8191, turn.high) AS high
+                     FROM pgq_queue q
+                    WHERE q.queue = ANY (turn.queues) AND q.priority = turn.priority AND q.position > turn.low
+                      AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
+                      AND (turn.lap < 2 OR turn.high < turn.last)
+                    ORDER BY q.queue, q.position
+                    LIMIT 1) first
+             CROSS JOIN LATERAL (
+                   SELECT q.ctid, q.position
+                     FROM pgq_queue q
+                    WHERE q.queue = ANY (turn.queues) AND q.priority = turn.priority
+                      AND q.position > CASE WHEN turn.lap < 2 THEN turn.low ELSE first.high END
+                      AND q.position <= CASE WHEN turn.lap < 2 THEN first.high ELSE 9223372036854775807 END
+                      AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
+                    ORDER BY q.queue, q.position
+                    LIMIT {limit}
+                      FOR UPDATE SKIP LOCKED) ready
+             WHERE turn.queues IS NOT NULL
+             LIMIT {limit}) found
+     ORDER BY found.position
 )
 UPDATE pgq_queue q
    SET lock = clock_timestamp(), worker = %(worker)s, receipt = %(receipt)s, attempts = least(q.attempts + 1, 32767)

@@ -126,7 +126,7 @@ def test_queues_take_turns_whatever_their_number(session):
         for _ in range(60):
             claims = store.claim(own.cursor(), limit=8, worker=WORKER, receipt=uuid4(), queues=None, after=after)
             assert len(claims) == 8
-            after = store.behind([(task.priority, task.queue) for task in claims])
+            after = store.behind([(task.priority, task.queue) for task in claims], after=after)
             served.update({task.queue for task in claims})
     assert len(served) == 20
     # 60 claims of 8 tasks are four rounds. Who comes behind a queue that runs dry has the rest of that claim and all of
@@ -145,15 +145,34 @@ def test_claims_stay_among_neighbours_where_tasks_of_many_queues_are_mixed(sessi
         positions = {task.position for task in claims}
         # Some lanes are a turn ahead of others.
         assert max(positions) - min(positions) <= 2 * 8192
-        after = store.behind([(task.priority, task.queue) for task in claims])
+        after = store.behind([(task.priority, task.queue) for task in claims], after=after)
         seen |= positions
 
 
 def test_a_turn_that_the_limit_cut_short_goes_on():
-    assert store.behind([(0, "a")]) == "a"
-    assert store.behind([(0, "a"), (0, "b"), (0, "b")]) == "a"
+    assert store.behind([(0, "a")], after="") == "a"
+    assert store.behind([(0, "b"), (0, "a"), (0, "b")], after="") == "a"
+    assert store.behind([(0, "b"), (0, "a"), (0, "c")], after="a") == "c"
     # Once: a queue that had all of a claim waits for its next turn.
-    assert store.behind([(0, "b"), (0, "b")]) == "b"
+    assert store.behind([(0, "b"), (0, "b")], after="a") == "b"
+
+
+def test_the_ring_is_in_the_order_in_which_python_sorts(session):
+    """Whatever the database's own collation; or some queues might be passed over again and again."""
+    collations = session().execute(
+        """SELECT DISTINCT attcollation::regcollation::text FROM pg_attribute
+            WHERE attrelid IN ('pgq_queue'::regclass, 'pgq_lane'::regclass) AND attname = 'queue'"""
+    )
+    assert collations.fetchall() == [('"C"',)]
+    names = ["b", "B", "a", "Z", "_", "1", "ä", "é", "😀"]
+    for name in names:
+        fill(2, queue=name)
+    after, served = "", list[str]()
+    for _ in names:
+        claims = store.claim(session().cursor(), limit=1, worker=WORKER, receipt=uuid4(), queues=None, after=after)
+        after = store.behind([(task.priority, task.queue) for task in claims], after=after)
+        served += [task.queue for task in claims]
+    assert served == sorted(names)
 
 
 @pytest.mark.parametrize("pins", [{}, db.BY_INDEX], ids=["any plan", "by index"])
@@ -166,7 +185,7 @@ def test_no_queue_starves_where_each_claim_begins_with_something_urgent(pins):
         for _ in range(9):
             fill(1, queue="urgent", priority=1)
             claims = store.claim(own.cursor(), limit=8, worker=WORKER, receipt=uuid4(), queues=None, after=after)
-            after = store.behind([(task.priority, task.queue) for task in claims])
+            after = store.behind([(task.priority, task.queue) for task in claims], after=after)
             served.update({task.queue for task in claims})
     assert served.pop("urgent") == 9
     assert set(served) == {"a", "b", "c", "d"}
@@ -218,7 +237,7 @@ def test_claims_are_full_while_there_are_tasks_wherever_they_lie(near, seed, pin
             claims = store.claim(worker.cursor(), limit=limit, worker=WORKER, receipt=uuid4(), queues=None, after=after)
             assert len(claims) == min(limit, ready)
             ready -= len(claims)
-            after = store.behind([(task.priority, task.queue) for task in claims])
+            after = store.behind([(task.priority, task.queue) for task in claims], after=after)
             # As a worker runs them: as they were enqueued, within a lane, and no later claim has an earlier one.
             for task in store.in_order(claims):
                 lane = task.priority, task.queue
@@ -241,7 +260,7 @@ def test_lanes_whose_tasks_lie_far_apart_take_turns(session):
     with db.connect("default", "pgq tests", pins=db.BY_INDEX) as worker:
         for _ in range(20):
             claims = store.claim(worker.cursor(), limit=8, worker=WORKER, receipt=uuid4(), queues=None, after=after)
-            after = store.behind([(task.priority, task.queue) for task in claims])
+            after = store.behind([(task.priority, task.queue) for task in claims], after=after)
             served.update({task.queue for task in claims})
     assert len(served) == 20
     assert set(served.values()) == {1}
