@@ -45,7 +45,7 @@ METHOD = """\
   function is reached again. Only pgq has this cell: most others wait for a timeout of minutes, by design.
 * pgq stores the result of every task. Where a system stores none, only its state is kept.
 * What pgq's enqueue (one by one) does beside the prepared INSERT, by profile: it checks and encodes the call, makes the
-  id and the signature (8 µs in a row, 30 µs between two waits for the server, with the caches of others), finds Django's
+  id and the signature (8 µs in a row, 30 µs between two waits for the server, with cold caches), finds Django's
   connection and a cursor (10 µs). In a transaction, and in the first five of a connection, the server parses and plans
   the statement each time as well (60 to 80 µs).
 * What a worker does beside the bare loop for a no-op task, by profile: it checks the signature, reads the arguments,
