@@ -55,11 +55,11 @@ Made by `make bench-scaling`. One client with pgq's own statements claims and se
 tasks are put into the queue again. Milliseconds are those that the client sees, without the commit; processor time is
 that of its PostgreSQL process alone; pages (shared buffers touched) and WAL are what EXPLAIN says. Rows were written
 by INSERT ... SELECT, then vacuumed and analysed; no checkpoint fell in between. All sizes were filled before the first
-was measured, and took turns of 25 batches, each on a new connection. Where others use the machine as well, a second
-may be half as slow again as the next, and nothing makes one faster than it is: each number is the lower decile of the
-medians of 40 turns. The cells of whole pools and of workers are the best of three drains by pgq's own pools, as many
-tasks for each size, from the first tenth of them until the last has its result, with the processor time of all
-processes of pool and server."""
+was measured, and took turns of 25 batches, each on a new connection, in 40 rounds. Where others use the machine as
+well, a second may be half as slow again as one a minute later: each number is the median of the smallest size, times
+the median of the ratios to it within each round. The cells of whole pools and of workers are the best of three drains
+by pgq's own pools, as many tasks for each size, from the first tenth of them until the last has its result, with the
+processor time of all processes of pool and server."""
 
 #: What whole pools drain.
 POOLS = ("pools", "workers")
@@ -98,7 +98,10 @@ class Growth:
         picture = "".join(f"![{axis.title}](images/{image})\n\n" for image in self.plots[axis])
         bend = self._bend(axis, cells) if len(cells) > 1 else ""
         profile = f"\n\n{axis.profile}" if axis.profile else ""
-        return f"### {axis.title}\n\nGrowing: {axis.about}.\n\n{picture}{rows}{bend}{profile}"
+        # Of one run with the others, or measured anew.
+        when = max(cell.get("when", "") for cell in cells)
+        anew = f" Measured anew, {when[:16].replace('T', ' ')} UTC." if when > self.results["when"] else ""
+        return f"### {axis.title}\n\nGrowing: {axis.about}.{anew}\n\n{picture}{rows}{bend}{profile}"
 
     def _batches(self, cells: list[dict[str, Any]]) -> str:
         batch = self.results["plan"]["batch"]

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import goals, report
+from bench import goals, report, scaling
 from bench.growth import Growth
 from tests.test_bench import invented, run_module
 
@@ -112,6 +112,32 @@ def test_the_steepest_line_is_judged(results: dict[str, Any]) -> None:
     assert wanted == "+10%"
     assert float(measured.strip("+%")) > 1000
     assert not met
+
+
+def test_sizes_are_compared_within_each_round() -> None:
+    """Half of the rounds meet a machine that is slower by half; the larger size takes a tenth more in each."""
+    smallest = [{"server_us": 10.0 * pace} for pace in (1, 1.5, 1.5, 1, 1.5)]
+    larger = [{"server_us": 1.1 * one["server_us"]} for one in smallest]
+    assert scaling.compared(smallest, smallest) == {"server_us": 15.0}
+    assert scaling.compared(larger, smallest) == {"server_us": pytest.approx(16.5)}
+    assert scaling.compared(larger[1:2] + larger[:1], smallest[1:2] + smallest[:1]) == {
+        "server_us": pytest.approx(13.75)
+    }
+
+
+def test_an_axis_is_measured_anew_beside_the_others(
+    out: Path, results: dict[str, Any], tmp_path: Path, pg_dsn: str
+) -> None:
+    kept = [{**one, "when": "2001-01-01T00:00:00+00:00"} for one in results["measured"]]
+    places = report.places(tmp_path)
+    report.write_scaling({**results, "when": "2001-01-01T00:00:00+00:00", "measured": kept}, places)
+    assert "Measured anew" not in places.report.read_text()
+    done = run_module("bench.scaling", pg_dsn, "--tiny", "--only", "queues", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(places.scaling.read_text())["measured"]
+    assert {one["axis"] for one in measured} == AXES.keys()
+    assert {one["axis"] for one in measured if one["when"] > "2002"} == {"queues"}
+    assert places.report.read_text().count("Measured anew") == 1
 
 
 def test_what_is_wrong_is_named(pg_dsn: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import io
 import re
@@ -75,7 +74,7 @@ def test_an_old_worker_gives_back_what_only_the_new_release_knows(site, rounds, 
             make_task("faults_shop.fresh"),
             make_task("faults_shop_more.fresh"),
             make_task("faults_shop.known", [shop.Price(3)]),
-            signed(dataclasses.replace(make_task("faults_shop.known"), args='[{"$money": 3}]')),
+            signed(make_task("faults_shop.known")._replace(args='[{"$money": 3}]')),
         )
     ]
     leaving = site.start(env=old, workers=1)
@@ -100,7 +99,7 @@ def test_an_old_worker_gives_back_what_only_the_new_release_knows(site, rounds, 
 @pytest.mark.fault("F28")
 def test_what_no_release_knows_is_parked_in_the_end(site, note):
     site.start(workers=1)
-    task = dataclasses.replace(make_task("tests.faults.tasks.work"), func="faults_shop_to_come.sell")
+    task = make_task("tests.faults.tasks.work")._replace(func="faults_shop_to_come.sell")
     add(site, [signed(task)])
     seen = "history -> -1 ->> 'postponed' = '{}' AND attempts = 0 AND run_after IS NOT NULL"
     wait_for(lambda: count(site, seen.format(1)), "it is given back")

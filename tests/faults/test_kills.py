@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import random
 import signal
@@ -155,7 +154,7 @@ def produce_and_die(dsn: str, id: str) -> None:
     """Enqueue in a transaction and be killed before its commit."""
     failpoints.install([{"at": "enqueue.written", "do": "kill9"}])
     with psycopg.connect(dsn) as session:
-        store.enqueue(session.cursor(), dataclasses.replace(make_task(f"{TASKS}.work", ()), id=UUID(id)))
+        store.enqueue(session.cursor(), make_task(f"{TASKS}.work", ())._replace(id=UUID(id)))
 
 
 def kill_producer(site: Site) -> list[str]:

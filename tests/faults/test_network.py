@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import random
 import shutil
@@ -114,7 +113,7 @@ def test_the_reply_to_an_enqueue_or_a_cancel_is_lost(site, proxy, rounds, note):
     pool = site.start(workers=1, poll=0.1)
     for _ in range(rounds):
         later = datetime.now(UTC) + timedelta(hours=1)
-        task = dataclasses.replace(make_task(f"{TASKS}.work", (0.0,)), run_after=later)
+        task = make_task(f"{TASKS}.work", (0.0,))._replace(run_after=later)
         with pytest.raises(psycopg.OperationalError):
             say(proxy, "unlucky", store.enqueue, task)
         with pytest.raises(psycopg.errors.UniqueViolation):

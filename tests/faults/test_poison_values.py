@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import re
 import zlib
 from typing import Any
@@ -141,8 +140,8 @@ def test_a_payload_that_cannot_be_read_stays_and_says_why(site, rounds, note):
 @pytest.mark.fault("F34")
 def test_what_this_code_does_not_know_is_left_to_other_workers_and_burns_no_attempt(site, note):
     site.start(workers=1)
-    task = dataclasses.replace(make_task(REGISTERED, ()), func=f"{POISON}.of_the_next_release")
-    task = dataclasses.replace(task, signature=signing.sign_task(task))
+    task = make_task(REGISTERED, ())._replace(func=f"{POISON}.of_the_next_release")
+    task = task._replace(signature=signing.sign_task(task))
     with site.session() as session:
         store.enqueue_many(session.cursor(), [task])
         history = "SELECT history::text FROM pgq_queue WHERE id = %s AND run_after IS NOT NULL AND attempts = 0"
