@@ -4,8 +4,8 @@
 
     python -m bench.scaling                 10,000 to 1,000,000 rows; a section of docs/benchmarks.md
     python -m bench.scaling --largest 7     to 10,000,000 rows
-    python -m bench.scaling --only queues   just these, into .pgq/bench
-    python -m bench.scaling --only queues --out .   just these anew, in what is there
+    python -m bench.scaling --only queues           just these, into .pgq/bench
+    python -m bench.scaling --only queues --anew    just these, beside what the report has of the others
     python -m bench.scaling --report        write the report again from the last results
 
 One client claims and settles with the statements of pgq's workers, see `bench.systems.floor`. Each batch is replaced by
@@ -389,6 +389,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     axes = ("backlog", "history", "queues", "mixed", "payload", "pools", "workers")
     parser.add_argument("--only", metavar="A,B", help=f"only these: {', '.join(axes)}")
+    parser.add_argument("--anew", action="store_true", help="with --only: into the report, beside the other axes")
     parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help="folder for results and report (default: the documentation)")
     parser.add_argument("--report", action="store_true", help="only write the report, from the last results")
@@ -396,7 +397,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     only = options.only.split(",") if options.only else axes
     if unknown := [axis for axis in only if axis not in axes]:
         parser.error(f"--only: there is no {', '.join(unknown)}; there are {', '.join(axes)}")
-    partial = options.only or options.tiny or options.largest < 6
+    if options.anew and not options.only:
+        parser.error("--anew says what is done with the axes of --only")
+    partial = (options.only and not options.anew) or options.tiny or options.largest < 6
     places = report.places(options.out or (PARTIAL if partial else None))
     if options.report:
         report.write_scaling(json.loads(places.scaling.read_text()), places)
