@@ -76,6 +76,8 @@ class Claim(NamedTuple):
     cancelled: bool
     #: The last entry of its history, as JSON; None: nothing went wrong yet.
     last_error: str | None
+    #: Where its row lies unless it was written since, as PostgreSQL prints it: ``(page,line)``.
+    ctid: str
     #: The receipt of the claim; every write about the task carries it. One object for all tasks of a claim.
     receipt: UUID
 

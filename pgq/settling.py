@@ -111,22 +111,14 @@ def _settlement(receipt: Receipt, now: float) -> Settlement:
     started, stopped = now - receipt.started, now - receipt.stopped
     if type(outcome) is Succeeded:
         return Settlement(
-            claim.id, claim.receipt, True, outcome.keep, started, stopped, outcome.result, None, None, None
+            claim.id, claim.receipt, True, outcome.keep, started, stopped, outcome.result, None, None, None, claim.ctid
         )
     assert isinstance(outcome, Failed)
-    failure = outcome.failure
+    error = outcome.failure
     return Settlement(
-        claim.id,
-        claim.receipt,
-        False,
-        True,
-        started,
-        stopped,
-        None,
-        failure.exception,
-        failure.message,
-        failure.traceback,
-    )
+        claim.id, claim.receipt, False, True, started, stopped,
+        None, error.exception, error.message, error.traceback, claim.ctid,
+    )  # fmt: skip
 
 
 def _error(outcome: Retried) -> str:

@@ -234,6 +234,7 @@ class Settlement(NamedTuple):
     exception: str | None
     message: str | None
     traceback: str | None
+    ctid: str
 
 
 def settle(cursor: Cursor, settlements: Sequence[Settlement], *, cluster: str, ours: bool | None = None) -> set[UUID]:
@@ -244,7 +245,9 @@ def settle(cursor: Cursor, settlements: Sequence[Settlement], *, cluster: str, o
     """
     if ours is None:
         ours = not isinstance(cursor, CursorWrapper)
-    id, receipt, success, keep, started, stopped, result, exception, message, traceback = zip(*settlements, strict=True)
+    id, receipt, success, keep, started, stopped, result, exception, message, traceback, ctid = zip(
+        *settlements, strict=True
+    )
     parameters: dict[str, Any] = {
         "id": _ids(id),
         "receipt": _ids(receipt),
@@ -256,6 +259,7 @@ def settle(cursor: Cursor, settlements: Sequence[Settlement], *, cluster: str, o
         "exception": _texts(exception),
         "message": _texts(message),
         "traceback": _texts(traceback),
+        "ctid": _texts(ctid),
         "cluster": cluster,
         "patience": "10000" if ours else None,
     }

@@ -131,6 +131,7 @@ class Batches:
             "exception": "{}",
             "message": "{}",
             "traceback": "{}",
+            "ctid": '{"' + '","'.join([row[-1] for row in claimed]) + '"}',
             "cluster": "floor",
             "patience": "10000",
         }

@@ -18,6 +18,7 @@ from pgq.gate import Gate
 from pgq.hygiene import Surroundings
 from pgq.records import Claim, Receipt
 from pgq.worker import Worker
+from tests.pools import wait_for
 
 MARK = "tests.core.oracle_tasks.mark"
 WORKER = UUID("00000000-0000-4000-8000-0000000000aa")
@@ -88,3 +89,10 @@ def fill_mixed(session: psycopg.Connection[Any], *, queues: int, each: int) -> N
 def value(session: psycopg.Connection[Any], sql: str, *parameters: Any) -> Any:
     row = session.execute(sql, parameters).fetchone()
     return row[0] if row else None
+
+
+def wait_until_it_waits(session: psycopg.Connection[Any], pid: int) -> None:
+    wait_for(
+        lambda: value(session, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s", pid),
+        "the other session waits for a lock",
+    )

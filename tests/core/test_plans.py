@@ -225,13 +225,17 @@ def held(database: psycopg.Connection[Any], count: int) -> list[UUID]:
     return [row[0] for row in rows]
 
 
+@pytest.mark.parametrize("moved", [0, 1, 100])
 @pytest.mark.parametrize("size", [1, 200])
-def test_settle(size, loaded, plan_mode):
+def test_settle(size, moved, loaded, plan_mode):
     ids = held(loaded, size)
+    found = loaded.execute("SELECT id, ctid FROM pgq_queue WHERE id = ANY (%s)", (ids,))
+    places = {id: ctid for id, ctid in found if id not in ids[:moved]}
     parameters = {
         "id": ids, "receipt": [RECEIPT] * size, "success": [True] * size, "keep": [True] * size, "cluster": "c",
         "started": [0.1] * size, "stopped": [0.0] * size, "result": ["1"] * size,
         "patience": "10000", "exception": [None] * size, "message": [None] * size, "traceback": [None] * size,
+        "ctid": [places.get(id) for id in ids],
     }  # fmt: skip
     found = explain(loaded, plan_mode, store.sql("settle"), parameters)
     assert found.rows == size

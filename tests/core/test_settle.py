@@ -17,7 +17,7 @@ from pgq.models import Failure, QueuedTask, Success, Task
 from pgq.records import Failed, Parked, Receipt, Retried, Succeeded
 from pgq.records import Failure as FailureRecord
 from pgq.tasks import async_task, fetch, retry
-from tests.core.helpers import MARK, Hand, claim, fill, run, run_all, settle, value
+from tests.core.helpers import MARK, Hand, claim, fill, run, run_all, settle, value, wait_until_it_waits
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -102,6 +102,31 @@ def test_outcome_of_a_lost_lease_is_not_written(lost, session, caplog, oracle):
     assert "lease was lost" in caplog.text
 
 
+@pytest.mark.parametrize("moved", [1, 2, 3])
+def test_rows_that_were_written_since_the_claim_are_settled_too(moved, session, oracle):
+    own = session()
+    fill(3)
+    claims = claim(own)
+    receipts = [run(claimed) for claimed in claims]
+    own.execute("UPDATE pgq_queue SET lock = clock_timestamp() WHERE id = ANY (%s)", ([c.id for c in claims[:moved]],))
+    settle(own, *receipts)
+    assert {success.id for success in Success.objects.all()} == {claimed.id.hex for claimed in claims}
+    assert value(own, "SELECT count(*) FROM pgq_queue") == 0
+
+
+def test_whose_row_lies_there_now_is_left_alone(session):
+    own = session()
+    fill(2)
+    mine, other = claim(own)
+    now = time.monotonic()
+    moved = mine._replace(ctid=other.ctid)
+    assert settling.write(own.cursor(), [Receipt(moved, Succeeded(result="1"), now, now)], "tests") == {mine.id}
+    assert value(own, "SELECT id FROM pgq_queue") == other.id
+    gone = mine._replace(ctid=other.ctid)
+    assert settling.write(own.cursor(), [Receipt(gone, Succeeded(result="1"), now, now)], "tests") == set()
+    assert value(own, "SELECT id FROM pgq_queue") == other.id
+
+
 def test_settle_waits_for_a_rescue_that_is_being_committed(session, oracle):
     """Both want the row; who comes second finds that the receipt is no longer good."""
     slow, other = session(), session()
@@ -117,6 +142,24 @@ def test_settle_waits_for_a_rescue_that_is_being_committed(session, oracle):
         assert rescued == []
     assert QueuedTask.objects.count() == 0
     assert Task.objects.count() == 1
+
+
+def test_settle_waits_for_a_renewal_that_is_being_committed(session, oracle):
+    """The row moves while the settlement waits for it, and its receipt stays good."""
+    own, guard = session(), session(autocommit=False)
+    fill(3)
+    claims = claim(own)
+    receipts = [run(claimed) for claimed in claims]
+    guard.execute("UPDATE pgq_queue SET lock = clock_timestamp() WHERE id = %s", (claims[1].id,))
+    settling_them = threading.Thread(target=settle, args=(own, *receipts))
+    settling_them.start()
+    try:
+        wait_until_it_waits(session(), own.info.backend_pid)
+    finally:
+        guard.commit()
+        settling_them.join(30)
+    assert Success.objects.count() == 3
+    assert QueuedTask.objects.count() == 0
 
 
 # ------------------------------------------------------------------------------------------------- results

@@ -16,7 +16,7 @@ from pgq.conf import Settings
 from pgq.models import QueuedTask
 from pgq.tasks import async_task
 from pgq.upkeep import Watermarks, leading
-from tests.core.helpers import MARK, claim, fill, value
+from tests.core.helpers import MARK, claim, fill, value, wait_until_it_waits
 from tests.pools import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -52,13 +52,6 @@ def in_background(call: Callable[[], Any]) -> threading.Thread:
     thread = threading.Thread(target=call)
     thread.start()
     return thread
-
-
-def wait_until_it_waits(session: psycopg.Connection[Any], pid: int) -> None:
-    wait_for(
-        lambda: value(session, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s", pid),
-        "the other session waits for a lock",
-    )
 
 
 # ------------------------------------------------------------------------------------------------- late commits

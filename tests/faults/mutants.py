@@ -215,7 +215,7 @@ SLOT_TEST = f"{COMPAT}/test_schedules.py::test_a_slot_is_fired_once"
 MUTANTS = {
     "settle unfenced": Mutant(
         "settle does not ask for the receipt",
-        edit("settle", SAME_RECEIPT, "q.id = r.id"),
+        edit("settle", r"q\.id = r\.task AND q\.receipt = r\.proof", "q.id = r.task"),
         f"{CORE}/test_settle.py::test_outcome_of_a_lost_lease_is_not_written",
     ),
     "retry unfenced": Mutant(
