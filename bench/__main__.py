@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import statistics
@@ -22,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import cells, peers, report, systems
+from bench import cells, measure, peers, report, systems
 from bench.cells import Plan
 from bench.lab import Failed, Lab, describe, laboratory
 from bench.redis import find as find_redis
@@ -129,7 +128,7 @@ class Run:
     def results(self, began: float, load_before: float) -> dict[str, Any]:
         return {
             "format": 1,
-            "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "when": measure.now(),
             "seconds": round(time.monotonic() - began, 1),
             "machine": describe(self.lab) | {"load_before": load_before},
             "plan": self.plan._asdict(),

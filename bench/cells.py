@@ -61,7 +61,7 @@ QUICK = Plan(
     kills=10,
     minutes=6,
 )
-TINY = Plan(rounds=1, workers=(2,), kinds=("noop",), drain=0.05, enqueue=0.1, idle=0.2, pick_up=0.3, load=0.2, kills=2)
+TINY = Plan(rounds=1, workers=(2,), kinds=("noop",), drain=0.5, enqueue=0.1, idle=0.2, pick_up=0.3, load=0.2, kills=2)
 
 
 # --------------------------------------------------------------------------------------------------- enqueue

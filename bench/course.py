@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench import charts
+from bench import charts, measure
 from bench.tables import table
 
 METHOD = """\
@@ -37,7 +37,7 @@ class Course:
             else f"At {run['share']:.0%} of what the pool drained just before: {run['load']:,.0f} tasks a second."
         )
         where = (
-            f"{run['when'][:16].replace('T', ' ')} UTC, {machine['processors']} processors ({machine['processor']}), "
+            f"{measure.minute(run['when'])}, {machine['processors']} processors ({machine['processor']}), "
             f"PostgreSQL {machine['postgresql']}, {run['workers']} workers; load of the machine before "
             f"{machine['load_before']:.1f}"
         )

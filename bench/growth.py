@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from bench import charts
+from bench import charts, measure
 from bench.tables import table
 
 
@@ -80,7 +80,7 @@ class Growth:
     def _head(self) -> str:
         machine, batch = self.results["machine"], self.results["plan"]["batch"]
         return (
-            f"* {self.results['when'][:16].replace('T', ' ')} UTC, {self.results['seconds'] / 60:.0f} minutes; load of "
+            f"* {measure.minute(self.results['when'])}, {self.results['seconds'] / 60:.0f} minutes; load of "
             f"the machine before {machine['load_before']:.1f}, at the end {machine['load']:.1f}\n"
             f"* {machine['processors']} processors ({machine['processor']}), PostgreSQL {machine['postgresql']}, "
             f"`shared_buffers` {machine['settings']['shared_buffers']}\n"
@@ -100,7 +100,7 @@ class Growth:
         profile = f"\n\n{axis.profile}" if axis.profile else ""
         # Of one run with the others, or measured anew.
         when = max(cell.get("when", "") for cell in cells)
-        anew = f" Measured anew, {when[:16].replace('T', ' ')} UTC." if when > self.results["when"] else ""
+        anew = f" Measured anew, {measure.minute(when)}." if when > self.results["when"] else ""
         return f"### {axis.title}\n\nGrowing: {axis.about}.{anew}\n\n{picture}{rows}{bend}{profile}"
 
     def _batches(self, cells: list[dict[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import os
 from collections.abc import Iterable
@@ -102,6 +103,16 @@ def stats(dsn: str) -> Stats:
     if row is None:
         raise RuntimeError("PostgreSQL tells no statistics")
     return Stats(*row)
+
+
+def now() -> str:
+    """Return the time as results have it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def minute(when: str) -> str:
+    """Return such a time as reports say it."""
+    return f"{when[:16].replace('T', ' ')} UTC"
 
 
 def quantile(ordered: list[float], share: float) -> float:

@@ -233,7 +233,7 @@ class Report:
             "## Side by side\n\nMade by `make bench`. All systems were measured in the same run, in "
             f"{rounds} interleaved round{'s' if rounds != 1 else ''}. Numbers are medians over the rounds, with the "
             "range in brackets where there is more than one.\n\n"
-            f"* {self.results['when'][:16].replace('T', ' ')} UTC, {self.results['seconds'] / 60:.0f} minutes; load of "
+            f"* {measure.minute(self.results['when'])}, {self.results['seconds'] / 60:.0f} minutes; load of "
             f"the machine before {machine['load_before']:.1f}, at the end {machine['load']:.1f}\n"
             f"* {machine['processors']} processors ({machine['processor']}) for workers, producers and server, "
             f"{machine['memory_gib']} GiB\n"

@@ -15,7 +15,6 @@ as many new tasks, so that the backlog stays what it is. The cells of `pools` an
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import statistics
@@ -132,7 +131,7 @@ class Scaling:
             self._drains("workers", plan.workers, lambda workers: self._drain(self.pgq, workers, batches))
 
     def _note(self, axis: str, size: int, numbers: dict[str, Any]) -> None:
-        self.measured.append({"axis": axis, "size": size, "when": _now(), **numbers})
+        self.measured.append({"axis": axis, "size": size, "when": measure.now(), **numbers})
 
     @staticmethod
     def _tried(axis: str, size: int, cell: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -366,10 +365,6 @@ def _chunks(rows: int) -> Iterator[tuple[int, int]]:
         yield first, min(rows, first + CHUNK - 1)
 
 
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
 def _brief(numbers: dict[str, Any]) -> str:
     if "error" in numbers:
         return f"FAILED: {numbers['error']}"
@@ -414,7 +409,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say("interrupted: the report has what was measured until now")
         results = {
             "format": 1,
-            "when": _now(),
+            "when": measure.now(),
             "seconds": time.monotonic() - began,
             "machine": describe(lab) | {"load_before": load_before},
             "plan": plan._asdict(),

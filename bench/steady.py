@@ -12,7 +12,6 @@ always.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import sys
@@ -24,7 +23,7 @@ from typing import Any
 
 import psycopg
 
-from bench import cells, report
+from bench import cells, measure, report
 from bench.__main__ import PARTIAL, say
 from bench.lab import Family, Lab, Producer, describe, laboratory
 from bench.pinned import pinned as holding_a_snapshot
@@ -159,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         machine = describe(lab) | {"load_before": load_before}
     results = json.loads(places.steady.read_text()) if places.steady.exists() else {"format": 1}
     results["pinned" if options.pinned else "half"] = found | {
-        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "when": measure.now(),
         "share": None if options.pinned else options.share,
         "workers": WORKERS,
         "machine": machine,
