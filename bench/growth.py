@@ -32,10 +32,10 @@ AXES = (
         "queues, their tasks enqueued in turns: the next task of a queue lies so many rows further on. A claim takes"
         " lane after lane, so that none starves, and of each what lies near the first task, so that the claims of a"
         " while stay among neighbouring rows",
-        profile="By profile what a claim costs more is, in about equal parts, to find sixty places in the index instead"
-        " of one; rows on more pages, each of which is looked up and pruned by itself; and new entries on more pages of"
-        " the primary key. Larger windows (of 16,384 and 32,768 positions) have fewer places and more pages, smaller"
-        " ones the other way round, and both cost as much.",
+        profile="By profile what a claim costs more is, in about equal parts, to read sixty lanes and find their places"
+        " in the index; rows on more pages, each of which is looked up and pruned by itself; and new entries on more"
+        " pages of the primary key. Larger windows (of 16,384 and 32,768 positions) have fewer places and more pages,"
+        " smaller ones the other way round, and both cost as much.",
     ),
     Axis(
         "payload", "Payload", "bytes of one argument; large ones are claimed in smaller batches",
