@@ -99,7 +99,7 @@ class Growth:
         bend = self._bend(axis, cells) if len(cells) > 1 else ""
         profile = f"\n\n{axis.profile}" if axis.profile else ""
         # Of one run with the others, or measured anew.
-        when = max(cell.get("when", "") for cell in cells)
+        when = max(cell["when"] for cell in cells)
         anew = f" Measured anew, {measure.minute(when)}." if when > self.results["when"] else ""
         return f"### {axis.title}\n\nGrowing: {axis.about}.{anew}\n\n{picture}{rows}{bend}{profile}"
 

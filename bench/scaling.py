@@ -2,11 +2,11 @@
 
 ::
 
-    python -m bench.scaling                 10,000 to 1,000,000 rows; a section of docs/benchmarks.md
-    python -m bench.scaling --largest 7     to 10,000,000 rows
+    python -m bench.scaling                         10,000 to 1,000,000 rows; a section of docs/benchmarks.md
+    python -m bench.scaling --largest 7             to 10,000,000 rows
     python -m bench.scaling --only queues           just these, into .pgq/bench
     python -m bench.scaling --only queues --anew    just these, beside what the report has of the others
-    python -m bench.scaling --report        write the report again from the last results
+    python -m bench.scaling --report                write the report again from the last results
 
 One client claims and settles with the statements of pgq's workers, see `bench.systems.floor`. Each batch is replaced by
 as many new tasks, so that the backlog stays what it is. The cells of `pools` and `workers` are drains by whole pools.

@@ -222,7 +222,7 @@ def claim_one(cursor: Cursor, id: UUID, *, worker: UUID, receipt: UUID) -> Claim
 
 
 class Settlement(NamedTuple):
-    """One finished task as settle.sql takes it. `started` and `stopped` are seconds before now."""
+    """One finished task as settle.sql takes it. `started` and `stopped` are seconds before now; `ctid`: see `Claim`."""
 
     id: UUID
     receipt: UUID

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -89,6 +90,12 @@ def fill_mixed(session: psycopg.Connection[Any], *, queues: int, each: int) -> N
 def value(session: psycopg.Connection[Any], sql: str, *parameters: Any) -> Any:
     row = session.execute(sql, parameters).fetchone()
     return row[0] if row else None
+
+
+def in_background(call: Callable[[], Any]) -> threading.Thread:
+    thread = threading.Thread(target=call)
+    thread.start()
+    return thread
 
 
 def wait_until_it_waits(session: psycopg.Connection[Any], pid: int) -> None:

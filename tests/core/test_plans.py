@@ -229,8 +229,8 @@ def held(database: psycopg.Connection[Any], count: int) -> list[UUID]:
 @pytest.mark.parametrize("size", [1, 200])
 def test_settle(size, moved, loaded, plan_mode):
     ids = held(loaded, size)
-    found = loaded.execute("SELECT id, ctid FROM pgq_queue WHERE id = ANY (%s)", (ids,))
-    places = {id: ctid for id, ctid in found if id not in ids[:moved]}
+    known = loaded.execute("SELECT id, ctid FROM pgq_queue WHERE id = ANY (%s)", (ids[moved:],))
+    places = dict(known.fetchall())
     parameters = {
         "id": ids, "receipt": [RECEIPT] * size, "success": [True] * size, "keep": [True] * size, "cluster": "c",
         "started": [0.1] * size, "stopped": [0.0] * size, "result": ["1"] * size,

@@ -17,7 +17,7 @@ from pgq.models import Failure, QueuedTask, Success, Task
 from pgq.records import Failed, Parked, Receipt, Retried, Succeeded
 from pgq.records import Failure as FailureRecord
 from pgq.tasks import async_task, fetch, retry
-from tests.core.helpers import MARK, Hand, claim, fill, run, run_all, settle, value, wait_until_it_waits
+from tests.core.helpers import MARK, Hand, claim, fill, in_background, run, run_all, settle, value, wait_until_it_waits
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -122,8 +122,7 @@ def test_whose_row_lies_there_now_is_left_alone(session):
     moved = mine._replace(ctid=other.ctid)
     assert settling.write(own.cursor(), [Receipt(moved, Succeeded(result="1"), now, now)], "tests") == {mine.id}
     assert value(own, "SELECT id FROM pgq_queue") == other.id
-    gone = mine._replace(ctid=other.ctid)
-    assert settling.write(own.cursor(), [Receipt(gone, Succeeded(result="1"), now, now)], "tests") == set()
+    assert settling.write(own.cursor(), [Receipt(moved, Succeeded(result="1"), now, now)], "tests") == set()
     assert value(own, "SELECT id FROM pgq_queue") == other.id
 
 
@@ -151,8 +150,7 @@ def test_settle_waits_for_a_renewal_that_is_being_committed(session, oracle):
     claims = claim(own)
     receipts = [run(claimed) for claimed in claims]
     guard.execute("UPDATE pgq_queue SET lock = clock_timestamp() WHERE id = %s", (claims[1].id,))
-    settling_them = threading.Thread(target=settle, args=(own, *receipts))
-    settling_them.start()
+    settling_them = in_background(lambda: settle(own, *receipts))
     try:
         wait_until_it_waits(session(), own.info.backend_pid)
     finally:

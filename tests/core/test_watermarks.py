@@ -16,7 +16,7 @@ from pgq.conf import Settings
 from pgq.models import QueuedTask
 from pgq.tasks import async_task
 from pgq.upkeep import Watermarks, leading
-from tests.core.helpers import MARK, claim, fill, value, wait_until_it_waits
+from tests.core.helpers import MARK, claim, fill, in_background, value, wait_until_it_waits
 from tests.pools import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -46,12 +46,6 @@ def move_until(
 def advance_to_the_end(session: psycopg.Connection[Any]) -> None:
     with session.transaction():
         store.advance(session.cursor(), safe=store.positions(session.cursor())[0])
-
-
-def in_background(call: Callable[[], Any]) -> threading.Thread:
-    thread = threading.Thread(target=call)
-    thread.start()
-    return thread
 
 
 # ------------------------------------------------------------------------------------------------- late commits
