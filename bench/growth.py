@@ -57,9 +57,9 @@ that of its PostgreSQL process alone; pages (shared buffers touched) and WAL are
 by INSERT ... SELECT, then vacuumed and analysed; no checkpoint fell in between. All sizes were filled before the first
 was measured, and took turns of 25 batches, each on a new connection, in 40 rounds. Where others use the machine as
 well, a second may be half as slow again as one a minute later: each number is the median of the smallest size, times
-the median of the ratios to it within each round. The cells of whole pools and of workers are the best of three drains
-by pgq's own pools, as many tasks for each size, from the first tenth of them until the last has its result, with the
-processor time of all processes of pool and server."""
+the median of the ratios to it within each round. The cells of whole pools and of workers are drains by pgq's own pools,
+five rounds of them compared alike, as many tasks for each size, from the first tenth of them until the last has its
+result, with the processor time of all processes of pool and server."""
 
 #: What whole pools drain.
 POOLS = ("pools", "workers")

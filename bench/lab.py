@@ -100,7 +100,7 @@ class Lab:
 
     def environment(self, system: System, dsn: str) -> dict[str, str]:
         clean = {key: value for key, value in os.environ.items() if key not in _STRANGE and not key.startswith("PG")}
-        more = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "BENCH_STAMPS": str(self.stamps)}
+        more = {"PYTHONPATH": str(ROOT), "BENCH_STAMPS": str(self.stamps)}
         if self.redis is not None:
             more["BENCH_REDIS"] = self.redis.url
         if dsn:

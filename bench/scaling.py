@@ -75,6 +75,8 @@ class Plan(NamedTuple):
     batch: int = 512
     #: Turns that are measured, after one that warms up.
     turns: int = 40
+    #: Drains of each size by whole pools.
+    passes: int = 5
     #: Batches that lie ready where the tasks are too large for a backlog beyond that.
     ahead: int = 200
     #: Whole batches of a drain for each worker of the largest pool. Each pool drains as many tasks as that one.
@@ -82,8 +84,8 @@ class Plan(NamedTuple):
 
 
 TINY = Plan(
-    rows=(1000, 2000), queues=(1, 10), workers=(1, 2), payload=(100, 100_000), usual=1000, batch=64, turns=1, ahead=10,
-    drain=16,
+    rows=(1000, 2000), queues=(1, 10), workers=(1, 2), payload=(100, 100_000), usual=1000, batch=64, turns=1, passes=1,
+    ahead=10, drain=16,
 )  # fmt: skip
 
 
@@ -174,13 +176,15 @@ class Scaling:
         return Client(dsn, batch, fill, processor if self.lab.postmaster is not None else None)
 
     def _drains(self, axis: str, sizes: Sequence[int], drain: Callable[[int], dict[str, Any]]) -> None:
-        """Drain with each size, up, down and up again: a machine that changes its pace meets all alike."""
+        """Drain with each size, up, then down, and so on: a machine that changes its pace meets all alike."""
         found: dict[int, list[dict[str, Any]]] = {size: [] for size in sizes}
-        for size in (*sizes, *reversed(sizes), *sizes):
-            found[size].append(self._tried(axis, size, partial(drain, size)))
+        for number in range(self.plan.passes):
+            for size in reversed(sizes) if number % 2 else sizes:
+                found[size].append(self._tried(axis, size, partial(drain, size)))
+        smallest = found[sizes[0]]
         for size, drains in found.items():
-            failed = next((one for one in drains if "error" in one), None)
-            self._note(axis, size, failed or _cheapest(drains))
+            failed = next((one for one in (*drains, *smallest) if "error" in one), None)
+            self._note(axis, size, failed or compared_drains(drains, smallest))
 
     def _drain(self, pgq: Pgq, workers: int, batches: int) -> dict[str, Any]:
         plan = cells.TINY._replace(drain=10)
@@ -308,6 +312,13 @@ def compared(turns: Sequence[dict[str, float]], smallest: Sequence[dict[str, flo
     }
 
 
+def compared_drains(drains: Sequence[dict[str, Any]], smallest: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Compare drains by whole pools likewise, pass by pass. What one of them was too short for, nobody knows."""
+    known = [key for key in drains[0] if all(one[key] is not None for one in (*drains, *smallest))]
+    turns, others = ([{key: one[key] for key in known} for one in each] for each in (drains, smallest))
+    return dict.fromkeys(drains[0]) | compared(turns, others) | {"count": drains[0]["count"], "turns": drains}
+
+
 @contextmanager
 def _apart() -> Iterator[set[int]]:
     """Keep to one processor, and name another for the server: where others work as well, no two are as fast."""
@@ -321,12 +332,6 @@ def _apart() -> Iterator[set[int]]:
         yield set(others[-1:])
     finally:
         os.sched_setaffinity(0, before)
-
-
-def _cheapest(drains: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of each number the best: what disturbs a drain makes it dearer. One that was seen too seldom knows no cost."""
-    known = {key: [one[key] for one in drains if one[key] is not None] for key in drains[0]}
-    return {key: (max if key == "rate" else min)(numbers, default=None) for key, numbers in known.items()}
 
 
 def _fill(connection: psycopg.Connection[Any], fill: Fill) -> None:

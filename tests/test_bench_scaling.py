@@ -125,6 +125,19 @@ def test_sizes_are_compared_within_each_round() -> None:
     }
 
 
+def test_drains_are_compared_within_each_pass() -> None:
+    smallest = [{"count": 9, "rate": 10.0 / pace, "client_us": pace, "wal_bytes": 7.0} for pace in (1.0, 1.5, 1.4)]
+    larger = [{**one, "rate": one["rate"] / 2, "client_us": 2 * one["client_us"]} for one in smallest]
+    assert scaling.compared_drains(larger, smallest) == {
+        "count": 9, "rate": pytest.approx(5 / 1.4), "client_us": pytest.approx(2.8), "wal_bytes": 7.0, "turns": larger,
+    }  # fmt: skip
+    # One drain was too short to see what it cost.
+    larger[1]["client_us"] = None
+    unknown = scaling.compared_drains(larger, smallest)
+    assert unknown["client_us"] is None
+    assert unknown["rate"] == pytest.approx(5 / 1.4)
+
+
 def test_an_axis_is_measured_anew_beside_the_others(
     out: Path, results: dict[str, Any], tmp_path: Path, pg_dsn: str
 ) -> None:
