@@ -16,12 +16,15 @@ class Command(flush.Command):
         connection = connections[options["database"]]
         tables = set(connection.introspection.django_table_names(only_existing=True, include_views=False)) - KEPT
         with transaction.atomic(using=options["database"]), connection.cursor() as cursor:
-            # What nobody wrote to since it was truncated has no page. (A table whose rows are deleted has some.)
+            # What nobody wrote to since it was truncated has no page, and one in each index. (Deleted rows leave some.)
             cursor.execute(
                 """
                 SELECT part::text FROM unnest(%s::text[]) name, LATERAL (
                     SELECT quote_ident(name)::regclass UNION SELECT relid FROM pg_partition_tree(quote_ident(name))
-                ) AS parts (part) WHERE pg_relation_size(part) > 0
+                ) AS parts (part)
+                 WHERE pg_relation_size(part) > 0
+                    OR EXISTS (SELECT FROM pg_index WHERE indrelid = part AND pg_relation_size(indexrelid)
+                                                                            > current_setting('block_size')::int)
                 """,
                 [sorted(tables)],
             )
