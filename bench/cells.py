@@ -17,8 +17,10 @@ from bench.systems.base import System
 
 #: A drain is timed from here on: before it, workers start, and no system is quick at that.
 WARM = 0.1
-#: The counting of finished tasks may take this share of the time, no more.
+#: The counting of finished tasks may take this share of the time, no more,
 WATCHING = 0.05
+#: but it happens that many times in a drain, however busy the machine.
+LOOKS = 8
 START_SECONDS = 30
 #: Of each of two clients that are compared side by side.
 TURNS = 12
@@ -145,12 +147,12 @@ def drain(lab: Lab, system: System, plan: Plan, *, kind: str, workers: int, rate
     return numbers
 
 
-def _watch(lab: Lab, system: System, pool: Family, watcher: _Watcher, count: int, seconds: float) -> Numbers:
+def _watch(lab: Lab, system: System, pool: Family, watcher: _Watcher, count: int, planned: float) -> Numbers:
     began = time.monotonic()
     first: tuple[float, int] | None = None
     last = (began, 0)
     cpu: Cpu | None = None
-    limit = began + START_SECONDS + 10 * seconds
+    limit = began + START_SECONDS + 10 * planned
     while last[1] < count and time.monotonic() < limit:
         pool.check()
         looked = time.monotonic()
@@ -162,7 +164,7 @@ def _watch(lab: Lab, system: System, pool: Family, watcher: _Watcher, count: int
                 first, cpu = last, Cpu(lab, system, pool)
         elif not done and now > began + START_SECONDS:
             raise Failed(f"no task was done within {START_SECONDS} s: {pool.last_words()}")
-        time.sleep(max(0.01, (now - looked) / WATCHING))
+        time.sleep(max(0.01, min((now - looked) / WATCHING, planned / LOOKS)))
     if first is None or cpu is None:
         raise Failed(f"only {last[1]} of {count} tasks were done in time: {pool.last_words()}")
     done, seconds = last[1] - first[1], last[0] - first[0]

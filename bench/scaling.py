@@ -81,11 +81,13 @@ class Plan(NamedTuple):
     ahead: int = 200
     #: Whole batches of a drain for each worker of the largest pool. Each pool drains as many tasks as that one.
     drain: int = 16
+    #: About so long does a drain take.
+    seconds: float = 10
 
 
 TINY = Plan(
-    rows=(1000, 2000), queues=(1, 10), workers=(1, 2), payload=(100, 100_000), usual=1000, batch=64, turns=1, passes=1,
-    ahead=10, drain=16,
+    rows=(1000, 2000), queues=(1, 10), workers=(1, 2), payload=(100, 100_000), usual=1000, batch=64, turns=1, passes=2,
+    ahead=10, drain=128, seconds=0.5,
 )  # fmt: skip
 
 
@@ -125,11 +127,11 @@ class Scaling:
             if axis in only:
                 self._axis(axis, fills)
         plan = self.plan
+        # As many tasks whatever the size, so that the table is as large and the first claims weigh as much.
+        batches = plan.drain * max(plan.workers)
         if "pools" in only:
-            self._drains("pools", plan.queues, lambda queues: self._drain(Pgq(queues), 2, plan.drain * 32))
+            self._drains("pools", plan.queues, lambda queues: self._drain(Pgq(queues), 2, batches // 2))
         if "workers" in only:
-            # As many tasks whatever the size, so that the table is as large and the first claims weigh as much.
-            batches = plan.drain * max(plan.workers)
             self._drains("workers", plan.workers, lambda workers: self._drain(self.pgq, workers, batches))
 
     def _note(self, axis: str, size: int, numbers: dict[str, Any]) -> None:
@@ -187,7 +189,7 @@ class Scaling:
             self._note(axis, size, failed or compared_drains(drains, smallest))
 
     def _drain(self, pgq: Pgq, workers: int, batches: int) -> dict[str, Any]:
-        plan = cells.TINY._replace(drain=10)
+        plan = cells.TINY._replace(drain=self.plan.seconds)
         rate = batches * self.plan.batch / plan.drain
         numbers = cells.drain(self.lab, pgq, plan, kind="noop", workers=workers, rate=rate)
         return {key: numbers.get(key) for key in ("count", "rate", "client_us", "server_us", "wal_bytes")}
@@ -313,10 +315,13 @@ def compared(turns: Sequence[dict[str, float]], smallest: Sequence[dict[str, flo
 
 
 def compared_drains(drains: Sequence[dict[str, Any]], smallest: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Compare drains by whole pools likewise, pass by pass. What one of them was too short for, nobody knows."""
-    known = [key for key in drains[0] if all(one[key] is not None for one in (*drains, *smallest))]
-    turns, others = ([{key: one[key] for key in known} for one in each] for each in (drains, smallest))
-    return dict.fromkeys(drains[0]) | compared(turns, others) | {"count": drains[0]["count"], "turns": drains}
+    """Compare drains by whole pools likewise, pass by pass. What a drain was too short for is left out of its pass."""
+    numbers: dict[str, Any] = {"count": drains[0]["count"], "turns": drains}
+    for key in drains[0].keys() - numbers.keys():
+        pairs = [(one, other) for one, other in zip(drains, smallest, strict=True) if one[key] and other[key]]
+        known = [[{key: one[key]} for one in each] for each in zip(*pairs, strict=True)]
+        numbers |= compared(*known) if known else {key: None}
+    return numbers
 
 
 @contextmanager
