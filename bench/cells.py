@@ -15,7 +15,7 @@ from bench import measure
 from bench.lab import Failed, Family, Lab, Producer
 from bench.systems.base import System
 
-#: A drain is timed from here on: before it, workers start, and no system is quick at that.
+#: A drain is timed from this share of its tasks on: before it, workers start, and no system is quick at that.
 WARM = 0.1
 #: The counting of finished tasks may take this share of the time, no more,
 WATCHING = 0.05
@@ -119,7 +119,7 @@ def _in_turns(clients: list[Producer], ways: tuple[str, str], seconds: float) ->
 # --------------------------------------------------------------------------------------------------- drain
 
 
-def drain(lab: Lab, system: System, plan: Plan, *, kind: str, workers: int, rate: float) -> Numbers:
+def drain(lab: Lab, system: System, plan: Plan, *, kind: str, workers: int, rate: float, warm: float = WARM) -> Numbers:
     """Enqueue about as many tasks as take `plan.drain` seconds, then start a pool and watch the finished ones."""
     count = max(20, int(rate * plan.drain))
     with lab.fresh(system) as dsn:
@@ -131,7 +131,7 @@ def drain(lab: Lab, system: System, plan: Plan, *, kind: str, workers: int, rate
                 connection.execute("VACUUM ANALYZE")
         filled = lab.stats(system, dsn)
         with _Watcher(lab, system, dsn) as watcher, lab.pool(system, dsn, workers) as pool:
-            numbers = _watch(lab, system, pool, watcher, count, plan.drain)
+            numbers = _watch(lab, system, pool, watcher, count, plan.drain, warm)
             numbers["pss_bytes"] = measure.pss_bytes(pool.roots)
         ended = lab.stats(system, dsn)
     numbers |= {"cell": "drain", "kind": kind, "workers": workers, "count": count}
@@ -147,7 +147,9 @@ def drain(lab: Lab, system: System, plan: Plan, *, kind: str, workers: int, rate
     return numbers
 
 
-def _watch(lab: Lab, system: System, pool: Family, watcher: _Watcher, count: int, planned: float) -> Numbers:
+def _watch(
+    lab: Lab, system: System, pool: Family, watcher: _Watcher, count: int, planned: float, warm: float
+) -> Numbers:
     began = time.monotonic()
     first: tuple[float, int] | None = None
     last = (began, 0)
@@ -160,7 +162,7 @@ def _watch(lab: Lab, system: System, pool: Family, watcher: _Watcher, count: int
         now = time.monotonic()
         if done > last[1]:
             last = (now, done)
-            if first is None and done >= WARM * count:
+            if first is None and done >= warm * count:
                 first, cpu = last, Cpu(lab, system, pool)
         elif not done and now > began + START_SECONDS:
             raise Failed(f"no task was done within {START_SECONDS} s: {pool.last_words()}")

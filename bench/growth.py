@@ -58,8 +58,9 @@ by INSERT ... SELECT, then vacuumed and analysed; no checkpoint fell in between.
 was measured, and took turns of 25 batches, each on a new connection, in 40 rounds. Where others use the machine as
 well, a second may be half as slow again as one a minute later: each number is the median of the smallest size, times
 the median of the ratios to it within each round. The cells of whole pools and of workers are drains by pgq's own pools,
-five rounds of them compared alike, as many tasks for each size, from the first tenth of them until the last has its
-result, with the processor time of all processes of pool and server."""
+five rounds of them compared alike, as many tasks for each size, from the first third of them, when each of 64
+connections has some claims behind it, until the last has its result, with the processor time of all processes of pool
+and server."""
 
 #: What whole pools drain.
 POOLS = ("pools", "workers")

@@ -45,6 +45,8 @@ TURN = 25
 COLD = 5
 #: Batches between two moves of the watermarks: about as many as a busy pool settles between two ticks.
 TICK = 10
+#: Drains are timed from this share of their tasks on: 64 connections know their statements only after some claims each.
+WARM = 1 / 3
 #: So much is claimed at once at most, or a batch of large tasks would measure the client's memory.
 BATCH_BYTES = 2**21
 
@@ -191,7 +193,7 @@ class Scaling:
     def _drain(self, pgq: Pgq, workers: int, batches: int) -> dict[str, Any]:
         plan = cells.TINY._replace(drain=self.plan.seconds)
         rate = batches * self.plan.batch / plan.drain
-        numbers = cells.drain(self.lab, pgq, plan, kind="noop", workers=workers, rate=rate)
+        numbers = cells.drain(self.lab, pgq, plan, kind="noop", workers=workers, rate=rate, warm=WARM)
         return {key: numbers.get(key) for key in ("count", "rate", "client_us", "server_us", "wal_bytes")}
 
 
