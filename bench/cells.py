@@ -15,8 +15,6 @@ from bench import measure
 from bench.lab import Failed, Family, Lab, Producer
 from bench.systems.base import System
 
-#: A drain is timed from this share of its tasks on: before it, workers start, and no system is quick at that.
-WARM = 0.1
 #: The counting of finished tasks may take this share of the time, no more,
 WATCHING = 0.05
 #: but it happens that many times in a drain, however busy the machine.
@@ -48,6 +46,8 @@ class Plan(NamedTuple):
     kills: int = 25
     #: No round is begun that would not end within so many.
     minutes: float = 40
+    #: A drain is timed from this share of its tasks on: before it, workers start, and no system is quick at that.
+    warm: float = 0.1
 
 
 FULL = Plan(rounds=3, workers=(1, 2, 4), kinds=("noop", "cpu", "sleep"), drain=2, enqueue=1, idle=4, pick_up=10, load=5)
@@ -119,7 +119,7 @@ def _in_turns(clients: list[Producer], ways: tuple[str, str], seconds: float) ->
 # --------------------------------------------------------------------------------------------------- drain
 
 
-def drain(lab: Lab, system: System, plan: Plan, *, kind: str, workers: int, rate: float, warm: float = WARM) -> Numbers:
+def drain(lab: Lab, system: System, plan: Plan, *, kind: str, workers: int, rate: float) -> Numbers:
     """Enqueue about as many tasks as take `plan.drain` seconds, then start a pool and watch the finished ones."""
     count = max(20, int(rate * plan.drain))
     with lab.fresh(system) as dsn:
@@ -131,7 +131,7 @@ def drain(lab: Lab, system: System, plan: Plan, *, kind: str, workers: int, rate
                 connection.execute("VACUUM ANALYZE")
         filled = lab.stats(system, dsn)
         with _Watcher(lab, system, dsn) as watcher, lab.pool(system, dsn, workers) as pool:
-            numbers = _watch(lab, system, pool, watcher, count, plan.drain, warm)
+            numbers = _watch(lab, system, pool, watcher, count, plan)
             numbers["pss_bytes"] = measure.pss_bytes(pool.roots)
         ended = lab.stats(system, dsn)
     numbers |= {"cell": "drain", "kind": kind, "workers": workers, "count": count}
@@ -147,14 +147,12 @@ def drain(lab: Lab, system: System, plan: Plan, *, kind: str, workers: int, rate
     return numbers
 
 
-def _watch(
-    lab: Lab, system: System, pool: Family, watcher: _Watcher, count: int, planned: float, warm: float
-) -> Numbers:
+def _watch(lab: Lab, system: System, pool: Family, watcher: _Watcher, count: int, plan: Plan) -> Numbers:
     began = time.monotonic()
     first: tuple[float, int] | None = None
     last = (began, 0)
     cpu: Cpu | None = None
-    limit = began + START_SECONDS + 10 * planned
+    limit = began + START_SECONDS + 10 * plan.drain
     while last[1] < count and time.monotonic() < limit:
         pool.check()
         looked = time.monotonic()
@@ -162,11 +160,11 @@ def _watch(
         now = time.monotonic()
         if done > last[1]:
             last = (now, done)
-            if first is None and done >= warm * count:
+            if first is None and done >= plan.warm * count:
                 first, cpu = last, Cpu(lab, system, pool)
         elif not done and now > began + START_SECONDS:
             raise Failed(f"no task was done within {START_SECONDS} s: {pool.last_words()}")
-        time.sleep(max(0.01, min((now - looked) / WATCHING, planned / LOOKS)))
+        time.sleep(max(0.01, min((now - looked) / WATCHING, plan.drain / LOOKS)))
     if first is None or cpu is None:
         raise Failed(f"only {last[1]} of {count} tasks were done in time: {pool.last_words()}")
     done, seconds = last[1] - first[1], last[0] - first[0]

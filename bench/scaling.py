@@ -191,9 +191,9 @@ class Scaling:
             self._note(axis, size, failed or compared_drains(drains, smallest))
 
     def _drain(self, pgq: Pgq, workers: int, batches: int) -> dict[str, Any]:
-        plan = cells.TINY._replace(drain=self.plan.seconds)
+        plan = cells.TINY._replace(drain=self.plan.seconds, warm=WARM)
         rate = batches * self.plan.batch / plan.drain
-        numbers = cells.drain(self.lab, pgq, plan, kind="noop", workers=workers, rate=rate, warm=WARM)
+        numbers = cells.drain(self.lab, pgq, plan, kind="noop", workers=workers, rate=rate)
         return {key: numbers.get(key) for key in ("count", "rate", "client_us", "server_us", "wal_bytes")}
 
 
@@ -310,20 +310,21 @@ def compared(turns: Sequence[dict[str, float]], smallest: Sequence[dict[str, flo
     out 1 to 2 % off this way (root mean square), by the lower deciles of each size 3 %, by its medians 5 %.
     """
     return {
-        key: statistics.median(one[key] for one in smallest)
-        * statistics.median(one[key] / other[key] for one, other in zip(turns, smallest, strict=True))
-        for key in turns[0]
+        key: _paired([(one[key], other[key]) for one, other in zip(turns, smallest, strict=True)]) for key in turns[0]
     }
 
 
 def compared_drains(drains: Sequence[dict[str, Any]], smallest: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Compare drains by whole pools likewise, pass by pass. What a drain was too short for is left out of its pass."""
-    numbers: dict[str, Any] = {"count": drains[0]["count"], "turns": drains}
-    for key in drains[0].keys() - numbers.keys():
-        pairs = [(one, other) for one, other in zip(drains, smallest, strict=True) if one[key] and other[key]]
-        known = [[{key: one[key]} for one in each] for each in zip(*pairs, strict=True)]
-        numbers |= compared(*known) if known else {key: None}
-    return numbers
+    numbers: dict[str, Any] = {}
+    for key in drains[0]:
+        pairs = [(one[key], other[key]) for one, other in zip(drains, smallest, strict=True) if one[key] and other[key]]
+        numbers[key] = _paired(pairs) if pairs else None
+    return numbers | {"count": drains[0]["count"], "turns": drains}
+
+
+def _paired(pairs: Sequence[tuple[float, float]]) -> float:
+    return statistics.median(other for _, other in pairs) * statistics.median(one / other for one, other in pairs)
 
 
 @contextmanager
