@@ -14,7 +14,7 @@ import pytest
 from pgq import db, store
 from pgq.models import QueuedTask
 from pgq.tasks import async_task
-from tests.core.helpers import MARK, WORKER, Hand, claim, fill, fill_mixed, value
+from tests.core.helpers import MARK, WORKER, Hand, begin_at, claim, fill, fill_mixed, value
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -134,9 +134,12 @@ def test_queues_take_turns_whatever_their_number(session):
     assert {count for queue, count in served.items() if int(queue[5:]) % 4} <= {3, 4, 5, 6}
 
 
-def test_claims_stay_among_neighbours_where_tasks_of_many_queues_are_mixed(session):
+@pytest.mark.parametrize("place", [0, 5000])
+def test_claims_stay_among_neighbours_where_tasks_of_many_queues_are_mixed(place, session):
     """The next task of a queue lies a hundred rows further on; yet the rows of a page are claimed within a while."""
     own = session()
+    # (A backlog that begins with the last few positions of a window fills its first claim with tasks of one queue.)
+    begin_at(own, place)
     fill_mixed(own, queues=100, each=400)
     after, seen = "", set[int]()
     while len(seen) < 40_000:
@@ -250,6 +253,8 @@ def test_claims_are_full_while_there_are_tasks_wherever_they_lie(near, seed, pin
 def test_lanes_whose_tasks_lie_far_apart_take_turns(session):
     """Neighbours in the ring, and the backlog of every other one is much older."""
     own = session()
+    # So that no window ends within a lane's first eight tasks.
+    begin_at(own, 0)
     for number in range(10):
         fill(100, queue=f"{number} old")
     skip(own, 500_000)
