@@ -70,6 +70,23 @@ class Checked:
         assert [item for item in self.all(**parameters).values() if item.status != "ok"] == []
 
 
+OTHERS = """SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"""
+
+
+@pytest.fixture(autouse=True)
+def _no_dead_rows_of_others(transactional_db: None) -> None:
+    """One test rolls 300,000 rows back; and sessions tell of what they wrote, and of a TRUNCATE, some seconds later."""
+    with connection.cursor() as cursor:
+
+        def alone() -> bool:
+            cursor.execute(OTHERS)
+            return bool(cursor.fetchone() == (0,))
+
+        wait_for(alone, "the sessions of the test before are gone")
+        cursor.execute("SELECT pg_stat_reset()")
+
+
 @pytest.fixture
 def checked(session: Callable[..., Session]) -> Checked:
     """With one pool that serves everything."""
