@@ -157,7 +157,12 @@ def test_without_postgresql_it_is_red(watched, session):
     name = connection.settings_dict["NAME"]
     admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
     try:
-        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'pgq %'")
+        # Not those of the tests that run beside this one.
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name LIKE 'pgq %%' AND datname = %s",
+            (name,),
+        )
         running.turns(503, "no connection")
     finally:
         admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')

@@ -108,7 +108,7 @@ def test_arguments_are_in_no_title_log_or_notification_and_an_event_is_a_line(si
             for pid in pool.processes()
         ]
         queries = [
-            row[0] for row in listener.execute("SELECT query FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+            row[0] for row in listener.execute("SELECT query FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
         ]
         site.drain()
         told = list(listener.notifies(timeout=0.5))
