@@ -107,9 +107,8 @@ def test_arguments_are_in_no_title_log_or_notification_and_an_event_is_a_line(si
             (Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/comm").read_bytes()).decode()
             for pid in pool.processes()
         ]
-        queries = [
-            row[0] for row in listener.execute("SELECT query FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
-        ]
+        others = "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        queries = [row[0] for row in listener.execute(others)]
         site.drain()
         told = list(listener.notifies(timeout=0.5))
     assert len(titles) >= 4
