@@ -11,12 +11,15 @@ PY = $(VENV)/bin/python
 PIP = $(PY) -m pip install --quiet
 ARGS ?=
 
-# A command may exist and not run (a shim of pyenv), or have no ensurepip (Debian without python3-venv).
+# The newest of the supported ones, on PATH or among pyenv's. A command may exist and not run (a shim of pyenv), or have
+# no ensurepip (Debian without python3-venv).
+PYENV_PYTHONS = "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python$$version
 PYTHON ?= $(shell for needed in 'venv, ensurepip' 'venv' 'sys'; do \
-	for python in python3.13 python3.12 python3.11 python3 python3.14; do \
+	for version in 3.13 3.12 3.11 3 3.14; do \
+	for python in python$$version $(PYENV_PYTHONS); do \
 		"$$python" -c "import sys, $$needed; sys.exit(sys.version_info < (3, 11))" >/dev/null 2>&1 \
 			&& { command -v "$$python"; exit; }; \
-	done; done)
+	done; done; done)
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
