@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgq.embedded import Server, ServerError
 
-pytest_plugins = ["tests.pools", "tests.skips"]
+pytest_plugins = ["tests.pools", "tests.projects", "tests.skips"]
 
 SERVER_SETTINGS = {
     "fsync": "off",

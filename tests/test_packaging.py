@@ -8,14 +8,10 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
-import uuid
 import zipfile
 from pathlib import Path
 
-import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 ROOT = Path(__file__).parent.parent
 
@@ -117,24 +113,15 @@ def installed(built, tmp_path_factory):
     return python
 
 
-@pytest.fixture
-def new_database(pg_dsn):
-    name = f"pgq_package_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(pg_dsn, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    yield make_conninfo(**{**conninfo_to_dict(pg_dsn), "dbname": name})
-    with psycopg.connect(pg_dsn, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
 def test_installed_wheel_migrates_and_runs_a_task(installed, new_database, tmp_path):
     (tmp_path / "project_settings.py").write_text(SETTINGS)
     (tmp_path / "manage.py").write_text(MANAGE)
     (tmp_path / "enqueue.py").write_text(ENQUEUE)
     (tmp_path / "result.py").write_text(RESULT)
+    database = new_database()
 
     def python(*args: str) -> str:
-        return run(installed, *args, cwd=tmp_path, DATABASE_URL=new_database, DJANGO_SETTINGS_MODULE="project_settings")
+        return run(installed, *args, cwd=tmp_path, DATABASE_URL=database, DJANGO_SETTINGS_MODULE="project_settings")
 
     python("manage.py", "migrate")
     python("manage.py", "check", "--database", "default", "--fail-level", "WARNING")

@@ -1,0 +1,187 @@
+"""Projects of strangers, for tests: what `startproject` makes, with settings, apps and a database of its own.
+
+::
+
+    def test_something(project):
+        shop = project({"USE_TZ": False}, apps={"shop": {"tasks.py": "def add(a, b): return a + b"}})
+        shop.python("from pgq.tasks import async_task; async_task('shop.tasks.add', 1, 2)")
+        shop.manage("pgq_worker", "--run-once")
+        assert shop.sql("SELECT result FROM pgq_task") == [(3,)]
+
+All that runs in it is a process of its own, with nothing of the test run in its environment. The folder and the
+database are gone when the test ends. Of many settings, one project can try all: ``shop.configure(...)`` is cheaper than
+another project.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from django.core.management import call_command
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+#: Seconds that a command may take. Only waited for when something is wrong.
+PATIENCE = 120.0
+
+Settings = str | Mapping[str, Any]
+
+
+def clean_environment(**added: str) -> dict[str, str]:
+    """Return the environment without what a test run, or its shell, puts into it."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name == "PYTHONPYCACHEPREFIX" or not name.startswith(("PG", "DJANGO", "PYTHON", "PYTEST", "DATABASE_URL"))
+    }
+    return kept | added
+
+
+class Project:
+    """A project in a folder, see above.
+
+    Args:
+        folder: Where it is made; made if it is not there.
+        dsn: How to reach its database, which is there.
+        settings: See `configure`.
+        apps: For each app its modules' sources by their paths in it: ``{"shop": {"tasks.py": "..."}}``. A package
+            without an ``__init__.py`` gets one. They are put into INSTALLED_APPS, after pgq.
+        installed: What else is put there.
+    """
+
+    #: Where settings and urls are, as `startproject` is told.
+    NAME = "project"
+
+    def __init__(
+        self,
+        folder: Path,
+        dsn: str,
+        settings: Settings = "",
+        *,
+        apps: Mapping[str, Mapping[str, str]] | None = None,
+        installed: tuple[str, ...] = (),
+    ) -> None:
+        self.folder, self.dsn = folder, dsn
+        self.installed = (*installed, *(apps or {}))
+        folder.mkdir(parents=True, exist_ok=True)
+        call_command("startproject", self.NAME, str(folder))
+        self._generated = self.settings_file.read_text()
+        self.configure(settings)
+        for app, modules in (apps or {}).items():
+            self.write(f"{app}/__init__.py", "")
+            for path, source in modules.items():
+                self.write(f"{app}/{path}", source)
+
+    @property
+    def settings_file(self) -> Path:
+        return self.folder / self.NAME / "settings.py"
+
+    def configure(self, settings: Settings = "") -> None:
+        """Write the settings: those of `startproject`, the database, pgq, the apps, and after them these.
+
+        Args:
+            settings: Source, or values by name. Source sees what was set before: ``INSTALLED_APPS += ["shop"]``.
+        """
+        if not isinstance(settings, str):
+            settings = "".join(f"{name} = {value!r}\n" for name, value in settings.items())
+        self.settings_file.write_text(f"{self._generated}\n{self._own_settings()}\n{settings}\n")
+
+    def _own_settings(self) -> str:
+        installed = ["pgq", *self.installed]
+        return (
+            "from pgq.embedded import database_from_url\n\n"
+            f"DATABASES = {{'default': database_from_url({self.dsn!r})}}\n"
+            f"INSTALLED_APPS += {installed!r}\n"
+        )
+
+    def write(self, path: str, source: str) -> Path:
+        """Write a file of the project; packages on its way get their ``__init__.py``."""
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for parent in file.relative_to(self.folder).parents[:-1]:
+            (self.folder / parent / "__init__.py").touch()
+        file.write_text(source)
+        return file
+
+    def run(
+        self, *command: str, code: int | None = 0, timeout: float = PATIENCE, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program in the project's folder; return it with its output (``stdout``, ``stderr``).
+
+        Args:
+            code: With which the test fails if it ends otherwise; None: any.
+            timeout: Seconds after which the test fails, and the program with all it started is killed.
+        """
+        with subprocess.Popen(
+            command, cwd=self.folder, env=clean_environment(**(env or {})), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
+        ) as process:  # fmt: skip
+            try:
+                out, err = process.communicate(timeout=timeout)
+            except BaseException as error:
+                os.killpg(process.pid, 9)
+                out, err = process.communicate()
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
+                pytest.fail(f"{command} has not ended after {timeout:g} s\n{out}\n{err}")
+        if code is not None and process.returncode != code:
+            pytest.fail(f"{command} ended with {process.returncode}, not {code}\n{out}\n{err}")
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    def manage(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run ``manage.py``; the options are those of `run`."""
+        return self.run(sys.executable, "manage.py", *arguments, **options)
+
+    def python(self, source: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run Python source after ``django.setup()``, with the arguments as ``sys.argv[1:]``; options as of `run`."""
+        preamble = f"import os; os.environ['DJANGO_SETTINGS_MODULE'] = '{self.NAME}.settings'\n"
+        preamble += "import django; django.setup()\n"
+        return self.run(sys.executable, "-c", preamble + source, *arguments, **options)
+
+    def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Execute one statement, or several without parameters, in the database; return the last one's rows."""
+        with psycopg.connect(self.dsn, autocommit=True) as session:
+            cursor = session.execute(statement, parameters or None)
+            while cursor.nextset():
+                pass
+            return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture
+def new_database(pg_dsn: str) -> Iterator[Callable[[], str]]:
+    """Make an empty database on the test server; returns its connection string. Dropped when the test ends."""
+    names: list[str] = []
+
+    def make() -> str:
+        names.append(f"pgq_project_{uuid.uuid4().hex[:12]}")
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(names[-1])))
+        return make_conninfo(**{**conninfo_to_dict(pg_dsn), "dbname": names[-1]})
+
+    with psycopg.connect(pg_dsn, autocommit=True) as admin:
+        try:
+            yield make
+        finally:
+            for name in names:
+                admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def project(tmp_path: Path, new_database: Callable[[], str]) -> Callable[..., Project]:
+    """Make projects: arguments as of `Project` after the database; ``migrate=False`` leaves the database empty."""
+    made: list[Project] = []
+
+    def make(settings: Settings = "", *, migrate: bool = True, **options: Any) -> Project:
+        made.append(Project(tmp_path / f"stranger{len(made)}", new_database(), settings, **options))
+        if migrate:
+            made[-1].manage("migrate", "--verbosity=0")
+        return made[-1]
+
+    return make
