@@ -30,6 +30,7 @@ from pgq import codec, upkeep, worker
 from pgq.board import Slot
 from pgq.child import TICKED, ChildConfig, adopt_orphans, children_of, enter, kill_orphans
 from pgq.conf import Settings
+from pgq.disowned import Lost
 from pgq.gate import Gate
 
 logger = logging.getLogger("pgq")
@@ -97,19 +98,6 @@ class Child:
         return f"with exit code {code}"
 
 
-@dataclass(frozen=True)
-class Lost:
-    """A dead worker whose tasks are to be made ready again."""
-
-    worker: UUID
-    #: The task to blame, if any; None: several ran, and nobody knows which.
-    culprits: tuple[UUID, ...] | None
-    #: Whether that task took its worker down, or was killed at its timeout.
-    crash: bool
-    #: What its history says of it, as JSON.
-    error: str
-
-
 @dataclass
 class Place:
     """A place in the pool: who fills it, and when it may be filled again."""
@@ -146,7 +134,7 @@ class Pool:
         self.gate = Gate(self.context, settings.workers)
         self.places = [Place(number, worker.main) for number in range(settings.workers)]
         self.places.append(Place(settings.workers, upkeep.main))
-        #: Dead workers of which PostgreSQL has not been told.
+        #: Ids under which no worker claims any more, and of which PostgreSQL has not been told.
         self.lost: list[Lost] = []
         #: No child is replaced any more.
         self.closing = False

@@ -26,6 +26,7 @@ import psycopg
 from pgq import __version__, db, store
 from pgq.child import BYE, CANCEL, IDLE, MORE, READY, RENAMED, STOP, TICKED, WAKE
 from pgq.conf import Settings
+from pgq.disowned import Disowned, Lost
 from pgq.health_server import HealthServer
 from pgq.pool import Child, Pool, State, python_path
 from pgq.pulse import Pulse
@@ -36,8 +37,8 @@ logger = logging.getLogger("pgq")
 _FIRST_LOOK = 0.02
 #: Share of the queue of notifications that should never be in use.
 _FULL = 0.1
-#: Seconds for which a claim may be on its way to its commit after its connection broke.
-_LATE_COMMIT = 60.0
+#: Seconds for which a pool that ends waits for the claims that workers were killed in, at most.
+_AWAIT_COMMITS = 2.0
 #: Seconds until LISTEN is tried again after it cost us the session.
 _LISTEN_AGAIN = 30.0
 #: A lease shorter than this could run out between two looks at the clock.
@@ -45,8 +46,6 @@ _SLACK = timedelta(seconds=5)
 #: Seconds after which a lease is renewed at the latest, however long it is: pools may differ in `retry`, and what
 #: counts as abandoned is for the one that rescues to say (see `upkeep.PATIENCE`).
 RENEW_AFTER = 20.0
-#: Every lease is older than this, also one from before the database's clock was set back.
-_ANY_AGE = -1e9
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -106,9 +105,8 @@ class Supervisor:
         self.said_full = False
         self.look_at = 0.0
         self.leases_since = _BEGINNING
-        #: Former ids of workers, and until when (monotonic) to release what turns up under them: a claim that was
-        #: sent by a connection that broke may commit a good while later.
-        self.disowned: dict[UUID, float] = {}
+        #: Of workers that died, or lost their connection.
+        self.disowned = Disowned()
         beat = max(0.5, min(settings.retry / 4, 5.0))
         self.heartbeat = Clock(beat)
         self.renewal = Clock(beat)
@@ -153,7 +151,7 @@ class Supervisor:
             # Nothing of what is to be said to PostgreSQL can be.
             times.append(self.reconnect_at)
         else:
-            times += [self.heartbeat.next, self.renewal.next]
+            times += [self.heartbeat.next, self.renewal.next, self.disowned.next_look]
             if self.pool.any_worker(State.ASLEEP):
                 times.append(self.look_at)
         if self.pool.orphaned or self.pool.any_worker(State.AWAKE) or self.pool.is_running():
@@ -191,13 +189,13 @@ class Supervisor:
         self.pool.bury_all()
         if self.listener is not None:
             with contextlib.suppress(psycopg.Error):
-                self._release_disowned()
                 self._release_lost()
+                self._await_late_commits()
                 store.goodbye(self.listener.connection.cursor(), self.id)
                 self.listener.connection.close()
         if self.pool.lost:
             logger.warning(
-                "PostgreSQL could not be told of %d dead workers; their leases will run out", len(self.pool.lost)
+                "PostgreSQL could not be told of %d lost workers; their leases will run out", len(self.pool.lost)
             )
         if self.health is not None:
             self.health.close()
@@ -295,9 +293,10 @@ class Supervisor:
         cursor = self.listener.connection.cursor()
         if self.pool.lost:
             self._release_lost()
+        if now >= self.disowned.next_look:
+            self._release_late(cursor)
         if self.renewal.due(now):
             self._renew(cursor)
-            self._release_disowned()
         if self.heartbeat.due(now):
             self._beat(cursor)
             self._try_notifications(cursor)
@@ -422,42 +421,39 @@ class Supervisor:
             renamed = UUID(bytes=message[1:])
             if any(child.id == renamed for child in self.pool.workers()):
                 raise ValueError("it says to be another worker")
-            self.disowned[speaker.id] = time.monotonic() + _LATE_COMMIT
+            self.pool.lost.append(Lost(speaker.id))
             speaker.id = renamed
             self.renewal.next = 0.0
         elif message == BYE:
             speaker.state = State.LEAVING
 
-    def _release_disowned(self) -> None:
-        """Release what was claimed by commits of which their workers never heard."""
-        if not self.disowned:
-            return
-        assert self.listener is not None
-        now = time.monotonic()
-        cursor = self.listener.connection.cursor()
-        released = store.rescue(
-            cursor, workers=list(self.disowned), since=_BEGINNING, age=_ANY_AGE, culprits=(), crash=False, error="{}"
-        )
-        self.disowned = {worker: until for worker, until in self.disowned.items() if until > now}
-        if released:
-            logger.info("%d tasks whose claim was never confirmed are ready again", len(released))
-            self._wake(1)
-            store.wake(cursor)
-
     def _release_lost(self) -> None:
+        """Tell PostgreSQL of the ids under which no worker claims any more."""
         assert self.listener is not None
         cursor = self.listener.connection.cursor()
         while self.pool.lost:
-            lost = self.pool.lost[0]
-            released = store.rescue(
-                cursor, workers=[lost.worker], since=self.leases_since, age=_ANY_AGE, culprits=lost.culprits,
-                crash=lost.crash, error=lost.error,
-            )  # fmt: skip
+            released = self.disowned.release(cursor, self.pool.lost[0], self.leases_since)
             self.pool.lost.pop(0)
-            if released:
-                logger.info("%d tasks of a dead worker are ready again", len(released))
-                self._wake(1)
-                store.wake(cursor)
+            self._released(cursor, released, "of a lost worker")
+
+    def _release_late(self, cursor: db.Cursor) -> None:
+        self._released(cursor, self.disowned.look_again(cursor), "whose claim was never confirmed")
+
+    def _released(self, cursor: db.Cursor, count: int, which: str) -> None:
+        if count:
+            logger.info("%d tasks %s are ready again", count, which)
+            self._wake(1)
+            store.wake(cursor)
+
+    def _await_late_commits(self) -> None:
+        """Do not leave behind what workers were killed in: with us ends the knowledge whose claim it was."""
+        assert self.listener is not None
+        cursor = self.listener.connection.cursor()
+        until = time.monotonic() + _AWAIT_COMMITS
+        while self.disowned.may_commit(cursor) and time.monotonic() < until:
+            time.sleep(0.05)
+            self._release_late(cursor)
+        self._release_late(cursor)
 
     # ------------------------------------------------------------------------------------------- stopping
 
@@ -529,7 +525,10 @@ class Supervisor:
         if any(worker.state is not State.ASLEEP for worker in workers) or self.pool.is_running():
             return False
         try:
-            _, ready = store.peek(self.listener.connection.cursor(), milliseconds=0, queues=self.settings.queues)
+            cursor = self.listener.connection.cursor()
+            if self.disowned.may_commit(cursor):
+                return False
+            _, ready = store.peek(cursor, milliseconds=0, queues=self.settings.queues)
         except psycopg.Error as error:
             self._disconnected(error)
             return False
