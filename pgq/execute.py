@@ -82,7 +82,9 @@ def ready(claim: Claim, settings: Settings) -> Call | Receipt:
         options = options_of(claim)
         doom = _doom(claim, settings)
         if doom is not None:
-            return Receipt(claim, _final(claim, options, doom), started, time.monotonic())
+            # Claiming it was counted, and it does not run.
+            claim = claim._replace(attempts=claim.attempts - 1)
+            return Receipt(claim, _final(claim, options, doom, ran=False), started, time.monotonic())
         return _prepare(claim, settings, options, started)
     except (NotAllowed, UnknownFunction, codec.NotDecodable) as error:
         return Receipt(claim, _not_run(claim, error), started, time.monotonic())
@@ -377,13 +379,13 @@ def _delay(claim: Claim, options: Mapping[str, Any], error: BaseException, setti
     )
 
 
-def _final(claim: Claim, options: Mapping[str, Any], failure: Failure) -> Failed:
+def _final(claim: Claim, options: Mapping[str, Any], failure: Failure, *, ran: bool = True) -> Failed:
     try:
         follow_ons = _follow(claim, options, None)
     except Exception:
         logger.exception("task %s: what should follow it cannot be made", claim.id.hex)
         follow_ons = ()
-    return Failed(failure=failure, follow_ons=follow_ons)
+    return Failed(failure=failure, follow_ons=follow_ons, ran=ran)
 
 
 def _follow(claim: Claim, options: Mapping[str, Any], result: str | None) -> tuple[NewTask, ...]:

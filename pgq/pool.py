@@ -120,6 +120,7 @@ class Pool:
 
     Args:
         heard: Called with each message of a child.
+        func_of: Returns the function of a task that runs, or None if it cannot be told. The board has only its id.
     """
 
     def __init__(
@@ -128,8 +129,10 @@ class Pool:
         log_format: str,
         selector: selectors.BaseSelector,
         heard: Callable[[Child, bytes], None],
+        func_of: Callable[[UUID], str | None],
     ) -> None:
-        self.settings, self.log_format, self.selector, self.heard = settings, log_format, selector, heard
+        self.settings, self.log_format, self.selector = settings, log_format, selector
+        self.heard, self.func_of = heard, func_of
         self.context = _context(settings.start_method)
         self.gate = Gate(self.context, settings.workers)
         self.places = [Place(number, worker.main) for number in range(settings.workers)]
@@ -267,11 +270,15 @@ class Pool:
                 continue
             seen = child.slot.read()
             if seen.task is not None and seen.deadline and now > seen.deadline:
-                logger.error(
-                    "task %s did not stop at its timeout: its worker %d is killed", seen.task.hex, child.number
-                )
                 child.killed = "timeout"
                 child.process.kill()
+                logger.error(
+                    "%s did not stop at its timeout: its worker %d is killed", self._named(seen.task), child.number
+                )
+
+    def _named(self, task: UUID) -> str:
+        func = self.func_of(task)
+        return f"task {task.hex} ({func})" if func else f"task {task.hex}"
 
     def kill_all(self, why: str) -> None:
         """Kill all children; nobody's task is to blame."""
@@ -323,9 +330,9 @@ class Pool:
         seen = dead.slot.read()
         running = seen.task
         if dead.killed is None:
-            logger.error(
-                "worker %d died, %s%s", dead.number, dead.cause, f", running task {running.hex}" if running else ""
-            )
+            what = f", running {self._named(running)}" if running else ""
+            others = f" and {seen.count - 1} others" if seen.count > 1 else ""
+            logger.error("worker %d died, %s%s%s", dead.number, dead.cause, what, others)
         # Told to hurry, nobody is to blame; at a timeout it is a failed attempt; else the task took its worker down.
         blamed: tuple[UUID, ...] | None = (running,) if running is not None and dead.killed in (None, "timeout") else ()
         if seen.count > 1 and dead.killed is None:

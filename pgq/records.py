@@ -113,6 +113,8 @@ class Failed:
 
     failure: Failure
     follow_ons: tuple[NewTask, ...] = ()
+    #: False: no attempt was left before, or it was cancelled, so this claim started nothing and is no attempt.
+    ran: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

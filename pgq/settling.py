@@ -89,6 +89,9 @@ def write(cursor: Cursor, receipts: Sequence[Receipt], cluster: str, *, ours: bo
     finished = [receipt for receipt in receipts if isinstance(receipt.outcome, _FINISHED)]
     accepted: set[UUID] = set()
     if finished:
+        not_run = [r.claim for r in finished if type(r.outcome) is Failed and not r.outcome.ran]
+        if not_run:
+            store.uncount(cursor, not_run)
         settlements = [_settlement(receipt, now) for receipt in finished]
         accepted |= store.settle(cursor, settlements, cluster=cluster, ours=ours)
         whole = len(accepted) == len(finished)

@@ -313,6 +313,12 @@ def release(cursor: Cursor, claims: Sequence[Claim]) -> set[UUID]:
     return {row[0] for row in _all(cursor, "release", parameters)}
 
 
+def uncount(cursor: Cursor, claims: Sequence[Claim]) -> None:
+    """Take back the attempts that were counted for claims which are settled without being run."""
+    ids, receipts = [claim.id for claim in claims], [claim.receipt for claim in claims]
+    cursor.execute(sql("uncount"), {"id": ids, "receipt": receipts})
+
+
 def collect(cursor: Cursor, counts: dict[UUID, tuple[int, int]]) -> None:
     """Tell collectors how many of their tasks have settled now: signed ones, and others. See collect.sql."""
     signed, others = map(list, zip(*counts.values(), strict=True))
@@ -361,6 +367,12 @@ class Renewal:
 
     at: datetime
     cancelled: list[tuple[UUID, UUID]]
+
+
+def func_of(cursor: Cursor, id: UUID) -> str | None:
+    """Return the function that a live task names; None: it is gone."""
+    rows = _all(cursor, "func_of", {"id": id})
+    return rows[0][0] if rows else None
 
 
 def renew(cursor: Cursor, workers: Sequence[UUID], *, since: datetime, age: float) -> Renewal:

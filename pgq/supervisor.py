@@ -84,7 +84,7 @@ class Supervisor:
         self.settings, self.run_once, self.reload = settings, run_once, reload
         self.id = uuid4()
         self.selector = selectors.DefaultSelector()
-        self.pool = Pool(settings, log_format, self.selector, self._heard)
+        self.pool = Pool(settings, log_format, self.selector, self._heard, self._func_of)
         self.listener: db.Listener | None = None
         self.listener_fd = -1
         self.backoff = db.Backoff()
@@ -426,6 +426,15 @@ class Supervisor:
             self.renewal.next = 0.0
         elif message == BYE:
             speaker.state = State.LEAVING
+
+    def _func_of(self, task: UUID) -> str | None:
+        """Ask for the function of a task that runs here, for the log."""
+        if self.listener is None:
+            return None
+        # What is wrong with the connection, the next statement finds as well.
+        with contextlib.suppress(psycopg.Error):
+            return store.func_of(self.listener.connection.cursor(), task)
+        return None
 
     def _release_lost(self) -> None:
         """Tell PostgreSQL of the ids under which no worker claims any more."""

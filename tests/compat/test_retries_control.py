@@ -147,6 +147,7 @@ def test_cancel_queued():
     assert (finished.success, finished.exception) == (False, "pgq.errors.TaskCancelled")
     # It did not run, and its hook has heard of it.
     assert [entry[:2] for entry in functions.seen] == [(id, False)]
+    assert finished.attempt_count == 0
 
 
 def test_cancel_waiting():

@@ -207,6 +207,9 @@ def test_task_that_kills_its_worker_three_times_has_failed(pool, oracle):
     assert oracle.starts("killer") == 3
     assert len(set(oracle.pids("killer"))) == 3
     assert "SIGKILL" in task.message
+    # The claim that found it out of crashes started nothing.
+    assert (task.attempt_count, len(task.history)) == (3, 3)
+    assert running.log().count(f"died, by SIGKILL, running task {id} ({DIE})") == 3
     assert fetch(other, wait=20_000).success
     assert len(running.worker_pids()) == 2
 
@@ -449,7 +452,8 @@ def test_hard_timeout_kills_and_the_task_is_not_run_for_ever(func, attempts, poo
     id = async_task(f"{TASKS}.{func}", "stubborn", 600, timeout=0.3, max_attempts=attempts)
     task = wait_for(lambda: Task.objects.filter(pk=id).first())
     assert (task.success, task.exception) == (False, "pgq.errors.TaskTimeout")
-    assert oracle.starts("stubborn") == attempts
+    assert oracle.starts("stubborn") == task.attempt_count == attempts
+    assert running.log().count(f"task {id} ({TASKS}.{func}) did not stop at its timeout") == attempts
     assert not any(map(is_alive, oracle.pids("stubborn")))
     assert fetch(async_task(MARK, "after"), wait=20_000)
     now = running.worker_pids()

@@ -1,0 +1,2 @@
+-- The function of a live task.
+SELECT func FROM pgq_queue WHERE id = %(id)s
