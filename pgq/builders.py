@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from django.db.models import QuerySet
+
 from pgq.calls import (
     async_chain,
     async_iter,
@@ -107,7 +109,7 @@ class Chain:
             return None
         return result_group(self.group, wait=wait, count=self.length() if wait else None, cached=self.cached)
 
-    def fetch(self, failures: bool = True, wait: int = 0) -> list[Task] | None:
+    def fetch(self, failures: bool = True, wait: int = 0) -> QuerySet[Task] | list[Task] | None:
         """Return the tasks of all links, newest first."""
         if not self.started:
             return None
@@ -174,7 +176,9 @@ class AsyncTask:
             return None
         return result_group(self.group, failures, wait, count, self.cached)
 
-    def fetch_group(self, failures: bool = True, wait: int = 0, count: int | None = None) -> list[Task] | None:
+    def fetch_group(
+        self, failures: bool = True, wait: int = 0, count: int | None = None
+    ) -> QuerySet[Task] | list[Task] | None:
         """Return the finished tasks of this task's group."""
         if not (self.started and self.group):
             return None

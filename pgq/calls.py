@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from pgq import caching, inline, results, signing
 from pgq.conf import get_settings
@@ -168,8 +169,10 @@ def result_cached(task_id: str | UUID, wait: int = 0, broker: Any = None) -> Any
 
 def fetch_group(
     group_id: str, failures: bool = True, wait: int = 0, count: int | None = None, cached: Any = None
-) -> list[Task] | None:
+) -> QuerySet[Task] | list[Task] | None:
     """Return the finished tasks of a group, newest first, or None if there is none.
+
+    It is a queryset, as in Django-Q; a list if it comes from the cache.
 
     Args:
         failures: With those that failed.
@@ -182,7 +185,7 @@ def fetch_group(
 
 def fetch_group_cached(
     group_id: str, failures: bool = True, wait: int = 0, count: int | None = None, broker: Any = None
-) -> list[Task] | None:
+) -> QuerySet[Task] | list[Task] | None:
     """Return the finished tasks of a group from the cache."""
     return fetch_group(group_id, failures, wait, count, cached=True)
 

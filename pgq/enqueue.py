@@ -62,8 +62,8 @@ def make_task(
     queue: str | None = None,
     priority: int | None = None,
     run_after: datetime | timedelta | float | None = None,
-    name: str | None = None,
-    group: str | None = None,
+    name: str | int | UUID | None = None,
+    group: str | int | UUID | None = None,
     hook: str | Callable[..., Any] | None = None,
     timeout: float | None = None,
     max_attempts: int | None = None,
@@ -83,6 +83,7 @@ def make_task(
         queue: None: that of @task, or PGQ["default_queue"].
         priority: -100 to 100, larger is sooner.
         run_after: A moment, or a delay as timedelta or seconds.
+        name, group: A text, or the key of a row (a number or a UUID), which is kept as text.
         timeout: Seconds one attempt may run; None: that of @task or PGQ["timeout"]; -1: no limit.
         max_attempts: Attempts that may fail; 0: no limit; None: that of @task or PGQ["max_attempts"].
         retry_backoff: See `pgq.backoff`; also a callable at the top of a module.
@@ -105,8 +106,8 @@ def make_task(
         options=_options_text(fixed.extra, extra, retry_backoff, retry_on, no_retry_on, settings),
         queue=queue or fixed.queue or settings.default_queue,
         priority=_first(priority, fixed.priority, 0),
-        name=name,
-        group=group,
+        name=_label(name),
+        group=_label(group),
         hook=hook_path,
         timeout=_timeout(_first(timeout, fixed.timeout, settings.timeout)),
         max_attempts=_first(max_attempts, fixed.max_attempts, settings.max_attempts),
@@ -198,6 +199,13 @@ def _timeout(timeout: Any) -> float | None:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 2**31:
         raise EnqueueError(f"timeout: must be seconds above 0, or -1 for no limit, got {timeout!r}")
     return float(timeout)
+
+
+def _label(value: str | int | UUID | None) -> str | None:
+    """Return a name or group as text: callers also give the key of a row, and look for it by the same key."""
+    if type(value) is int or isinstance(value, UUID):
+        return str(value)
+    return value  # type: ignore[return-value]  # what else is no text is refused by `_check`
 
 
 def _check(task: NewTask) -> None:

@@ -123,6 +123,25 @@ class QueuedTask(_Named):
             return "parked"
         return "waiting" if self.run_after is not None or self.remaining is not None else "ready"
 
+    @property
+    def key(self) -> str:
+        """Django-Q's name for the queue."""
+        return self.queue
+
+    @property
+    def task_id(self) -> str:
+        """Django-Q's name for the id."""
+        return str(self.id)
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """What Django-Q packs into a row, as a dict; what is added to it is not kept."""
+        return {
+            **self.options, "id": self.task_id, "name": self.name, "func": self.func, "args": self.args,
+            "kwargs": self.kwargs, "group": self.group, "hook": self.hook, "cluster": self.queue,
+            "timeout": self.timeout, "started": self.enqueued_at,
+        }  # fmt: skip
+
     def _is_signed(self) -> bool:
         return signing.verify_row(self)
 

@@ -102,8 +102,8 @@ def fetch(id_or_name: str | UUID, wait: int = 0, *, cached: bool = False) -> Tas
 
 def fetch_group(
     group: str, *, failures: bool = True, wait: int = 0, count: int | None = None, cached: bool = False
-) -> list[Task]:
-    """Return the finished tasks of a group, newest first.
+) -> QuerySet[Task] | list[Task]:
+    """Return the finished tasks of a group, newest first: of the database as a queryset, of the cache as a list.
 
     Args:
         failures: With those that failed.
@@ -118,7 +118,7 @@ def fetch_group(
     if cached:
         found = list(reversed(caching.find_group(group)))
         return [task for task in found if failures or task.success]
-    return list(Task.get_task_group(group, failures=failures))
+    return Task.get_task_group(group, failures=failures)
 
 
 def count_group(group: str, *, failures: bool = False, cached: bool = False) -> int:

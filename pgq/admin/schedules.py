@@ -227,6 +227,9 @@ class ScheduleAdminMixin(PgqAdminMixin):
     def last_success(self, row: Any) -> bool | None:
         return row.last_success_value  # type: ignore[no-any-return]  # an annotation
 
+    # Django-Q's names of the two, which lists of subclasses hold.
+    get_last_run, get_success = last_run, last_success
+
     @admin.display(description=gettext_lazy("last slot"))
     def last_slot_cell(self, row: Any) -> Any:
         return display.moment(row.last_slot)
