@@ -24,6 +24,8 @@ logger = logging.getLogger("pgq")
 
 #: Seconds a pool may take until it says that it is there.
 _BOOT = 30.0
+#: In the environment of a pool that a `Cluster` has started: the pid of who did.
+_STARTED_BY = "PGQ_CLUSTER_STARTED_BY"
 
 
 class Cluster:
@@ -57,15 +59,22 @@ class Cluster:
         """Start the pool and wait until it is there; return the supervisor's pid.
 
         Raises:
-            PgqError: It ended at once, or did not appear within 30 seconds. What it said is on stderr.
+            PgqError: It ended at once, or did not appear within 30 seconds. What it said is on stderr. Or this process
+                itself belongs to a pool that a Cluster has started.
         """
         if self.process is not None and self.process.poll() is None:
             return self.process.pid
+        if _STARTED_BY in os.environ:
+            # From AppConfig.ready() each pool would start the next, without end: the pool boots the project too.
+            raise PgqError(
+                "a Cluster was started in a process of a pool that a Cluster has started; do not start one where each "
+                "process of the project passes, such as AppConfig.ready(), but in wsgi.py, asgi.py or a command"
+            )
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self._asked_to_stop = False
         self.process = subprocess.Popen(  # noqa: S603  # our own interpreter and our own command
             [sys.executable, "-m", "django", "pgq_worker", *self.arguments],
-            env={**os.environ, "PYTHONPATH": path, **self.env},
+            env={**os.environ, "PYTHONPATH": path, **self.env, _STARTED_BY: str(os.getpid())},
             stdin=subprocess.DEVNULL,
         )
         until = time.monotonic() + _BOOT

@@ -524,6 +524,48 @@ def test_a_health_check_reads_the_pools(pool):
     assert (stat.host, stat.reincarnations, stat.task_q_size) == (Cluster().host, 0, 0)
 
 
+SHOP = {
+    "apps.py": """
+import os
+from django.apps import AppConfig
+from pgq.cluster import Cluster
+
+class ShopConfig(AppConfig):
+    name = "shop"
+
+    def ready(self):
+        if os.environ.get("WITH_CLUSTER"):
+            Cluster().start()
+""",
+    "tasks.py": """
+from pgq.tasks import task
+
+@task
+def beat():
+    return "alive"
+""",
+    "management/commands/qcluster.py": """
+from pgq.management.commands.pgq_worker import Command as Worker
+from pgq.models import Schedule
+
+class Command(Worker):
+    def handle(self, *args, **options):
+        Schedule.objects.get_or_create(func="shop.tasks.beat", defaults={"schedule_type": "H", "name": "beat"})
+        super().handle(*args, **options)
+""",
+}
+
+
+def test_a_command_around_the_worker_and_a_cluster_in_ready(project):
+    """The first makes its schedules and goes on. The second would start pool after pool, so it is refused."""
+    shop = project(apps={"shop": SHOP})
+    shop.manage("qcluster", "--run-once")
+    assert shop.sql("SELECT result FROM pgq_task WHERE func = 'shop.tasks.beat'") == [("alive",)]
+    refused = shop.manage("check", code=1, env={"WITH_CLUSTER": "1"})
+    assert "not start one where each process of the project passes" in refused.stderr
+    assert "the pool ended with exit code 1 before it had started" in refused.stderr
+
+
 def test_a_cluster_that_never_ran_can_be_stopped():
     assert Cluster().stop() is False
 
