@@ -401,12 +401,30 @@ class TestSchedules:
         assert counts(run("--schedules")["schedules"]) == (0, 0, 1)
 
     def test_a_name_that_is_taken_here(self):
-        Schedule.objects.create(name="daily", func=REGISTERED, schedule_type="D")
+        Schedule.objects.create(name="daily", func="tests.core.oracle_tasks.mark", schedule_type="D")
         add_schedule(name="daily")
         seen = run("--schedules")["schedules"]
         assert counts(seen) == (1, 0, 0)
         assert "daily (django-q" in seen["notes"][0]
         assert Schedule.objects.count() == 2
+
+    def test_one_that_the_project_has_made_here_is_not_doubled(self):
+        """Many projects make their schedules at every start, and that may come before the import."""
+        here = Schedule.objects.create(name="daily", func=REGISTERED, schedule_type="H")
+        Schedule.objects.create(func=REGISTERED, args="1, 'x'", schedule_type="D")
+        add_schedule(name="daily")
+        add_schedule(name="daily", args="2")
+        add_schedule(args="(1, 'x')")
+        add_schedule(args="2")
+        seen = run("--schedules")["schedules"]
+        assert counts(seen) == (1, 3, 0)
+        assert "The schedule daily is here already" in seen["notes"][0]
+        assert Schedule.objects.get(name="daily") == here
+        assert Schedule.objects.filter(name=None).count() == 2
+        # Two of one name in Django-Q are both imported still.
+        add_schedule(name="twice")
+        add_schedule(name="twice", args="3")
+        assert counts(run("--schedules")["schedules"]) == (2, 4, 0)
 
     def test_a_single_run_is_kept_so_that_it_never_comes_back(self):
         add_schedule(schedule_type="O", next_run=AT)

@@ -20,6 +20,7 @@ import binascii
 import json
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -42,7 +43,7 @@ from pgq.errors import EnqueueError, NotStorable, PgqError
 from pgq.importing import unpickle
 from pgq.models import Schedule
 from pgq.records import NewTask
-from pgq.stored import StoredText
+from pgq.stored import StoredText, stored_text
 
 TABLES = {"results": "django_q_task", "queued": "django_q_ormq", "schedules": "django_q_schedule"}
 #: Rows read and written at a time.
@@ -238,7 +239,7 @@ class Import:
         if not self.plan.trust_results:
             return unpickle.load(data)
         try:
-            return pickle.loads(data), []  # noqa: S301  # the operator said so
+            return _unpickle(data), []  # the operator said so
         except Exception as error:  # unpickling runs any code
             raise unpickle.Unreadable(f"{type(error).__name__}: {error}"[:500]) from None
 
@@ -370,7 +371,7 @@ class Import:
                 f"than {' or '.join(map(repr, self.salts))} (see --name)"
             )
         try:
-            package = pickle.loads(data)  # noqa: S301  # signed with our key
+            package = _unpickle(data)  # signed with our key
         except Exception as error:  # unpickling runs any code
             raise Skip(f"its payload cannot be unpickled here: {type(error).__name__}: {error}") from None
         if not isinstance(package, dict) or not {"id", "func", "started"} <= package.keys():
@@ -421,7 +422,10 @@ class Import:
         with transaction.atomic(using=database):
             with callers_cursor(database) as cursor:
                 present = store.imported_schedules(cursor)
-            names = set(Schedule.objects.using(database).exclude(name=None).values_list("name", flat=True))
+            known = list(Schedule.objects.using(database).all())
+            names = {schedule.name for schedule in known}
+            # What the project's own code has made here, at a start or in a migration, is not made twice.
+            made_here = {_identity(schedule) for schedule in known if "django_q_id" not in schedule.options}
             for row in rows:
                 which = f"schedule {row['id']} ({', '.join(filter(None, (row['name'], row['func'])))})"
                 if str(row["id"]) in present:
@@ -429,7 +433,13 @@ class Import:
                     continue
                 try:
                     with transaction.atomic(using=database):
-                        self._schedule(row, names)
+                        new = self._schedule(row)
+                        if _identity(new) in made_here:
+                            tally.present += 1
+                            tally.note(f"The schedule {new} is here already, made by the project: it stays as it is.")
+                            continue
+                        new.name = self._free_name(row, names)
+                        new.save(using=database)
                 except Skip as skip:
                     tally.skip(which, str(skip))
                 except ValidationError as error:
@@ -437,11 +447,13 @@ class Import:
                 except (EnqueueError, ValueError) as error:
                     tally.skip(which, str(error))
                 else:
+                    names.add(new.name)
                     tally.imported += 1
             if self.plan.dry_run:
                 transaction.set_rollback(True, using=database)
 
-    def _schedule(self, row: Row, names: set[Any]) -> None:
+    def _schedule(self, row: Row) -> Schedule:
+        """Return our row for one of Django-Q's, checked and not saved."""
         func, hook, args, kwargs, q_options = self._call(row)
         next_run, repeats = _moment(row["next_run"]), max(row["repeats"], -1)
         if next_run is None:
@@ -454,7 +466,7 @@ class Import:
         cluster = row.get("cluster") or q_options.get("cluster") or q_options.get("broker_name")
         queue = None if cluster in (None, "", self.default_cluster) else _text(cluster)
         new = Schedule(
-            name=self._schedule_name(row, names), func=func, hook=hook, args=StoredText(args_text),
+            name=_text(row["name"]) or None, func=func, hook=hook, args=StoredText(args_text),
             kwargs=StoredText(kwargs_text), options=StoredText(options), queue=queue, schedule_type=kind,
             minutes=row["minutes"] or (1 if kind == Schedule.MINUTES else None), cron=_text(row.get("cron")) or None,
             repeats=repeats, next_run=next_run, intended_date_kwarg=_text(row.get("intended_date_kwarg")) or None,
@@ -465,8 +477,7 @@ class Import:
                 func=func, hook=hook, args=args_text, kwargs=kwargs_text, options=options, queue=queue
             )
         new.full_clean(exclude=["args", "kwargs", "options"], validate_unique=False)
-        new.save(using=self.settings.database)
-        names.add(new.name)
+        return new
 
     def _call(self, row: Row) -> tuple[str, str | None, Any, dict[str, Any], dict[str, Any]]:
         """Return what a schedule calls: function, hook, args, kwargs and Django-Q's options."""
@@ -500,7 +511,7 @@ class Import:
         }  # fmt: skip
         return {key: value for key, value in options.items() if value is not None}
 
-    def _schedule_name(self, row: Row, names: set[Any]) -> str | None:
+    def _free_name(self, row: Row, names: set[Any]) -> str | None:
         """Return a name that is free; in Django-Q several schedules can have the same."""
         name = _text(row["name"]) or None
         if name is None or name not in names:
@@ -514,6 +525,20 @@ class Import:
     def _last_task(self, row: Row) -> str | None:
         id = self.new_ids.get(str(row.get("task")))
         return None if id is None else id.hex
+
+
+def _identity(schedule: Schedule) -> tuple[str | None, ...]:
+    """Return what tells schedules apart: function and name; without a name, function and arguments."""
+    if schedule.name:
+        return (schedule.func, schedule.name)
+    return (schedule.func, None, stored_text(schedule, "args"), stored_text(schedule, "kwargs"))
+
+
+def _unpickle(data: bytes) -> Any:
+    """Unpickle what is trusted. Of a model's instance only the key is kept, so it may come from another Django."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Pickled model instance's Django version", RuntimeWarning)
+        return pickle.loads(data)  # noqa: S301  # signed with our key, or the operator said so
 
 
 class _Raw:
