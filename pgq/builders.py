@@ -17,6 +17,7 @@ from pgq.calls import (
     fetch_group,
     result,
     result_group,
+    several,
 )
 from pgq.errors import EnqueueError
 from pgq.models import Task
@@ -34,7 +35,7 @@ class Iter:
         sync: bool | None = None,
         broker: Any = None,
     ) -> None:
-        self.func, self.args, self.kwargs = func, list(args or ()), dict(kwargs or {})
+        self.func, self.args, self.kwargs = func, list(several("args", args or ())), dict(kwargs or {})
         self.cached, self.sync, self.broker = cached, sync, broker
         self.id = ""
         self.started = False
@@ -81,7 +82,7 @@ class Chain:
         pass_results: bool = False,
         continue_on_failure: bool = False,
     ) -> None:
-        self.chain, self.group = list(chain or ()), group or ""
+        self.chain, self.group = list(several("chain", chain or ())), group or ""
         self.cached, self.sync, self.broker = cached, sync, broker
         self.pass_results, self.continue_on_failure = pass_results, continue_on_failure
         self.started = False

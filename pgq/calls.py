@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 
 from pgq import caching, inline, results, signing
 from pgq.conf import get_settings
-from pgq.enqueue import CHUNK, enqueue, enqueue_all, enqueue_calls, make_task
+from pgq.enqueue import CHUNK, check_chunk, enqueue, enqueue_all, enqueue_calls, make_task, path, unknown_option
 from pgq.errors import EnqueueError
 from pgq.flow import chained
 from pgq.ids import new_id
@@ -46,9 +46,9 @@ def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], b
     if not isinstance(q_options, Mapping):
         raise EnqueueError(f"q_options: must be a dict, got {q_options!r}")
     options = dict(q_options)
-    unknown = set(options) - OPTIONS
-    if unknown:
-        raise EnqueueError(f"q_options: there is no option {', '.join(sorted(map(str, unknown)))}")
+    for name in options:
+        if name not in OPTIONS:
+            raise unknown_option(name, OPTIONS - _NOT_YET.keys(), of="q_options")
     for key in OPTIONS & given.keys() - q_options.keys():
         options[key] = given.pop(key)
     for key, why in _NOT_YET.items():
@@ -109,13 +109,21 @@ def enqueue_many(
         EnqueueError: As for `async_task`. Nothing was written.
     """
     given, fixed, sync = _split(options)
-    if given:
-        raise EnqueueError(f"{', '.join(sorted(given))}: there is no such option")
-    if sync:
-        return [inline.run(make_task(func, *_arguments(call), **fixed)).hex for call in calls]
+    for name in given:
+        raise unknown_option(name, OPTIONS - _NOT_YET.keys())
+    check_chunk(chunk)
+    calls = several("calls", calls)
+    if then is not None:
+        then = path("then", then)
     collector = new_id() if then is not None else None
     if collector is not None:
         fixed["group"] = fixed.get("group") or collector.hex
+    if sync:
+        ran = [inline.run(make_task(func, *_arguments(call), **fixed)).hex for call in calls]
+        if then is not None:
+            inline.run(make_task(then, (fixed["group"],), queue=fixed["queue"]))
+        return ran
+    if collector is not None:
         fixed["collector"] = collector.hex
     with transaction.atomic(using=get_settings().database):
         ids = enqueue_calls(func, map(_arguments, calls), chunk=chunk, **fixed)
@@ -123,6 +131,17 @@ def enqueue_many(
             # Last, since only now their number is known; nobody sees any of them before the commit.
             enqueue(make_task(then, (fixed["group"],), id=collector, remaining=len(ids) or None, queue=fixed["queue"]))
     return ids
+
+
+def several(argument: str, calls: Iterable[Any]) -> Iterable[Any]:
+    """Return the calls as they were given, having made sure that there are several, not one or none.
+
+    Raises:
+        EnqueueError: They are a number, a text or a dict; the message names the argument.
+    """
+    if isinstance(calls, str | bytes | Mapping) or not isinstance(calls, Iterable):
+        raise EnqueueError(f"{argument}: must be a list (or another iterable) of calls, got {calls!r}"[:300])
+    return calls
 
 
 def _arguments(call: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
@@ -262,7 +281,7 @@ def async_iter(func: str | Callable[..., Any], args_iter: Iterable[Any], **kwarg
     whole = new_id()
     hook, cached, name = options.pop("hook", None), options.pop("cached", None), options.pop("name", None)
     options |= {"group": whole.hex, "collector": whole.hex, "save": True}
-    calls = [call if isinstance(call, tuple) else (call,) for call in args_iter]
+    calls = [call if isinstance(call, tuple) else (call,) for call in several("args_iter", args_iter)]
     parts = [make_task(func, call, given, index=index, **options) for index, call in enumerate(calls)]
     collector = make_task(
         collect_results, (whole.hex,), id=whole, remaining=len(parts) or None, hook=hook, name=name, cached=cached,
@@ -300,6 +319,7 @@ def async_chain(
     Raises:
         EnqueueError: A link is wrong, or there is none. Nothing was written.
     """
+    chain = list(several("chain", chain))
     if not chain:
         raise EnqueueError("chain: needs at least one link")
     group = group or new_id().hex

@@ -55,8 +55,8 @@ from pgq.codec_write import (
     Writer,
     quote,
     sorted_keys,
-    type_path,
 )
+from pgq.dotted import type_path
 from pgq.errors import NotStorable, PgqError
 
 __all__ = [

@@ -20,6 +20,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from pgq.codec_read import Unstorable, is_plain_path, safe_repr
+from pgq.dotted import Unnamed, path_in_memory, type_path
 
 #: How deep values may be nested: a few frames of Python each, so well inside its recursion limit.
 MAX_DEPTH = 100
@@ -54,41 +55,18 @@ class TooLarge(Refused):
         self.size = size
 
 
-def type_path(kind: type) -> str:
-    """Return the dotted path of a class, for people."""
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
 def path_of(value: Any) -> str:
     """Return the dotted path by which a worker will find this function or class.
 
     Raises:
-        Refused: no module has it under that name.
+        Refused: no module has it under that name, or only one that reading would refuse.
     """
-    module: Any
-    name: Any
-    owner = getattr(value, "__self__", None)
-    if isinstance(value, types.MethodType) and not isinstance(owner, type):
-        raise Refused(f"is a method bound to a {type_path(type(owner))}; pass a function, and what it works on besides")
-    if isinstance(owner, type):  # a classmethod: its own qualname may be that of a base class
-        module, name = owner.__module__, f"{owner.__qualname__}.{value.__name__}"
-    else:
-        module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(name, str):
-        raise Refused(f"is a {type_path(type(value))} without a name; pass a function or class that a module defines")
-    if "<lambda>" in name:
-        raise Refused("is a lambda, which has no name to store; pass a function that a module defines")
-    if "<locals>" in name:
-        raise Refused(f"is {name}, defined inside a function; define it in a module")
-    if module == "__main__":
-        raise Refused(f"is {name} of __main__, which a worker cannot import; move it into a module")
-    path = f"{module}.{name}"
-    found = sys.modules.get(module)
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    method = isinstance(value, types.MethodType | types.BuiltinMethodType)  # made anew by each getattr
-    if not (found is value or (method and found == value)) or not is_plain_path(path):
-        raise Refused(f"calls itself {path}, but that is not where a worker would find it; define it in a module")
+    try:
+        path = path_in_memory(value)
+    except Unnamed as error:
+        raise Refused(str(error)) from None
+    if not is_plain_path(path):
+        raise Refused(f"calls itself {path}, which is a path into Python's inner parts; define it in a module")
     return path
 
 

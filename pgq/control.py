@@ -7,6 +7,7 @@ from uuid import UUID
 from pgq import ids, store
 from pgq.conf import get_settings
 from pgq.db import callers_cursor
+from pgq.enqueue import check_text
 
 
 def _id(task_id: str | UUID) -> UUID:
@@ -43,12 +44,22 @@ def retry(task_id: str | UUID) -> bool:
 
 
 def pause(queue: str) -> None:
-    """Stop claims from a queue. Running tasks finish; enqueuing goes on."""
+    """Stop claims from a queue. Running tasks finish; enqueuing goes on.
+
+    Raises:
+        EnqueueError: That is no name of a queue.
+    """
+    check_text("queue", queue)
     with callers_cursor(get_settings().database) as cursor:
         store.pause(cursor, queue)
 
 
 def resume(queue: str) -> None:
-    """Allow claims from a queue again."""
+    """Allow claims from a queue again.
+
+    Raises:
+        EnqueueError: That is no name of a queue.
+    """
+    check_text("queue", queue)
     with callers_cursor(get_settings().database) as cursor:
         store.resume(cursor, queue)

@@ -75,6 +75,12 @@ def wrapper(alias: str) -> BaseDatabaseWrapper:
     return connections[alias]
 
 
+def is_same_database(alias: str, other: str) -> bool:
+    """Whether two aliases lead to the same database of the same server, perhaps with another role or other options."""
+    one, two = connections[alias].settings_dict, connections[other].settings_dict
+    return all(one[key] == two[key] for key in ("ENGINE", "HOST", "PORT", "NAME"))
+
+
 @contextmanager
 def callers_cursor(alias: str) -> Iterator[CursorWrapper]:
     """Yield a cursor on the caller's connection, inside whatever transaction it is in."""

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 from uuid import UUID
 
+from django.db import router, transaction
 from django.utils import timezone
 
 from pgq import backoff as backoffs
-from pgq import codec, registry, signals, store
+from pgq import codec, dotted, registry, signals, store
 from pgq.conf import Settings, get_settings
-from pgq.db import callers_cursor, execute_often
-from pgq.errors import EnqueueError, UnknownOption
+from pgq.db import callers_cursor, execute_often, is_same_database, wrapper
+from pgq.errors import EnqueueError, UnknownFunction, UnknownOption
 from pgq.ids import new_hexes, new_id, task_name
 from pgq.records import PRIORITY_MAX, PRIORITY_MIN, NewTask, Options
 from pgq.signing import sign_blob, sign_task, signer_of_calls
 
 if TYPE_CHECKING:
-    from django.db.models import QuerySet
+    from django.db.models import Manager, QuerySet
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +37,10 @@ EXTRA = {
     "cached": "keep the result in the cache: seconds, True (for ever) or False",
     "ack_failure": "True: a failure is final, whatever attempts are left",
     "ack": "'task': settle this task by itself, at once",
+    "sensitive": "True: the admin shows a digest of the arguments and of the result instead of them",
+}
+#: The same for what our own code asks for, and users do not.
+_INNER = {
     "backoff": "seconds before the next attempt",
     "retry_on": "exceptions to retry, as dotted paths; others are final",
     "no_retry_on": "exceptions that are final, as dotted paths",
@@ -45,9 +51,13 @@ EXTRA = {
     "index": "place of this one's result among those collected",
     "collects": "group whose tasks are forgotten once this one has their results",
     "hook_of": "id of the task this one is the hook of",
-    "sensitive": "True: the admin shows a digest of the arguments and of the result instead of them",
     "forget": "the task this is the hook of is forgotten once the hook has run",
 }
+#: What `@task` fixes, and what one call may say.
+TASK_OPTIONS = ("queue", "priority", "timeout", "max_attempts", "retry_backoff", "retry_on", "no_retry_on", "atomic",
+                *EXTRA)  # fmt: skip
+CALL_OPTIONS = ("queue", "priority", "run_after", "name", "group", "hook", "timeout", "max_attempts", "retry_backoff",
+                "retry_on", "no_retry_on", *EXTRA)  # fmt: skip
 _EARLIEST, _LATEST = datetime(2, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 _TEXTS = ("queue", "name", "group", "hook")
 #: Rows in one INSERT of enqueue_many: enough to forget the round trip, few enough to bound memory.
@@ -149,23 +159,25 @@ def _first(*values: Any) -> Any:
     return None
 
 
-_known_paths: set[str] = set()
-
-
 def path(argument: str, func: str | Callable[..., Any]) -> str:
-    """Return the dotted path of a function, having made sure that it leads somewhere."""
+    """Return the dotted path by which a worker gets that very function; of one with @task, that of its registration.
+
+    Raises:
+        UnknownFunction: There is none; the message names the argument and says what to do.
+    """
     try:
-        if isinstance(func, str):
-            path = func
-        else:
-            path = registry.path_of(getattr(func, "func", None) if isinstance(func, TaskFunction) else func)
-        if path not in _known_paths:
-            if registry.registered(path) is None:
-                registry.locate(path)
-            _known_paths.add(path)
+        if isinstance(func, TaskFunction):
+            entry = registry.registered(func.path)
+            # Else another one of that name was registered since.
+            return func.path if entry is not None and entry.func is func.func else registry.path_of(func.func)
+        if not isinstance(func, str):
+            return registry.path_of(func)
+        if registry.registered(func) is None and isinstance(found := registry.locate(func), TaskFunction):
+            # By another name, of a module that imports it: its options hold by that one, too.
+            return found.path
     except EnqueueError as error:
         raise type(error)(str(error).replace("func:", f"{argument}:", 1)) from error.__cause__
-    return path
+    return func
 
 
 _NO_OPTIONS = Options()
@@ -219,14 +231,18 @@ def _check(task: NewTask) -> None:
         raise EnqueueError(f"run_after: must be in the years 2 to 9998, got {task.run_after}")
     for field in _TEXTS:
         value = getattr(task, field)
-        if value is None:
-            continue
-        if not isinstance(value, str):
-            raise EnqueueError(f"{field}: must be a text, got {value!r}")
-        if "\x00" in value or not value or not _fits(value):
-            raise EnqueueError(
-                f"{field}: must be 1 to 1000 bytes of UTF-8, without NUL or lone surrogates, got {value[:50]!r}"
-            )
+        if value is not None:
+            check_text(field, value)
+
+
+def check_text(field: str, value: Any) -> None:
+    """Raise EnqueueError unless the table would take that as the name of a queue, a group or a task."""
+    if not isinstance(value, str):
+        raise EnqueueError(f"{field}: must be a text, got {value!r}")
+    if "\x00" in value or not value or not _fits(value):
+        raise EnqueueError(
+            f"{field}: must be 1 to 1000 bytes of UTF-8, without NUL or lone surrogates, got {value[:50]!r}"
+        )
 
 
 def _fits(text: str) -> bool:
@@ -239,12 +255,43 @@ def _fits(text: str) -> bool:
         return False
 
 
+def unknown_option(given: object, known: Iterable[str], *, of: str | None = None) -> UnknownOption:
+    """Return the error for an option that there is not: it names the nearest of those there are, and all of them.
+
+    Args:
+        of: The argument that holds it; None: it is an argument itself.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
+    what = f"{given}: there is no such option" if of is None else f"{of}: there is no option {given}"
+    return UnknownOption(f"{what}{f'; did you mean {near[0]}?' if near else '.'} There are {', '.join(names)}.")
+
+
+def _check_names(options: Iterable[str], known: Collection[str]) -> None:
+    for name in options:
+        if name not in known:
+            raise unknown_option(name, known)
+
+
 def _exception_path(option: str, value: type[BaseException] | str) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, type) and issubclass(value, BaseException):
-        return f"{value.__module__}.{value.__qualname__}"
-    raise EnqueueError(f"{option}: must hold exception classes or their dotted paths, got {value!r}")
+    if not (isinstance(value, type) and issubclass(value, BaseException)):
+        raise EnqueueError(f"{option}: must hold exception classes or their dotted paths, got {value!r}")
+    try:
+        return dotted.path_in_memory(value)
+    except dotted.Unnamed as error:
+        raise UnknownFunction(f"{option}: {value.__name__} {error}") from None
+
+
+@functools.lru_cache(maxsize=1000)
+def _own_path(option: str, path: str) -> str:
+    """Return the path that the exception class of a path gives as its own: by that one a worker recognises it."""
+    try:
+        found = registry.locate(path)
+    except UnknownFunction as error:
+        raise UnknownFunction(str(error).replace("func:", f"{option}:", 1)) from error.__cause__
+    return _exception_path(option, found)  # type: ignore[arg-type]  # it refuses what is no exception class
 
 
 def make_extra(
@@ -252,12 +299,19 @@ def make_extra(
     retry_backoff: Any = None,
     retry_on: Iterable[type[BaseException] | str] | None = None,
     no_retry_on: Iterable[type[BaseException] | str] | None = None,
+    *,
+    follow: bool = True,
 ) -> dict[str, Any]:
-    """Check the options that stay with a task and return them as they are stored."""
+    """Check the options that stay with a task and return them as they are stored.
+
+    Args:
+        follow: Make sure that paths given as text lead somewhere. Not for a decorator: what they lead to may import
+            the very module that is being imported.
+    """
     options = {key: value for key, value in extra.items() if value is not None}
     for key in options:
-        if key not in EXTRA:
-            raise UnknownOption(f"{key}: there is no such option; there are {', '.join(sorted(EXTRA))}")
+        if key not in EXTRA and key not in _INNER:
+            raise unknown_option(key, CALL_OPTIONS)
     if options.get("ack") not in (None, "task", "batch"):
         raise EnqueueError(f"ack: must be 'task' or 'batch', got {options['ack']!r}")
     if retry_backoff is not None:
@@ -272,6 +326,17 @@ def make_extra(
         if types is not None:
             listed = list(types) if isinstance(types, Iterable) and not isinstance(types, str) else [types]
             options[option] = [_exception_path(option, item) for item in listed]
+    return _followed(options) if follow else options
+
+
+def _followed(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options whose paths lead somewhere, or raise UnknownFunction."""
+    backoff = options.get("backoff")
+    if isinstance(backoff, Mapping) and "callable" in backoff:
+        options["backoff"] = {"callable": path("retry_backoff", backoff["callable"])}
+    for option in ("retry_on", "no_retry_on"):
+        if option in options:
+            options[option] = [_own_path(option, item) for item in options[option]]
     return options
 
 
@@ -287,13 +352,13 @@ def _options_text(
         extra
         or fixed
         or retry_backoff is not None
-        or retry_on
-        or no_retry_on
+        or retry_on is not None
+        or no_retry_on is not None
         or settings.ack_failures
         or settings.cached
     ):
         return "{}"
-    options = {**fixed, **make_extra(extra, retry_backoff, retry_on, no_retry_on)}
+    options = _followed({**fixed, **make_extra(extra, retry_backoff, retry_on, no_retry_on, follow=False)})
     # As in Django-Q, what the producer's settings say travels with the task.
     if settings.ack_failures:
         options.setdefault("ack_failure", True)
@@ -349,6 +414,12 @@ def enqueue_all(tasks: Iterable[NewTask], *, using: str | None = None, chunk: in
     return ids
 
 
+def check_chunk(chunk: Any) -> None:
+    """Raise EnqueueError unless that many rows can be in one statement."""
+    if type(chunk) is not int or chunk < 1:
+        raise EnqueueError(f"chunk: must be a whole number, 1 or above, got {chunk!r}")
+
+
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     remaining = iter(items)
     while chunk := list(islice(remaining, size)):
@@ -389,19 +460,25 @@ def enqueue_calls(
     return ids
 
 
-def enqueue_from(func: str | Callable[..., Any], queryset: QuerySet[Any], args: Sequence[str], **options: Any) -> int:
-    """Enqueue one task for each row of a query, in one INSERT ... SELECT: no row comes to Python.
+def enqueue_from(
+    func: str | Callable[..., Any], queryset: QuerySet[Any] | Manager[Any], args: Sequence[str], **options: Any
+) -> int:
+    """Enqueue one task for each row of a query, in one INSERT ... SELECT on PGQ["database"]: no row comes to Python.
+
+    A query that would be read from a replica of that database is read there, where the tasks are written. One of
+    another PostgreSQL is read by this process, a chunk at a time, and the tasks are written in one transaction.
 
     Args:
         func: A function registered with @task, or its path: rows made by the database cannot be signed.
-        args: Names of the query's columns or annotations, in the order of the function's arguments.
+        args: Names of the query's columns or annotations, in the order of the function's arguments. They come as JSON
+            has them: a date as its text.
         options: As in `make_task`, the same for all.
 
     Returns:
         The number of tasks.
 
     Raises:
-        EnqueueError: The function is not registered.
+        EnqueueError: The function is not registered, or there is no query of PostgreSQL.
         FieldError: The query has no such column.
     """
     model = make_task(func, **options)
@@ -409,13 +486,32 @@ def enqueue_from(func: str | Callable[..., Any], queryset: QuerySet[Any], args: 
         raise EnqueueError(
             f"func: {model.func!r} must be registered with @task, since rows made by the database are not signed"
         )
-    from django.db.models import F, Func, JSONField
+    from django.db.models import F, Func, JSONField, Manager, QuerySet
 
+    rows: Any = queryset.all() if isinstance(queryset, Manager) else queryset
+    if not isinstance(rows, QuerySet):
+        raise EnqueueError(f"queryset: must be a QuerySet, got a {type(rows).__name__}; enqueue_many takes a list")
+    if isinstance(args, str) or not all(isinstance(name, str) for name in args):
+        raise EnqueueError(f"args: must be a list of names of columns or annotations, got {args!r}")
     columns = Func(*[F(name) for name in args], function="jsonb_build_array", output_field=JSONField())
-    query = queryset.annotate(_pgq_args=columns).values_list("_pgq_args", flat=True)
-    text, parameters = query.query.get_compiler(queryset.db).as_sql()
-    with callers_cursor(queryset.db) as cursor:
-        return store.enqueue_from(cursor, text, parameters, model)
+    query = rows.annotate(_pgq_args=columns).values_list("_pgq_args", flat=True)
+    alias = get_settings().database
+    if _is_read_there(rows, alias):
+        text, parameters = query.query.get_compiler(alias).as_sql()
+        with callers_cursor(alias) as cursor:
+            return store.enqueue_from(cursor, text, parameters, model)
+    if wrapper(query.db).vendor != "postgresql":
+        raise EnqueueError(f"queryset: is of {query.db!r}, which is no PostgreSQL; use enqueue_many with its values")
+    with transaction.atomic(using=alias):
+        return len(enqueue_calls(func, ((row, {}) for row in query.iterator(CHUNK)), **options))
+
+
+def _is_read_there(queryset: QuerySet[Any], alias: str) -> bool:
+    """Whether the rows of a query are in the database of that alias, by whatever alias they would be read."""
+    if queryset.db == alias or is_same_database(queryset.db, alias):
+        return True
+    # Nobody has said using(): a router chose a replica of the database that these rows are written to.
+    return queryset._db is None and router.db_for_write(queryset.model, **queryset._hints) == alias  # type: ignore[attr-defined]
 
 
 # ------------------------------------------------------------------------------------------------- @task
@@ -435,15 +531,20 @@ class TaskFunction(Generic[P, R]):
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Enqueue a call of this function in the caller's transaction; return the task's id, 32 hex digits."""
-        return submit(make_task(self.path, args, kwargs)).hex
+        return submit(make_task(self, args, kwargs)).hex
 
     def using(self, **options: Any) -> BoundTask[P, R]:
-        """Return this task with other options for the next call: ``report.using(priority=5).enqueue(1)``."""
+        """Return this task with other options for the next call: ``report.using(priority=5).enqueue(1)``.
+
+        Raises:
+            UnknownOption: There is no such option; the message names the nearest, and all of them.
+        """
+        _check_names(options, CALL_OPTIONS)
         return BoundTask(self, options)
 
-    def enqueue_from(self, queryset: QuerySet[Any], *args: str, **options: Any) -> int:
+    def enqueue_from(self, queryset: QuerySet[Any] | Manager[Any], *args: str, **options: Any) -> int:
         """Enqueue one call for each row of a query; see `enqueue_from`."""
-        return enqueue_from(self.path, queryset, args, **options)
+        return enqueue_from(self, queryset, args, **options)
 
     def __repr__(self) -> str:
         return f"<task {self.path}>"
@@ -457,7 +558,7 @@ class BoundTask(Generic[P, R]):
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Enqueue a call with these options; return the task's id."""
-        return submit(make_task(self.task.path, args, kwargs, **self.options)).hex
+        return submit(make_task(self.task, args, kwargs, **self.options)).hex
 
 
 @overload
@@ -502,10 +603,12 @@ def task(
         EnqueueError: An option is wrong, or the function stands where no worker can find it.
     """
 
+    _check_names(extra, TASK_OPTIONS)
+
     def decorate(func: Callable[P, R]) -> TaskFunction[P, R]:
         if atomic and inspect.iscoroutinefunction(func):
             raise EnqueueError("atomic: an async function cannot be atomic, since Django has no async transactions")
-        stored = make_extra(extra, retry_backoff, retry_on, no_retry_on)
+        stored = make_extra(extra, retry_backoff, retry_on, no_retry_on, follow=False)
         return TaskFunction(func, Options(queue, priority, timeout, max_attempts, atomic, stored))
 
     return decorate if func is None else decorate(func)

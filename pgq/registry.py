@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import functools
 import importlib
-import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pgq import dotted
 from pgq.conf import get_settings
 from pgq.errors import NotAllowed, UnknownFunction
 from pgq.records import Options
@@ -33,9 +34,16 @@ _registered: dict[str, Registered] = {}
 
 
 def register(func: Function, options: Options) -> Registered:
-    """Register a function under its dotted path. A later one of the same path replaces the earlier (reload)."""
-    entry = Registered(path_of(func), func, options)
-    _registered[entry.path] = entry
+    """Register a function under the dotted path that it gives. A later one of that path replaces the earlier (reload).
+
+    A module that is run as a script (``__main__``) may have tasks as well, but there they can only be called.
+
+    Raises:
+        UnknownFunction: It has no path.
+    """
+    entry = Registered(_named(func, functools.partial(dotted.claimed_path, of_main=True)), func, options)
+    if not dotted.is_main(entry.path):
+        _registered[entry.path] = entry
     return entry
 
 
@@ -56,46 +64,68 @@ def all_registered() -> list[Registered]:
 
 
 def path_of(func: object) -> str:
-    """Return the dotted path a worker can find this callable by.
+    """Return the dotted path by which a worker gets this very callable.
 
     Raises:
-        UnknownFunction: It has none: a lambda, a function inside a function, an instance.
+        UnknownFunction: There is none: it is a lambda, a function inside a function, a method of an instance; or what
+            stands at its path is another object, such as the function below a wrapper.
     """
-    module, name = getattr(func, "__module__", None), getattr(func, "__qualname__", None)
-    if inspect.ismethod(func) and not inspect.isclass(func.__self__):
-        raise UnknownFunction(
-            f"func: {func!r} is bound to an instance; pass a function and give it the instance as argument"
-        )
-    if not isinstance(name, str) or not callable(func):
+    return _named(func, _leading_path)
+
+
+def _leading_path(func: object) -> str:
+    path = dotted.claimed_path(func)
+    entry = _registered.get(path)
+    if not dotted.same(entry.func if entry is not None else locate(path), func):
+        raise dotted.elsewhere(path)
+    return path
+
+
+def _named(func: object, path: Callable[[object], str]) -> str:
+    if not callable(func) and not isinstance(func, classmethod | staticmethod):
         raise UnknownFunction(f"func: {func!r} is not a function or the dotted path of one")
-    if module is None:
-        module = getattr(getattr(func, "__self__", None), "__name__", None)
-    if not isinstance(module, str) or "<" in name:
-        raise UnknownFunction(f"func: {name} is a lambda or local function; define it at the top of a module")
-    return f"{module}.{name}"
+    try:
+        return path(func)
+    except dotted.Unnamed as error:
+        name = getattr(func, "__name__", None)
+        raise UnknownFunction(f"func: {name if isinstance(name, str) else repr(func)[:200]} {error}") from None
 
 
 #: Called after a function was found for the first time, for which modules may have been imported.
 on_found: list[Callable[[], None]] = []
 
 
-@functools.lru_cache(maxsize=4096)
 def locate(path: str) -> Function:
-    """Import what a dotted path names: ``module.function``, ``module.Class.method``.
+    """Import what a dotted path names, ``module.function`` or ``module.Class.method``, as it is there now.
 
     Raises:
         UnknownFunction: Nothing is there, its module fails to import, or it cannot be called.
     """
+    owner, name = _home(path)
+    # Looked up each time: what stands there may be replaced, by a reload or for the time of a test.
+    found: object = getattr(owner, name, None)
+    if callable(found):
+        return found
+    if not hasattr(owner, name):
+        raise UnknownFunction(f"func: {path!r}: {getattr(owner, '__name__', owner)} has no {name}")
+    raise UnknownFunction(f"func: {path!r} is a {type(found).__name__} and cannot be called")
+
+
+@functools.lru_cache(maxsize=4096)
+def _home(path: str) -> tuple[object, str]:
+    """Return the module or class that a path's last name is looked up in, and that name."""
     found = _find(path)
     for listener in on_found:
         listener()
     return found
 
 
-def _find(path: str) -> Function:
+def _find(path: str) -> tuple[object, str]:
     parts = path.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
         raise UnknownFunction(f"func: {path!r} is not a dotted path such as 'app.tasks.function'")
+    if dotted.is_main(path):
+        raise UnknownFunction(f"func: {path!r} is of __main__, which a worker cannot import; move it into a module")
     for length in range(len(parts) - 1, 0, -1):
         module = ".".join(parts[:length])
         try:
@@ -110,13 +140,12 @@ def _find(path: str) -> Function:
                 f"func: {path!r}: importing {module} failed: {type(error).__name__}: {error}"
             ) from error
         for part in parts[length:]:
+            owner = found
             try:
                 found = getattr(found, part)
             except AttributeError:
                 raise UnknownFunction(f"func: {path!r}: {module} has no {'.'.join(parts[length:])}") from None
-        if not callable(found):
-            raise UnknownFunction(f"func: {path!r} is a {type(found).__name__} and cannot be called")
-        return found  # type: ignore[no-any-return]  # callable() does not narrow Any
+        return owner, parts[-1]
     raise UnknownFunction(f"func: {path!r}: there is no module {parts[0]!r}")
 
 
@@ -134,4 +163,26 @@ def resolve(path: str, *, signed: bool) -> Function:
         return locate(path)
     raise NotAllowed(
         f"the row is not signed and {path[:200]!r} is neither registered with @task nor listed in PGQ['allowed']"
+        f"; {_way_in(path[:200])}"
     )
+
+
+def _way_in(path: str) -> str:
+    """Say how a row that nobody signed may come to name that function. Nothing is imported to find out."""
+    parts = path.split(".")
+    imported = next((name for name in _beginnings(parts) if name in sys.modules), None)
+    if imported is None or hasattr(sys.modules[imported], "__path__"):
+        # A package: what follows it is a module that is not imported, whatever there may be in it.
+        module = ".".join(parts[:-1]) or path
+        if imported != module:
+            return (
+                f"nothing has imported {module} here: if the function has @task, import that module in the module "
+                "'tasks' of an installed app, or in the ready() of an AppConfig"
+            )
+    return "put @task on it, or list it"
+
+
+def _beginnings(parts: list[str]) -> Iterator[str]:
+    """Yield the paths that a dotted path begins with, without itself, the longest first."""
+    for length in range(len(parts) - 1, 0, -1):
+        yield ".".join(parts[:length])

@@ -99,7 +99,7 @@ def _module_function(module, source):
 def _forget(prefix):
     for path in [path for path in registry._registered if path.startswith(prefix)]:
         del registry._registered[path]
-    registry.locate.cache_clear()
+    registry._home.cache_clear()
 
 
 # ------------------------------------------------------------------------------------------------- settings.md
