@@ -15,6 +15,7 @@ another project.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -140,11 +141,18 @@ class Project:
         """Run ``manage.py``; the options are those of `run`."""
         return self.run(sys.executable, "manage.py", *arguments, **options)
 
-    def python(self, source: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run Python source after ``django.setup()``, with the arguments as ``sys.argv[1:]``; options as of `run`."""
+    def python(
+        self, source: str, *arguments: str, flags: tuple[str, ...] = (), **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Python source after ``django.setup()``, with the arguments as ``sys.argv[1:]``.
+
+        Args:
+            flags: Of the interpreter, such as ``-Werror``.
+            options: As of `run`.
+        """
         preamble = f"import os; os.environ['DJANGO_SETTINGS_MODULE'] = '{self.NAME}.settings'\n"
         preamble += "import django; django.setup()\n"
-        return self.run(sys.executable, "-c", preamble + source, *arguments, **options)
+        return self.run(sys.executable, *flags, "-c", preamble + source, *arguments, **options)
 
     def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Execute one statement, or several without parameters, in the database; return the last one's rows."""
@@ -155,9 +163,9 @@ class Project:
             return cursor.fetchall() if cursor.description else []
 
 
-@pytest.fixture
-def new_database(pg_dsn: str) -> Iterator[Callable[[], str]]:
-    """Make an empty database on the test server; returns its connection string. Dropped when the test ends."""
+@contextlib.contextmanager
+def new_databases(pg_dsn: str) -> Iterator[Callable[[], str]]:
+    """Make empty databases on a server; yields what makes one and returns its connection string."""
     names: list[str] = []
 
     def make() -> str:
@@ -171,6 +179,13 @@ def new_database(pg_dsn: str) -> Iterator[Callable[[], str]]:
         finally:
             for name in names:
                 admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def new_database(pg_dsn: str) -> Iterator[Callable[[], str]]:
+    """Make an empty database on the test server; returns its connection string. Dropped when the test ends."""
+    with new_databases(pg_dsn) as make:
+        yield make
 
 
 @pytest.fixture
