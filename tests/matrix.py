@@ -6,7 +6,8 @@
 
 A cell is a Python, a Django and a PostgreSQL. Pythons are those on PATH and those of pyenv; PostgreSQLs those of the
 system and of the extra ``embedded``. Virtualenvs are kept in .venv-matrix/ and made anew when pyproject.toml changes.
-``--short`` runs only the tests marked ``smoke`` (a server, the package, a task from end to end).
+``--short`` runs the tests marked ``smoke`` (a server, the package, a task from end to end) in three cells: the oldest,
+one between, the newest. In the oldest, which ``make test`` is furthest from, it also runs most tests without pools.
 """
 
 # ruff: noqa: T201
@@ -42,6 +43,17 @@ class Cell(NamedTuple):
 
     def __str__(self) -> str:
         return f"Python {self.python}  Django {self.django}  PostgreSQL {self.postgresql}"
+
+
+OLDEST, BETWEEN, NEWEST = Cell("3.11", "5.2", 15), Cell("3.12", "6.0", 15), Cell("3.13", "6.1", 18)
+SMOKE = ("-m", "smoke")
+#: What ``--short`` tells pytest, by cell.
+SHORT = {
+    OLDEST: ("-n", "2", "tests/unit", "tests/compat", "tests/core/test_enqueue.py", "tests/test_packaging.py",
+             "tests/test_admin.py", "tests/test_settings.py", "tests/test_django_settings.py"),
+    BETWEEN: SMOKE,
+    NEWEST: SMOKE,
+}  # fmt: skip
 
 
 def cells() -> Iterator[Cell]:
@@ -121,20 +133,19 @@ def run(cell: Cell, bindir: Path, arguments: list[str]) -> tuple[bool, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--short", action="store_true", help="only the tests marked smoke")
+    parser.add_argument("--short", action="store_true", help="three cells, and few tests in them")
     parser.add_argument("-k", metavar="TEXT", default="", help="only cells with TEXT in their names, as in the table")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
     options = parser.parse_args()
-    arguments = options.pytest or ["-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup"]
-    if options.short:
-        arguments = ["-m", "smoke", *options.pytest]
+    whole = options.pytest or ["-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup"]
 
     VENVS.mkdir(exist_ok=True)
     servers = find_postgresqls()
     rows: list[tuple[Cell, str, str]] = []
-    for cell in cells():
+    for cell in SHORT if options.short else cells():
         if options.k and options.k not in str(cell):
             continue
+        arguments = [*SHORT[cell], *options.pytest] if options.short else whole
         print(f"==> {cell}", flush=True)
         began = time.monotonic()
         try:
