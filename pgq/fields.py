@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.db import models
+from django.db.models.fields.json import JSONExact
+from django.db.models.lookups import In
 from django.db.models.query_utils import DeferredAttribute
 from psycopg.types.json import Jsonb
 
-from pgq import codec, ids
-from pgq.stored import StoredText
+from pgq import codec, ids, literals
+from pgq.errors import PgqError
+from pgq.stored import StoredText, stored_text
 
 if TYPE_CHECKING:
     _UUIDField = models.UUIDField[Any, Any]
     _TextField = models.TextField[Any, Any]
+    _BooleanField = models.BooleanField[Any, Any]
+    _Model = models.Model
 else:
-    _UUIDField, _TextField = models.UUIDField, models.TextField
+    _UUIDField, _TextField, _BooleanField, _Model = models.UUIDField, models.TextField, models.BooleanField, object
 
 
 class TaskIdField(_UUIDField):
@@ -43,11 +49,36 @@ class TaskIdField(_UUIDField):
 _as_text: ContextVar[bool] = ContextVar("pgq_as_text", default=False)
 
 
-class KeepsText(models.Model):
-    """Base of models with stored fields: reading a row again gives its texts again, which its signature is over."""
+class KeepsText(_Model):
+    """Part of models with stored fields: reading a row again gives its texts again, which its signature is over.
 
-    class Meta:
-        abstract = True
+    No abstract model, so that migrations name it as a base, and the models of a data migration are such models, too.
+    """
+
+    def decode_stored(self, attribute: str, text: str) -> Any:
+        """Decode a stored value, as a description that imports, loads and unpickles nothing."""
+        args, kwargs = stored_text(self, "args"), stored_text(self, "kwargs")
+        if attribute not in ("args", "kwargs") or args is None or kwargs is None:
+            value = codec.decode_for_display(text)
+        else:
+            # Together, since compressed they stand in one.
+            value = codec.decode_args_for_display(args, kwargs)[attribute == "kwargs"]
+        return tuple(value) if attribute == "args" and isinstance(value, list) else value
+
+    def read_given(self) -> None:
+        """Read what was assigned to stored fields, text in particular.
+
+        Raises:
+            ValueError: A field cannot hold its value; the message begins with its name.
+        """
+        for field in self._meta.concrete_fields:
+            if isinstance(field, StoredField) and field.attname in self.__dict__:
+                field.pre_save(self, add=False)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        # Before the statement: an error while it is made would cost the caller's transaction.
+        self.read_given()
+        super().save(*args, **kwargs)
 
     def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
         token = _as_text.set(True)
@@ -78,6 +109,12 @@ class _Lazy(DeferredAttribute):
         instance.__dict__.get("_decoded", {}).pop(self.field.attname, None)
 
 
+class _Words(str):
+    """A name made from an id; it is not stored."""
+
+    __slots__ = ()
+
+
 class _Name(DeferredAttribute):
     """A task without a name is called by the four words of its id."""
 
@@ -87,13 +124,25 @@ class _Name(DeferredAttribute):
             return value
         # Not yet, while the database is to make the id.
         id = ids.parse_id(instance.id)
-        return None if id is None else ids.task_name(id)
+        return None if id is None else _Words(ids.task_name(id))
 
     def __set__(self, instance: Any, value: Any) -> None:
         instance.__dict__[self.field.attname] = value
 
 
-class NameField(_TextField):
+class OptionalTextField(_TextField):
+    """A text that may be NULL: an empty one is none, however it is written and in lookups."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        return super().get_prep_value(value) or None
+
+    def pre_save(self, model_instance: Any, add: bool) -> Any:
+        if model_instance.__dict__.get(self.attname) == "":
+            setattr(model_instance, self.attname, None)
+        return super().pre_save(model_instance, add)
+
+
+class NameField(OptionalTextField):
     """The name of a task: NULL in the table if nobody gave one, and four words of the id to whoever reads it."""
 
     descriptor_class = _Name
@@ -101,9 +150,44 @@ class NameField(_TextField):
     def pre_save(self, model_instance: Any, add: bool) -> Any:
         return model_instance.__dict__.get(self.attname)
 
-    def deconstruct(self) -> Any:
-        name, _, args, kwargs = super().deconstruct()
-        return name, "django.db.models.TextField", args, kwargs
+    def get_db_prep_save(self, value: Any, connection: Any) -> Any:
+        # A fixture is saved without pre_save.
+        return super().get_db_prep_save(None if isinstance(value, _Words) else value, connection)
+
+    def value_from_object(self, obj: Any) -> Any:
+        """Return the name as it is stored: a copy of the row, such as a fixture, has no other name than the row."""
+        return obj.__dict__.get(self.attname)
+
+    def value_to_string(self, obj: Any) -> str:
+        return self.value_from_object(obj) or ""
+
+
+class OutcomeField(_BooleanField):
+    """Whether a task succeeded; a new row that does not say is what its class is made for (`Failure`: failures)."""
+
+    def pre_save(self, model_instance: Any, add: bool) -> Any:
+        if getattr(model_instance, self.attname) is None:
+            setattr(model_instance, self.attname, getattr(model_instance, "succeeds", True))
+        return super().pre_save(model_instance, add)
+
+
+class ExceptionField(_TextField):
+    """The path of the exception that a task failed with; each failure has one."""
+
+    def pre_save(self, model_instance: Any, add: bool) -> Any:
+        # OutcomeField may not have been asked yet.
+        failed = (
+            not getattr(model_instance, "succeeds", True)
+            if model_instance.success is None
+            else not model_instance.success
+        )
+        if add and failed and getattr(model_instance, self.attname) is None:
+            setattr(model_instance, self.attname, "builtins.Exception")
+        return super().pre_save(model_instance, add)
+
+
+#: Begins what a fixture holds of a stored value with tags. No literal begins so, hence it is taken for no text.
+_AS_STORED = "stored:"
 
 
 class StoredField(models.JSONField):
@@ -113,6 +197,24 @@ class StoredField(models.JSONField):
     """
 
     descriptor_class = _Lazy
+
+    def normal(self, value: Any) -> Any:
+        """Return what is meant by a value that was assigned, or looked for: each way of writing asks this.
+
+        Raises:
+            ValueError: The column cannot hold it; the message names the field.
+        """
+        if isinstance(value, str) and not isinstance(value, StoredText) and value.startswith(_AS_STORED):
+            try:
+                return StoredText(codec.canonical(json.loads(value.removeprefix(_AS_STORED))))
+            except (ValueError, KeyError, RecursionError):
+                raise ValueError(f"{self.name}: {value[:100]!r} is no stored value as dumpdata writes it") from None
+        return value
+
+    def encoded(self, value: Any) -> str:
+        """Return the text that is stored for a value."""
+        value = self.normal(value)
+        return str(value) if isinstance(value, StoredText) else codec.encode(_plain(value), where=self.name)
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
         if value is None:
@@ -129,10 +231,15 @@ class StoredField(models.JSONField):
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
         """Save the text as it was read: what a look at it shows may be a description only."""
         values = model_instance.__dict__
-        return values[self.attname] if self.attname in values else getattr(model_instance, self.attname)
+        if self.attname not in values:
+            return getattr(model_instance, self.attname)
+        value = self.normal(values[self.attname])
+        if value is not values[self.attname]:
+            setattr(model_instance, self.attname, value)
+        return value
 
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
-        return self.get_db_prep_value(value, connection)
+        return self.get_db_prep_value(self.normal(value), connection)
 
     def get_prep_value(self, value: Any) -> Any:
         return value
@@ -140,13 +247,68 @@ class StoredField(models.JSONField):
     def validate(self, value: Any, model_instance: Any) -> None:
         """What cannot be stored is refused when it is stored."""
 
+    def value_from_object(self, obj: Any) -> Any:
+        try:
+            return super().value_from_object(obj)
+        except PgqError:
+            # What it names is gone. The row can be copied all the same.
+            return obj.__dict__[self.attname]
+
     def value_to_string(self, obj: Any) -> Any:
+        """Return what a fixture holds: plain JSON, or marked text if there are tags in it."""
         value = obj.__dict__.get(self.attname)
-        return str(value) if isinstance(value, StoredText) else codec.encode(_plain(self.value_from_object(obj)))
+        if value is None and self.null:
+            return None
+        text = self.encoded(value)
+        return _AS_STORED + text if '"$' in text else json.loads(text)
 
     def deconstruct(self) -> Any:
         name, _, args, kwargs = super().deconstruct()
-        return name, "pgq.fields.StoredField", args, kwargs
+        return name, f"pgq.fields.{type(self).__name__}", args, kwargs
+
+
+class ArgsField(StoredField):
+    """Positional arguments. As in Django-Q, text holds Python literals, and what is no sequence is one argument."""
+
+    def normal(self, value: Any) -> Any:
+        value = super().normal(value)
+        if isinstance(value, StoredText | tuple | list) or hasattr(value, "resolve_expression"):
+            return value
+        if value is None or (isinstance(value, str) and not value.strip()):
+            return ()
+        return literals.read_args(value, self.name or "args") if isinstance(value, str) else (value,)
+
+
+class KwargsField(StoredField):
+    """Keyword arguments, or options. As in Django-Q, text holds Python literals: a dict, or ``x=1``."""
+
+    def normal(self, value: Any) -> Any:
+        value = super().normal(value)
+        if isinstance(value, StoredText | Mapping) or hasattr(value, "resolve_expression"):
+            return value
+        if value is None or (isinstance(value, str) and not value.strip()):
+            return {}
+        if not isinstance(value, str):
+            raise ValueError(f"{self.name}: must be a dict, or text such as: x=1, y='two'; got {value!r}")
+        return literals.read_kwargs(value, self.name or "kwargs")
+
+
+@StoredField.register_lookup
+class _StoredExact(JSONExact):
+    """Finds a value however it is written: what was saved as ``args="1, 2"`` is found by that."""
+
+    def get_prep_lookup(self) -> Any:
+        if self.rhs_is_direct_value():
+            self.rhs = self.lhs.output_field.normal(self.rhs)
+        return super().get_prep_lookup()
+
+
+@StoredField.register_lookup
+class _StoredIn(In):
+    def get_prep_lookup(self) -> Any:
+        if self.rhs_is_direct_value():
+            self.rhs = [self.lhs.output_field.normal(value) for value in self.rhs]
+        return super().get_prep_lookup()
 
 
 def _plain(value: Any) -> Any:

@@ -24,16 +24,16 @@ def read(field: str, text: str) -> Any:
     return read_args(text) if field == "args" else read_kwargs(text)
 
 
-def read_args(text: str) -> tuple[Any, ...]:
+def read_args(text: str, field: str = "args") -> tuple[Any, ...]:
     """Read positional arguments; as in Django-Q, what is not a tuple is one argument: ``[1, 2]`` is one list."""
     try:
         value = ast.literal_eval(text.strip())
     except _NOT_LITERALS:
-        raise ValueError(f"args: {text[:100]!r} is not made of Python literals, such as: 1, 'two', [3]") from None
+        raise ValueError(f"{field}: {text[:100]!r} is not made of Python literals, such as: 1, 'two', [3]") from None
     return value if isinstance(value, tuple) else (value,)
 
 
-def read_kwargs(text: str) -> dict[str, Any]:
+def read_kwargs(text: str, field: str = "kwargs") -> dict[str, Any]:
     """Read keyword arguments, as a dict or as ``x=1, y='two'``."""
     text = text.strip()
     try:
@@ -47,5 +47,5 @@ def read_kwargs(text: str) -> dict[str, Any]:
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
             raise ValueError
     except _NOT_LITERALS:
-        raise ValueError(f"kwargs: {text[:100]!r} is not made of Python literals, such as: x=1, y='two'") from None
+        raise ValueError(f"{field}: {text[:100]!r} is not made of Python literals, such as: x=1, y='two'") from None
     return value

@@ -17,10 +17,21 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from pgq import codec, ids, literals, recurrence, signing
+from pgq import codec, ids, recurrence, schedule_row, signing, timing
 from pgq.conf import get_settings
-from pgq.fields import KeepsText, NameField, StoredField, TaskIdField
-from pgq.stored import StoredText, stored_text
+from pgq.fields import (
+    ArgsField,
+    ExceptionField,
+    KeepsText,
+    KwargsField,
+    NameField,
+    OptionalTextField,
+    OutcomeField,
+    StoredField,
+    TaskIdField,
+)
+from pgq.schedule_row import NextRunField, ScheduleManager, ScheduleRow
+from pgq.stored import stored_text
 from pgq.timing import recurrence_of
 
 
@@ -45,7 +56,7 @@ def read_stored(row: models.Model, attribute: str, text: str, *, trusted: bool) 
     return tuple(value) if attribute == "args" and isinstance(value, list) else value
 
 
-class _Named(KeepsText):
+class _Named(KeepsText, models.Model):
     """Shared by queued and finished tasks: the name made from the id, and careful reading of stored values."""
 
     class Meta:
@@ -82,12 +93,12 @@ class QueuedTask(_Named):
     max_attempts = models.IntegerField(db_default=1, help_text=_("attempts that may fail; 0: no limit"))
     queue = models.TextField(db_default="default")
     func = models.TextField(help_text=_("dotted path of a registered function"))
-    args = StoredField(db_default=models.Value([], StoredField()))
-    kwargs = StoredField(db_default=models.Value({}, StoredField()))
-    options = StoredField(db_default=models.Value({}, StoredField()))
+    args = ArgsField(db_default=models.Value([], StoredField()))
+    kwargs = KwargsField(db_default=models.Value({}, StoredField()))
+    options = KwargsField(db_default=models.Value({}, StoredField()))
     name = NameField(null=True, blank=True)
-    group = models.TextField(null=True, blank=True)
-    hook = models.TextField(null=True, blank=True)
+    group = OptionalTextField(null=True, blank=True)
+    hook = OptionalTextField(null=True, blank=True)
     timeout = models.FloatField(null=True, blank=True, help_text=_("seconds"))
     run_after = models.DateTimeField(null=True, blank=True)
     remaining = models.IntegerField(null=True, blank=True, editable=False)
@@ -166,30 +177,33 @@ class Lane(models.Model):
 
 
 class Task(_Named):
-    """A finished task."""
+    """A finished task. One that others make, in their tests, needs no more than `func`, as in Django-Q."""
 
-    id = TaskIdField(primary_key=True, editable=False)
-    success = models.BooleanField(editable=False)
+    #: Whether a row that says nothing succeeded.
+    succeeds: ClassVar[bool] = True
+
+    id = TaskIdField(primary_key=True, default=ids.new_hex, editable=False)
+    success = OutcomeField(editable=False)
     attempt_count = models.SmallIntegerField(db_default=0, editable=False)
     priority = models.SmallIntegerField(db_default=0, editable=False)
     max_attempts = models.IntegerField(db_default=1, editable=False)
     timeout = models.FloatField(null=True, editable=False)
-    started = models.DateTimeField(editable=False)
-    stopped = models.DateTimeField(editable=False)
-    enqueued_at = models.DateTimeField(editable=False)
+    started = models.DateTimeField(default=timezone.now, editable=False)
+    stopped = models.DateTimeField(default=timezone.now, editable=False)
+    enqueued_at = models.DateTimeField(default=timezone.now, editable=False)
     func = models.TextField()
-    queue = models.TextField(editable=False)
-    args = StoredField(db_default=models.Value([], StoredField()), editable=False)
-    kwargs = StoredField(db_default=models.Value({}, StoredField()), editable=False)
-    options = StoredField(db_default=models.Value({}, StoredField()), editable=False)
+    queue = models.TextField(default="default", editable=False)
+    args = ArgsField(db_default=models.Value([], StoredField()), editable=False)
+    kwargs = KwargsField(db_default=models.Value({}, StoredField()), editable=False)
+    options = KwargsField(db_default=models.Value({}, StoredField()), editable=False)
     value = StoredField(null=True, editable=False, db_column="result")
     name = NameField(null=True, editable=False)
-    group = models.TextField(null=True, editable=False)
-    hook = models.TextField(null=True)
-    cluster = models.TextField(null=True, editable=False)
+    group = OptionalTextField(null=True, editable=False)
+    hook = OptionalTextField(null=True)
+    cluster = OptionalTextField(null=True, editable=False)
     worker = TaskIdField(null=True, editable=False)
     schedule = models.BigIntegerField(null=True, editable=False)
-    exception = models.TextField(null=True, editable=False)
+    exception = ExceptionField(null=True, editable=False)
     message = models.TextField(null=True, editable=False)
     traceback = models.TextField(null=True, editable=False)
     signature = models.BinaryField(null=True, editable=False)
@@ -210,6 +224,13 @@ class Task(_Named):
     def result(self) -> Any:
         """The value the function returned; of a failure, as in Django-Q, the text of the error and its traceback."""
         return self.value if self.success else f"{self.message} : {self.traceback}"
+
+    @result.setter
+    def result(self, value: Any) -> None:
+        if self.success is not False and not isinstance(self, Failure):
+            self.value = value
+        else:
+            self.message, _, self.traceback = str(value).partition(" : ")
 
     @staticmethod
     def _finished() -> models.QuerySet[Task]:
@@ -325,6 +346,7 @@ class FailureManager(models.Manager["Failure"]):
 class Failure(Task):
     """The tasks that failed."""
 
+    succeeds: ClassVar[bool] = False
     objects: ClassVar[FailureManager] = FailureManager()
 
     class Meta:
@@ -334,7 +356,7 @@ class Failure(Task):
         verbose_name_plural = _("Failed tasks")
 
 
-class Schedule(KeepsText):
+class Schedule(ScheduleRow, models.Model):
     """When to enqueue what."""
 
     ONCE, SECONDS, MINUTES, HOURLY, DAILY, WEEKLY, BIWEEKLY = "O", "S", "I", "H", "D", "W", "BW"
@@ -356,26 +378,26 @@ class Schedule(KeepsText):
     OVERLAP = (("allow", _("allow")), ("skip", _("skip")), ("queue_one", _("queue one")))
 
     id = models.BigAutoField(primary_key=True)
-    name = models.TextField(null=True, blank=True, unique=True)
+    name = OptionalTextField(null=True, blank=True, unique=True)
     func = models.TextField()
-    hook = models.TextField(null=True, blank=True)
-    args = StoredField(db_default=models.Value([], StoredField()), blank=True)
-    kwargs = StoredField(db_default=models.Value({}, StoredField()), blank=True)
-    options = StoredField(db_default=models.Value({}, StoredField()), blank=True)
-    queue = models.TextField(null=True, blank=True)
+    hook = OptionalTextField(null=True, blank=True)
+    args = ArgsField(db_default=models.Value([], StoredField()), blank=True)
+    kwargs = KwargsField(db_default=models.Value({}, StoredField()), blank=True)
+    options = KwargsField(db_default=models.Value({}, StoredField()), blank=True)
+    queue = OptionalTextField(null=True, blank=True)
     priority = models.SmallIntegerField(db_default=0)
     schedule_type = models.TextField(choices=TYPE, default=ONCE, db_default=ONCE)
     minutes = models.IntegerField(null=True, blank=True)
     seconds = models.FloatField(null=True, blank=True)
-    cron = models.TextField(null=True, blank=True)
+    cron = OptionalTextField(null=True, blank=True)
     repeats = models.IntegerField(default=-1, db_default=-1)
-    next_run = models.DateTimeField(null=True, blank=True, db_default=Now())
-    time_zone = models.TextField(null=True, blank=True)
+    next_run = NextRunField(null=True, blank=True, db_default=Now())
+    time_zone = OptionalTextField(null=True, blank=True)
     catch_up = models.BooleanField(null=True, blank=True)
     overlap = models.TextField(choices=OVERLAP, default="allow", db_default="allow")
     jitter = models.FloatField(default=0, db_default=0)
     paused = models.BooleanField(default=False, db_default=False)
-    intended_date_kwarg = models.TextField(null=True, blank=True)
+    intended_date_kwarg = OptionalTextField(null=True, blank=True)
     day = models.SmallIntegerField(null=True, blank=True, editable=False)
     wall_time = models.TimeField(null=True, blank=True, editable=False)
     task = TaskIdField(null=True, editable=False)
@@ -383,6 +405,8 @@ class Schedule(KeepsText):
     error = models.TextField(null=True, editable=False)
     retry_at = models.DateTimeField(null=True, editable=False)
     signature = models.BinaryField(null=True, editable=False)
+
+    objects: ClassVar[models.Manager[Schedule]] = ScheduleManager()
 
     class Meta:
         db_table = "pgq_schedule"
@@ -397,20 +421,11 @@ class Schedule(KeepsText):
     def __str__(self) -> str:
         return self.name or self.func
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save; a new schedule gets its first slot: now, or the next one that `cron` names."""
-        self._read_text()
-        if self._state.adding and not isinstance(self.next_run, datetime):
-            self.next_run = self.first_run()
-        if kwargs.get("update_fields") is None:
-            # Whoever changed it may have mended it: try at once.
-            self.error = self.retry_at = None
-        super().save(*args, **kwargs)
-
     @property
     def cluster(self) -> str | None:
         """Django-Q's name for the queue."""
-        return self.queue
+        queue: str | None = self.queue
+        return queue
 
     @cluster.setter
     def cluster(self, value: str | None) -> None:
@@ -424,7 +439,10 @@ class Schedule(KeepsText):
         """
         try:
             recurrence.validate(recurrence_of(self, get_settings()))
-            self._read_text()
+            self.read_given()
+            refusal = None if self._state.adding else self.refusal()
+            if refusal is not None:
+                raise ValueError(refusal)
         except ValueError as error:
             field, _, _ = str(error).partition(":")
             known = {item.name for item in self._meta.get_fields()}
@@ -432,33 +450,34 @@ class Schedule(KeepsText):
 
     def first_run(self) -> datetime | None:
         """Return the slot to begin with: now, or the next one that `cron` names."""
-        now = timezone.now()
-        if self.schedule_type != self.CRON:
-            return now
-        return recurrence.next_slot(recurrence_of(self, get_settings()), now)
-
-    def _read_text(self) -> None:
-        """Read args and kwargs that were given as text, as in Django-Q: Python literals."""
-        for field, empty in (("args", ()), ("kwargs", {})):
-            value = self.__dict__.get(field)
-            if isinstance(value, str) and not isinstance(value, StoredText):
-                setattr(self, field, literals.read(field, value) if value.strip() else empty)
+        return schedule_row.first_run(self)
 
     def calculate_next_run(self, next_run: datetime | None = None) -> datetime | None:
         """Return the first slot after `next_run` (None: after the present one); None if there is none."""
-        slot = next_run or self.next_run or timezone.now()
-        return recurrence.next_slot(recurrence.anchored(recurrence_of(self, get_settings()), slot), slot)
+        slot = self._slot(next_run)
+        following = recurrence.next_slot(recurrence.anchored(recurrence_of(self, get_settings()), slot), slot)
+        return None if following is None else timing.as_project(following)
+
+    def _slot(self, given: datetime | None = None) -> datetime:
+        """Return a slot, aware: the given one, or else the next run, which a new row has from its first save on."""
+        slot = self.next_run if given is None else given
+        return timing.aware(slot) if isinstance(slot, datetime) else timing.now()
 
     def upcoming(self, count: int = 5) -> list[datetime]:
         """Return the next slots."""
         if self.next_run is None or self.repeats == 0:
             return []
+        first = self.next_run if isinstance(self.next_run, datetime) else self.first_run()
+        if first is None:
+            return []
         count = min(count, self.repeats) if self.repeats > 0 else count
-        return recurrence.upcoming(recurrence_of(self, get_settings()), self.next_run, count)
+        slots = recurrence.upcoming(recurrence_of(self, get_settings()), timing.aware(first), count)
+        return [timing.as_project(slot) for slot in slots]
 
     def describe(self) -> str:
         """Say in words when it fires."""
-        return recurrence.describe(recurrence_of(self, get_settings()))
+        slot = timing.aware(self.next_run) if isinstance(self.next_run, datetime) else None
+        return recurrence.describe(recurrence_of(self, get_settings()), slot)
 
     def last_task(self) -> Task | None:
         """Return the finished task of the last slot, or None."""

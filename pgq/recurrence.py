@@ -637,8 +637,27 @@ _EVERY = {
 _LISTED_TIMES = 6
 
 
-def describe(recurrence: Recurrence) -> str:
+def doubt(recurrence: Recurrence) -> str | None:
+    """Return what a cron expression means that was probably meant otherwise, or None.
+
+    Elsewhere seconds stand first: ``0 15 10 * * *`` is meant to be 10:15, and is each second of one minute a month.
+    """
+    if recurrence.kind != "C" or recurrence.cron is None or len(recurrence.cron.split()) < 6:
+        return None
+    cron = _cron(recurrence)
+    if len(cron.seconds) < 60 or len(cron.minutes) == 60:
+        return None
+    return (
+        f"cron: {recurrence.cron!r} means {describe(recurrence)}: the sixth field is the second, after minute, hour, "
+        "day of month, month and day of week; leave it out, or put 0 there"
+    )
+
+
+def describe(recurrence: Recurrence, slot: datetime | None = None) -> str:
     """Say in words when it fires, by the local clock of its zone.
+
+    Args:
+        slot: One of its slots (aware), which says in which months it fires; None: that is not said.
 
     Raises:
         ValueError: a recurrence that cannot be read.
@@ -662,10 +681,20 @@ def describe(recurrence: Recurrence) -> str:
         return f"every {_EVERY[kind]}{at}"
     if kind in _MONTHS:
         shorter = ", or the last day of shorter months" if kind != "Y" else ", or the last day if the month is shorter"
-        on = f" on day {day} of the month{shorter if day > 28 else ''}"
+        months = "" if slot is None else _months_from(anchored(recurrence, slot), slot)
+        on = f" on day {day} of {months or 'the month'}{shorter if day > 28 else ''}"
     else:
         on = f" on {_WEEKDAYS[day % 7]}"
     return f"every {_EVERY[kind]}{at}{on}"
+
+
+def _months_from(recurrence: Recurrence, slot: datetime) -> str:
+    """Name the months in which a schedule fires that has this slot; nothing for each month."""
+    step = _MONTHS[recurrence.kind]
+    if step == 1:
+        return ""
+    first = _meant(recurrence, _utc(slot, "slot"))[0].month
+    return _listed([_MONTH_NAMES[month] for month in range((first - 1) % step + 1, 13, step)])
 
 
 def _describe_cron(cron: _Cron) -> str:

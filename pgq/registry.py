@@ -52,6 +52,11 @@ def registered(path: str) -> Registered | None:
     return _registered.get(path)
 
 
+def may_be_named(path: str) -> bool:
+    """Return whether a row that nobody signed may name the function of that path. Nothing is imported."""
+    return path in _registered or path in get_settings().allowed
+
+
 def is_atomic(path: str) -> bool:
     """Return whether the function of that path is registered as atomic."""
     entry = _registered.get(path)

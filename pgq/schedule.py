@@ -10,6 +10,7 @@ import dataclasses
 import json
 import logging
 import random
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,18 +18,19 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 
-from pgq import codec, enqueue, signing, store
+from pgq import codec, enqueue, registry, signing, store, timing
 from pgq.conf import Settings, get_settings
 from pgq.db import Cursor, savepoint
+from pgq.errors import NotAllowed
 from pgq.ids import new_id
 from pgq.models import Schedule
 from pgq.records import NewTask
-from pgq.recurrence import Recurrence, anchored, missed, next_slot
+from pgq.recurrence import KINDS, Recurrence, anchored, doubt, missed, next_slot
 from pgq.stored import StoredText, stored_text
-from pgq.timing import recurrence_of
+from pgq.timing import as_project, aware, recurrence_of
 
 logger = logging.getLogger("pgq")
 
@@ -73,6 +75,11 @@ class Due:
 _NOT_PLAIN = frozenset({"args", "kwargs", "options", "jitter", "signature", "now"})
 #: Options of a schedule that its tasks get as columns; the others go into the tasks' options.
 _COLUMNS = ("group", "task_name", "timeout", "max_attempts")
+#: Keyword arguments that are options of the tasks, beside those that are parameters of `schedule` itself.
+_KEYWORDS = frozenset({
+    *_COLUMNS, "save", "sync", "cached", "ack_failure", "broker", "broker_name", "retry_backoff", "retry_on",
+    "no_retry_on", "ack", "sensitive",
+})  # fmt: skip
 
 
 def schedule(
@@ -80,7 +87,7 @@ def schedule(
     *args: Any,
     name: str | None = None,
     hook: str | Callable[..., Any] | None = None,
-    schedule_type: str = Schedule.ONCE,
+    schedule_type: str | None = None,
     minutes: int | None = None,
     seconds: float | None = None,
     cron: str | None = None,
@@ -103,9 +110,11 @@ def schedule(
 
     Args:
         func: A function at the top of a module, or its dotted path.
-        args, kwargs: The function's: anything that a task can be given, not only literals.
+        args, kwargs: The function's: anything that a task can be given, not only literals. Keywords that are options
+            of `async_task`, such as ``timeout``, are options of the tasks, as if they stood in q_options.
         name: Unique. Also the group of the tasks, unless q_options name one.
-        schedule_type: One of the letters of `Schedule`: ONCE, SECONDS, MINUTES, HOURLY, DAILY ... CRON.
+        schedule_type: One of the letters of `Schedule`: ONCE, SECONDS, MINUTES, HOURLY, DAILY ... CRON; None: what
+            `minutes`, `seconds` or `cron` is for, or else ONCE.
         minutes, seconds: The interval, for MINUTES and SECONDS.
         cron: For CRON: five fields, or six with seconds as the last.
         repeats: How often; negative: for ever; 0: not at all. ONCE with a negative number is deleted after it has run.
@@ -125,9 +134,17 @@ def schedule(
         EnqueueError: The function, an argument or an option is wrong.
     """
     settings = get_settings()
-    model = enqueue.make_task(func, args, kwargs, hook=hook, priority=priority)
-    options = dict(q_options or {})
-    stored = {key: options.pop(key) for key in _COLUMNS if options.get(key) is not None}
+    name, hook, cron, time_zone = name or None, hook or None, cron or None, time_zone or None
+    schedule_type = _type(schedule_type, {"minutes": minutes, "seconds": seconds, "cron": cron})
+    kwargs, options = _split(kwargs, q_options)
+    stored = {key: value for key in _COLUMNS if (value := options.pop(key, None)) not in (None, "")}
+    model = enqueue.make_task(
+        func, args, kwargs, hook=hook, priority=priority, group=stored.get("group"), name=stored.get("task_name"),
+        timeout=stored.get("timeout"), max_attempts=stored.get("max_attempts"),
+    )  # fmt: skip
+    if "timeout" in stored:
+        # As a task has it: None for no limit.
+        stored["timeout"] = model.timeout
     target = (
         queue
         or cluster
@@ -144,9 +161,10 @@ def schedule(
         stored["extra"] = extra
     fields = {
         "func": model.func, "hook": hook_path, "queue": target, "priority": priority, "schedule_type": schedule_type,
-        "minutes": minutes, "seconds": seconds, "cron": cron, "repeats": max(repeats, -1), "time_zone": time_zone,
+        "minutes": minutes, "seconds": seconds, "cron": cron, "repeats": _repeats(repeats), "time_zone": time_zone,
         "catch_up": catch_up, "overlap": overlap, "jitter": jitter, "paused": paused,
-        "intended_date_kwarg": intended_date_kwarg, "args": StoredText(model.args), "kwargs": StoredText(model.kwargs),
+        "intended_date_kwarg": intended_date_kwarg or None, "args": StoredText(model.args),
+        "kwargs": StoredText(model.kwargs),
         "options": StoredText(codec.encode(stored, where="q_options")), "error": None, "day": None, "wall_time": None,
     }  # fmt: skip
     with transaction.atomic(using=settings.database):
@@ -159,7 +177,7 @@ def schedule(
         for field, value in fields.items():
             setattr(row, field, value)
         if not kept_time:
-            row.next_run = next_run
+            row.next_run = None if next_run is None else as_project(aware(next_run))
         row.signature = signing.sign_schedule(
             func=row.func, hook=row.hook, args=model.args, kwargs=model.kwargs,
             options=str(fields["options"]), queue=row.queue,
@@ -167,8 +185,62 @@ def schedule(
         row.full_clean(exclude=["args", "kwargs", "options"], validate_unique=False)
         if row.next_run is None:
             row.next_run = row.first_run()
+        # All of it was worked out here, so nothing follows from what has changed.
+        row.remember(row.__dict__)
         row.save(using=settings.database)
+    _warn(row)
     return row
+
+
+#: The field that a type needs.
+_NEEDS = {Schedule.MINUTES: "minutes", Schedule.SECONDS: "seconds", Schedule.CRON: "cron"}
+
+
+def _type(given: str | None, fields: Mapping[str, Any]) -> str:
+    """Return the type that was given, or that the given fields are for.
+
+    Raises:
+        ValidationError: They contradict each other, or a field is missing; the message names both.
+    """
+    types = {field: letter for letter, field in _NEEDS.items()}
+    said = [field for field, value in fields.items() if value is not None]
+    if given is None:
+        if len(said) > 1:
+            raise ValidationError({said[1]: f"{said[1]}: {said[0]} is given as well; give one of them"})
+        return types[said[0]] if said else Schedule.ONCE
+    needed = _NEEDS.get(given)
+    if needed is not None and needed not in said:
+        raise ValidationError({needed: f"{needed}: schedule_type {given!r} needs {needed}, which is not given"})
+    for field in said:
+        if given in KINDS and field != needed:
+            raise ValidationError({
+                field: f"{field}: schedule_type {given!r} has no use for it; give schedule_type={types[field]!r}, "
+                f"or leave {field} out"
+            })  # fmt: skip
+    return given
+
+
+def _split(kwargs: Mapping[str, Any], q_options: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split keyword arguments into the function's and the options of its tasks, as `async_task` does.
+
+    What stands in q_options wins, and leaves a keyword of the same name to the function.
+    """
+    given, options = dict(kwargs), dict(q_options or {})
+    for key in _KEYWORDS & given.keys() - options.keys():
+        options[key] = given.pop(key)
+    return given, options
+
+
+def _repeats(repeats: Any) -> int:
+    if isinstance(repeats, bool) or not isinstance(repeats, int):
+        raise ValidationError({"repeats": f"repeats: must be a whole number, negative for ever; got {repeats!r}"})
+    return max(repeats, -1)
+
+
+def _warn(row: Schedule) -> None:
+    said = doubt(recurrence_of(row, get_settings()))
+    if said is not None:
+        warnings.warn(said, UserWarning, stacklevel=3)
 
 
 def _same_times(row: Schedule, fields: Mapping[str, Any]) -> bool:
@@ -203,13 +275,15 @@ def _fire(cursor: Cursor, due: Due, settings: Settings) -> int:
     slots, following, recurrence = _slots(due, settings)
     if due.repeats > 0:
         slots = slots[: due.repeats]
+    if slots:
+        _refuse_unless_allowed(due)
     slots = _without_overlap(cursor, due, slots)
     tasks = [_task(due, slot, settings) for slot in slots]
     repeats = max(due.repeats - max(len(slots), 1), 0) if due.repeats > 0 else -1
     if following is None and due.schedule_type == "O" and due.repeats < 0:
         if tasks:
             store.enqueue_many(cursor, tasks)
-        store.end_schedule(cursor, due.id)
+        _end(cursor, due, tasks[-1].id if tasks else None)
         return len(tasks)
     moved = store.fire(
         cursor, id=due.id, slot=due.next_run, next_run=following, repeats=0 if following is None else repeats,
@@ -219,6 +293,41 @@ def _fire(cursor: Cursor, due: Due, settings: Settings) -> int:
     if moved and tasks:
         store.enqueue_many(cursor, tasks)
     return len(tasks) if moved else 0
+
+
+def _end(cursor: Cursor, due: Due, task: UUID | None) -> None:
+    """Remove a schedule that was to run once. One that others refer to stays, ended, with the reason as its error.
+
+    What refers to it is asked at once: a deferred constraint would fail the commit, and with it all that was fired.
+    """
+    try:
+        with savepoint(cursor):
+            store.end_schedule(cursor, due.id)
+            store.check_references(cursor)
+    except (psycopg.IntegrityError, IntegrityError) as error:
+        logger.warning("schedule %s (%s) has run and could not be removed: %s", due.id, due.name or due.func, error)
+        store.fire(
+            cursor, id=due.id, slot=due.next_run, next_run=None, repeats=0, day=None, wall_time=None, task=task,
+            last_slot=due.next_run,
+        )  # fmt: skip
+        message = codec.clean_text(f"it has run and could not be removed: {type(error).__name__}: {error}", 1000)
+        store.fault_schedule(cursor, due.id, message, pause=FAULT_PAUSE)
+
+
+def _refuse_unless_allowed(due: Due) -> None:
+    """Have a schedule keep the reason for which each of its tasks would be parked, instead of making them.
+
+    Raises:
+        NotAllowed: It is not signed, and its function or hook is not one that an unsigned row may name.
+    """
+    if _is_signed(due):
+        return
+    for name, path in (("func", due.func), ("hook", due.hook)):
+        if path and not registry.may_be_named(path):
+            raise NotAllowed(
+                f"{name}: the schedule is not signed, and {path} is neither registered with @task nor listed in "
+                "PGQ['allowed']; register it, or make the schedule by schedule()"
+            )
 
 
 def _slots(due: Due, settings: Settings) -> tuple[list[datetime], datetime | None, Recurrence]:
@@ -257,7 +366,7 @@ def run_now(schedule: Schedule) -> str:
     with transaction.atomic(using=settings.database):
         rows = Schedule.objects.using(settings.database)
         row = rows.select_for_update().get(pk=schedule.pk)
-        now = timezone.now()
+        now = timing.now()
         taken = {item.name: getattr(row, item.name) for item in dataclasses.fields(Due) if item.name not in _NOT_PLAIN}
         texts = {name: stored_text(row, name) for name in ("args", "kwargs", "options")}
         signature = None if row.signature is None else bytes(row.signature)
@@ -292,7 +401,12 @@ def _task(due: Due, slot: datetime, settings: Settings) -> NewTask:
         slot=slot,
     )
     # Only what Python signed as a schedule becomes a task that Python has signed.
-    trusted = due.signature is not None and signing.verify_schedule(
+    return enqueue.signed(task) if _is_signed(due) else task
+
+
+def _is_signed(due: Due) -> bool:
+    """Whether Python made the schedule, and nobody changed what it enqueues."""
+    return due.signature is not None and signing.verify_schedule(
         due.signature,
         func=due.func,
         hook=due.hook,
@@ -301,4 +415,3 @@ def _task(due: Due, slot: datetime, settings: Settings) -> NewTask:
         options=due.options,
         queue=due.queue,
     )
-    return enqueue.signed(task) if trusted else task

@@ -657,6 +657,18 @@ def end_schedule(cursor: Cursor, id: int) -> None:
     cursor.execute(sql("end_schedule"), {"id": id})
 
 
+def check_references(cursor: Cursor) -> None:
+    """Have the deferred foreign keys to schedules checked now, and be deferred again.
+
+    Raises:
+        psycopg.IntegrityError, django.db.IntegrityError: A row refers to a schedule that is gone.
+    """
+    (names,) = _one(cursor, "references", {})
+    if names:
+        cursor.execute(f"SET CONSTRAINTS {names} IMMEDIATE")
+        cursor.execute(f"SET CONSTRAINTS {names} DEFERRED")
+
+
 def live_of_schedule(cursor: Cursor, schedule: int) -> tuple[int, int]:
     """Return how many tasks of a schedule run, and how many wait."""
     running, waiting = _one(cursor, "live_of_schedule", {"schedule": schedule})

@@ -1,9 +1,12 @@
 """The tables of migrations_sql/0001_initial; the operations below only tell Django's state about them."""
 
 import django.db.models.functions.datetime
+import django.utils.timezone
 from django.db import migrations, models
 
 import pgq.fields
+import pgq.ids
+import pgq.schedule_row
 from pgq.schema import RunSQLFile
 
 
@@ -67,12 +70,12 @@ class Migration(migrations.Migration):
                         ),
                         ("queue", models.TextField(db_default="default")),
                         ("func", models.TextField(help_text="dotted path of a registered function")),
-                        ("args", pgq.fields.StoredField(db_default=models.Value([], pgq.fields.StoredField()))),
-                        ("kwargs", pgq.fields.StoredField(db_default=models.Value({}, pgq.fields.StoredField()))),
-                        ("options", pgq.fields.StoredField(db_default=models.Value({}, pgq.fields.StoredField()))),
-                        ("name", models.TextField(blank=True, null=True)),
-                        ("group", models.TextField(blank=True, null=True)),
-                        ("hook", models.TextField(blank=True, null=True)),
+                        ("args", pgq.fields.ArgsField(db_default=models.Value([], pgq.fields.StoredField()))),
+                        ("kwargs", pgq.fields.KwargsField(db_default=models.Value({}, pgq.fields.StoredField()))),
+                        ("options", pgq.fields.KwargsField(db_default=models.Value({}, pgq.fields.StoredField()))),
+                        ("name", pgq.fields.NameField(blank=True, null=True)),
+                        ("group", pgq.fields.OptionalTextField(blank=True, null=True)),
+                        ("hook", pgq.fields.OptionalTextField(blank=True, null=True)),
                         ("timeout", models.FloatField(blank=True, help_text="seconds", null=True)),
                         ("run_after", models.DateTimeField(blank=True, null=True)),
                         ("remaining", models.IntegerField(blank=True, editable=False, null=True)),
@@ -99,27 +102,28 @@ class Migration(migrations.Migration):
                             ("release_queuedtask", "Can release parked task"),
                         ],
                     },
+                    bases=(pgq.fields.KeepsText, models.Model),
                 ),
                 migrations.CreateModel(
                     name="Schedule",
                     fields=[
                         ("id", models.BigAutoField(primary_key=True, serialize=False)),
-                        ("name", models.TextField(blank=True, null=True, unique=True)),
+                        ("name", pgq.fields.OptionalTextField(blank=True, null=True, unique=True)),
                         ("func", models.TextField()),
-                        ("hook", models.TextField(blank=True, null=True)),
+                        ("hook", pgq.fields.OptionalTextField(blank=True, null=True)),
                         (
                             "args",
-                            pgq.fields.StoredField(blank=True, db_default=models.Value([], pgq.fields.StoredField())),
+                            pgq.fields.ArgsField(blank=True, db_default=models.Value([], pgq.fields.StoredField())),
                         ),
                         (
                             "kwargs",
-                            pgq.fields.StoredField(blank=True, db_default=models.Value({}, pgq.fields.StoredField())),
+                            pgq.fields.KwargsField(blank=True, db_default=models.Value({}, pgq.fields.StoredField())),
                         ),
                         (
                             "options",
-                            pgq.fields.StoredField(blank=True, db_default=models.Value({}, pgq.fields.StoredField())),
+                            pgq.fields.KwargsField(blank=True, db_default=models.Value({}, pgq.fields.StoredField())),
                         ),
-                        ("queue", models.TextField(blank=True, null=True)),
+                        ("queue", pgq.fields.OptionalTextField(blank=True, null=True)),
                         ("priority", models.SmallIntegerField(db_default=0)),
                         (
                             "schedule_type",
@@ -144,15 +148,15 @@ class Migration(migrations.Migration):
                         ),
                         ("minutes", models.IntegerField(blank=True, null=True)),
                         ("seconds", models.FloatField(blank=True, null=True)),
-                        ("cron", models.TextField(blank=True, null=True)),
+                        ("cron", pgq.fields.OptionalTextField(blank=True, null=True)),
                         ("repeats", models.IntegerField(db_default=-1, default=-1)),
                         (
                             "next_run",
-                            models.DateTimeField(
+                            pgq.schedule_row.NextRunField(
                                 blank=True, db_default=django.db.models.functions.datetime.Now(), null=True
                             ),
                         ),
-                        ("time_zone", models.TextField(blank=True, null=True)),
+                        ("time_zone", pgq.fields.OptionalTextField(blank=True, null=True)),
                         ("catch_up", models.BooleanField(blank=True, null=True)),
                         (
                             "overlap",
@@ -164,7 +168,7 @@ class Migration(migrations.Migration):
                         ),
                         ("jitter", models.FloatField(db_default=0, default=0)),
                         ("paused", models.BooleanField(db_default=False, default=False)),
-                        ("intended_date_kwarg", models.TextField(blank=True, null=True)),
+                        ("intended_date_kwarg", pgq.fields.OptionalTextField(blank=True, null=True)),
                         ("day", models.SmallIntegerField(blank=True, editable=False, null=True)),
                         ("wall_time", models.TimeField(blank=True, editable=False, null=True)),
                         ("task", pgq.fields.TaskIdField(editable=False, null=True)),
@@ -183,47 +187,54 @@ class Migration(migrations.Migration):
                             ("pause_schedule", "Can pause and resume schedule"),
                         ],
                     },
+                    bases=(pgq.schedule_row.ScheduleRow, models.Model),
+                    managers=[
+                        ("objects", pgq.schedule_row.ScheduleManager()),
+                    ],
                 ),
                 migrations.CreateModel(
                     name="Task",
                     fields=[
-                        ("id", pgq.fields.TaskIdField(editable=False, primary_key=True, serialize=False)),
-                        ("success", models.BooleanField(editable=False)),
+                        (
+                            "id",
+                            pgq.fields.TaskIdField(
+                                default=pgq.ids.new_hex, editable=False, primary_key=True, serialize=False
+                            ),
+                        ),
+                        ("success", pgq.fields.OutcomeField(editable=False)),
                         ("attempt_count", models.SmallIntegerField(db_default=0, editable=False)),
                         ("priority", models.SmallIntegerField(db_default=0, editable=False)),
                         ("max_attempts", models.IntegerField(db_default=1, editable=False)),
                         ("timeout", models.FloatField(editable=False, null=True)),
-                        ("started", models.DateTimeField(editable=False)),
-                        ("stopped", models.DateTimeField(editable=False)),
-                        ("enqueued_at", models.DateTimeField(editable=False)),
+                        ("started", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                        ("stopped", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                        ("enqueued_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
                         ("func", models.TextField()),
-                        ("queue", models.TextField(editable=False)),
+                        ("queue", models.TextField(default="default", editable=False)),
                         (
                             "args",
-                            pgq.fields.StoredField(
-                                db_default=models.Value([], pgq.fields.StoredField()), editable=False
-                            ),
+                            pgq.fields.ArgsField(db_default=models.Value([], pgq.fields.StoredField()), editable=False),
                         ),
                         (
                             "kwargs",
-                            pgq.fields.StoredField(
+                            pgq.fields.KwargsField(
                                 db_default=models.Value({}, pgq.fields.StoredField()), editable=False
                             ),
                         ),
                         (
                             "options",
-                            pgq.fields.StoredField(
+                            pgq.fields.KwargsField(
                                 db_default=models.Value({}, pgq.fields.StoredField()), editable=False
                             ),
                         ),
                         ("value", pgq.fields.StoredField(db_column="result", editable=False, null=True)),
-                        ("name", models.TextField(editable=False, null=True)),
-                        ("group", models.TextField(editable=False, null=True)),
-                        ("hook", models.TextField(null=True)),
-                        ("cluster", models.TextField(editable=False, null=True)),
+                        ("name", pgq.fields.NameField(editable=False, null=True)),
+                        ("group", pgq.fields.OptionalTextField(editable=False, null=True)),
+                        ("hook", pgq.fields.OptionalTextField(null=True)),
+                        ("cluster", pgq.fields.OptionalTextField(editable=False, null=True)),
                         ("worker", pgq.fields.TaskIdField(editable=False, null=True)),
                         ("schedule", models.BigIntegerField(editable=False, null=True)),
-                        ("exception", models.TextField(editable=False, null=True)),
+                        ("exception", pgq.fields.ExceptionField(editable=False, null=True)),
                         ("message", models.TextField(editable=False, null=True)),
                         ("traceback", models.TextField(editable=False, null=True)),
                         ("signature", models.BinaryField(null=True)),
@@ -236,6 +247,7 @@ class Migration(migrations.Migration):
                         "ordering": ["-id"],
                         "permissions": [("retry_task", "Can run finished task again")],
                     },
+                    bases=(pgq.fields.KeepsText, models.Model),
                 ),
                 migrations.CreateModel(
                     name="WorkerPool",

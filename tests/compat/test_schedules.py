@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -11,9 +12,9 @@ from django.db import IntegrityError, connection, transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from pgq import control
 from pgq.errors import EnqueueError
 from pgq.models import Schedule, Task
+from pgq.schedule import run_now
 from pgq.tasks import schedule
 from pgq.testing import assert_enqueued, drain, enqueued, fire_schedules, freeze
 from tests.compat import functions
@@ -101,7 +102,13 @@ def test_name_is_unique_in_the_table():
         ({"schedule_type": "C", "cron": "61 * * * *"}, "cron"),
         ({"schedule_type": "C"}, "cron"),
         ({"schedule_type": "I", "minutes": 0}, "minutes"),
+        ({"schedule_type": "I"}, "minutes"),
         ({"schedule_type": "S"}, "seconds"),
+        ({"schedule_type": "D", "cron": "0 3 * * *"}, "cron"),
+        ({"schedule_type": "H", "minutes": 5}, "minutes"),
+        ({"minutes": 5, "cron": "0 3 * * *"}, "cron"),
+        ({"repeats": "x"}, "repeats"),
+        ({"repeats": 1.5}, "repeats"),
         ({"time_zone": "Mars/Olympus"}, "time_zone"),
         ({"overlap": "maybe"}, "overlap"),
     ],
@@ -118,6 +125,50 @@ def test_wrong_function_or_option_is_refused():
         schedule("tests.compat.functions.nowhere")
     with pytest.raises(EnqueueError, match="grop"):
         schedule(functions.nothing, q_options={"grop": 1})
+
+
+def test_the_type_follows_from_what_is_given(clock):
+    made = [
+        schedule(functions.nothing, **given) for given in ({"cron": "0 3 * * *"}, {"minutes": 5}, {"seconds": 9}, {})
+    ]
+    assert [row.schedule_type for row in made] == ["C", "I", "S", "O"]
+    assert made[0].next_run == datetime(2032, 2, 1, 3, tzinfo=UTC)
+    with pytest.raises(ValidationError, match="schedule_type 'D' has no use for it; give schedule_type='C'"):
+        schedule(functions.nothing, schedule_type="D", cron="0 3 * * *")
+
+
+def test_keywords_that_are_options_of_a_task_are_options_here(clock):
+    schedule(functions.echo, 1, x=2, name="n", schedule_type="H", group="g", timeout=600, task_name="t",
+             max_attempts=2, save=False, retry_on=[ValueError])  # fmt: skip
+    # Those in q_options win, and leave a keyword of the name to the function, as in async_task.
+    schedule(functions.echo, timeout=5, q_options={"timeout": -1, "max_attempts": 0}, schedule_type="H")
+    fire_schedules()
+    first, second = enqueued()
+    assert (first.group, first.timeout, first.name, first.max_attempts) == ("g", 600.0, "t", 2)
+    assert (first.kwargs, first.options) == ({"x": 2}, {"save": False, "retry_on": ["builtins.ValueError"]})
+    assert (second.timeout, second.max_attempts, second.kwargs) == (None, 0, {"timeout": 5})
+    with pytest.raises(EnqueueError, match="timeout: must be seconds"):
+        schedule(functions.echo, timeout="soon")
+
+
+def test_seconds_that_stand_first_are_doubted(clock):
+    with pytest.warns(UserWarning, match="means every second of minute 0 of hour 15 on day 10 of the month: the sixth"):
+        schedule(functions.nothing, cron="0 15 10 * * *")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for cron in ("0 15 10 * * 0", "* * * * * *", "15 10 * * *"):
+            schedule(functions.nothing, cron=cron)
+
+
+def test_a_yearly_schedule_names_its_month(clock):
+    row = schedule(functions.nothing, schedule_type="Y", next_run=datetime(2032, 12, 25, 10, tzinfo=UTC))
+    fire_schedules(datetime(2032, 12, 25, 10, tzinfo=UTC))
+    row.refresh_from_db()
+    assert row.describe() == "every year at 10:00 on day 25 of December"
+    row.schedule_type = "Q"
+    assert row.describe().startswith("every three months at 10:00 on day 25 of March, June, September and December")
+    row.schedule_type = "M"
+    assert row.describe() == "every month at 10:00 on day 25 of the month"
 
 
 def test_q_options(clock):
@@ -215,30 +266,22 @@ def test_orm_cluster(clock):
 
 
 def test_orm_row_may_only_name_a_registered_function(clock):
-    Schedule.objects.create(func=NOTE, args="'x'")
-    fire_schedules()
-    [ran] = drain()
-    assert ran.state == "parked"
+    row = Schedule.objects.create(func=NOTE, args="'x'")
+    assert fire_schedules() == 0
+    row.refresh_from_db()
+    assert "not signed" in row.error
+    # What a run by hand enqueues is parked.
+    run_now(row)
+    assert drain()[0].state == "parked"
     assert functions.seen == []
-    [row] = enqueued()
-    assert "not signed" in row.parked
+    [queued] = enqueued()
+    assert "not signed" in queued.parked
+    queued.delete()
     with override_settings(PGQ={"allowed": [NOTE]}):
-        control.retry(row.id)
+        row.save()
+        assert fire_schedules() == 1
         drain()
     assert functions.seen == ["x"]
-
-
-def test_orm_change_of_what_it_does_takes_its_signature(clock):
-    row = schedule(functions.note, "x", schedule_type="H")
-    Schedule.objects.filter(pk=row.pk).update(repeats=5)
-    fire_schedules()
-    assert drain()[0].state == "succeeded"
-    changed = Schedule.objects.get(pk=row.pk)
-    changed.func = "tests.compat.functions.fail"
-    changed.save()
-    clock.tick(hours=1)
-    fire_schedules()
-    assert drain()[0].state == "parked"
 
 
 def test_orm_cron_gets_its_first_slot(clock):
@@ -256,7 +299,7 @@ def test_orm_cron_gets_its_first_slot(clock):
     [
         ("S", {"seconds": 10}, datetime(2032, 1, 31, 10, 0, 10, tzinfo=UTC)),
         ("I", {"minutes": 15}, datetime(2032, 1, 31, 10, 15, tzinfo=UTC)),
-        ("I", {}, datetime(2032, 1, 31, 10, 1, tzinfo=UTC)),
+        (None, {"minutes": 15}, datetime(2032, 1, 31, 10, 15, tzinfo=UTC)),
         ("H", {}, datetime(2032, 1, 31, 11, tzinfo=UTC)),
         ("D", {}, datetime(2032, 2, 1, 10, tzinfo=UTC)),
         ("W", {}, datetime(2032, 2, 7, 10, tzinfo=UTC)),
@@ -418,7 +461,10 @@ def test_overlap_queue_one(clock):
 
 def test_one_bad_schedule_stops_no_other(clock):
     bad = schedule(functions.nothing, name="bad", schedule_type="C", cron="0 * * * *", next_run=START)
-    Schedule.objects.filter(pk=bad.pk).update(cron="nonsense")
+    with pytest.raises(ValueError, match="cron: "):
+        Schedule.objects.filter(pk=bad.pk).update(cron="nonsense")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE pgq_schedule SET cron = 'nonsense' WHERE id = %s", [bad.pk])
     schedule(functions.note, "good", name="good", schedule_type="H", next_run=START + timedelta(seconds=1))
     clock.tick(minutes=1)
     assert fire_schedules() == 1
@@ -482,3 +528,27 @@ def test_a_slot_is_fired_once(clock):
     Schedule.objects.filter(pk=row.pk).update(next_run=START)
     fire_schedules()
     assert len(enqueued()) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("deferred", ["DEFERRABLE INITIALLY DEFERRED", ""])
+def test_a_schedule_that_others_refer_to_runs_once_and_stops_no_other(deferred):
+    """A OneToOneField(null=True, on_delete=SET_NULL) is a deferred foreign key, whose SET NULL is Django's own."""
+    kept = schedule(functions.note, "kept")
+    schedule(functions.note, "other")
+    gone = schedule(functions.note, "gone")
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE TABLE pgq_test_job (schedule_id bigint UNIQUE REFERENCES pgq_schedule (id) {deferred})")
+        try:
+            cursor.execute("INSERT INTO pgq_test_job VALUES (%s)", [kept.pk])
+            assert fire_schedules() == 3
+            assert list(Schedule.objects.all()) == [kept]
+            kept.refresh_from_db()
+            assert (kept.repeats, kept.next_run, kept.task) == (0, None, enqueued()[0].id)
+            assert "it has run and could not be removed" in kept.error
+            assert "pgq_test_job" in kept.error
+            assert fire_schedules(timezone.now() + timedelta(days=1)) == 0
+        finally:
+            cursor.execute("DROP TABLE pgq_test_job")
+    assert not Schedule.objects.filter(pk=gone.pk).exists()
+    assert len(drain()) == 3
