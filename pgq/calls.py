@@ -163,6 +163,9 @@ def fetch(task_id: str | UUID, wait: int = 0, cached: Any = None) -> Task | None
     Args:
         wait: Milliseconds; 0: look once; -1: for ever.
         cached: Look in the cache; None: as PGQ["cached"] says.
+
+    Raises:
+        NotCommitted: It is waited for inside of the transaction that has enqueued it, without which it cannot run.
     """
     return results.fetch(task_id, wait, cached=_in_cache(cached))
 
@@ -197,6 +200,9 @@ def fetch_group(
         failures: With those that failed.
         wait: Milliseconds to wait for the first, or for `count`; -1: for ever.
         count: How many to wait for, failures included.
+
+    Raises:
+        NotCommitted: As for `fetch`.
     """
     wait = -1 if count and not wait else wait
     return results.fetch_group(group_id, failures=failures, wait=wait, count=count, cached=_in_cache(cached)) or None

@@ -12,6 +12,7 @@
     ├── TaskCancelled                 what a cancelled task ends with
     ├── WorkerDied                    what a task ends with that killed its worker too often
     ├── TaskFailed                    raised for a caller who asked for a result and gets a failure
+    ├── NotCommitted                  raised for a caller who waits for a task that waits for the caller's commit
     └── Control                       raised by a task on purpose, to say what becomes of it
         ├── Retry                     run again, after a delay
         └── Discard                   end as failed now, whatever attempts are left
@@ -58,6 +59,10 @@ class WorkerDied(PgqError):
 
 class TaskFailed(PgqError):
     """The task whose result was asked for has failed."""
+
+
+class NotCommitted(PgqError):
+    """The caller waits for a task that its own open transaction has enqueued: it cannot run before the commit."""
 
 
 class Control(PgqError):

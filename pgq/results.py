@@ -10,14 +10,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
 from django.db.models import QuerySet
 
-from pgq import caching, db, store
+from pgq import caching, db, ids, store
 from pgq.conf import get_settings
+from pgq.errors import NotCommitted
 from pgq.models import QueuedTask, Task
 
 T = TypeVar("T")
@@ -27,17 +28,21 @@ _QUICK = 60
 _FIRST_PAUSE, _LAST_PAUSE = 0.001, 1.0
 
 
-def wait_for(look: Callable[[], T | None], wait: int) -> T | None:
+def wait_for(look: Callable[[], T | None], wait: int, refuse: Callable[[], None]) -> T | None:
     """Call `look` until it returns something, or the time is over.
 
     Args:
         look: Looks once at the database. It must not be inside a REPEATABLE READ transaction, which would show it the
             same again and again.
         wait: Milliseconds; 0: look once; -1: for ever.
+        refuse: Called once before the wait, inside a transaction: raises if what is waited for cannot come before the
+            transaction has ended.
     """
     found = look()
     if found is not None or wait == 0:
         return found
+    if not db.wrapper(get_settings().database).get_autocommit():
+        refuse()
     began = time.monotonic()
     until = float("inf") if wait < 0 else began + wait / 1000
     pause = _FIRST_PAUSE
@@ -96,8 +101,30 @@ def fetch(id_or_name: str | UUID, wait: int = 0, *, cached: bool = False) -> Tas
     Args:
         wait: Milliseconds; 0: look once; -1: for ever.
         cached: Look in the cache, not in the database.
+
+    Raises:
+        NotCommitted: A wait would be in vain: this transaction has enqueued it, and has not ended.
     """
-    return wait_for(lambda: (caching.find if cached else Task.get_task)(id_or_name), wait)
+
+    def refuse() -> None:
+        id = ids.parse_id(id_or_name)
+        own, _ = _written_here(**({"name": str(id_or_name)} if id is None else {"id": id}))
+        if own:
+            raise _not_committed(f"task {id_or_name}")
+
+    return wait_for(lambda: (caching.find if cached else Task.get_task)(id_or_name), wait, refuse)
+
+
+def _written_here(**which: Any) -> tuple[int, int]:
+    with db.callers_cursor(get_settings().database) as cursor:
+        return store.written_here(cursor, **which)
+
+
+def _not_committed(what: str) -> NotCommitted:
+    return NotCommitted(
+        f"{what}: enqueued by this transaction, so no worker sees it before the commit, and to wait for it here is in "
+        "vain; wait after the commit (ATOMIC_REQUESTS: @non_atomic_requests); in a test call pgq.testing.drain() first"
+    )
 
 
 def fetch_group(
@@ -109,12 +136,20 @@ def fetch_group(
         failures: With those that failed.
         wait: Milliseconds to wait for the first, or for `count` of them, failures included; -1: for ever.
         count: Wait until so many have finished, or more; then, or when the time is over, return what there is.
+
+    Raises:
+        NotCommitted: A wait would be in vain: so many can only finish if this transaction ends.
     """
 
     def look() -> bool | None:
         return True if count_group(group, cached=cached) >= (count or 1) else None
 
-    wait_for(look, wait)
+    def refuse() -> None:
+        own, others = _written_here(group=group)
+        if own and count_group(group, cached=cached) + others < (count or 1):
+            raise _not_committed(f"group {group}, {own} of its tasks")
+
+    wait_for(look, wait, refuse)
     if cached:
         found = list(reversed(caching.find_group(group)))
         return [task for task in found if failures or task.success]

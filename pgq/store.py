@@ -166,6 +166,14 @@ def enqueue_from(cursor: Cursor, query: str, parameters: Sequence[Any], model: N
     return cursor.rowcount
 
 
+def written_here(
+    cursor: Cursor, *, id: UUID | None = None, name: str | None = None, group: str | None = None
+) -> tuple[int, int]:
+    """Return how many live tasks of that id, name or group this transaction has enqueued, and how many others live."""
+    own, others = _one(cursor, "written_here", {"id": id, "name": name, "group": group})
+    return own, others
+
+
 # ------------------------------------------------------------------------------------------------- claim
 
 _PRIORITY, _POSITION = attrgetter("priority"), attrgetter("position")

@@ -74,7 +74,7 @@ def test_every_row_names_a_test_that_exists_or_a_reason():
         assert row[2] in tests or row[2].startswith("none: "), row[2]
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 def test_snippets_for_those_who_move(monkeypatch):
     hooks = types.ModuleType("shop.hooks")
     hooks.print_result = _module_function("shop.hooks", "def print_result(task): pass")

@@ -152,6 +152,7 @@ def test_result_of_a_failure_is_its_text_and_traceback():
 # ------------------------------------------------------------------------------------------------- waiting
 
 
+@pytest.mark.django_db(transaction=True)
 def test_wait_is_in_milliseconds_and_gives_up():
     id = async_task(functions.multiply, 1, 1)
     began = time.monotonic()
