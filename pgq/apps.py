@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from django.apps import AppConfig
@@ -10,9 +11,9 @@ from django.conf import settings as django_settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
-from django.utils.module_loading import autodiscover_modules
 
-from pgq import conf, schema
+from pgq import conf, discovery, registry, reporting, schema
+from pgq.errors import UnknownFunction
 
 
 class PgqConfig(AppConfig):
@@ -33,8 +34,9 @@ class PgqConfig(AppConfig):
         checks.register(check_settings)
         checks.register(check_cache)
         checks.register(check_database, checks.Tags.database)
-        # Functions registered with @task must be known in each process before the first row that names one.
-        autodiscover_modules("tasks")
+        checks.register(check_tasks)
+        checks.register(check_names)
+        discovery.import_tasks()
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -104,8 +106,63 @@ def check_database(
         if there:
             cursor.execute("SELECT max(version) FROM pgq_schema")
             there = (cursor.fetchone()[0] or 0) >= schema.VERSION
-    if not there:
+    if not there and not _asked_by_migrate():
         return [
             checks.Warning("The tables of pgq are missing or old.", hint="Run manage.py migrate pgq.", id="pgq.W002")
         ]
     return []
+
+
+def _asked_by_migrate() -> bool:
+    """Whether a check runs for ``manage.py migrate``, which is about to make the tables. Django does not say so."""
+    migrate = sys.modules.get("django.core.management.commands.migrate")
+    frame = sys._getframe() if migrate is not None else None
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), migrate.Command):  # type: ignore[union-attr]  # it is not None here
+            return True
+        frame = frame.f_back
+    return False
+
+
+def check_tasks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Name the modules of tasks that were left out."""
+    return [
+        checks.Warning(
+            sentence,
+            hint="Install what it needs. If you enqueue none of its tasks, add this id to SILENCED_SYSTEM_CHECKS.",
+            id="pgq.W004",
+        )
+        for sentence in discovery.sentences()
+    ]
+
+
+def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Make sure that the functions and classes that settings name are there."""
+    if any(problem.serious for problem in conf.problems()):
+        return []
+    return [
+        checks.Warning(f"{where} names {name!r}, which leads nowhere: {why}.", hint=hint, id="pgq.W005")
+        for where, name, find, hint in _names(conf.get_settings())
+        if (why := _trouble(find, name)) is not None
+    ]
+
+
+def _names(settings: conf.Settings) -> Iterator[tuple[str, str, Callable[[str], object], str]]:
+    """Yield where a setting names something, the name, what finds it, and what to do if it is not found."""
+    for path in settings.allowed:
+        yield "PGQ['allowed']", path, registry.found, "Give the dotted path of a function, or remove it."
+    for name in settings.error_reporter:
+        yield "PGQ['error_reporter']", name, reporting.find, "Install the package that offers it, or name a class."
+    backoff = settings.retry_backoff
+    if isinstance(backoff, dict) and "callable" in backoff:
+        yield "PGQ['retry_backoff']", backoff["callable"], registry.found, "Give the dotted path of a function."
+
+
+def _trouble(find: Callable[[str], object], name: str) -> str | None:
+    try:
+        find(name)
+    except UnknownFunction as error:
+        return str(error).removeprefix(f"func: {name!r}").lstrip(": ")
+    except Exception as error:
+        return str(error) if isinstance(error, LookupError) else f"{type(error).__name__}: {error}"
+    return None

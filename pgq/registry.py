@@ -80,8 +80,7 @@ def path_of(func: object) -> str:
 
 def _leading_path(func: object) -> str:
     path = dotted.claimed_path(func)
-    entry = _registered.get(path)
-    if not dotted.same(entry.func if entry is not None else locate(path), func):
+    if not dotted.same(found(path), func):
         raise dotted.elsewhere(path)
     return path
 
@@ -154,6 +153,16 @@ def _find(path: str) -> tuple[object, str]:
     raise UnknownFunction(f"func: {path!r}: there is no module {parts[0]!r}")
 
 
+def found(path: str) -> Function:
+    """Return the function of a path, registered or not.
+
+    Raises:
+        UnknownFunction: See `locate`.
+    """
+    entry = _registered.get(path)
+    return entry.func if entry is not None else locate(path)
+
+
 def resolve(path: str, *, signed: bool) -> Function:
     """Return the function that a row names.
 
@@ -161,11 +170,8 @@ def resolve(path: str, *, signed: bool) -> Function:
         NotAllowed: Nobody signed the row, and the function is not registered.
         UnknownFunction: See `locate`.
     """
-    entry = _registered.get(path)
-    if entry is not None:
-        return entry.func
-    if signed or path in get_settings().allowed:
-        return locate(path)
+    if signed or path in _registered or path in get_settings().allowed:
+        return found(path)
     raise NotAllowed(
         f"the row is not signed and {path[:200]!r} is neither registered with @task nor listed in PGQ['allowed']"
         f"; {_way_in(path[:200])}"

@@ -61,7 +61,7 @@ class Reporter:
     def _run(self, error: BaseException) -> None:
         try:
             if self._report is None:
-                self._report = _find(self.name)(**self.arguments).report
+                self._report = find(self.name)(**self.arguments).report
         except BaseException as trouble:
             self._broken = True
             logger.error("error reporter %r is not used: %s: %s", self.name, type(trouble).__name__, trouble)
@@ -104,7 +104,13 @@ def report(error: BaseException, settings: Settings) -> None:
             logger.error("error reporter %r cannot be called: %s", reporter.name, trouble)
 
 
-def _find(name: str) -> Callable[..., Any]:
+def find(name: str) -> Callable[..., Any]:
+    """Load the class of a reporter.
+
+    Raises:
+        LookupError: No package offers it by that name.
+        Exception: What its module raises when it is imported.
+    """
     for group in GROUPS:
         for entry in entry_points(group=group, name=name):
             found: Callable[..., Any] = entry.load()

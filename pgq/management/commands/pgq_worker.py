@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
-from pgq import conf, signing
+from pgq import conf, discovery, signing
 from pgq.child import set_up_logging
 
 
@@ -62,6 +62,7 @@ class Command(BaseCommand):
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from None
         set_up_logging(options["log_format"], settings.log_level)
+        discovery.warn()
         connections.close_all()
         supervisor = Supervisor(
             settings,
