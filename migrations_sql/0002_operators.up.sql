@@ -48,22 +48,102 @@ $$;
 COMMENT ON FUNCTION pgq_cancel IS
     'Cancels a task. Returns queued (it will not run), running (it is being interrupted), finished (too late) or unknown.';
 
+-- Deletes finished tasks, but those that a row of another table refers to by a foreign key: the constraint, which Django
+-- defers, would fail the commit for all of them, settlements of other tasks included. Returns a row for each one that was
+-- there: reference NULL says that it is deleted, else which table and constraint keep it.
+-- wait false: one that another transaction has locked, as whoever is just referring to it, is left alone.
+CREATE OR REPLACE FUNCTION pgq_delete_results(ids uuid[], wait boolean DEFAULT true)
+RETURNS TABLE (id uuid, reference text)
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+#variable_conflict use_column
+DECLARE
+    -- Of the foreign keys: all, those that can be checked before the commit, those that are checked there.
+    foreign_keys text;
+    checkable text;
+    deferred text;
+    referring record;
+    held uuid[];
+    gone uuid[];
+    refused text;
+    refusing text;
+BEGIN
+    SELECT string_agg(name, ', '), string_agg(name, ', ') FILTER (WHERE condeferrable),
+           string_agg(name, ', ') FILTER (WHERE condeferred)
+      INTO foreign_keys, checkable, deferred
+      FROM pg_constraint, format('%s.%I', connamespace::regnamespace, conname) name
+     WHERE confrelid = 'pgq_task'::regclass AND contype = 'f' AND conparentid = 0;
+    IF foreign_keys IS NULL THEN
+        RETURN QUERY DELETE FROM pgq_task t USING unnest(ids) d (id) WHERE t.id = d.id RETURNING t.id, NULL::text;
+        RETURN;
+    END IF;
+    IF NOT wait THEN
+        ids := ARRAY(SELECT t.id FROM pgq_task t WHERE t.id = ANY (ids) FOR UPDATE SKIP LOCKED);
+    END IF;
+    -- Most of those that are kept are found by reading; a table that we may not read tells by refusing.
+    FOR referring IN
+        SELECT c.conname, c.conrelid::regclass AS relation, a.attname
+          FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
+         WHERE c.confrelid = 'pgq_task'::regclass AND c.contype = 'f' AND c.conparentid = 0
+           AND c.confdeltype IN ('a', 'r') AND has_column_privilege(c.conrelid, a.attnum, 'SELECT')
+    LOOP
+        EXECUTE format('SELECT array_agg(DISTINCT r.%1$I) FROM %2$s r WHERE r.%1$I = ANY ($1)',
+                       referring.attname, referring.relation)
+           INTO held USING ids;
+        CONTINUE WHEN held IS NULL;
+        RETURN QUERY SELECT h, format('%s (constraint %s)', referring.relation, referring.conname) FROM unnest(held) h;
+        ids := ARRAY(SELECT unnest(ids) EXCEPT SELECT unnest(held));
+    END LOOP;
+    BEGIN
+        WITH deleted AS (DELETE FROM pgq_task t WHERE t.id = ANY (ids) RETURNING t.id)
+        SELECT array_agg(deleted.id) INTO gone FROM deleted;
+        IF checkable IS NOT NULL THEN
+            EXECUTE format('SET CONSTRAINTS %s IMMEDIATE', checkable);
+        END IF;
+        IF deferred IS NOT NULL THEN
+            EXECUTE format('SET CONSTRAINTS %s DEFERRED', deferred);
+        END IF;
+    EXCEPTION WHEN foreign_key_violation THEN
+        GET STACKED DIAGNOSTICS refusing = TABLE_NAME, refused = CONSTRAINT_NAME;
+    END;
+    IF refused IS NULL THEN
+        RETURN QUERY SELECT g, NULL::text FROM unnest(gone) g;
+    ELSIF cardinality(ids) > 1 THEN
+        RETURN QUERY SELECT * FROM pgq_delete_results(ids[:cardinality(ids) / 2], wait);
+        RETURN QUERY SELECT * FROM pgq_delete_results(ids[cardinality(ids) / 2 + 1:], wait);
+    ELSE
+        RETURN QUERY SELECT ids[1], format('%s (constraint %s)', refusing, refused);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION pgq_delete_results IS
+    'Deletes finished tasks, but those that other tables refer to. Returns each; reference: who keeps it, NULL: deleted.';
+
 CREATE OR REPLACE FUNCTION pgq_retry(task uuid) RETURNS boolean
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    old pgq_task;
+    gone uuid;
+    keeper text;
 BEGIN
     -- The same task, by its id and signature, with all its attempts again; what went wrong goes into its history.
-    WITH gone AS (
-        DELETE FROM pgq_task t WHERE t.id = task AND NOT EXISTS (SELECT FROM pgq_queue q WHERE q.id = task) RETURNING t.*
-    )
-    INSERT INTO pgq_queue (id, func, args, kwargs, options, queue, priority, name, "group", hook, timeout, max_attempts,
-                           schedule, slot, signature, enqueued_at, history)
-    SELECT id, gone.func, gone.args, gone.kwargs, gone.options, gone.queue, gone.priority, gone.name, gone."group",
-           gone.hook, gone.timeout, gone.max_attempts, NULL, NULL, signature, enqueued_at,
-           CASE WHEN success THEN history ELSE history || jsonb_build_object(
-               'exception', exception, 'message', message, 'traceback', traceback, 'attempt', attempt_count,
-               'worker', worker, 'at', stopped) END
-      FROM gone;
+    SELECT * INTO old FROM pgq_task t WHERE t.id = task AND NOT EXISTS (SELECT FROM pgq_queue q WHERE q.id = task);
     IF FOUND THEN
+        SELECT d.id, d.reference INTO gone, keeper FROM pgq_delete_results(ARRAY[task]) d;
+        IF keeper IS NOT NULL THEN
+            RAISE WARNING 'the finished task % is not run again: it would leave pgq_task, and % refers to it there', task,
+                keeper USING HINT = 'Enqueue it anew, or let go of it there first.';
+            RETURN NULL;
+        END IF;
+    END IF;
+    -- Nothing was deleted if it was not there, or another session was faster.
+    IF gone IS NOT NULL THEN
+        INSERT INTO pgq_queue (id, func, args, kwargs, options, queue, priority, name, "group", hook, timeout,
+                               max_attempts, schedule, slot, signature, enqueued_at, history)
+        VALUES (old.id, old.func, old.args, old.kwargs, old.options, old.queue, old.priority, old.name, old."group",
+                old.hook, old.timeout, old.max_attempts, NULL, NULL, old.signature, old.enqueued_at,
+                CASE WHEN old.success THEN old.history ELSE old.history || jsonb_build_object(
+                    'exception', old.exception, 'message', old.message, 'traceback', old.traceback,
+                    'attempt', old.attempt_count, 'worker', old.worker, 'at', old.stopped) END);
         RETURN true;
     END IF;
     -- A parked or waiting task is made ready.
@@ -76,7 +156,9 @@ BEGIN
     RETURN FOUND;
 END
 $$;
-COMMENT ON FUNCTION pgq_retry IS 'Runs a finished task again, or releases a parked or waiting one now. False: there is none.';
+COMMENT ON FUNCTION pgq_retry IS
+    'Runs a finished task again, or releases a parked or waiting one now. False: there is none. NULL: a foreign key of '
+    'another table keeps it in pgq_task.';
 
 CREATE OR REPLACE FUNCTION pgq_pause(queue text) RETURNS void
 LANGUAGE sql SET search_path FROM CURRENT AS $$

@@ -8,6 +8,7 @@ from pgq import ids, store
 from pgq.conf import get_settings
 from pgq.db import callers_cursor
 from pgq.enqueue import check_text
+from pgq.errors import StillReferenced
 
 
 def _id(task_id: str | UUID) -> UUID:
@@ -38,9 +39,18 @@ def retry(task_id: str | UUID) -> bool:
 
     Raises:
         ValueError: Not an id.
+        StillReferenced: A foreign key of another table refers to the finished task, which would leave its table.
     """
+    id = _id(task_id)
     with callers_cursor(get_settings().database) as cursor:
-        return store.retry_finished(cursor, _id(task_id))
+        found = store.retry_finished(cursor, id)
+        if found is None:
+            keepers = " or ".join(name for name, keeps in store.references(cursor).items() if keeps)
+            raise StillReferenced(
+                f"task {id.hex} is not run again under its id: it would leave pgq_task, and another table refers to it "
+                f"there: {keepers}. Enqueue it anew, or let go of it there first"
+            )
+        return found
 
 
 def pause(queue: str) -> None:

@@ -7,6 +7,7 @@
     │   ├── UnknownFunction           the string names nothing that can be imported and called
     │   ├── UnknownOption             no such option
     │   └── NotStorable (TypeError)   an argument or result has no stored form
+    ├── StillReferenced (ValueError)  a finished task cannot leave its table, since another one refers to it
     ├── NotAllowed                    a row that nobody signed names a function that is not registered
     ├── TaskTimeout                   raised inside a task that outlasts its timeout
     ├── TaskCancelled                 what a cancelled task ends with
@@ -43,6 +44,10 @@ class NotStorable(EnqueueError, TypeError):
 
 class NotAllowed(PgqError):
     """An unsigned or wrongly signed row asks for a function that is not registered."""
+
+
+class StillReferenced(PgqError, ValueError):
+    """A foreign key of another table refers to the finished task, so it stays where it is; nothing was changed."""
 
 
 class TaskTimeout(PgqError):

@@ -3,12 +3,17 @@
 To know that all are old, each has to be looked at once: a few at a time, by the index of the ids, and going on where we
 stopped. A partition in which one is still needed waits there. So no statement costs more because there is more history,
 and what is old costs one reading, not the deletion of each row.
+
+Only where a foreign key of another table refers to results, they are deleted one by one, and a partition is dropped
+when it is empty: PostgreSQL would look at all of both tables first, and no worker could settle anything meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -21,7 +26,25 @@ logger = logging.getLogger("pgq")
 
 #: Results looked at in one statement.
 BATCH = 2000
-_FIRST = UUID(int=0)
+_FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
+#: Seconds until results that other tables refer to are looked at once more, each of them.
+_REFERENCED_REST = 3600.0
+
+
+class Kept:
+    """Says of each foreign key once that it keeps results that upkeep would delete."""
+
+    def __init__(self) -> None:
+        self.named: set[str] = set()
+
+    def name(self, references: Iterable[str]) -> None:
+        for reference, count in Counter(references).items():
+            if reference not in self.named:
+                self.named.add(reference)
+                logger.warning(
+                    "upkeep: results that are to be deleted stay, since other rows refer to them (%d so far): %s. They "
+                    "go when nothing refers to them any more", count, reference,
+                )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -32,6 +55,8 @@ class _Look:
     after: UUID = _FIRST
     #: All of it is old.
     through: bool = False
+    #: Foreign keys refer to results: these are deleted one by one.
+    referenced: bool = False
     #: Nothing to be done with it before this time (monotonic).
     next: float = 0.0
 
@@ -41,12 +66,14 @@ class Retention:
 
     Args:
         days: After which results are old.
+        kept: Is told what other tables refer to.
         rest: Seconds until a partition that is needed, or that is busy, is tried again; and between the last look at a
             partition and its end. By then PostgreSQL has counted what was written there meanwhile.
     """
 
-    def __init__(self, days: float, rest: float) -> None:
+    def __init__(self, days: float, rest: float, kept: Kept | None = None) -> None:
         self.age, self.rest = timedelta(days=days), rest
+        self.kept = kept or Kept()
         self.looks: dict[str, _Look] = {}
 
     def before(self, cursor: db.Cursor) -> datetime:
@@ -66,19 +93,21 @@ class Retention:
                 logger.debug("upkeep: this role may not drop %s; whoever owns it should run pgq_clean", partition.name)
             elif partition.live:
                 self.looks.pop(partition.name, None)
-            elif self._go_on(cursor, self._look(partition), before):
+            elif self._go_on(cursor, self._look(cursor, partition), before):
                 return True
         return False
 
-    def _look(self, partition: store.Expired) -> _Look:
+    def _look(self, cursor: db.Cursor, partition: store.Expired) -> _Look:
         look = self.looks.get(partition.name)
         if look is None or look.partition != partition:
-            look = self.looks[partition.name] = _Look(partition)
+            look = self.looks[partition.name] = _Look(partition, referenced=bool(store.references(cursor)))
         return look
 
     def _go_on(self, cursor: db.Cursor, look: _Look, before: datetime) -> bool:
         if look.through or time.monotonic() < look.next:
             return False
+        if look.referenced:
+            return self._delete(cursor, look, before)
         last, needed = store.expired_look(cursor, look.partition.name, after=look.after, before=before, limit=BATCH)
         if needed or last is None:
             look.through = not needed
@@ -86,6 +115,19 @@ class Retention:
             return False
         look.after = last
         return True
+
+    def _delete(self, cursor: db.Cursor, look: _Look, before: datetime) -> bool:
+        """Delete what is old among the next results; return whether there are others."""
+        old = store.Old(_LAST, _LAST, before, None)
+        deleted = store.clean(cursor, old, after=look.after, to=look.partition.upper, limit=BATCH)
+        self.kept.name(deleted.kept)
+        if deleted.last is not None:
+            look.after = deleted.last
+            return True
+        remains, _ = store.expired_look(cursor, look.partition.name, after=_FIRST, before=before, limit=1)
+        look.after, look.through = _FIRST, remains is None
+        look.next = time.monotonic() + (self.rest if look.through else max(self.rest, _REFERENCED_REST))
+        return False
 
     def drop(self, connection: db.Connection) -> None:
         """Drop what was looked through some time ago, and has stayed as it was."""
@@ -101,6 +143,9 @@ class Retention:
                 logger.debug("upkeep: the tables are busy; %s is dropped later", name)
             except psycopg.errors.InsufficientPrivilege:
                 logger.debug("upkeep: this role may not drop %s; whoever owns it should run pgq_clean", name)
+            except psycopg.errors.ForeignKeyViolation:
+                # It is new.
+                look.referenced, look.through, look.after = True, False, _FIRST
             else:
                 del self.looks[name]
                 if gone:

@@ -351,9 +351,21 @@ def cancel(cursor: Cursor, id: UUID) -> str:
     return str(_one(cursor, "cancel", {"id": id})[0])
 
 
-def retry_finished(cursor: Cursor, id: UUID) -> bool:
-    """Run a finished task again, or release a parked or waiting one; return whether there was one."""
-    return bool(_one(cursor, "retry_finished", {"id": id})[0])
+def retry_finished(cursor: Cursor, id: UUID) -> bool | None:
+    """Run a finished task again, or release a parked or waiting one; return whether there was one.
+
+    None: another table's foreign key keeps it among the finished ones.
+    """
+    found: bool | None = _one(cursor, "retry_finished", {"id": id})[0]
+    return found
+
+
+def references(cursor: Cursor) -> dict[str, bool]:
+    """Return the foreign keys that refer to finished tasks, and whether they keep these from being deleted.
+
+    Each as "table (constraint name)".
+    """
+    return {row[0]: row[1] for row in _all(cursor, "references", {})}
 
 
 def pause(cursor: Cursor, queue: str) -> None:
@@ -610,14 +622,27 @@ def redraw(cursor: Cursor, *, limit: int) -> int:
     return cursor.rowcount
 
 
-def prune(cursor: Cursor, *, keep: int, limit: int, per: str | None = None) -> int:
-    """Delete up to `limit` of the oldest successful tasks beyond the newest `keep`; return how many.
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What became of some results that were to be deleted."""
+
+    #: The last id looked at. None: there are no more.
+    last: UUID | None
+    #: How many were deleted.
+    count: int
+    #: For each one that a foreign key of another table keeps, which.
+    kept: list[str]
+
+
+def prune(cursor: Cursor, *, keep: int, limit: int, per: str | None = None, before: UUID | None = None) -> Deleted:
+    """Delete successful tasks beyond the newest `keep`, `limit` at most, newest first.
 
     Args:
         per: Keep so many of each "group", "name" or "func"; None: over all.
+        before: Look only at those with smaller ids; None: at all. Without `per`, `keep` counts from there.
     """
-    cursor.execute(sql("prune_per" if per else "prune"), {"keep": keep, "limit": limit, "per": per})
-    return cursor.rowcount
+    parameters = {"keep": keep, "per": per, "before": before or UUID(int=2**128 - 1)}
+    return Deleted(*_all(cursor, "prune_per" if per else "prune", parameters, limit=limit)[0])
 
 
 def make_partitions(cursor: Cursor) -> int:
@@ -671,7 +696,7 @@ def check_references(cursor: Cursor) -> None:
     Raises:
         psycopg.IntegrityError, django.db.IntegrityError: A row refers to a schedule that is gone.
     """
-    (names,) = _one(cursor, "references", {})
+    (names,) = _one(cursor, "schedule_references", {})
     if names:
         cursor.execute(f"SET CONSTRAINTS {names} IMMEDIATE")
         cursor.execute(f"SET CONSTRAINTS {names} DEFERRED")
@@ -869,15 +894,13 @@ class Old:
         }  # fmt: skip
 
 
-def clean(cursor: Cursor, old: Old, *, after: UUID, to: UUID, limit: int, dry: bool) -> tuple[UUID | None, int]:
-    """Delete the old ones among the next `limit` results in a range of ids; `dry`: count them.
-
-    Returns:
-        The last id looked at (None: the range is done), and how many were deleted.
-    """
+def clean(cursor: Cursor, old: Old, *, after: UUID, to: UUID, limit: int, dry: bool = False) -> Deleted:
+    """Delete the old ones among the next `limit` results in a range of ids; `dry`: count them."""
     parameters = {"after": after, "to": to, **old.parameters()}
-    last, deleted = _all(cursor, "clean_count" if dry else "clean", parameters, limit=limit)[0]
-    return last, deleted
+    if dry:
+        last, count = _all(cursor, "clean_count", parameters, limit=limit)[0]
+        return Deleted(last, count, [])
+    return Deleted(*_all(cursor, "clean", parameters, limit=limit)[0])
 
 
 def clean_boundary(cursor: Cursor, *, success: bool, keep: int, queue: str | None) -> UUID | None:
@@ -901,6 +924,11 @@ def _lock_partition(cursor: Cursor, partition: str) -> None:
         cursor.execute(statement)
 
 
+def _drop_partition(cursor: Cursor, partition: str) -> None:
+    for statement in _on_partition("drop_partition", partition).split(";"):
+        cursor.execute(statement)
+
+
 def partition_needed(cursor: Cursor, partition: str, old: Old) -> bool:
     """Whether a partition holds a row that is not old."""
     cursor.execute(_on_partition("partition_needed", partition), old.parameters())
@@ -913,6 +941,7 @@ def drop_partition(cursor: Cursor, partition: str, old: Old) -> int | None:
     Raises:
         psycopg.errors.LockNotAvailable: The tables are busy.
         psycopg.errors.InsufficientPrivilege: The tables are somebody else's.
+        psycopg.errors.ForeignKeyViolation: Another table refers to one of the rows.
     """
     _lock_partition(cursor, partition)
     # Once more, now that nobody can add a row.
@@ -920,7 +949,7 @@ def drop_partition(cursor: Cursor, partition: str, old: Old) -> int | None:
         return None
     cursor.execute(_on_partition("count_partition", partition))
     count = int(cursor.fetchone()[0])  # type: ignore[index]  # count() returns a row
-    cursor.execute(_on_partition("drop_partition", partition))
+    _drop_partition(cursor, partition)
     return count
 
 
@@ -960,11 +989,12 @@ def drop_expired(cursor: Cursor, partition: Expired, before: datetime) -> bool:
     Raises:
         psycopg.errors.LockNotAvailable: The tables are busy.
         psycopg.errors.InsufficientPrivilege: The tables are somebody else's.
+        psycopg.errors.ForeignKeyViolation: Another table refers to one of the rows.
     """
     _lock_partition(cursor, partition.name)
     if partition not in expired(cursor, before):
         return False
-    cursor.execute(_on_partition("drop_partition", partition.name))
+    _drop_partition(cursor, partition.name)
     return True
 
 

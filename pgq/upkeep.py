@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
+from uuid import UUID
 
 import psycopg
 
@@ -252,6 +253,9 @@ class Upkeep:
         look_on = max(tick, settings.retry / 6)
         self.rescue = Rescue(settings.retry, look_on)
         self.sweep = Chore("sweep", 10 * tick, self._sweep)
+        self.kept = retention.Kept()
+        #: The last id that this round of pruning has looked at; None: it begins.
+        self.prune_before: UUID | None = None
         self.chores = [
             Chore("due", tick, self._due),
             Chore("watermarks", tick, self._move_watermarks),
@@ -261,9 +265,11 @@ class Upkeep:
         ]
         if settings.save_limit > 0:
             # Counting per group, name or function reads all successes.
-            self.chores.append(Chore("prune", 10 * tick if settings.save_limit_per else tick, self._prune))
+            self.prune_every = 10 * tick if settings.save_limit_per else tick
+            self.prune = Chore("prune", self.prune_every, self._prune)
+            self.chores.append(self.prune)
         if settings.keep_days is not None:
-            self.retention = retention.Retention(settings.keep_days, rest=60 * tick)
+            self.retention = retention.Retention(settings.keep_days, 60 * tick, self.kept)
             self.chores.append(Chore("retention", 60 * tick, self._retain))
 
     def tick(self, connection: db.Connection) -> float:
@@ -371,12 +377,28 @@ class Upkeep:
                     logger.info("upkeep: %d tasks had positions that were never drawn; they have new ones", redrawn)
 
     def _prune(self, connection: db.Connection) -> None:
-        until = time.monotonic() + self.settings.tick / 2
-        while time.monotonic() < until:
+        began, count = time.monotonic(), 0
+        while time.monotonic() < began + self.settings.tick / 2:
             with leading(connection) as cursor:
-                keep, per = self.settings.save_limit, self.settings.save_limit_per
-                if cursor is None or store.prune(cursor, keep=keep, limit=BATCH, per=per) < BATCH:
+                if cursor is None:
                     return
+                deleted = self._prune_some(cursor)
+            count += deleted.count
+            self.prune_before = deleted.last
+            if deleted.last is None:
+                break
+        # To look at results that stay, since others refer to them, has its share and no more.
+        spent = time.monotonic() - began
+        self.prune.every = self.prune_every if count >= BATCH else max(self.prune_every, 20 * spent)
+
+    def _prune_some(self, cursor: db.Cursor) -> store.Deleted:
+        """Delete the next results of this round."""
+        per = self.settings.save_limit_per
+        # Those that are to be kept are the newest, and this round has passed them.
+        keep = self.settings.save_limit if per or self.prune_before is None else 0
+        deleted = store.prune(cursor, keep=keep, limit=BATCH, per=per, before=self.prune_before)
+        self.kept.name(deleted.kept)
+        return deleted
 
     def _retain(self, connection: db.Connection) -> float | None:
         try:

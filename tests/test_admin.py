@@ -361,6 +361,29 @@ def test_delete_asks_and_then_deletes(admin_client: Client, model: str) -> None:
     assert (entry.action_flag, entry.object_id) == (DELETION, str(pk))
 
 
+def messages_of(page: Any) -> list[str]:
+    return [str(message) for message in page.context["messages"]]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_another_table_refers_to_stays_and_the_others_go(admin_client: Client) -> None:
+    kept, other, failed = finished(), finished(), finished(success=False)
+    sql("CREATE TABLE shop_order (task_id uuid REFERENCES pgq_task DEFERRABLE INITIALLY DEFERRED)")
+    sql("INSERT INTO shop_order VALUES (%s), (%s)", kept, failed)
+    try:
+        post_action(admin_client, "success", "delete_selected", kept, other, confirmed="1")
+        deleted, refused = messages_of(admin_client.get(url("success")))
+        assert deleted == "1 deleted."
+        assert "shop_order" in refused
+        post_action(admin_client, "failure", "resubmit_task", failed)
+        assert "shop_order" in messages_of(admin_client.get(url("failure")))[0]
+        page = admin_client.post(url("success", "delete", kept), {"post": "yes"}, follow=True)
+        assert "shop_order" in messages_of(page)[0]
+        assert {task.pk for task in Task.objects.all()} == {kept, failed}
+    finally:
+        sql("DROP TABLE shop_order")
+
+
 def test_one_go_treats_a_bounded_number(admin_client: Client) -> None:
     sql("INSERT INTO pgq_queue (func, parked) SELECT %s, 'odd' FROM generate_series(1, 600)", REGISTERED)
     first = QueuedTask.objects.first()

@@ -287,7 +287,7 @@ def test_save_limit_per(per, left):
     async_task("tests.app.tasks.fail", "kept")
     drain()
     with callers_cursor("default") as cursor:
-        deleted = store.prune(cursor, keep=2, limit=1000, per=per)
+        deleted = store.prune(cursor, keep=2, limit=1000, per=per).count
     counts = {func: Task.objects.filter(func=func).count() for func in left}
     assert (counts, deleted) == (left, 10 - sum(left.values()))
     assert Task.objects.filter(success=False).count() == 1
@@ -301,8 +301,8 @@ def test_prune_in_small_batches():
         async_task("tests.app.tasks.noop")
     drain()
     with callers_cursor("default") as cursor:
-        assert store.prune(cursor, keep=1, limit=3, per="func") == 3
-        assert store.prune(cursor, keep=1, limit=3, per="func") == 1
+        assert store.prune(cursor, keep=1, limit=3, per="func").count == 3
+        assert store.prune(cursor, keep=1, limit=3, per="func").count == 1
 
 
 def test_upkeep_prunes_only_if_there_is_a_limit():

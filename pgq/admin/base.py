@@ -16,7 +16,7 @@ from django.contrib.admin.utils import model_format_dict, model_ngettext, unquot
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.paginator import Paginator
-from django.db import DataError, IntegrityError, transaction
+from django.db import DataError, IntegrityError, connections, transaction
 from django.db.models import Model, Q, QuerySet, TextField
 from django.db.models.functions import Cast
 from django.forms import Media
@@ -205,6 +205,14 @@ class PgqAdminMixin(_ModelAdmin):
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         obj.delete(using=self.database)
+        connections[self.database].check_constraints()
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except IntegrityError as error:  # another table refers to it
+            self.message_user(request, display.cut(str(error).partition("\n")[0], 500), messages.ERROR)
+            return HttpResponseRedirect(display.url(self.admin_site, self.model, "change", object_id) or request.path)
 
     # --------------------------------------------------------------------------------------------- lists
 
@@ -273,6 +281,8 @@ class PgqAdminMixin(_ModelAdmin):
                 try:
                     with transaction.atomic(using=self.database):
                         outcome = treatment(self, request, row)
+                        # One that another table refers to must not fail the commit for all.
+                        connections[self.database].check_constraints()
                 except (*_FAULTS, self.model.DoesNotExist) as error:
                     faults[f"{row}: {str(error).partition(chr(10))[0]}"] += 1
                     continue

@@ -1,8 +1,9 @@
 -- clean
 -- Looks at the next {limit} rows of a range of ids and deletes those that are old: successes up to one id, failures up to
--- another (NULL: none), finished before a time (NULL: any). What a collector still has to read stays, and rows that
--- somebody else is deleting are left to them.
--- Returns the last id looked at (NULL: the range is done), and how many rows were deleted.
+-- another (NULL: none), finished before a time (NULL: any). What a collector still has to read stays, and what other
+-- tables refer to; and rows that somebody else is deleting are left to them.
+-- Returns the last id looked at (NULL: the range is done), how many rows were deleted, and for each one that others keep,
+-- who.
 WITH looked AS MATERIALIZED (
     SELECT t.id, t.success, t.queue, t.stopped, t.options ->> 'collector' AS collector
       FROM pgq_task t
@@ -19,7 +20,9 @@ WITH looked AS MATERIALIZED (
        AND NOT EXISTS (SELECT FROM pgq_queue q
                         WHERE q.id = CASE WHEN l.collector ~ '^[0-9a-f]{{32}}$' THEN l.collector::uuid END)
        FOR UPDATE OF t SKIP LOCKED
-), gone AS (
-    DELETE FROM pgq_task t USING old WHERE t.id = old.id RETURNING t.id
+), done AS MATERIALIZED (
+    SELECT d.reference FROM pgq_delete_results(ARRAY(SELECT id FROM old), false) d
 )
-SELECT (SELECT id FROM looked ORDER BY id DESC LIMIT 1), (SELECT count(*) FROM gone)
+SELECT (SELECT id FROM looked ORDER BY id DESC LIMIT 1), count(*) FILTER (WHERE reference IS NULL),
+       coalesce(array_agg(reference) FILTER (WHERE reference IS NOT NULL), '{{}}')
+  FROM done

@@ -1,15 +1,23 @@
--- Deletes the oldest successful tasks beyond the newest `keep`, a small batch at a time. Returns how many.
--- What a collector still has to read stays.
-WITH old AS (
-    SELECT t.id
+-- prune
+-- Looks at the next {limit} successful tasks beyond the newest `keep` of those with an id below `before`, newest first,
+-- and deletes them. What a collector still has to read stays, and what other tables refer to.
+-- Returns the last id looked at (NULL: that was all), how many were deleted, and for each one that others keep, who.
+WITH looked AS MATERIALIZED (
+    SELECT t.id, t.options ->> 'collector' AS collector
       FROM pgq_task t
-     WHERE t.success
-       -- The option may hold anything if psql wrote the row, and a wrong cast would stop all pruning.
-       AND NOT EXISTS (SELECT FROM pgq_queue q
-                        WHERE q.id = CASE WHEN t.options ->> 'collector' ~ '^[0-9a-f]{32}$'
-                                          THEN (t.options ->> 'collector')::uuid END)
+     WHERE t.success AND t.id < %(before)s
      ORDER BY t.id DESC
     OFFSET %(keep)s
-     LIMIT %(limit)s
+     LIMIT {limit}
+), done AS MATERIALIZED (
+    SELECT d.reference
+      FROM pgq_delete_results(ARRAY(
+           SELECT l.id
+             FROM looked l
+            -- The option may hold anything if psql wrote the row, and a wrong cast would stop all pruning.
+            WHERE NOT EXISTS (SELECT FROM pgq_queue q
+                               WHERE q.id = CASE WHEN l.collector ~ '^[0-9a-f]{{32}}$' THEN l.collector::uuid END)), false) d
 )
-DELETE FROM pgq_task t USING old WHERE t.id = old.id
+SELECT (SELECT id FROM looked ORDER BY id DESC OFFSET {limit} - 1), count(*) FILTER (WHERE reference IS NULL),
+       coalesce(array_agg(reference) FILTER (WHERE reference IS NOT NULL), '{{}}')
+  FROM done

@@ -1,15 +1,23 @@
--- Deletes the oldest successful tasks beyond the newest `keep` of each group, name or function, a small batch at a time.
--- Those without a group, or a name, count together. What a collector still has to read stays. Returns how many.
+-- prune_per
+-- Deletes the oldest successful tasks beyond the newest `keep` of each group, name or function, a small batch at a time:
+-- {limit} with ids below `before`, newest first. Those without a group, or a name, count together. What stays and what is
+-- returned: see prune.sql.
 WITH ranked AS (
-    SELECT t.id, row_number() OVER (PARTITION BY CASE %(per)s WHEN 'group' THEN t."group" WHEN 'name' THEN t.name ELSE t.func END
-                                        ORDER BY t.id DESC) AS place
+    SELECT t.id, t.options ->> 'collector' AS collector,
+           row_number() OVER (PARTITION BY CASE %(per)s WHEN 'group' THEN t."group" WHEN 'name' THEN t.name ELSE t.func END
+                                  ORDER BY t.id DESC) AS place
       FROM pgq_task t
      WHERE t.success
-       -- The option may hold anything if psql wrote the row, and a wrong cast would stop all pruning.
-       AND NOT EXISTS (SELECT FROM pgq_queue q
-                        WHERE q.id = CASE WHEN t.options ->> 'collector' ~ '^[0-9a-f]{32}$'
-                                          THEN (t.options ->> 'collector')::uuid END)
-), old AS (
-    SELECT id FROM ranked WHERE place > %(keep)s LIMIT %(limit)s
+), looked AS MATERIALIZED (
+    SELECT id, collector FROM ranked WHERE place > %(keep)s AND id < %(before)s ORDER BY id DESC LIMIT {limit}
+), done AS MATERIALIZED (
+    SELECT d.reference
+      FROM pgq_delete_results(ARRAY(
+           SELECT l.id
+             FROM looked l
+            WHERE NOT EXISTS (SELECT FROM pgq_queue q
+                               WHERE q.id = CASE WHEN l.collector ~ '^[0-9a-f]{{32}}$' THEN l.collector::uuid END)), false) d
 )
-DELETE FROM pgq_task t USING old WHERE t.id = old.id
+SELECT (SELECT id FROM looked ORDER BY id DESC OFFSET {limit} - 1), count(*) FILTER (WHERE reference IS NULL),
+       coalesce(array_agg(reference) FILTER (WHERE reference IS NOT NULL), '{{}}')
+  FROM done

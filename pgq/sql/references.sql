@@ -1,5 +1,7 @@
 -- references
--- The deferred foreign keys to pgq_schedule, as SET CONSTRAINTS names them.
-SELECT string_agg(quote_ident(nspname) || '.' || quote_ident(conname), ', ')
-  FROM pg_constraint JOIN pg_namespace n ON n.oid = connamespace
- WHERE contype = 'f' AND confrelid = 'pgq_schedule'::regclass AND condeferred
+-- The foreign keys of other tables that refer to finished tasks, and whether they keep what they refer to from being
+-- deleted (or change their own rows then).
+SELECT format('%%s (constraint %%s)', conrelid::regclass, conname), confdeltype IN ('a', 'r')
+  FROM pg_constraint
+ WHERE confrelid = 'pgq_task'::regclass AND contype = 'f' AND conparentid = 0
+ ORDER BY 1

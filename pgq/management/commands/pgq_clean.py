@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -26,6 +27,7 @@ _REST = 0.2
 _TRIES = 5
 _FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
 _DAY = timedelta(days=1)
+_NOTHING = Old(None, None, None, None)
 
 Progress = Callable[[float, int], None]
 
@@ -38,7 +40,13 @@ class Done:
     #: Name and rows of each partition that was dropped.
     dropped: list[tuple[str, int]] = field(default_factory=list)
     deleted: int = 0
+    #: How many rows stay for each foreign key that refers to them.
+    kept: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+
+    def add(self, deleted: store.Deleted) -> None:
+        self.deleted += deleted.count
+        self.kept.update(deleted.kept)
 
     @property
     def rows(self) -> int:
@@ -79,6 +87,7 @@ class Command(PgqCommand):
         began = time.monotonic()
         connection = db.connect(self.settings.database, "pgq clean")
         try:
+            self.references = store.references(connection.cursor())
             if not self.dry:
                 self._make_partitions(connection, done)
             if by_settings and self.settings.keep_days is not None:
@@ -94,15 +103,17 @@ class Command(PgqCommand):
                 now = store.now(connection.cursor())
                 before = now - timedelta(days=options["older_than"]) if options["older_than"] is not None else None
                 old = self._old(connection, keep, before, options)
-                self._drop(connection, old, now, done)
                 with self._progress(options) as progress:
-                    self._delete(connection, old, now, done, progress)
+                    self._remove(connection, old, now, done, progress)
         except KeyboardInterrupt:
             done.notes.append("Interrupted; what was deleted stays deleted.")
             self._report(done, time.monotonic() - began, options)
             raise
         finally:
             connection.close()
+        if self.dry and any(self.references.values()):
+            keeping = ", ".join(name for name, keeps in self.references.items() if keeps)
+            done.notes.append(f"What these refer to is counted here, and would stay: {keeping}.")
         self._report(done, time.monotonic() - began, options)
 
     # --- what is old
@@ -125,6 +136,14 @@ class Command(PgqCommand):
                 return store.make_partitions(cursor)
 
         done.partitions_made = self._try(make, "partitions of the coming weeks were not made", done) or 0
+
+    def _remove(self, connection: db.Connection, old: Old, now: datetime, done: Done, progress: Progress) -> None:
+        if not self.references:
+            self._drop(connection, old, now, done)
+        self._delete(connection, old, now, done, progress)
+        if self.references:
+            # PostgreSQL drops what nobody refers to, after a look at all of both tables: so only what is empty by now.
+            self._drop(connection, _NOTHING, now, done)
 
     def _drop(self, connection: db.Connection, old: Old, now: datetime, done: Done) -> None:
         end = _floor(old.before or now)
@@ -160,7 +179,11 @@ class Command(PgqCommand):
     def _retain(self, connection: db.Connection, days: float, done: Done) -> None:
         """Drop as upkeep does, where the role of the workers may not."""
         now = store.now(connection.cursor())
-        self._drop(connection, Old(_LAST, _LAST, now - timedelta(days=days), None), now, done)
+        old = Old(_LAST, _LAST, now - timedelta(days=days), None)
+        if self.references:
+            self._remove(connection, old, now, done, lambda share, rows: None)
+        else:
+            self._drop(connection, old, now, done)
 
     # --- rows
 
@@ -170,10 +193,13 @@ class Command(PgqCommand):
         if self.dry:
             done.notes.append(f"How many are beyond the newest {keep:,} of each {per} was not counted.")
             return
-        deleted = _BATCH
-        while deleted == _BATCH:
-            deleted = store.prune(connection.cursor(), keep=keep, limit=_BATCH, per=per)
-            done.deleted += deleted
+        before: UUID | None = None
+        while True:
+            deleted = store.prune(connection.cursor(), keep=keep, limit=_BATCH, per=per, before=before)
+            done.add(deleted)
+            before = deleted.last
+            if before is None:
+                return
 
     def _delete(self, connection: db.Connection, old: Old, now: datetime, done: Done, progress: Progress) -> None:
         newest = max((to for to in (old.successes_to, old.failures_to) if to is not None), default=None)
@@ -196,8 +222,9 @@ class Command(PgqCommand):
         start: int | None = None
         while after is not None:
             began = time.monotonic()
-            after, deleted = store.clean(connection.cursor(), old, after=after, to=to, limit=_BATCH, dry=self.dry)
-            done.deleted += deleted
+            deleted = store.clean(connection.cursor(), old, after=after, to=to, limit=_BATCH, dry=self.dry)
+            done.add(deleted)
+            after = deleted.last
             if after is None:
                 return
             # How far we are in time, which is known, not in rows, which nobody has counted.
@@ -234,7 +261,7 @@ class Command(PgqCommand):
         if options["json"]:
             self.print_json({
                 "dry_run": self.dry, "deleted": done.rows, "partitions_made": done.partitions_made,
-                "partitions_dropped": [name for name, _ in done.dropped], "notes": done.notes,
+                "partitions_dropped": [name for name, _ in done.dropped], "kept": dict(done.kept), "notes": done.notes,
                 "seconds": round(seconds, 3),
             })  # fmt: skip
             return
@@ -246,6 +273,9 @@ class Command(PgqCommand):
             emit(out, text(f"{name} would be dropped." if self.dry else f"{name} dropped, with {rows:,} results."))
         if done.partitions_made:
             emit(out, text(f"{done.partitions_made} partitions made for the coming weeks."))
+        for reference, count in sorted(done.kept.items()):
+            stays = f"{count:,} results stay, since rows of another table refer to them: {reference}."
+            emit(out, message(stays, "yellow"))
         for note in done.notes:
             emit(out, message(note, "yellow"))
 
