@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import psycopg
+
 from pgq import schema, store
 from pgq.db import Cursor
 from pgq.store import Finding
@@ -18,6 +20,29 @@ def findings(cursor: Cursor) -> list[Finding]:
         psycopg.Error, django.db.Error: PostgreSQL is gone, or the tables are missing.
     """
     return store.check(cursor, needed=schema.VERSION)
+
+
+class Outdated(psycopg.ProgrammingError):
+    """The tables are missing, or older than this code needs them."""
+
+
+def require_tables(cursor: Cursor) -> None:
+    """Make sure that the tables are as this code needs them.
+
+    Raises:
+        Outdated: They are not; the message says what to do.
+        psycopg.Error: PostgreSQL is gone.
+    """
+    try:
+        version = store.schema_version(cursor)
+    except psycopg.errors.InsufficientPrivilege:
+        # A role that may not see it may still have what it needs.
+        return
+    if version < schema.VERSION:
+        found = f"those of version {version} are there" if version else "there are none"
+        raise Outdated(
+            f"this release needs its tables in version {schema.VERSION}, and {found}: run manage.py migrate pgq"
+        )
 
 
 def overall(found: Iterable[Finding]) -> str:

@@ -23,6 +23,8 @@ WAKE, STOP, CANCEL = b"w", b"s", b"c"
 READY, IDLE, MORE, TICKED, BYE = b"r", b"i", b"m", b"t", b"b"
 # With an id: from now on the worker claims under that one, and holds nothing under the one before.
 RENAMED = b"n"
+# With a number of kilobytes: the worker has taken more memory than max_rss before its first task.
+LARGE = b"l"
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 

@@ -159,6 +159,8 @@ _POSITIVE = {
 }
 _NOT_NEGATIVE = {"recycle", "max_attempts", "cpu_affinity", "kill_after"}
 _POSITIVE_OR_NONE = {"max_rss", "timeout", "grace"}
+#: Kilobytes that Python and Django take before they do anything.
+_LEAST_RSS = 20_000
 #: Longer ago than that, PostgreSQL's and Python's calendars end.
 _MOST_DAYS = 365_000
 _BOOLEAN = {"ack_failures", "catch_up", "scheduler", "sync", "compress", "allow_pickle"}
@@ -296,6 +298,11 @@ def _read(setting: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[
         elif (wanted := _wrong(key, value)) is not None:
             problems.append(Problem(setting, written, f"{setting}[{written!r}] is {value!r}.", f"Make it {wanted}."))
         else:
+            if key == "max_rss" and value is not None and value < _LEAST_RSS:
+                problems.append(
+                    Problem(setting, written, f"{setting}[{written!r}] is {value!r} kB, less than a worker takes before"
+                            " its first task.", f"It is in kilobytes: {value} MB are {value * 1000}.", serious=False)
+                )  # fmt: skip
             values[key] = tuple(value) if key in ("queues", "allowed") and value is not None else value
     return values, problems
 

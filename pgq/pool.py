@@ -37,6 +37,8 @@ logger = logging.getLogger("pgq")
 
 #: Seconds between two attempts to start a child that dies at once, at most.
 _MAX_BOOT_PAUSE = 30.0
+#: After so many failures in a row in each of their places, children do not start for now.
+_HOPELESS = 5
 #: A child that has lived so many seconds did not die of its beginnings.
 _GROWN_UP = 10.0
 #: Messages of one child that are heard in one go.
@@ -106,13 +108,20 @@ class Place:
     main: Callable[..., None]
     child: Child | None = None
     not_before: float = 0.0
+    #: Children in a row that could not be started, or were of no use; and what became of the last one.
     failures: int = 0
+    trouble: str = ""
     #: How many children have been started here.
     starts: int = 0
 
     @property
     def name(self) -> str:
         return "upkeep" if self.main is upkeep.main else f"worker {self.number}"
+
+    @property
+    def is_vacant(self) -> bool:
+        """Whether nobody is here, or only one who has not started yet."""
+        return self.child is None or self.child.state is State.STARTING
 
 
 class Pool:
@@ -252,9 +261,19 @@ class Pool:
 
     def _boot_failed(self, place: Place, what: str) -> None:
         place.failures += 1
+        place.trouble = what
         pause = min(_MAX_BOOT_PAUSE, 0.1 * 2 ** min(place.failures - 1, 10)) * random.uniform(0.5, 1.0)
         place.not_before = time.monotonic() + pause
         logger.error("%s %s; the next one starts in %.1f s", place.name, what, pause)
+
+    def hopeless(self) -> str | None:
+        """Say why no worker, or no upkeep, comes into being, time after time; None: they do, or may."""
+        for kind in (worker.main, upkeep.main):
+            places = [place for place in self.places if place.main is kind]
+            if all(place.failures >= _HOPELESS and place.is_vacant for place in places):
+                last = max(places, key=lambda place: place.not_before)
+                return f"{last.name} {last.trouble}, as did the {last.failures - 1} before it; the log says more above"
+        return None
 
     # ------------------------------------------------------------------------------------------- ending
 
@@ -311,8 +330,10 @@ class Pool:
         place = self.places[dead.number]
         place.child = None
         self._bury(dead)
-        if self.closing or dead.left_well or dead.was_of_use:
+        if self.closing or dead.was_of_use:
             place.failures, place.not_before = 0, 0.0
+        elif dead.left_well:
+            self._boot_failed(place, "left before it had done anything")
         else:
             when = "while starting" if dead.state is State.STARTING else "before it had done anything"
             self._boot_failed(place, f"died {when}, {dead.cause}")
@@ -331,7 +352,7 @@ class Pool:
         running = seen.task
         if dead.killed is None:
             what = f", running {self._named(running)}" if running else ""
-            others = f" and {seen.count - 1} others" if seen.count > 1 else ""
+            others = f" and {seen.count - 1} more" if seen.count > 1 else ""
             logger.error("worker %d died, %s%s%s", dead.number, dead.cause, what, others)
         # Told to hurry, nobody is to blame; at a timeout it is a failed attempt; else the task took its worker down.
         blamed: tuple[UUID, ...] | None = (running,) if running is not None and dead.killed in (None, "timeout") else ()

@@ -861,6 +861,13 @@ class Finding:
     advice: str
 
 
+def schema_version(cursor: Cursor) -> int:
+    """Return the number of the newest file of migrations_sql that was run; 0: there are no tables."""
+    if not _one(cursor, "has_schema", {})[0]:
+        return 0
+    return int(_one(cursor, "schema_version", {})[0])
+
+
 def check(cursor: Cursor, *, needed: int) -> list[Finding]:
     """Check what should hold; `needed` is the version of the schema that the caller's code was written for."""
     return [Finding(*row) for row in _all(cursor, "check", {"needed": needed})]

@@ -23,8 +23,9 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from pgq import __version__, db, store
-from pgq.child import BYE, CANCEL, IDLE, MORE, READY, RENAMED, STOP, TICKED, WAKE
+from pgq import __version__, checkup, db, store
+from pgq.checkup import Outdated
+from pgq.child import BYE, CANCEL, IDLE, LARGE, MORE, READY, RENAMED, STOP, TICKED, WAKE
 from pgq.conf import Settings
 from pgq.disowned import Disowned, Lost
 from pgq.health_server import HealthServer
@@ -39,6 +40,10 @@ _FIRST_LOOK = 0.02
 _FULL = 0.1
 #: Seconds for which a pool that ends waits for the claims that workers were killed in, at most.
 _AWAIT_COMMITS = 2.0
+#: Seconds after which a pool that has never reached PostgreSQL says so as an error, and one that runs once gives up.
+_GIVE_UP = 10.0
+#: Seconds between two errors that say why nothing runs.
+_COMPLAIN_AGAIN = 60.0
 #: Seconds until LISTEN is tried again after it cost us the session.
 _LISTEN_AGAIN = 30.0
 #: A lease shorter than this could run out between two looks at the clock.
@@ -89,6 +94,16 @@ class Supervisor:
         self.listener_fd = -1
         self.backoff = db.Backoff()
         self.reconnect_at = 0.0
+        self.began = time.monotonic()
+        #: Whether PostgreSQL has ever taken all that we had to say. Children are not started before.
+        self.has_worked = False
+        #: Why PostgreSQL does not, at the moment.
+        self.trouble: psycopg.Error | None = None
+        #: What was said last of why nothing runs, and when (monotonic) to say it again.
+        self.complaint = ""
+        self.complain_at = 0.0
+        #: Why a pool that runs once could run nothing; None: it could.
+        self.failed: str | None = None
         #: How often the pool was told to stop.
         self.stops = 0
         self.kill_at: float | None = None
@@ -102,7 +117,7 @@ class Supervisor:
         #: Why no notification reaches us, as far as the log knows; and when (monotonic) to try it again.
         self.deaf: str | None = None
         self.listen_at = 0.0
-        self.said_full = False
+        self.said_full = self.said_large = False
         self.look_at = 0.0
         self.leases_since = _BEGINNING
         #: Of workers that died, or lost their connection.
@@ -129,7 +144,8 @@ class Supervisor:
             self.pool.adopt_orphans()
             try:
                 while not self._finished():
-                    self.pool.fill()
+                    if self.has_worked:
+                        self.pool.fill()
                     self._wait()
                     self._look_round()
             finally:
@@ -144,7 +160,8 @@ class Supervisor:
         times = []
         if self.reload:
             times.append(self.second.next)
-        times += self.pool.next_start()
+        if self.has_worked:
+            times += self.pool.next_start()
         if self.kill_at is not None:
             times.append(self.kill_at)
         if self.listener is None:
@@ -178,12 +195,31 @@ class Supervisor:
                 self._talk(now)
                 if self.listener is not None:
                     self.backoff.succeeded()
+                    self.has_worked, self.trouble = True, None
             except psycopg.Error as error:
                 self._disconnected(error)
         if self.pool.orphaned:
             self.pool.kill_orphans()
         if self.run_once and self.ticked and not self.stops and self._drained():
             self._stop("nothing is left to do")
+        if not self.stops and (why := self._why_nothing_runs(now)) is not None:
+            self._complain(why, now)
+
+    def _why_nothing_runs(self, now: float) -> str | None:
+        """Say why nothing runs and nothing will, unless somebody mends it; None: something does, or may soon."""
+        if self.trouble is None:
+            return self.pool.hopeless()
+        if isinstance(self.trouble, Outdated) or (not self.has_worked and now - self.began > _GIVE_UP):
+            return db.message(self.trouble)
+        return None
+
+    def _complain(self, why: str, now: float) -> None:
+        if self.run_once:
+            self.failed = why
+            self._stop("nothing can be run")
+        elif why != self.complaint or now >= self.complain_at:
+            self.complaint, self.complain_at = why, now + _COMPLAIN_AGAIN
+            logger.error("nothing can be run: %s", why)
 
     def _leave(self) -> None:
         self.pool.bury_all()
@@ -211,9 +247,15 @@ class Supervisor:
             # A lock on a table of ours must not make the pool look merely slow: then a probe needs its answer most.
             look = self.health.look if self.health is not None else None
             connection = db.connect(self.settings.database, "pgq supervisor", patience=patience, meanwhile=look)
+        except psycopg.Error as error:
+            self._disconnected(error)
+            return
+        try:
+            checkup.require_tables(connection.cursor())
             self.listener = self._listen(connection)
             self._say_if_deaf(self.listener.deaf)
         except psycopg.Error as error:
+            connection.close()
             self._disconnected(error)
             return
         self.listener_fd = self.listener.fileno()
@@ -285,7 +327,10 @@ class Supervisor:
             with contextlib.suppress(psycopg.Error):
                 self.listener.connection.close()
             self.listener = None
-        self.reconnect_at = time.monotonic() + self.backoff.failed(error)
+        self.trouble = error
+        # That the tables are missing is said as what it is, an error, and not as a failed attempt.
+        pause = self.backoff.next_pause() if isinstance(error, Outdated) else self.backoff.failed(error)
+        self.reconnect_at = time.monotonic() + pause
 
     def _talk(self, now: float) -> None:
         """Say and ask what is due."""
@@ -424,8 +469,19 @@ class Supervisor:
             self.pool.lost.append(Lost(speaker.id))
             speaker.id = renamed
             self.renewal.next = 0.0
+        elif message.startswith(LARGE):
+            self._is_large(int.from_bytes(message[1:]))
         elif message == BYE:
             speaker.state = State.LEAVING
+
+    def _is_large(self, kilobytes: int) -> None:
+        if self.said_large:
+            return
+        self.said_large = True
+        logger.warning(
+            "max_rss is %d kB, and a worker takes %d kB before its first task: each is replaced after a second and a "
+            "task at least. max_rss is in kilobytes", self.settings.max_rss, kilobytes,
+        )  # fmt: skip
 
     def _func_of(self, task: UUID) -> str | None:
         """Ask for the function of a task that runs here, for the log."""

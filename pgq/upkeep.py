@@ -27,7 +27,7 @@ from uuid import UUID
 
 import psycopg
 
-from pgq import child, codec, db, retention, schedule, store
+from pgq import checkup, child, codec, db, retention, schedule, store
 from pgq.child import ChildConfig
 from pgq.conf import Settings, get_settings
 
@@ -440,6 +440,7 @@ def main(config: ChildConfig, pipe: Connection) -> None:
         try:
             if connection is None or connection.closed:
                 connection = db.connect(config.database, "pgq upkeep", patience=_PATIENCE)
+                checkup.require_tables(connection.cursor())
             pause = upkeep.tick(connection)
             backoff.succeeded()
             pipe.send_bytes(child.TICKED)

@@ -57,6 +57,8 @@ _GUARD_TICK = 0.01
 #: Seconds between two looks while no task does, at most. Each look takes the interpreter from the main thread: of 64
 #: workers busy with short tasks, the quick ticks took a sixth of the processor time.
 _CALM_TICK = 0.04
+#: Seconds that a worker which is too large from the start works, or starting others would take all the time there is.
+_LEAST_LIFE = 1.0
 
 
 class Sizer:
@@ -127,6 +129,8 @@ class Worker:
         self.showing = threading.Lock()
         #: Something has finished that is to be settled at once.
         self.urgent = False
+        self.started = time.monotonic()
+        self.large_from_the_start = settings.max_rss is not None and _peak_memory() > settings.max_rss
 
     # --------------------------------------------------------------------------------------------- main thread
 
@@ -136,6 +140,8 @@ class Worker:
         registry.on_found.append(self.surroundings.adopt)
         threading.Thread(target=self._guard, name="pgq guard", daemon=True).start()
         self._tell(child.READY)
+        if self.large_from_the_start:
+            self._tell(child.LARGE + _peak_memory().to_bytes(8))
         while not self.stopping and not self._worn_out():
             if self.slots.used:
                 self._wait_for_room()
@@ -267,13 +273,19 @@ class Worker:
         if self.settings.recycle and done >= self.settings.recycle:
             logger.info("worker %d is replaced after %d tasks", self.config.number, done)
             return True
-        # Peak, not present: memory that Python gave back was still needed once, and will be again.
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if self.settings.max_rss else 0
-        if self.settings.max_rss and peak > self.settings.max_rss:
-            logger.info("worker %d is replaced: %d kB of memory are more than max_rss", self.config.number, peak)
+        if self.settings.max_rss is not None and done and self._is_too_large(self.settings.max_rss):
+            logger.info(
+                "worker %d is replaced: %d kB of memory are more than max_rss", self.config.number, _peak_memory()
+            )
             return True
         # Whoever spoiled it was told in the log.
         return self.surroundings.spoiled is not None
+
+    def _is_too_large(self, limit: int) -> bool:
+        # The next one would be no smaller, so this one is of use first.
+        if self.large_from_the_start and time.monotonic() - self.started < _LEAST_LIFE:
+            return False
+        return _peak_memory() > limit
 
     def settle_anyway(self) -> None:
         """After an exception in our own code, as by a signal handler that a task left: its outcome must not be lost.
@@ -442,7 +454,7 @@ class Worker:
                 with settling.transaction(self._connected(), receipts, self.config.pool) as cursor:
                     answer = then(cursor)
             except _REFUSED as error:
-                if self._takes_writes():
+                if receipts and self._takes_writes():
                     self._settle_one_by_one(receipts, error)
                 else:
                     self.finished.extendleft(reversed(receipts))
@@ -528,6 +540,11 @@ class Worker:
     def _tell(self, message: bytes) -> None:
         with contextlib.suppress(OSError):
             self.pipe.send_bytes(message)
+
+
+def _peak_memory() -> int:
+    """Return the kilobytes that this process has taken. Memory that Python gave back will be needed again."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _taken(items: deque[T]) -> Iterator[T]:

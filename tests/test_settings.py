@@ -211,6 +211,16 @@ def test_keys_without_meaning_are_warnings():
         assert get_settings().name == "default"
 
 
+def test_kilobytes_that_look_like_megabytes_are_a_warning():
+    with override_settings(PGQ={"max_rss": 300}):
+        (message,) = [found for found in checks.run_checks() if found.id == "pgq.W001"]
+        assert (message.msg, message.hint) == (
+            "PGQ['max_rss'] is 300 kB, less than a worker takes before its first task.",
+            "It is in kilobytes: 300 MB are 300000.",
+        )
+        assert get_settings().max_rss == 300
+
+
 def test_database_and_cache_that_are_not_there():
     with override_settings(PGQ={"database": "nowhere"}):
         assert "pgq.E002" in [found.id for found in checks.run_checks()]

@@ -388,6 +388,7 @@ def test_crash_loop_at_boot_backs_off(pool, oracle, tmp_path):
     running.wait_for(lambda: failures() >= count + 3)
     # At first ten a second, by now less than one for each of the three places.
     assert time.monotonic() - began > 0.3
+    running.wait_for(lambda: "ERROR" in running.log() and "nothing can be run: worker" in running.log())
     assert running.process.poll() is None
     broken.unlink()
     assert len(running.worker_pids()) == 2

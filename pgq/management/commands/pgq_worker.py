@@ -74,6 +74,8 @@ class Command(BaseCommand):
             sys.stdout.flush()
             sys.stderr.flush()
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # ourselves, as we were started
+        if supervisor.failed is not None:
+            raise CommandError(f"nothing could be run: {supervisor.failed}")
 
     def _settings(self, options: dict[str, Any]) -> conf.Settings:
         chosen: dict[str, Any] = {}
