@@ -321,6 +321,12 @@ def release(cursor: Cursor, claims: Sequence[Claim]) -> set[UUID]:
     return {row[0] for row in _all(cursor, "release", parameters)}
 
 
+def rename(cursor: Cursor, claims: Sequence[Claim], *, worker: UUID) -> None:
+    """Bring tasks that run under another id of their worker."""
+    ids, receipts = [claim.id for claim in claims], [claim.receipt for claim in claims]
+    cursor.execute(sql("rename"), {"id": ids, "receipt": receipts, "worker": worker})
+
+
 def uncount(cursor: Cursor, claims: Sequence[Claim]) -> None:
     """Take back the attempts that were counted for claims which are settled without being run."""
     ids, receipts = [claim.id for claim in claims], [claim.receipt for claim in claims]

@@ -190,9 +190,21 @@ class Worker:
         """
         self._give_back(insist=True)
         self._settle(insist=True)
-        self.id = uuid4()
+        id = uuid4()
+        self._take_along(id)
+        self.id = id
         self._tell(child.RENAMED + self.id.bytes)
         self.in_doubt = self.broke = False
+
+    def _take_along(self, id: UUID) -> None:
+        """Bring what is in flight under our new id: released with the old one, it would run twice."""
+        while flights := list(self.slots.flights.values()):
+            try:
+                with self.connection_lock:
+                    store.rename(self._connected().cursor(), [flight.claim for flight in flights], worker=id)
+                return
+            except psycopg.Error as error:
+                self._wait_for_postgresql(error)
 
     def _wait_for_room(self) -> None:
         """Before more is claimed: others could run what we would only hold."""

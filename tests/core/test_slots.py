@@ -11,7 +11,7 @@ from pgq.models import QueuedTask, Task
 from pgq.tasks import async_task, cancel, enqueue_many, fetch
 from tests.app.models import Note
 from tests.core import oracle_tasks
-from tests.core.test_pool import MARK, WAIT, all_settled, assert_each_ran_once
+from tests.core.test_pool import MARK, WAIT, all_settled, assert_each_ran_once, terminate_all
 from tests.pools import is_alive, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -270,3 +270,31 @@ def test_atomic_tasks_in_threads(pool, oracle):
     assert Task.objects.filter(success=True, id__in=good).count() == 20
     assert Task.objects.filter(success=False, id__in=bad).count() == 20
     assert Note.objects.count() == 20
+
+
+# ------------------------------------------------------------------------------------------------- a new connection
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "thread"])
+def test_what_is_in_flight_stays_with_its_worker_when_the_connection_breaks(kind, pool, oracle, session, tmp_path):
+    """What was claimed over the old connection is released, since a claim may have been lost; but not what runs."""
+    go = tmp_path / "go"
+    running = pool(workers=1, threads=1 if kind == "coroutine" else 4)
+    slow, quick = (AWAIT, ANAP) if kind == "coroutine" else (WAIT, oracle_tasks.nap)
+    id = async_task(slow, "flying", str(go))
+    wait_for(lambda: oracle.starts("flying"))
+    before = QueuedTask.objects.get(pk=id).worker
+    assert terminate_all(session())
+    async_task(quick, "next", 0.0)
+    wait_for(lambda: oracle.ends("next"), "the worker has a new connection")
+
+    def holder() -> str | None:
+        return next((row["id"] for row in running.report() if row.get("id") != before), None)
+
+    wait_for(lambda: QueuedTask.objects.get(pk=id).worker == holder(), "it is held under the new id")
+    wait_for(lambda: "answers again" in running.log())
+    go.touch()
+    wait_for(all_settled)
+    assert oracle.starts("flying") == 1
+    assert Task.objects.get(pk=id).attempt_count == 1
+    assert "died" not in running.log()
