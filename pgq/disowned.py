@@ -24,8 +24,11 @@ from pgq.db import Cursor
 _LATE_COMMIT = 60.0
 #: Seconds after which the server has begun with what a dead process had sent it.
 _UNDER_WAY = 0.2
-#: Seconds between the first two looks, and between two looks at most.
-_FIRST_PAUSE, _MOST_PAUSE = 0.1, 0.8
+#: Seconds for which PostgreSQL may carry out a claim before its worker gives it up.
+_LONGEST_CLAIM = 30.0
+#: Seconds between the first two looks; between two looks at most, while a claim may commit; and after that, when only
+#: a network could still hold one back.
+_FIRST_PAUSE, _MOST_PAUSE, _CALM_PAUSE = 0.1, 0.8, 5.0
 #: Every lease is older than this, also one from before the database's clock was set back.
 _ANY_AGE = -1e9
 
@@ -79,7 +82,7 @@ class Disowned:
         now = time.monotonic()
         # A claim that commits later was not running when its worker died: it is nobody's crash.
         late = dataclasses.replace(lost, culprits=lost.culprits or ())
-        self._followed.append(_Followed(late, since - timedelta(seconds=_LATE_COMMIT), now + _LATE_COMMIT))
+        self._followed.append(_Followed(late, since - timedelta(seconds=_LONGEST_CLAIM), now + _LATE_COMMIT))
         self._pause, self.next_look = _FIRST_PAUSE, now + _FIRST_PAUSE
         self._writers, self._ask_from = None, now + _UNDER_WAY
         return released
@@ -87,6 +90,8 @@ class Disowned:
     def look_again(self, cursor: Cursor) -> int:
         """Make ready what has turned up under the ids; return how many tasks."""
         now = time.monotonic()
+        # In this order: what has ended before is seen by what follows.
+        under_way = self.may_commit(cursor)
         alike: defaultdict[tuple[bool, str], list[_Followed]] = defaultdict(list)
         for followed in self._followed:
             alike[followed.lost.crash, followed.lost.error].append(followed)
@@ -96,7 +101,8 @@ class Disowned:
         )
         self._followed = [followed for followed in self._followed if followed.until > now]
         self._pause = min(2 * self._pause, _MOST_PAUSE)
-        self.next_look = now + self._pause if self._followed else math.inf
+        pause = self._pause if under_way else _CALM_PAUSE
+        self.next_look = now + pause if self._followed else math.inf
         return released
 
     def may_commit(self, cursor: Cursor) -> bool:
