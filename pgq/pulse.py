@@ -35,6 +35,8 @@ class Pulse:
         self.late = 2 * beat + 1.0
         self.stalled_after = min(_STALLED, 2 * settings.retry)
         self.connected = self.stopping = False
+        #: What is wrong with the tables, if that is why there is no connection.
+        self.outdated: str | None = None
         self.renewed_at = 0.0
         self.ticked_at = time.monotonic()
         #: Since when ready tasks wait though a worker is free (monotonic); None: they do not.
@@ -79,7 +81,7 @@ class Pulse:
         if self.stopping:
             return "the pool is stopping"
         if not self.connected:
-            return "there is no connection to PostgreSQL"
+            return self.outdated or "there is no connection to PostgreSQL"
         if now - self.renewed_at > self.late:
             return f"PostgreSQL has not renewed the leases for {now - self.renewed_at:.0f} s"
         workers = self._ready_workers()

@@ -320,6 +320,7 @@ class Supervisor:
 
     def _disconnected(self, error: psycopg.Error) -> None:
         self.pulse.connected = False
+        self.pulse.outdated = str(error) if isinstance(error, Outdated) else None
         if self.listener is not None:
             # It may have failed before it was registered.
             with contextlib.suppress(KeyError, ValueError):

@@ -15,6 +15,7 @@ from pgq import schema
 from pgq.models import Task
 from pgq.tasks import enqueue_many
 from tests.pools import ROOT, connect, test_dsn
+from tests.test_health import ask, free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -53,13 +54,16 @@ def test_without_its_tables_a_pool_waits_for_migrate(empty_database, pool, oracl
     assert once.wait() == 1
     assert "there are none: run manage.py migrate pgq" in once.log()
 
-    running = pool(dsn=empty_database, allowed=[MARK], ready=False)
+    port = free_port()
+    running = pool(dsn=empty_database, allowed=[MARK], health_port=port, ready=False)
     running.wait_for(lambda: "there are none: run manage.py migrate pgq" in running.log())
+    running.wait_for(lambda: ask(port)[0] == 503 and "/health: this release needs its tables" in running.log())
     with psycopg.connect(empty_database, autocommit=True) as session:
         session.execute(schema.read("0001_initial", "up"))
         running.wait_for(lambda: "those of version 1 are there: run manage.py migrate pgq" in running.log())
-        # One sentence each, and nobody was started to meet the same.
-        assert len(running.log().splitlines()) == 3
+        # One sentence each, and no child was started to meet the same.
+        assert running.log().count("ERROR") == 2
+        assert list(running.processes()) == [running.pid]
         session.execute(schema.read("0002_operators", "up"))
         session.execute("INSERT INTO pgq_queue (func, args) VALUES (%s, '[\"late\"]')", (MARK,))
         running.wait_for(lambda: session.execute("SELECT true FROM pgq_task").fetchone(), "it has run and is settled")
