@@ -54,8 +54,8 @@ class Project:
         dsn: How to reach its database, which is there.
         settings: See `configure`.
         apps: For each app its modules' sources by their paths in it: ``{"shop": {"tasks.py": "..."}}``. A package
-            without an ``__init__.py`` gets one. They are put into INSTALLED_APPS, after pgq.
-        installed: What else is put there.
+            without an ``__init__.py`` gets one.
+        installed: What is put into INSTALLED_APPS; None: pgq, then the apps.
     """
 
     #: Where settings and urls are, as `startproject` is told.
@@ -68,10 +68,10 @@ class Project:
         settings: Settings = "",
         *,
         apps: Mapping[str, Mapping[str, str]] | None = None,
-        installed: tuple[str, ...] = (),
+        installed: tuple[str, ...] | None = None,
     ) -> None:
         self.folder, self.dsn = folder, dsn
-        self.installed = (*installed, *(apps or {}))
+        self.installed = ("pgq", *(apps or {})) if installed is None else installed
         folder.mkdir(parents=True, exist_ok=True)
         call_command("startproject", self.NAME, str(folder))
         self._generated = self.settings_file.read_text()
@@ -96,11 +96,10 @@ class Project:
         self.settings_file.write_text(f"{self._generated}\n{self._own_settings()}\n{settings}\n")
 
     def _own_settings(self) -> str:
-        installed = ["pgq", *self.installed]
         return (
             "from pgq.embedded import database_from_url\n\n"
             f"DATABASES = {{'default': database_from_url({self.dsn!r})}}\n"
-            f"INSTALLED_APPS += {installed!r}\n"
+            f"INSTALLED_APPS += {[*self.installed]!r}\n"
         )
 
     def write(self, path: str, source: str) -> Path:

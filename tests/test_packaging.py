@@ -89,10 +89,25 @@ def test_wheel_has_every_file(built):
     assert not others, "nothing but the package goes into site-packages"
 
 
+def test_readme_leads_nowhere_on_the_page_of_an_index(built):
+    """It has no repository to lead to: links of the README are to files of ours, and an index has none of them."""
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        [name] = [name for name in wheel.namelist() if name.endswith("/METADATA")]
+        shown = wheel.read(name).decode()
+    assert "Description-Content-Type: text/markdown" in shown
+    assert "See docs/from-django-q.md." in " ".join(shown.split())
+    assert re.findall(r"\]\((?!https?://)[^)]*\)", shown) == []
+    readme = (ROOT / "README.md").read_text()
+    targets = re.findall(r"\]\((?!https?://)([^)#]*)", readme)
+    assert len(targets) > 5
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
 def test_sdist_has_what_a_build_needs(built):
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         names = {name.split("/", 1)[1] for name in sdist.getnames() if "/" in name}
-    assert source_files("pgq") | source_files("migrations_sql") | {"pyproject.toml", "README.md", "LICENSE"} <= names
+    others = {"pyproject.toml", "hatch_build.py", "README.md", "LICENSE"}
+    assert source_files("pgq") | source_files("migrations_sql") | others <= names
     assert not [name for name in names if "__pycache__" in name or name.startswith((".venv", ".pgq"))]
 
 

@@ -1,0 +1,53 @@
+"""The README's first page is true: a new project made of its own snippets does what it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def snippets(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+RESULTS = """
+from pgq.models import Schedule, Task
+from pgq.tasks import count_group
+
+def finished(name, **lookups):
+    return Task.objects.filter(func=f"shop.tasks.{name}", **lookups)
+
+assert Task.objects.get(func="math.copysign").result == -2.0
+# One was cancelled in psql, and one enqueued there.
+assert finished("send_receipt", success=False).get().args == (41,)
+assert finished("send_receipt", success=True).count() == 1 + 98 + 1
+assert count_group("receipts") == 99
+assert finished("greet").get().args == (1,)
+assert finished("all_sent").get().args == ("receipts",)
+assert finished("report").get().success
+assert Schedule.objects.get().cron == "30 2 * * *"
+"""
+USER = "from django.contrib.auth.models import User; User.objects.create_user('ada')\n"
+
+
+# Others may be named here: they come after the README's own.
+@pytest.mark.parametrize("more", [""])
+def test_first_page(project, more):
+    settings, tasks, first_call, more_tasks, calls = snippets("python")
+    modules = {"tasks.py": f"{tasks}\n\n{more_tasks}"}
+    shop = project(f"{settings}\n{more}", apps={"shop": modules}, installed=(), migrate=False)
+    install, commands = snippets("sh")
+    assert (install, commands) == (
+        "pip install django-pgq\n", "python manage.py migrate\npython manage.py pgq_worker\n"
+    )  # fmt: skip
+    shop.manage("migrate", "--verbosity=0")
+    shop.python(USER + first_call + calls)
+    for statement in snippets("sql")[0].split(";\n"):
+        if statement.strip():
+            shop.sql(statement)
+    assert "math.copysign True -2.0" in shop.manage("pgq_worker", "--run-once").stdout
+    shop.python(RESULTS)
