@@ -1184,6 +1184,29 @@ def test_lists_read_a_bounded_part_of_many_rows(admin_client: Client) -> None:
     assert max(read.values()) <= 2 * WINDOW, read
 
 
+@pytest.mark.parametrize(("grouped", "said"), [(False, f"{REACH:,}+"), (True, f"≥{REACH:,}")])
+def test_a_count_says_that_it_is_none_and_the_pages_go_on(
+    admin_client: Client, settings: Any, grouped: bool, said: str
+) -> None:
+    settings.USE_THOUSAND_SEPARATOR = grouped
+    sql(
+        "INSERT INTO pgq_task (id, success, started, stopped, enqueued_at, func, queue)"
+        " SELECT pgq_uuid7(now() - n * interval '1 s'), true, now(), now(), now(), 'f', 'q'"
+        "   FROM generate_series(1, %s) n", REACH + 60,
+    )  # fmt: skip
+    for query in ("", f"?p={REACH // 50}", "?q=f"):
+        page = admin_client.get(url("success", query=query))
+        text = " ".join(re.sub(r"<[^>]+>", " ", page.content.decode()).split())
+        assert f"{said} successful tasks" in text.lower()
+        assert f"{said} results" in text
+    [address] = re.findall(r'<a href="([^"]+)">Older ones', admin_client.get(url("success")).content.decode())
+    older = admin_client.get(url("success") + address.replace("&amp;", "&"))
+    assert older.context["cl"].result_count == 60
+    assert not older.context["cl"].older
+    oldest = list(Success.objects.order_by("id").values_list("pk", flat=True)[10:60])
+    assert [row.pk for row in older.context["cl"].result_list] == oldest[::-1]
+
+
 def rows_read(statement: str) -> int:
     """The most rows that a step of the plan took in its hands."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 from uuid import UUID
 
+from django.conf import settings as django_settings
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
@@ -41,8 +42,10 @@ if TYPE_CHECKING:
 else:
     _ModelAdmin, _Paginator = object, Paginator
 
-#: Rows that the pages of a list reach, and that are counted.
+#: Rows that the pages of a list reach, and that are counted. Older ones have a list of their own.
 REACH = 10_000
+#: Lookup of the list of those that are older than some row.
+_OLDER = "pk__lt"
 #: Newest rows among which a search or a filter looks that no index serves.
 WINDOW = 50_000
 #: Ranges of ids in one query of a search by derived name.
@@ -53,6 +56,14 @@ _FAULTS = (ValueError, TypeError, LookupError, AttributeError, DataError, Integr
 
 #: Treats one row; returns what became of it, in a word or two, or None if there was nothing to do.
 Treatment = Callable[[Any, HttpRequest, Any], "str | None"]
+
+
+class AtLeast(int):
+    """A count that went no further: "10,000+" wherever Django shows it."""
+
+    def __str__(self) -> str:
+        # Django groups the characters of this from behind, if it groups at all.
+        return f"≥{int(self)}" if django_settings.USE_THOUSAND_SEPARATOR else f"{int(self):,}+"
 
 
 class BoundedPaginator(_Paginator):
@@ -66,7 +77,7 @@ class BoundedPaginator(_Paginator):
 
     @cached_property
     def count(self) -> int:
-        return min(self.counted, REACH)
+        return AtLeast(REACH) if self.more else self.counted
 
     @property
     def more(self) -> bool:
@@ -76,6 +87,14 @@ class BoundedPaginator(_Paginator):
 
 class BoundedChangeList(ChangeList):
     """Always the newest first, by the primary key, whatever the address says."""
+
+    @property
+    def older(self) -> str:
+        """The address of the list that begins behind the last row that this one's pages reach; "" if there is none."""
+        if not cast("BoundedPaginator", self.paginator).more:
+            return ""
+        last = self.queryset.values_list("pk", flat=True)[REACH - 1]
+        return self.get_query_string({_OLDER: str(last)}, remove=["p"])
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
         return ["-pk"]
@@ -226,7 +245,7 @@ class PgqAdminMixin(_ModelAdmin):
         filters: Iterable[type[ListFilter] | Any] = self.get_list_filter(request)
         offered = {str(getattr(one, "parameter_name", one)) for one in filters if not isinstance(one, tuple)}
         offered |= {str(one[0]) for one in filters if isinstance(one, tuple)}
-        if lookup in self.lookups or lookup in offered:
+        if lookup in self.lookups or lookup in offered or lookup == _OLDER:
             return True
         return lookup.partition("__")[0] in offered and super().lookup_allowed(lookup, value, request)
 
