@@ -91,8 +91,20 @@ def insert(table: str, **values: Any) -> None:
 
 def run(*arguments: str) -> dict[str, Any]:
     out = io.StringIO()
-    call_command("pgq_import_django_q", *arguments, "--json", stdout=out)
-    return json.loads(out.getvalue())
+    try:
+        call_command("pgq_import_django_q", *arguments, "--json", stdout=out)
+    except CommandError as error:
+        if not out.getvalue():
+            raise
+        left = str(error)
+        assert error.returncode == 1
+    else:
+        left = ""
+    told = json.loads(out.getvalue())
+    skipped = sum(told[kind]["skipped"] for kind in ("results", "queued", "schedules") if kind in told)
+    # Whoever looks at the exit code only is told, too.
+    assert left.partition(" ")[0] == (f"{skipped:,}" if skipped else "")
+    return told
 
 
 def counts(tally: dict[str, Any]) -> tuple[int, int, int]:
@@ -258,7 +270,8 @@ class TestReal:
 
     def test_what_is_printed(self):
         out = io.StringIO()
-        call_command("pgq_import_django_q", "--trust-schedules", stdout=out)
+        with pytest.raises(CommandError, match=r"^4 rows are left .*\(queued tasks 2, schedules 2\): .*'djqapp'"):
+            call_command("pgq_import_django_q", "--trust-schedules", stdout=out)
         shown = out.getvalue()
         assert "Results 6 6 0 0" in " ".join(shown.split())
         assert "Skipped: args: 'foo' is not made of Python literals" in shown

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
-from pgq.console import Column, PgqCommand, emit, message, table, text
+from pgq.console import Column, PgqCommand, emit, message, table, text, visible
 from pgq.importing.django_q import TABLES, Import, Plan, Tally
 
 _TITLES = {"results": "Results", "queued": "Queued tasks", "schedules": "Schedules"}
@@ -20,7 +20,7 @@ class Command(PgqCommand):
         "Copies schedules, queued tasks and results from the tables of Django-Q, which need not be installed any more. "
         "Stop its clusters first. Can be run again: what is here is left alone. A queued task is marked in Django-Q's "
         "table, so that no cluster runs it a second time; otherwise nothing changes there. Tasks that wait in Redis or "
-        "another broker are in no table: let qcluster finish them."
+        "another broker are in no table: let qcluster finish them. Exits with 1 if rows were left, and says why."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -78,6 +78,9 @@ class Command(PgqCommand):
             self.print_json({"dry_run": plan.dry_run, **{kind: _as_json(tally) for kind, tally in tallies.items()}})
         else:
             self._report(plan, tallies, options)
+        left = {kind: tally for kind, tally in tallies.items() if tally.skipped}
+        if left:
+            raise CommandError(_left(left))
 
     @contextlib.contextmanager
     def _progress(self, options: dict[str, Any]) -> Iterator[Callable[[str, int], None]]:
@@ -127,6 +130,18 @@ class Command(PgqCommand):
         if missing:
             advice.append(f"There is no table {', '.join(missing)}.")
         return advice
+
+
+def _left(tallies: dict[str, Tally]) -> str:
+    """Say what was not imported, in a line for whoever sees nothing else."""
+    count = sum(tally.skipped for tally in tallies.values())
+    kinds = ", ".join(f"{_TITLES[kind].lower()} {tally.skipped:,}" for kind, tally in tallies.items())
+    reasons = list(dict.fromkeys(why for tally in tallies.values() for _, why in tally.examples))
+    others = "; and more" if len(reasons) > 3 else ""
+    return (
+        f"{count:,} rows are left in the tables of Django-Q ({kinds}): {'; '.join(map(visible, reasons[:3]))}{others}. "
+        "What is here now stays; mend them and import again, or delete them there."
+    )
 
 
 def _by_reason(tally: Tally) -> dict[str, list[str]]:
