@@ -37,6 +37,8 @@ T = TypeVar("T")
 
 #: Columns of output that goes to no terminal: enough to cut nothing that is not cut on purpose.
 _PIPE_WIDTH = 400
+#: Between two columns of a table; and how narrow a column of texts may get.
+_GAP, _NARROWEST = 2, 4
 #: Seconds between two looks at the keyboard and at the size of the terminal; so the screen is drawn 4 times a second
 #: at most.
 _BLINK = 0.25
@@ -280,8 +282,10 @@ def table(out: Console, columns: Sequence[Column], rows: Sequence[Sequence[objec
     from rich.text import Text
 
     shown = [index for index, column in enumerate(columns) if out.width >= column.from_width]
-    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
-    for index in shown:
+    cells = [[cell if isinstance(cell := row[index], Text) else text(cell) for index in shown] for row in rows]
+    widths = _widths(out, [columns[index] for index in shown], cells)
+    made = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+    for index, width in zip(shown, widths, strict=True):
         column = columns[index]
         made.add_column(
             text(column.title),
@@ -289,11 +293,26 @@ def table(out: Console, columns: Sequence[Column], rows: Sequence[Sequence[objec
             no_wrap=True,
             overflow="ellipsis",
             style=column.style,
-            min_width=min(len(column.title), 4),
+            width=width,
         )
-    for row in rows:
-        made.add_row(*[cell if isinstance(cell := row[index], Text) else text(cell) for index in shown])
+    for line in cells:
+        made.add_row(*line)
     return made
+
+
+def _widths(out: Console, columns: Sequence[Column], cells: Sequence[Sequence[Text]]) -> list[int]:
+    """Return how wide the columns are: so wide as they need, or the texts less, the widest first.
+
+    Numbers and times are short, and mean something else without their end.
+    """
+    widths = [max([len(column.title), *(row[index].cell_len for row in cells)]) for index, column in enumerate(columns)]
+    texts = [index for index, column in enumerate(columns) if not column.right]
+    for _ in range(sum(widths) + _GAP * (len(columns) - 1) - out.width):
+        widest = max(texts, key=lambda index: widths[index], default=None)
+        if widest is None or widths[widest] <= _NARROWEST:
+            break
+        widths[widest] -= 1
+    return widths
 
 
 STATE_STYLES = {

@@ -174,6 +174,8 @@ class Stat(Status):
 #: What is counted one by one, at most.
 COUNT_LIMIT = 10_000
 _RUNNING_LIMIT, _FAILURES_LIMIT = 200, 20
+#: Ready rows that are counted for all queues together, as long as 100 of each lane are no more than that.
+_DEPTHS_LIMIT = 100_000
 #: Results looked at for rates, and the seconds they may be old.
 _RECENT_LIMIT, _RECENT_SECONDS = 2_000, 60.0
 
@@ -255,8 +257,8 @@ def finished(cursor: Cursor, *, limit: int = COUNT_LIMIT) -> Finished:
 class Throughput:
     """How much has finished of late."""
 
-    #: Tasks a second.
-    rate: float
+    #: Tasks a second; None: results of that time may have been deleted, so nobody can know from those that are left.
+    rate: float | None
     #: Seconds a task took, on average; None: there was none.
     average: float | None
     #: Tasks looked at.
@@ -266,16 +268,33 @@ class Throughput:
 def throughput(cursor: Cursor, *, seconds: float, limit: int) -> Throughput:
     """Estimate throughput from the last `limit` results of so many seconds."""
     rows = store.recent(cursor, seconds=seconds, limit=limit)
+    rate = None if _is_pruned(rows) else 0.0
     sample = sum(row.finished for row in rows)
     if not sample:
-        return Throughput(0.0, None, 0)
-    return Throughput(sample / _window(rows, seconds, limit), sum(row.seconds for row in rows) / sample, sample)
+        return Throughput(rate, None, 0)
+    if rate is not None:
+        rate = sample / _window(rows, seconds, limit)
+    return Throughput(rate, sum(row.seconds for row in rows) / sample, sample)
+
+
+def _is_pruned(rows: Sequence[store.Recent]) -> bool:
+    """Whether successes of that time may have been deleted: as many are left as `save_limit` keeps."""
+    keep = get_settings().save_limit
+    return keep != 0 and sum(row.succeeded for row in rows) >= keep
 
 
 def _window(rows: Sequence[store.Recent], seconds: float, limit: int) -> float:
     """Return the seconds in which those rows finished: less than were asked for if the limit cut some off."""
     # Some of the sample may have finished long before, in other queues; so half of it is taken for all.
     return max(rows[0].age, 0.001) if sum(row.finished for row in rows) >= limit / 2 else seconds
+
+
+def queue_depths(cursor: Cursor) -> list[store.QueueDepth]:
+    """Return the queues in use, each lane counted so far that all together are bounded."""
+    lanes = store.lane_count(cursor)
+    # A few sizes, since each is a statement of its own.
+    limit = next((size for size in (COUNT_LIMIT, 1000) if size * lanes <= _DEPTHS_LIMIT), 100)
+    return store.queue_depths(cursor, limit=limit)
 
 
 @dataclass(slots=True)
@@ -288,8 +307,8 @@ class Snapshot:
     silent: list[Stat]
     queued: Queued
     queues: list[store.QueueDepth]
-    #: Tasks a second by queue, of what was enqueued in the last minute.
-    rates: dict[str, float]
+    #: Tasks a second by queue, of what was enqueued in the last minute; None: see `Throughput.rate`.
+    rates: dict[str, float] | None
     running: list[store.RunningTask]
     failures: list[store.FailedTask]
     schedules_faulty: int
@@ -307,8 +326,8 @@ def snapshot(cursor: Cursor, before: Snapshot | None = None) -> Snapshot:
         pools=[stat for stat in stats if stat.is_alive],
         silent=[stat for stat in stats if not stat.is_alive],
         queued=queued(cursor),
-        queues=store.queue_depths(cursor, limit=COUNT_LIMIT),
-        rates={row.queue: row.finished / window for row in recent},
+        queues=queue_depths(cursor),
+        rates=None if _is_pruned(recent) else {row.queue: row.finished / window for row in recent},
         running=store.running(cursor, alive=ALIVE, limit=_RUNNING_LIMIT),
         failures=store.latest_failures(cursor, limit=_FAILURES_LIMIT),
         schedules_faulty=store.schedule_counts(cursor)[2],

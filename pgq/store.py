@@ -781,6 +781,11 @@ class QueueDepth:
     paused: bool
 
 
+def lane_count(cursor: Cursor) -> int:
+    """Return how many lanes there are."""
+    return int(_one(cursor, "lane_count", {})[0])
+
+
 def queue_depths(cursor: Cursor, *, limit: int) -> list[QueueDepth]:
     """Return the queues in use; each of their lanes is counted up to `limit`."""
     return [QueueDepth(*row) for row in _all(cursor, "queue_depths", {}, limit=limit)]

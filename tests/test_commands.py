@@ -309,6 +309,37 @@ class TestMonitor:
             }
         ]
 
+    @override_settings(TIME_ZONE="Europe/Paris", PGQ={"save_limit": 2})
+    def test_80_columns_show_each_number_whole_and_whose_time_it_is(self, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "80")
+        long = "warehouse.tasks.a_function_with_a_rather_long_name_that_goes_on_and_on"
+        for success in (True, True, False):
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "INSERT INTO pgq_task (id, success, started, stopped, enqueued_at, func, queue, exception, message)"
+                    " VALUES (pgq_uuid7(), %s, now(), now() - interval '10 h 12 min', now(), %s, 'mail', %s, %s)",
+                    [success, long, None if success else "builtins.ValueError", "x" * 200],
+                )
+                cursor.execute("UPDATE pgq_task SET stopped = now() WHERE success")
+        make_pool(workers=WORKERS)
+        id = async_task(MARK, 1, cluster="mail")
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE pgq_queue SET lock = now(), worker = %s, receipt = %s, func = %s", ["a" * 32, uuid4(), long]
+            )
+            cursor.execute("UPDATE pgq_worker SET workers = replace(workers::text, %s, %s)::jsonb", ["b" * 32, id])
+        shown = run("pgq_monitor", "--run-once")
+        assert max(map(len, shown.splitlines())) <= 80
+        assert re.match(r"^\S+ \S+ CES?T  ready 0, running 1", shown)
+        assert re.search(r"^10 h 12 min  warehouse\.tasks\.\S+…  ValueError", shown, re.MULTILINE)
+        assert re.search(r"^ +Ago  Function", shown, re.MULTILINE)
+        assert re.search(r"^\S+ s +warehouse\.tasks\.\S+… +mail +0 +11$", shown, re.MULTILINE)
+        # Two successes are left, and two are all that is kept: who knows how many there were?
+        assert re.search(r"^mail +0 +1 +-$", shown, re.MULTILINE)
+        assert "How many tasks finish cannot be told" in run("pgq_info")
+        assert run_json("pgq_info")["tasks_per_second"] is None
+        assert run_json("pgq_monitor", "--run-once")["queues"][0]["per_second"] is None
+
     def test_interval_without_a_terminal_goes_on_until_it_is_stopped(self):
         command = [sys.executable, "-m", "django", "pgq_monitor", "--json", "--interval", "0.2"]
         with subprocess.Popen(command, env=environment(), cwd=ROOT, stdout=subprocess.PIPE, text=True) as monitor:

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.db import connection
+from django.test import override_settings
 from psycopg.types.json import Jsonb
 
 from pgq import status, store
@@ -150,6 +151,27 @@ class TestCounts:
             assert seen.average < 1
             # The sample is full: what matters is the time it took, not the time asked for.
             assert status.throughput(cursor, seconds=86400, limit=30).rate > 0.1
+
+    @override_settings(PGQ={"save_limit": 10})
+    def test_nothing_is_said_of_what_may_have_been_deleted(self, hand):
+        enqueue_many(MARK, [(n,) for n in range(9)])
+        hand.work()
+        with connection.cursor() as cursor:
+            assert status.throughput(cursor, seconds=60, limit=100).rate == pytest.approx(9 / 60)
+            assert status.snapshot(cursor).rates == {"default": pytest.approx(9 / 60)}
+            async_task(MARK, 9)
+            hand.work()
+            seen = status.throughput(cursor, seconds=60, limit=100)
+            assert (seen.rate, seen.sample) == (None, 10)
+            assert status.snapshot(cursor).rates is None
+
+    def test_depths_of_many_lanes_are_bounded_together(self, monkeypatch):
+        monkeypatch.setattr(status, "_DEPTHS_LIMIT", 2500)
+        enqueue_many(MARK, [(n,) for n in range(1001)], queue="a")
+        with connection.cursor() as cursor:
+            assert [(one.ready, one.more) for one in status.queue_depths(cursor)] == [(1000, True)]
+            cursor.execute("INSERT INTO pgq_lane SELECT 'b' || n FROM generate_series(1, 9) n")
+            assert (status.queue_depths(cursor)[0].ready, status.queue_depths(cursor)[0].more) == (100, True)
 
     def test_snapshot(self, hand):
         async_task("tests.core.oracle_tasks.fail", 1)

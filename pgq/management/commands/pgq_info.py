@@ -107,7 +107,7 @@ class Command(PgqCommand):
         workers = sum(len(stat.workers) for stat in stats)
         counted = [process.restarts for stat in stats for process in stat.processes if process.restarts is not None]
         restarts = sum(counted) if counted else None
-        number, per = _per(throughput.rate)
+        number, per = _per(throughput.rate) if throughput.rate is not None else ("-", "second")
         if options["json"]:
             self.print_json({
                 "version": __version__, "name": self.settings.name, "database": self.settings.database,
@@ -115,7 +115,8 @@ class Command(PgqCommand):
                 "queued": {state: getattr(queued, state) for state in ("ready", "running", "waiting", "parked")},
                 "successes": finished.successes, "failures": finished.failures,
                 "schedules": {"all": schedules, "active": active, "faulty": faulty},
-                "tasks_per_second": round(throughput.rate, 6), "average_seconds": throughput.average,
+                "tasks_per_second": None if throughput.rate is None else round(throughput.rate, 6),
+                "average_seconds": throughput.average,
             })  # fmt: skip
             return
         out = self.console(options)
@@ -132,6 +133,8 @@ class Command(PgqCommand):
         grid = table(out, columns, [[_cell(value, index) for index, value in enumerate(row)] for row in rows])
         grid.show_header = False
         emit(out, grid)
+        if throughput.rate is None:
+            emit(out, message("How many tasks finish cannot be told: upkeep deletes results (PGQ['save_limit'])."))
         if not stats:
             emit(
                 out,

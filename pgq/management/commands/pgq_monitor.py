@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandParser
+from django.utils import timezone
 
 from pgq import status
 from pgq.console import (
@@ -14,6 +15,7 @@ from pgq.console import (
     allot,
     clock,
     emit,
+    message,
     positive_seconds,
     rate,
     repeat,
@@ -99,9 +101,10 @@ def _pool(stat: Stat, seen: Snapshot) -> list[Any]:
 
 
 def _queue(queue: Any, seen: Snapshot) -> list[Any]:
+    done = "-" if seen.rates is None else rate(seen.rates.get(queue.queue, 0.0))
     return [
-        queue.queue, f"{queue.ready:,}{'+' if queue.more else ''}", f"{queue.running:,}", span(queue.oldest),
-        rate(seen.rates.get(queue.queue, 0.0)), text("paused", "yellow") if queue.paused else "",
+        queue.queue, f"{queue.ready:,}{'+' if queue.more else ''}", f"{queue.running:,}", span(queue.oldest), done,
+        text("paused", "yellow") if queue.paused else "",
     ]  # fmt: skip
 
 
@@ -157,7 +160,8 @@ def _sections(out: Console, seen: Snapshot, allowed: list[int] | None) -> list[R
 
 def page(out: Console, seen: Snapshot) -> list[RenderableType]:
     """Return what is printed where there is no screen."""
-    return [text(f"{seen.at:%Y-%m-%d %H:%M:%S %Z}  {_summary(seen)}", "bold"), *_sections(out, seen, None)]
+    when = f"{timezone.localtime(seen.at):%Y-%m-%d %H:%M:%S %Z}"
+    return [message(f"{when}  {_summary(seen)}", "bold"), *_sections(out, seen, None)]
 
 
 class Screen:
@@ -174,7 +178,7 @@ class Screen:
             head.append(text(trouble, "bold red"))
         if seen is None:
             return Group(*head, text("Waiting for PostgreSQL ...  q quits", "dim"))
-        when = f"{seen.at:%H:%M:%S}"
+        when = f"{timezone.localtime(seen.at):%H:%M:%S %Z}"
         stale = f" ({span(age)} ago)" if trouble is not None else ""
         head.append(text(f"pgq {when}{stale}  {_summary(seen)}", "bold"))
         # A line is kept free at the bottom, for the hint.
@@ -198,7 +202,7 @@ def as_json(seen: Snapshot) -> dict[str, Any]:
             {
                 "queue": queue.queue, "ready": queue.ready, "more": queue.more, "running": queue.running,
                 "oldest": queue.oldest, "paused": queue.paused,
-                "per_second": round(seen.rates.get(queue.queue, 0.0), 3),
+                "per_second": None if seen.rates is None else round(seen.rates.get(queue.queue, 0.0), 3),
             }
             for queue in seen.queues
         ],
