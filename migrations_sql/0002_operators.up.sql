@@ -57,8 +57,7 @@ RETURNS TABLE (id uuid, reference text)
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 DECLARE
-    -- Of the foreign keys: all, those that can be checked before the commit, those that are checked there.
-    foreign_keys text;
+    -- Of the foreign keys: those that can be checked before the commit, and those that are checked there.
     checkable text;
     deferred text;
     referring record;
@@ -67,15 +66,16 @@ DECLARE
     refused text;
     refusing text;
 BEGIN
-    SELECT string_agg(name, ', '), string_agg(name, ', ') FILTER (WHERE condeferrable),
-           string_agg(name, ', ') FILTER (WHERE condeferred)
-      INTO foreign_keys, checkable, deferred
-      FROM pg_constraint, format('%s.%I', connamespace::regnamespace, conname) name
-     WHERE confrelid = 'pgq_task'::regclass AND contype = 'f' AND conparentid = 0;
-    IF foreign_keys IS NULL THEN
+    -- As a rule there is no foreign key, which has triggers on each partition; pg_constraint has no index to find it by.
+    IF NOT EXISTS (SELECT FROM pg_inherits i JOIN pg_trigger t ON t.tgrelid = i.inhrelid
+                    WHERE i.inhparent = 'pgq_task'::regclass AND t.tgconstraint <> 0) THEN
         RETURN QUERY DELETE FROM pgq_task t USING unnest(ids) d (id) WHERE t.id = d.id RETURNING t.id, NULL::text;
         RETURN;
     END IF;
+    SELECT string_agg(name, ', ') FILTER (WHERE condeferrable), string_agg(name, ', ') FILTER (WHERE condeferred)
+      INTO checkable, deferred
+      FROM pg_constraint, format('%s.%I', connamespace::regnamespace, conname) name
+     WHERE confrelid = 'pgq_task'::regclass AND contype = 'f' AND conparentid = 0;
     IF NOT wait THEN
         ids := ARRAY(SELECT t.id FROM pgq_task t WHERE t.id = ANY (ids) FOR UPDATE SKIP LOCKED);
     END IF;

@@ -23,7 +23,7 @@ import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connections
-from django.db.utils import InterfaceError, OperationalError, ProgrammingError
+from django.db.utils import IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
 from pgq import db
 from pgq.conf import Settings, get_settings
@@ -188,7 +188,7 @@ def refusals() -> Iterator[None]:
     """Turn what can go wrong outside of us into one clear line; Ctrl-C and a closed pipe are no errors of ours."""
     try:
         yield
-    except (OperationalError, InterfaceError, ProgrammingError, psycopg.Error) as error:
+    except (OperationalError, InterfaceError, ProgrammingError, IntegrityError, psycopg.Error) as error:
         raise CommandError(visible(explain(error))) from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.test import override_settings
 
@@ -21,7 +21,7 @@ from pgq.enqueue import enqueue_all, make_task
 from pgq.errors import StillReferenced
 from pgq.models import Task
 from pgq.retention import Retention
-from pgq.tasks import async_task
+from pgq.tasks import async_task, schedule
 from pgq.upkeep import Upkeep
 from tests.core.helpers import Hand, claim, run
 from tests.core.test_retention import DAYS, finish, look_at_all, there, weeks  # noqa: F401  a fixture
@@ -288,3 +288,17 @@ def test_models_that_refer_to_tasks(project):
     said = shop.manage("pgq_clean", "--keep", "0").stdout
     assert "0 results deleted" in said
     assert "shop_order" in said
+
+
+def test_a_schedule_that_is_referred_to_is_not_removed_and_the_command_says_so(own):
+    schedule("tests.app.tasks.noop", name="kept", schedule_type="D")
+    own.execute(
+        "CREATE TABLE shop_plan (plan_id bigint CONSTRAINT shop_plan_plan REFERENCES pgq_schedule"
+        " DEFERRABLE INITIALLY DEFERRED)"
+    )
+    try:
+        own.execute("INSERT INTO shop_plan SELECT id FROM pgq_schedule")
+        with pytest.raises(CommandError, match=r'"shop_plan_plan" on table "shop_plan"'):
+            call_command("pgq_schedules", "remove", "kept")
+    finally:
+        own.execute("DROP TABLE shop_plan")
