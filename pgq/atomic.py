@@ -3,29 +3,34 @@
 So the effects on that database happen exactly once: a run that was killed leaves nothing, and one whose lease was lost
 (frozen, cut off, rescued elsewhere) is rolled back, since its last statement before the commit finds its receipt gone.
 That statement locks the row of the queue, so nobody can rescue the task between it and the commit.
+
+Django sends BEGIN with the first statement, and a task need not have any. So BEGIN is sent before the function runs: a
+transaction that is not there at the end was ended by the task.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable, Iterator
 
 from django.db import DataError, IntegrityError, NotSupportedError, ProgrammingError, connections, transaction
 from django.db.transaction import TransactionManagementError
 from psycopg.pq import TransactionStatus
 
-from pgq import execute, settling
+from pgq import execute, settling, store
 from pgq.conf import Settings
-from pgq.db import callers_cursor
+from pgq.db import Cursor, callers_cursor
 from pgq.records import Receipt, Succeeded
 
 logger = logging.getLogger("pgq")
 
 #: What PostgreSQL says to a result that it will never take.
 _REFUSED = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
+_ENDED = "the task ended its transaction, so it was not atomic"
 #: Why there is nothing to commit.
 _WHY = {
-    TransactionStatus.IDLE: "the task ended its transaction, so it was not atomic",
+    TransactionStatus.IDLE: _ENDED,
     TransactionStatus.INERROR: "a statement failed, and after that PostgreSQL commits nothing, though the task went on",
 }
 
@@ -36,10 +41,22 @@ class Atomic:
     Args:
         database: Alias of the database that has pgq's tables. Writes to other databases are not part of it.
         pool: Name of the pool, kept with the results.
+        durable: The transaction must be one of its own: it would mean nothing inside somebody else's. False: the caller
+            runs tasks inside its own transaction, as a test does, and the task's is a savepoint in that.
+        write_row: Called before the receipt is written, for a caller that has not enqueued the task before.
     """
 
-    def __init__(self, database: str, pool: str, settings: Settings) -> None:
-        self.database, self.pool, self.settings = database, pool, settings
+    def __init__(
+        self,
+        database: str,
+        pool: str,
+        settings: Settings,
+        *,
+        durable: bool = True,
+        write_row: Callable[[Cursor], None] = lambda cursor: None,
+    ) -> None:
+        self.database, self.pool, self.settings, self.durable = database, pool, settings, durable
+        self._write_row = write_row
         self._transaction: contextlib.ExitStack | None = None
         self._committed = False
 
@@ -50,11 +67,16 @@ class Atomic:
 
     def begin(self) -> None:
         """Begin the transaction of a task."""
-        stack = contextlib.ExitStack()
-        # Durable: it would mean nothing inside somebody else's transaction.
-        stack.enter_context(transaction.atomic(using=self.database, durable=True))
-        self._transaction, self._committed = stack, False
-        transaction.on_commit(self._note_commit, using=self.database)
+        with contextlib.ExitStack() as stack:
+            if self.durable:
+                stack.enter_context(_in_autocommit(self.database))
+            stack.enter_context(transaction.atomic(using=self.database, durable=self.durable))
+            with callers_cursor(self.database) as cursor:
+                store.mark_transaction(cursor)
+            self._committed = False
+            if self.durable:
+                transaction.on_commit(self._note_commit, using=self.database)
+            self._transaction = stack.pop_all()
 
     def _note_commit(self) -> None:
         self._committed = True
@@ -86,10 +108,16 @@ class Atomic:
 
     def _settle(self, receipt: Receipt) -> bool:
         """Write the receipt; return whether the lease still held."""
+        connection = connections[self.database]
+        if connection.needs_rollback and not connection.closed_in_transaction:
+            raise TransactionManagementError("the task marked its transaction to be rolled back, and returned")
         with callers_cursor(self.database) as cursor:
-            status = connections[self.database].connection.info.transaction_status
+            status = connection.connection.info.transaction_status
             if status != TransactionStatus.INTRANS:
                 raise TransactionManagementError(_WHY.get(status, "the task lost its connection to PostgreSQL"))
+            if not store.is_marked(cursor):
+                raise TransactionManagementError(_ENDED)
+            self._write_row(cursor)
             try:
                 with transaction.atomic(using=self.database):
                     return bool(settling.write(cursor, [receipt], self.pool, ours=True))
@@ -97,3 +125,17 @@ class Atomic:
                 # The result, not what the function wrote.
                 less = settling.without_what_was_refused(receipt, error)
                 return bool(settling.write(cursor, [less], self.pool, ours=True))
+
+
+@contextlib.contextmanager
+def _in_autocommit(alias: str) -> Iterator[None]:
+    """Where DATABASES says AUTOCOMMIT = False, ``atomic()`` would neither begin a transaction nor commit it."""
+    if transaction.get_autocommit(using=alias):
+        yield
+        return
+    transaction.set_autocommit(True, using=alias)
+    try:
+        yield
+    finally:
+        if connections[alias].connection is not None:
+            transaction.set_autocommit(False, using=alias)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import inspect
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -171,10 +170,14 @@ def path(argument: str, func: str | Callable[..., Any]) -> str:
             # Else another one of that name was registered since.
             return func.path if entry is not None and entry.func is func.func else registry.path_of(func.func)
         if not isinstance(func, str):
+            registry.refuse_yield(func)
             return registry.path_of(func)
-        if registry.registered(func) is None and isinstance(found := registry.locate(func), TaskFunction):
-            # By another name, of a module that imports it: its options hold by that one, too.
-            return found.path
+        if registry.registered(func) is None:
+            found = registry.locate(func)
+            if isinstance(found, TaskFunction):
+                # By another name, of a module that imports it: its options hold by that one, too.
+                return found.path
+            registry.refuse_yield(found)
     except EnqueueError as error:
         raise type(error)(str(error).replace("func:", f"{argument}:", 1)) from error.__cause__
     return func
@@ -606,7 +609,7 @@ def task(
     _check_names(extra, TASK_OPTIONS)
 
     def decorate(func: Callable[P, R]) -> TaskFunction[P, R]:
-        if atomic and inspect.iscoroutinefunction(func):
+        if atomic and registry.is_async(func):
             raise EnqueueError("atomic: an async function cannot be atomic, since Django has no async transactions")
         stored = make_extra(extra, retry_backoff, retry_on, no_retry_on, follow=False)
         return TaskFunction(func, Options(queue, priority, timeout, max_attempts, atomic, stored))

@@ -8,12 +8,13 @@ import contextvars
 import inspect
 import json
 import logging
+import os
 import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from types import FrameType, TracebackType
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from types import AsyncGeneratorType, FrameType, GeneratorType, TracebackType
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -27,6 +28,9 @@ logger = logging.getLogger("pgq")
 
 _MESSAGE_LIMIT, _TRACEBACK_LIMIT = 10_000, 100_000
 _NO_OPTIONS: Mapping[str, Any] = {}
+#: The folder of this package.
+_OURS = os.path.join(os.path.dirname(__file__), "")
+_GENERATORS = (GeneratorType, AsyncGeneratorType)
 CANCELLED = "the task was cancelled while it ran"
 
 #: What this worker's code does not know is given back so often, a quarter of an hour in all, before it is parked.
@@ -51,6 +55,8 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
     #: Monotonic seconds.
     started: float
+    #: Runs a coroutine to its end that a function has returned in a thread without a loop.
+    finish: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run
 
 
 def options_of(claim: Claim) -> Mapping[str, Any]:
@@ -93,8 +99,15 @@ def ready(claim: Claim, settings: Settings) -> Call | Receipt:
 
 
 def run_call(call: Call, settings: Settings, begin: Callable[[], None] | None = None) -> Receipt:
-    """Run what is ready, in this thread. Never raises. `begin`: see `run`."""
-    token = _current.set(call.claim)
+    """Run what is ready, in this thread. Never raises. `begin`: see `run`.
+
+    The context variables that it sets are its own: the next task of this thread does not see them.
+    """
+    return contextvars.copy_context().run(_run_call, call, settings, begin)
+
+
+def _run_call(call: Call, settings: Settings, begin: Callable[[], None] | None) -> Receipt:
+    _current.set(call.claim)
     try:
         if begin is not None and registry.is_atomic(call.claim.func):
             begin()
@@ -102,8 +115,6 @@ def run_call(call: Call, settings: Settings, begin: Callable[[], None] | None = 
     except BaseException as error:
         # Also SystemExit and KeyboardInterrupt: a task that says sys.exit(0) has not succeeded.
         return failed(call.claim, error, settings, call.started, call.options)
-    finally:
-        _current.reset(token)
 
 
 async def run_coroutine(call: Call, settings: Settings) -> Receipt:
@@ -281,21 +292,28 @@ def _announced(call: Call) -> Iterator[dict[str, Any]]:
 def _interruptibly(call: Call) -> Any:
     claim = call.claim
     if threading.current_thread() is not threading.main_thread():
-        return _finish(call.func(*call.args, **call.kwargs))
+        return _finish(call, call.func(*call.args, **call.kwargs))
     if claim.timeout is not None:
         _set_alarm(claim.timeout)
     _Interruption.task = claim.id
     try:
-        return _finish(call.func(*call.args, **call.kwargs))
+        return _finish(call, call.func(*call.args, **call.kwargs))
     finally:
         _Interruption.task = None
         if claim.timeout is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _finish(value: Any) -> Any:
-    """Run a coroutine to its end: it has nobody to share a loop with, or a plain function returned it."""
-    return asyncio.run(value) if inspect.iscoroutine(value) else value
+def _finish(call: Call, value: Any) -> Any:
+    """Run a coroutine to its end: it has nobody to share a loop with, or a plain function returned it.
+
+    Raises:
+        TypeError: The function is a generator function, so nothing of it has run. (What another one returns is its
+            result, and cannot be stored: that is no reason to take its work for undone.)
+    """
+    if isinstance(value, _GENERATORS) and registry.has_yield(inspect.unwrap(call.func)):
+        raise TypeError(f"{call.claim.func} {registry.YIELDS}")
+    return call.finish(value) if inspect.iscoroutine(value) else value
 
 
 def _set_alarm(seconds: float) -> None:
@@ -326,7 +344,7 @@ def describe(error: BaseException) -> Failure:
     except BaseException as inner:
         message = f"<{kind.__name__}.__str__ raised {type(inner).__name__}>"
     try:
-        text = "".join(traceback.format_exception(kind, error, _users_part(error.__traceback__)))
+        text = "".join(traceback.format_exception(kind, error, users_part(error.__traceback__)))
     except BaseException as inner:
         text = f"<the traceback could not be formatted: {type(inner).__name__}>"
     return Failure(
@@ -336,10 +354,10 @@ def describe(error: BaseException) -> Failure:
     )
 
 
-def _users_part(tb: TracebackType | None) -> TracebackType | None:
-    """Skip our own frames at the beginning of a traceback."""
+def users_part(tb: TracebackType | None) -> TracebackType | None:
+    """Return a traceback without our own frames at its beginning."""
     part = tb
-    while part is not None and part.tb_frame.f_code.co_filename == __file__:
+    while part is not None and part.tb_frame.f_code.co_filename.startswith(_OURS):
         part = part.tb_next
     return part or tb
 
@@ -348,7 +366,8 @@ def _after_error(claim: Claim, options: Mapping[str, Any], error: BaseException,
     failure = describe(error)
     try:
         if _may_retry(claim, options, error):
-            return Retried(failure=failure, delay=_delay(claim, options, error, settings))
+            # A float, as all others: PostgreSQL takes no list of mixed numbers, and so would refuse the whole batch.
+            return Retried(failure=failure, delay=float(_delay(claim, options, error, settings)))
     except Exception:
         logger.exception("task %s: its retry policy failed, so it is not retried", claim.id.hex)
     return _final(claim, options, failure)

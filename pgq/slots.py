@@ -12,7 +12,6 @@ import contextlib
 import ctypes
 import functools
 import heapq
-import inspect
 import itertools
 import logging
 import os
@@ -150,7 +149,7 @@ class Slots:
         return place
 
     def _usual_place(self, call: Call) -> threading.Semaphore | None:
-        if inspect.iscoroutinefunction(call.func):
+        if registry.is_async(call.func):
             return None if self.settings.coroutines == 1 or registry.is_atomic(call.claim.func) else self._on_loop
         return None if self.settings.threads == 1 else self._in_threads
 

@@ -297,6 +297,17 @@ def begin_writing(cursor: Cursor) -> None:
     cursor.execute(sql("begin_writing"))
 
 
+def mark_transaction(cursor: Cursor) -> None:
+    """Begin the transaction at once, which else begins with its first statement, and mark it until it ends."""
+    cursor.execute(sql("mark_transaction"))
+
+
+def is_marked(cursor: Cursor) -> bool:
+    """Return whether this is the transaction that was marked, not one that began when that had ended."""
+    [(marked,)] = _all(cursor, "is_marked", {})
+    return bool(marked)
+
+
 def retry(cursor: Cursor, retries: Sequence[tuple[UUID, UUID, float, str]]) -> set[UUID]:
     """Put failed tasks back: (id, receipt, delay in seconds, error as JSON). Return the ids put back."""
     id, receipt, delay, error = map(list, zip(*retries, strict=True))

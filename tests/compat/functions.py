@@ -76,6 +76,11 @@ def note_and_fail(text):
     raise TaskError("after writing")
 
 
+@task(atomic=True)
+def note_and_fail_atomically(text):
+    note_and_fail(text)
+
+
 def sleep(seconds):
     time.sleep(seconds)
     return seconds

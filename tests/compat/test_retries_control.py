@@ -53,10 +53,13 @@ def test_max_attempts_zero_has_no_limit():
     assert (result(id), fetch(id).attempt_count) == (7, 7)
 
 
-def test_a_task_that_runs_again_forgets_what_the_failed_attempt_wrote():
+def test_what_a_failed_attempt_wrote_stays_unless_the_task_is_atomic():
     async_task(functions.note_and_fail, "x", max_attempts=2)
     drain(due=True)
-    assert Note.objects.count() == 0
+    assert Note.objects.count() == 2
+    async_task(functions.note_and_fail_atomically, "y", max_attempts=2)
+    drain(due=True)
+    assert Note.objects.count() == 2
 
 
 def test_system_exit_is_a_failure():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connection
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import connection, connections
 from django.test import TestCase, override_settings
 from django.utils import timezone
 
@@ -31,12 +33,12 @@ class InTestCase(TestCase):
         assert Note.objects.get().pk == ran.result
 
     def test_drain_goes_on_after_a_failure(self):
-        async_task(functions.note_and_fail, "lost")
+        async_task(functions.note_and_fail, "kept, as in a worker")
         async_task(functions.note, "kept")
         bad, good = testing.drain()
         assert (bad.state, good.state) == ("failed", "succeeded")
         assert isinstance(bad.error, TaskError)
-        assert [note.text for note in Note.objects.all()] == ["kept"]
+        assert [note.text for note in Note.objects.order_by("id")] == ["kept, as in a worker", "kept"]
 
     def test_another_test_leaves_nothing(self):
         assert (Task.objects.count(), QueuedTask.objects.count(), Note.objects.count()) == (0, 0, 0)
@@ -59,6 +61,14 @@ class InTestCase(TestCase):
         async_task(functions.nothing)
         assert len(testing.enqueued()) == 2
 
+    def test_a_coroutine_sees_the_rows_of_the_test(self):
+        Note.objects.create(text="the test's")
+        async_task(count_notes)
+        [ran] = testing.drain()
+        assert (ran.state, ran.result) == ("succeeded", 1)
+        assert result(async_task(count_notes, sync=True)) == 1
+        assert result(async_task(call_count_notes, sync=True)) == 1
+
     def test_on_commit(self):
         from django.db import transaction
 
@@ -69,6 +79,40 @@ class InTestCase(TestCase):
 
 
 pytestmark = pytest.mark.django_db
+
+
+async def count_notes():
+    return await Note.objects.acount()
+
+
+def call_count_notes():
+    return count_notes()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("func", [count_notes, call_count_notes])
+def test_sync_in_asynchronous_code(func, monkeypatch):
+    Note.objects.create(text="a")
+
+    async def in_a_thread():
+        return await sync_to_async(lambda: result(async_task(func, sync=True)))()
+
+    async def on_the_loop():
+        return result(async_task(func, sync=True))
+
+    assert async_to_sync(in_a_thread)() == asyncio.run(closing(in_a_thread)) == 1
+    # As Jupyter has it.
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+    assert asyncio.run(closing(on_the_loop)) == 1
+
+
+async def closing(main):
+    """Leave no connection of another thread behind, which would keep the test's database."""
+    try:
+        return await main()
+    finally:
+        connections.close_all()
+        await sync_to_async(connections.close_all)()
 
 
 def test_inline_keeps_the_other_settings():

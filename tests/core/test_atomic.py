@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection, connections, transaction
+from django.test import override_settings
 
+from pgq.atomic import Atomic
+from pgq.conf import get_settings
 from pgq.errors import EnqueueError
 from pgq.models import Failure, QueuedTask, Task
 from pgq.tasks import async_task, current_task, task
+from pgq.testing import drain
 from tests.app.models import Note
 from tests.core.helpers import Hand
 
@@ -189,6 +193,32 @@ def test_what_it_enqueues_is_part_of_it(hand, fails):
     enqueue_another.enqueue(fails)
     hand.work()
     assert notes() == ([] if fails else ["from a task"])
+
+
+@task(atomic=True)
+def write_elsewhere(text: str) -> str:
+    Note.objects.using("default").create(text=text)
+    return text
+
+
+def test_a_task_that_writes_to_another_database_only_succeeds(hand):
+    """PGQ["database"] is another one, whose transaction has no statement but ours."""
+    connections["queue"] = connection.copy("queue")
+    # Connected here, since Django's test case lets nobody else connect to an alias that it does not know.
+    connections["queue"].connect()
+    try:
+        hand.atomic = Atomic("queue", "tests", get_settings())
+        id = write_elsewhere.enqueue("a")
+        hand.work()
+        with override_settings(PGQ={"database": "queue"}):
+            also = write_elsewhere.enqueue("b")
+            [ran] = drain()
+        assert (ran.id, ran.state) == (also, "succeeded")
+    finally:
+        connections["queue"].close()
+        del connections["queue"]
+    assert notes() == ["a", "b"]
+    assert Task.objects.get(pk=id).result == "a"
 
 
 def test_hooks_follow_in_the_same_commit(hand):

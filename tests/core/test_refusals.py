@@ -10,11 +10,20 @@ from django.test import override_settings
 
 from pgq.errors import EnqueueError, NotStorable, UnknownFunction, UnknownOption
 from pgq.models import QueuedTask
-from pgq.tasks import async_task, enqueue_many, queue_size
+from pgq.tasks import async_task, enqueue_many, queue_size, task
 from tests.core import oracle_tasks
 from tests.core.helpers import MARK
 
 pytestmark = pytest.mark.django_db
+
+
+def generate():
+    yield
+
+
+async def agenerate():
+    yield
+
 
 WRONG = [
     ("nowhere.at_all", {}, UnknownFunction, "func: 'nowhere.at_all': there is no module 'nowhere'"),
@@ -25,6 +34,9 @@ WRONG = [
     ("a\x00.b", {}, UnknownFunction, "func: "),
     (3, {}, UnknownFunction, "func: 3 is not a function"),
     (lambda: None, {}, UnknownFunction, "func: <lambda> is a lambda"),
+    ("tests.core.test_refusals.generate", {}, UnknownFunction, "func: generate has a yield: to call it runs nothing"),
+    ("tests.core.test_refusals.agenerate", {}, UnknownFunction, "func: agenerate has a yield"),
+    (MARK, {"hook": "tests.core.test_refusals.generate"}, UnknownFunction, "hook: generate has a yield"),
     (MARK, {"q_options": {"prioritty": 1}}, EnqueueError, "q_options: there is no option prioritty"),
     (MARK, {"q_options": 5}, EnqueueError, "q_options: must be a dict"),
     (MARK, {"hook": "nowhere.at_all"}, UnknownFunction, "hook: 'nowhere.at_all'"),
@@ -90,6 +102,12 @@ def test_argument_without_stored_form_is_named_and_nothing_is_written(args, kwar
     with override_settings(PGQ={"max_payload": 1000}), pytest.raises(NotStorable, match=f"^{message}"):
         async_task(MARK, *args, **kwargs)
     assert QueuedTask.objects.count() == 0
+
+
+@pytest.mark.parametrize("func", [generate, agenerate])
+def test_a_generator_function_is_no_task(func):
+    with pytest.raises(UnknownFunction, match="has a yield"):
+        task(func)
 
 
 def test_unknown_option_of_the_decorator():

@@ -72,6 +72,15 @@ def test_a_plain_task_runs_while_a_coroutine_waits(pool, oracle, tmp_path):
     assert fetch(slow, wait=20_000).success
 
 
+def test_those_of_a_module_that_was_not_imported_yet_run_beside_each_other(pool, oracle, tmp_path):
+    go = tmp_path / "go"
+    pool(workers=1)
+    ids = [async_task("tests.core.late_tasks.await_file", number, str(go)) for number in range(3)]
+    wait_for(lambda: len(oracle.count("start")) == 3, "all run at the same time")
+    go.touch()
+    assert all(fetch(id, wait=20_000).success for id in ids)
+
+
 def test_one_at_a_time_if_told_so(pool, oracle):
     enqueue_many(ANAP, [(number, 0.02) for number in range(10)])
     pool(workers=1, coroutines=1)
