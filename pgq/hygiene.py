@@ -17,6 +17,7 @@ import os
 import random
 import re
 import resource
+import select
 import signal
 import sys
 import threading
@@ -79,6 +80,12 @@ class _Elsewhere:
     """Connections of other threads."""
 
     seen = False
+    #: When those of the coroutines' thread were looked at (monotonic).
+    looked = 0.0
+
+
+#: Seconds after which a look at a connection is repeated where it takes a change of threads.
+_LOOK_AGAIN = 1.0
 
 
 def _connected(connection: BaseDatabaseWrapper, **_: Any) -> None:
@@ -93,6 +100,53 @@ def _connected(connection: BaseDatabaseWrapper, **_: Any) -> None:
 def has_connections_elsewhere() -> bool:
     """Whether a thread other than the main one has ever connected to a database."""
     return _Elsewhere.seen
+
+
+def is_time_to_refresh(now: float) -> bool:
+    """Whether `refresh_own_connections` was not called for a second, though other threads have connections."""
+    if not _Elsewhere.seen or now < _Elsewhere.looked + _LOOK_AGAIN:
+        return False
+    _Elsewhere.looked = now
+    return True
+
+
+def refresh_connections() -> None:
+    """Before tasks run in the main thread: close those of its connections that have grown too old, or are dead."""
+    if _connections:
+        _refresh(_connections)
+
+
+def refresh_own_connections() -> None:
+    """Do the same for the connections of another thread."""
+    if _Elsewhere.seen:
+        _refresh(connections.all(initialized_only=True))
+
+
+def _refresh(used: Iterable[BaseDatabaseWrapper]) -> None:
+    for connection in used:
+        if connection.connection is None or connection.in_atomic_block:
+            continue
+        try:
+            # As Django does when a request begins; after it CONN_HEALTH_CHECKS has the next statement look once.
+            connection.close_if_unusable_or_obsolete()
+            # The server says something though nothing was asked: as a rule, that it has ended the session.
+            if connection.connection is not None and _has_news(connection.connection) and not connection.is_usable():
+                connection.close()
+        except Exception:
+            _discard(connection)
+
+
+def _has_news(raw: Any) -> bool:
+    pgconn = getattr(raw, "pgconn", None)
+    if pgconn is None:
+        # Not PostgreSQL's.
+        return False
+    if raw.closed:
+        return True
+    # Without a word to the server, in a microsecond.
+    poll = select.poll()
+    poll.register(pgconn.socket, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def clean_own_connections(claim: Claim) -> None:

@@ -16,6 +16,7 @@ import itertools
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -133,6 +134,8 @@ class Slots:
         self._numbers = itertools.count()
         self._on_loop = threading.Semaphore(settings.coroutines)
         self._in_threads = threading.Semaphore(settings.threads)
+        #: Kept, since a loop does not keep its tasks.
+        self._refreshing: asyncio.Task[None] | None = None
         #: By function. A worker has one release of the code.
         self._places: dict[str, threading.Semaphore | None] = {}
 
@@ -234,6 +237,9 @@ class Slots:
         return loop
 
     def _take_off(self, flight: CoroutineFlight) -> None:
+        if hygiene.is_time_to_refresh(time.monotonic()):
+            # In the one thread in which all coroutines use the ORM, before this one does: a loop begins tasks in turn.
+            self._refreshing = asyncio.Task(sync_to_async(hygiene.refresh_own_connections)(), loop=self._loop)
         flight.task = asyncio.Task(self._fly(flight), loop=self._loop)
 
     async def _fly(self, flight: CoroutineFlight) -> None:
@@ -269,6 +275,7 @@ class Slots:
 
     def _run_in_thread(self, flight: ThreadFlight) -> None:
         with _no_way_out():
+            hygiene.refresh_own_connections()
             call = flight.call._replace(func=flight.interruptible())
             receipt, settled = run_to_end(call, Atomic(self.database, self.pool, self.settings))
             hygiene.clean_own_connections(flight.claim)

@@ -146,6 +146,7 @@ class Worker:
             if self.slots.used:
                 self._wait_for_room()
             if self._exchange():
+                hygiene.refresh_connections()
                 self._run_waiting()
             elif not self.stopping:
                 self._sleep()

@@ -71,6 +71,19 @@ async def use_orm(text: str) -> int:
     return await Note.objects.filter(pk=note.pk).acount()
 
 
+def server_pid() -> int:
+    """Of the session that the ORM uses here."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return cursor.fetchone()[0]
+
+
+async def aserver_pid() -> int:
+    return await sync_to_async(server_pid)()
+
+
 async def leave_session_changed() -> None:
     def change() -> None:
         from django.db import connection
