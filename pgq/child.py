@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
+import gc
 import importlib
+import io
 import json
 import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn
 from uuid import UUID
 
 # Messages on the pipe between the supervisor and a child: one byte, and an id where one is needed.
 WAKE, STOP, CANCEL = b"w", b"s", b"c"
-READY, IDLE, MORE, TICKED, BYE = b"r", b"i", b"m", b"t", b"b"
+READY, IDLE, MORE, TICKED, BYE, ENDING = b"r", b"i", b"m", b"t", b"b", b"e"
 # With an id: from now on the worker claims under that one, and holds nothing under the one before.
 RENAMED = b"n"
 # With a number of kilobytes: the worker has taken more memory than max_rss before its first task.
 LARGE = b"l"
+
+#: Seconds that a child may take to end, see `leave`; then the supervisor kills it.
+END_WITHIN = 5.0
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -73,6 +81,46 @@ def _ignore(signum: int, frame: object) -> None:
 def die_with_parent() -> None:
     """Have the kernel kill this process when its parent dies (Linux; elsewhere the closed pipe ends it)."""
     if sys.platform != "linux":
+def leave(code: int, pipe: Connection | None, name: str) -> NoReturn:
+    """End this process, and before that let what was meant for its end run, as Python would.
+
+    These are the receivers of `pre_exit`, the threads that are no daemons, functions registered with atexit in this
+    process, and files that are still open. The supervisor, being told, kills a process that takes longer for them than
+    `END_WITHIN`. Nothing else would, so a process whose pipe is broken ends at once.
+
+    Args:
+        code: The exit code.
+        pipe: To the supervisor; None: it is broken.
+        name: Of this process, for `pre_exit`.
+    """
+    from pgq import signals
+
+    try:
+        if pipe is not None:
+            pipe.send_bytes(ENDING)
+            signals.send(signals.pre_exit, proc_name=name)
+            # As multiprocessing does at the end of a process: no public function ends the threads of executors.
+            threading._shutdown()  # type: ignore[attr-defined]
+            atexit._run_exitfuncs()
+            _flush_files()
+    except BaseException:
+        logging.getLogger("pgq").exception("%s: at its end", name)
+    finally:
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(code)
+
+
+def _flush_files() -> None:
+    """Write what open files hold in their buffers. What the fork server had open is frozen, and so not found here."""
+    for found in gc.get_objects():
+        if type(found) in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom):
+            with contextlib.suppress(OSError, ValueError):
+                found.flush()
+
+
         return
     parent = os.getppid()
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -9,6 +9,7 @@ import contextlib
 import enum
 import errno
 import logging
+import math
 import multiprocessing
 import os
 import random
@@ -28,7 +29,7 @@ from uuid import UUID, uuid4
 
 from pgq import codec, upkeep, worker
 from pgq.board import Slot
-from pgq.child import TICKED, ChildConfig, adopt_orphans, children_of, enter, kill_orphans
+from pgq.child import END_WITHIN, ENDING, TICKED, ChildConfig, adopt_orphans, children_of, enter, kill_orphans
 from pgq.conf import Settings
 from pgq.disowned import Lost
 from pgq.gate import Gate
@@ -41,6 +42,8 @@ _MAX_BOOT_PAUSE = 30.0
 _HOPELESS = 5
 #: A child that has lived so many seconds did not die of its beginnings.
 _GROWN_UP = 10.0
+#: Why a child is killed that did not end.
+_AT_ITS_END = "it did not end"
 #: Messages of one child that are heard in one go.
 _MESSAGES = 64
 
@@ -70,6 +73,8 @@ class Child:
     ticked: bool = False
     #: Why the supervisor killed it; None: it did not.
     killed: str | None = None
+    #: By when it has to have ended, having said that it does (monotonic).
+    ends_by: float = math.inf
 
     def tell(self, message: bytes) -> None:
         with contextlib.suppress(OSError):
@@ -78,7 +83,7 @@ class Child:
     @property
     def left_well(self) -> bool:
         """Whether it has ended, and with nothing left in its hands."""
-        return self.process.exitcode == 0 and self.state is State.LEAVING
+        return self.state is State.LEAVING and (self.process.exitcode == 0 or self.killed == _AT_ITS_END)
 
     @property
     def was_of_use(self) -> bool:
@@ -222,6 +227,10 @@ class Pool:
     def _start(self, place: Place) -> Child:
         _look_for_room()
         id = uuid4()
+    def next_end(self) -> list[float]:
+        """Return the monotonic times at which a child has to have ended."""
+        return [child.ends_by for child in self.children() if child.ends_by < math.inf and child.killed is None]
+
         ours, theirs = self.context.Pipe()
         _bound_waits(ours)
         slot = Slot() if place.main is worker.main else None
@@ -253,6 +262,8 @@ class Pool:
         except (EOFError, OSError, ValueError) as error:
             if not isinstance(error, EOFError | ConnectionError):
                 # A task can write to the pipe, too. Whom we cannot hear any more is of no use.
+                if message == ENDING:
+                    child.ends_by = time.monotonic() + END_WITHIN
                 logger.error("%s is killed: what it says is no message (%s)", child.process.name, error)
                 child.process.kill()
             # It is dying; its sentinel says so too.
@@ -283,7 +294,15 @@ class Pool:
             child.tell(message)
 
     def kill_overdue(self, now: float) -> None:
-        """Kill the workers whose task has not stopped at its timeout."""
+        """Kill the workers whose task has not stopped at its timeout, and the children that do not end."""
+        for child in self.children():
+            if now > child.ends_by and child.killed is None:
+                logger.warning(
+                    "%s has not ended %g s after its work was done and is killed: a function registered with atexit, a "
+                    "receiver of pre_exit or a thread that is no daemon holds it up", child.process.name, END_WITHIN,
+                )  # fmt: skip
+                child.killed = _AT_ITS_END
+                child.process.kill()
         for child in self.workers():
             if child.killed is not None or child.slot is None:
                 continue

@@ -8,6 +8,7 @@ post_spawn               proc_name           in a new worker, before its first t
 pre_execute              func, task          in the worker, before the function runs
 post_execute_in_worker   func, task          in the worker, after the function ran
 post_execute             task                in the worker, after the result was committed
+pre_exit                 proc_name           in a worker or upkeep that ends by itself; 5 s later it is killed
 =======================  ==================  ==========================================================
 """
 
@@ -25,6 +26,7 @@ post_spawn = Signal()
 pre_execute = Signal()
 post_execute_in_worker = Signal()
 post_execute = Signal()
+pre_exit = Signal()
 
 logger = logging.getLogger("pgq")
 

@@ -160,6 +160,7 @@ class Supervisor:
         times = []
         if self.reload:
             times.append(self.second.next)
+        times += self.pool.next_end()
         if self.has_worked:
             times += self.pool.next_start()
         if self.kill_at is not None:

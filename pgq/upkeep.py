@@ -459,5 +459,4 @@ def main(config: ChildConfig, pipe: Connection) -> None:
                 break
         except (EOFError, OSError):
             os._exit(1)
-    logging.shutdown()
-    os._exit(0)
+    child.leave(0, pipe, "pgq upkeep")

@@ -16,7 +16,6 @@ import os
 import resource
 import select
 import signal
-import sys
 import threading
 import time
 from collections import deque
@@ -319,6 +318,10 @@ class Worker:
         self._settle(insist=True)
         self._tell(child.BYE)
 
+    def has_pipe(self) -> bool:
+        """Whether the pipe to the supervisor is there. A task can close it, and another file may have its number."""
+        return traits.identity(self.pipe.fileno()) == self.pipe_file
+
     # --------------------------------------------------------------------------------------------- guard thread
 
     def _guard(self) -> None:
@@ -336,7 +339,7 @@ class Worker:
                 try:
                     self._told(self.pipe.recv_bytes())
                 except (EOFError, OSError):
-                    if traits.identity(self.pipe.fileno()) != self.pipe_file:
+                    if not self.has_pipe():
                         # A task closed it. What is in hand can still be settled; then the supervisor gets a new worker.
                         self.surroundings.spoiled = "a task closed its pipe"
                         self._wake_up()
@@ -587,11 +590,7 @@ def main(config: ChildConfig, pipe: Connection, slot: Slot, gate: Gate) -> None:
         logger.exception("worker %d fails", config.number)
         worker.settle_anyway()
     finally:
-        logging.shutdown()
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-        # Threads that tasks left behind must not keep the process.
-        os._exit(code)
+        child.leave(code, pipe if worker.has_pipe() else None, f"pgq worker {config.number}")
 
 
 def _bind_to_cpus(number: int, count: int) -> None:

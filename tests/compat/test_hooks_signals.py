@@ -17,7 +17,7 @@ from tests.compat.functions import TaskError
 
 pytestmark = pytest.mark.django_db
 
-SIGNALS = ("pre_enqueue", "post_spawn", "pre_execute", "post_execute_in_worker", "post_execute")
+SIGNALS = ("pre_enqueue", "post_spawn", "pre_execute", "post_execute_in_worker", "post_execute", "pre_exit")
 
 
 @contextlib.contextmanager
