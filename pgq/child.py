@@ -16,8 +16,8 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
@@ -48,8 +48,13 @@ class ChildConfig:
     pool: str
     database: str
     queues: tuple[str, ...] | None
-    log_format: str
-    log_level: str
+    #: What the command line said of them, if it did.
+    log_format: str | None
+    log_level: str | None
+    #: Names of databases by their aliases, as the supervisor uses them.
+    databases: Mapping[str, str] = field(default_factory=dict)
+    #: Settings that no module holds, see `boot`.
+    configured: bytes | None = None
 
 
 def set_up(config: ChildConfig) -> None:
@@ -59,9 +64,11 @@ def set_up(config: ChildConfig) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, _ignore)
     die_with_parent()
-    import django
+    from pgq import boot
 
-    django.setup()
+    boot.boot(config.configured)
+    boot.forget()
+    boot.use_databases(config.databases)
     from pgq.hygiene import forget_connections
 
     forget_connections()
@@ -74,13 +81,6 @@ def enter(module: str, config: ChildConfig, *rest: Any) -> None:
     importlib.import_module(module).main(config, *rest)
 
 
-def _ignore(signum: int, frame: object) -> None:
-    """The supervisor decides."""
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies (Linux; elsewhere the closed pipe ends it)."""
-    if sys.platform != "linux":
 def leave(code: int, pipe: Connection | None, name: str) -> NoReturn:
     """End this process, and before that let what was meant for its end run, as Python would.
 
@@ -121,6 +121,13 @@ def _flush_files() -> None:
                 found.flush()
 
 
+def _ignore(signum: int, frame: object) -> None:
+    """The supervisor decides."""
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies (Linux; elsewhere the closed pipe ends it)."""
+    if sys.platform != "linux":
         return
     parent = os.getppid()
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -252,11 +259,22 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry)
 
 
-def set_up_logging(format: str, level: str) -> None:
-    """Send the logger "pgq" to stderr, unless LOGGING in the project's settings has given it handlers."""
+def set_up_logging(format: str | None, level: str | None) -> None:
+    """Let the logger "pgq" speak: as the command line says, else as the project's LOGGING says, else by ourselves.
+
+    Args:
+        format: "plain" or "json", if the command line says so: then the lines go to stderr, in place of the handlers
+            of the root logger. A logger "pgq" with handlers of its own keeps those.
+        level: If the command line says so; None: that of LOGGING, or PGQ["log_level"].
+    """
+    from pgq.conf import get_settings
+
     logger = logging.getLogger("pgq")
-    logger.setLevel(level)
-    if logger.handlers:
+    # It is, by disable_existing_loggers, if pgq was imported before LOGGING took effect. Nobody means that.
+    logger.disabled = False
+    if level is not None or logger.level == logging.NOTSET:
+        logger.setLevel(level or get_settings().log_level)
+    if logger.handlers or (format is None and (logger.hasHandlers() or not logger.propagate)):
         return
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if format == "json" else PlainFormatter())

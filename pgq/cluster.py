@@ -14,7 +14,9 @@ from types import TracebackType
 from typing import Any
 from uuid import UUID, uuid4
 
-from pgq import ids, status, store
+from django.db import connections
+
+from pgq import boot, ids, status, store
 from pgq.conf import get_settings
 from pgq.db import callers_cursor
 from pgq.errors import PgqError
@@ -31,7 +33,8 @@ _STARTED_BY = "PGQ_CLUSTER_STARTED_BY"
 class Cluster:
     """A pool of workers: ``pgq_worker`` with the settings module of this process.
 
-    What this process has changed in its settings since (``override_settings``) is not known to it.
+    It uses the databases of this process, so in a test those of the test. What else this process has changed in its
+    settings since (``override_settings``) is not known to it.
 
     Args:
         broker: Ignored; the broker is PostgreSQL.
@@ -60,7 +63,7 @@ class Cluster:
 
         Raises:
             PgqError: It ended at once, or did not appear within 30 seconds. What it said is on stderr. Or this process
-                itself belongs to a pool that a Cluster has started.
+                itself belongs to a pool that a Cluster has started, or the caller is inside a transaction.
         """
         if self.process is not None and self.process.poll() is None:
             return self.process.pid
@@ -70,11 +73,18 @@ class Cluster:
                 "a Cluster was started in a process of a pool that a Cluster has started; do not start one where each "
                 "process of the project passes, such as AppConfig.ready(), but in wsgi.py, asgi.py or a command"
             )
+        if connections[get_settings().database].in_atomic_block:
+            raise PgqError(
+                "a Cluster sees only what is committed, and this process is inside a transaction, as in a TestCase: "
+                "use pgq.testing.drain(), or a TransactionTestCase (pytest.mark.django_db(transaction=True))"
+            )
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self._asked_to_stop = False
         self.process = subprocess.Popen(  # noqa: S603  # our own interpreter and our own command
             [sys.executable, "-m", "django", "pgq_worker", *self.arguments],
-            env={**os.environ, "PYTHONPATH": path, **self.env, _STARTED_BY: str(os.getpid())},
+            env={
+                **os.environ, **boot.database_variables(), "PYTHONPATH": path, **self.env, _STARTED_BY: str(os.getpid()),
+            },
             stdin=subprocess.DEVNULL,
         )
         until = time.monotonic() + _BOOT

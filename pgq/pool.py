@@ -27,7 +27,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 from uuid import UUID, uuid4
 
-from pgq import codec, upkeep, worker
+from pgq import boot, codec, upkeep, worker
 from pgq.board import Slot
 from pgq.child import END_WITHIN, ENDING, TICKED, ChildConfig, adopt_orphans, children_of, enter, kill_orphans
 from pgq.conf import Settings
@@ -140,13 +140,16 @@ class Pool:
     def __init__(
         self,
         settings: Settings,
-        log_format: str,
+        log_format: str | None,
+        log_level: str | None,
         selector: selectors.BaseSelector,
         heard: Callable[[Child, bytes], None],
         func_of: Callable[[UUID], str | None],
     ) -> None:
-        self.settings, self.log_format, self.selector = settings, log_format, selector
+        self.settings, self.selector = settings, selector
         self.heard, self.func_of = heard, func_of
+        self.log_format, self.log_level = log_format, log_level
+        self.configured = boot.announce()
         self.context = _context(settings.start_method)
         self.gate = Gate(self.context, settings.workers)
         self.places = [Place(number, worker.main) for number in range(settings.workers)]
@@ -213,7 +216,7 @@ class Pool:
                     place.starts += 1
                 except (OSError, EOFError) as error:
                     # No process or no memory to be had, or the fork server died: do not try again at once.
-                    self._boot_failed(place, f"could not be started: {error}")
+                    self._boot_failed(place, f"could not be started: {str(error) or 'what starts them has ended'}")
 
     def adopt_orphans(self) -> None:
         """Become the parent of whatever dead workers leave behind. Called once, before the first of them is started."""
@@ -224,19 +227,20 @@ class Pool:
         """Return the monotonic times at which `fill` has something to do."""
         return [] if self.closing else [place.not_before for place in self.places if place.child is None]
 
-    def _start(self, place: Place) -> Child:
-        _look_for_room()
-        id = uuid4()
     def next_end(self) -> list[float]:
         """Return the monotonic times at which a child has to have ended."""
         return [child.ends_by for child in self.children() if child.ends_by < math.inf and child.killed is None]
 
+    def _start(self, place: Place) -> Child:
+        _look_for_room()
+        id = uuid4()
         ours, theirs = self.context.Pipe()
         _bound_waits(ours)
         slot = Slot() if place.main is worker.main else None
         config = ChildConfig(
             id=id, number=place.number, pool=self.settings.name, database=self.settings.database,
-            queues=self.settings.queues, log_format=self.log_format, log_level=self.settings.log_level,
+            queues=self.settings.queues, log_format=self.log_format, log_level=self.log_level,
+            databases=boot.database_names(), configured=self.configured,
         )  # fmt: skip
         arguments = (config, theirs) if slot is None else (config, theirs, slot, self.gate)
         process = self.context.Process(target=enter, args=(place.main.__module__, *arguments), name=f"pgq {place.name}")
@@ -258,12 +262,12 @@ class Pool:
                     break
                 message = child.pipe.recv_bytes(64)
                 child.ticked = child.ticked or message == TICKED
+                if message == ENDING:
+                    child.ends_by = time.monotonic() + END_WITHIN
                 self.heard(child, message)
         except (EOFError, OSError, ValueError) as error:
             if not isinstance(error, EOFError | ConnectionError):
                 # A task can write to the pipe, too. Whom we cannot hear any more is of no use.
-                if message == ENDING:
-                    child.ends_by = time.monotonic() + END_WITHIN
                 logger.error("%s is killed: what it says is no message (%s)", child.process.name, error)
                 child.process.kill()
             # It is dying; its sentinel says so too.

@@ -9,23 +9,29 @@ The fork server is the workers' parent, and they die with it. So it has to outli
 from __future__ import annotations
 
 import gc
-import logging
+import os
 import signal
+import sys
+import traceback
 
-import django
-
+from pgq import boot
 from pgq.child import die_with_parent
 
 for _number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
     signal.signal(_number, signal.SIG_IGN)
 die_with_parent()
 try:
-    django.setup()
-    import pgq.upkeep
-    import pgq.worker  # noqa: F401
-except Exception:
-    # The child meets the same error and says it where somebody can see it.
-    logging.getLogger("pgq").debug("preloading failed", exc_info=True)
+    # Else each child is given its settings.
+    if boot.can_boot():
+        boot.boot()
+        import pgq.upkeep
+        import pgq.worker  # noqa: F401
+except BaseException:
+    # Django cannot be set up again in a process where that has failed, nor in a fork of it: the next child is asked
+    # of a new fork server, so that what is mended meanwhile is seen.
+    traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(1)
 # What is loaded here stays for good. Each worker's garbage collector would walk over it again and again, and so copy
 # the pages that all of them share.
 gc.collect()

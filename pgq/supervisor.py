@@ -74,7 +74,7 @@ class Supervisor:
     Args:
         settings: With what the command line overrides already put in.
         run_once: Stop as soon as nothing is ready any more.
-        log_format: "plain" or "json".
+        log_format, log_level: What the command line says of them, if it does.
         reload: Asked once a second; True means that the code has changed.
     """
 
@@ -83,13 +83,14 @@ class Supervisor:
         settings: Settings,
         *,
         run_once: bool = False,
-        log_format: str = "plain",
+        log_format: str | None = None,
+        log_level: str | None = None,
         reload: Callable[[], bool] | None = None,
     ) -> None:
         self.settings, self.run_once, self.reload = settings, run_once, reload
         self.id = uuid4()
         self.selector = selectors.DefaultSelector()
-        self.pool = Pool(settings, log_format, self.selector, self._heard, self._func_of)
+        self.pool = Pool(settings, log_format, log_level, self.selector, self._heard, self._func_of)
         self.listener: db.Listener | None = None
         self.listener_fd = -1
         self.backoff = db.Backoff()

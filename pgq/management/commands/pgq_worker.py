@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
-from pgq import conf, discovery, signing
+from pgq import boot, conf, discovery, signing
+from pgq.autoreload import CodeWatch
 from pgq.child import set_up_logging
 
 
@@ -42,34 +45,40 @@ class Command(BaseCommand):
         )
         parser.add_argument("--run-once", action="store_true", help="run what is ready, then end")
         parser.add_argument(
-            "--log-format", choices=["plain", "json"], default="plain", help="lines for people or for machines"
-        )
+            "--log-format", choices=["plain", "json"],
+            help="lines for people or for machines on stderr (default: as LOGGING says, else plain)",
+        )  # fmt: skip
         parser.add_argument(
-            "--log-level", choices=["DEBUG", "INFO", "WARNING", "ERROR"], help="default: PGQ['log_level']"
-        )
+            "--log-level", choices=["DEBUG", "INFO", "WARNING", "ERROR"],
+            help="of the logger pgq (default: as LOGGING says, else PGQ['log_level'])",
+        )  # fmt: skip
         parser.add_argument("--autoreload", action="store_true", help="for development: start anew when code changes")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        with _named(options["name"]), _as_before():
+            self._run(options)
+
+    def _run(self, options: dict[str, Any]) -> None:
         from pgq.supervisor import Supervisor
 
-        if options["name"]:
-            # By the environment, so that workers see it too.
-            os.environ["PGQ_NAME"] = options["name"]
-            conf.get_settings.cache_clear()
+        boot.use_databases()
         settings = self._settings(options)
         try:
             signing.check_keys()
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from None
-        set_up_logging(options["log_format"], settings.log_level)
+        if CodeWatch.is_trial():
+            return
+        set_up_logging(options["log_format"], options["log_level"])
         discovery.warn()
         connections.close_all()
-        supervisor = Supervisor(
-            settings,
-            run_once=options["run_once"],
-            log_format=options["log_format"],
-            reload=_code_changes() if options["autoreload"] else None,
-        )
+        try:
+            supervisor = Supervisor(
+                settings, run_once=options["run_once"], log_format=options["log_format"],
+                log_level=options["log_level"], reload=CodeWatch() if options["autoreload"] else None,
+            )  # fmt: skip
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from None
         if supervisor.run():
             sys.stdout.flush()
             sys.stderr.flush()
@@ -90,6 +99,13 @@ class Command(BaseCommand):
             raise CommandError(f"--workers: must be 1 or more, got {chosen['workers']}")
         if not 0 < chosen.get("health_port", 1) < 65536:
             raise CommandError(f"--health-port: must be a port from 1 to 65535, got {chosen['health_port']}")
+        for connection in connections.all(initialized_only=True):
+            if connection.in_atomic_block:
+                raise CommandError(
+                    f"this process is inside a transaction on {connection.alias!r}, as in a TestCase, and workers see "
+                    "only what is committed: use pgq.testing.drain(), or a TransactionTestCase "
+                    "(pytest.mark.django_db(transaction=True))"
+                )
         settings = dataclasses.replace(conf.get_settings(), **chosen)
         if settings.database not in connections:
             raise CommandError(f"--database: {settings.database!r} is not in DATABASES")
@@ -98,23 +114,34 @@ class Command(BaseCommand):
         return settings
 
 
-def _code_changes() -> Callable[[], bool]:
-    """Return a function that says whether a Python file that is loaded has changed since."""
-    from django.utils.autoreload import iter_all_python_module_files
+@contextlib.contextmanager
+def _named(name: str | None) -> Iterator[None]:
+    """Give this pool a name; by the environment, so that workers see it too."""
+    if not name:
+        yield
+        return
+    before = os.environ.get("PGQ_NAME")
+    os.environ["PGQ_NAME"] = name
+    conf.get_settings.cache_clear()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PGQ_NAME"]
+        else:
+            os.environ["PGQ_NAME"] = before
+        conf.get_settings.cache_clear()
 
-    def times() -> dict[str, float]:
-        seen = {}
-        for file in iter_all_python_module_files():
-            try:
-                seen[str(file)] = file.stat().st_mtime
-            except OSError:
-                continue
-        return seen
 
-    before = times()
-
-    def changed() -> bool:
-        now = times()
-        return any(now.get(file) != time for file, time in before.items())
-
-    return changed
+@contextlib.contextmanager
+def _as_before() -> Iterator[None]:
+    """Put signal handlers back for a program that goes on after call_command. One that ends is left to ignore them."""
+    handlers = {
+        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    }
+    try:
+        yield
+    finally:
+        if not boot.is_command_line():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
