@@ -83,7 +83,11 @@ class Cluster:
         self.process = subprocess.Popen(  # noqa: S603  # our own interpreter and our own command
             [sys.executable, "-m", "django", "pgq_worker", *self.arguments],
             env={
-                **os.environ, **boot.database_variables(), "PYTHONPATH": path, **self.env, _STARTED_BY: str(os.getpid()),
+                **os.environ,
+                **boot.database_variables(),
+                "PYTHONPATH": path,
+                **self.env,
+                _STARTED_BY: str(os.getpid()),
             },
             stdin=subprocess.DEVNULL,
         )
