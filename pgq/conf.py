@@ -7,7 +7,7 @@ A wrong value raises `ImproperlyConfigured` at use and is named by ``manage.py c
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC
 from functools import cache
@@ -59,7 +59,7 @@ class Settings:
     name: str = "default"
     #: Alias in DATABASES that holds the tables. Django-Q's `orm` is understood.
     database: str = "default"
-    #: Queues that workers serve; None: all of them.
+    #: Queues that workers serve; None: all of them, and so does an empty list in the settings.
     queues: tuple[str, ...] | None = None
     #: Queue of a task that names none.
     default_queue: str = "default"
@@ -261,10 +261,32 @@ def _alternative(given: Mapping[str, Any]) -> dict[str, Any]:
     if not entries:
         # Only a name, then.
         return {"name": chosen}
-    overrides = entries.get(chosen) if isinstance(entries, Mapping) else None
-    overrides = dict(overrides) if isinstance(overrides, Mapping) else {}
+    return _overrides(chosen, entries.get(chosen) if isinstance(entries, Mapping) else None)
+
+
+def _overrides(name: str, entry: Any) -> dict[str, Any]:
+    """Return what an entry of ALT_CLUSTERS, or a name that has none, puts in the place of the other keys."""
+    overrides = dict(entry) if isinstance(entry, Mapping) else {}
     overrides.pop("cluster_name", None)
-    return {"queues": (chosen,), **overrides, "name": chosen}
+    return {"queues": (name,), **overrides, "name": name}
+
+
+def _unknown_name(setting: str, given: Mapping[str, Any]) -> list[Problem]:
+    """Say so if the environment names a pool of which ALT_CLUSTERS, which is in use, knows nothing."""
+    entries = given.get("ALT_CLUSTERS")
+    chosen = _alternative(given).get("name")
+    known = {str(given.get(key) or "default") for key in ("name", "default_queue")}
+    if chosen is None or not isinstance(entries, Mapping) or not entries or chosen in {*known, *entries}:
+        return []
+    return [
+        Problem(
+            setting, "ALT_CLUSTERS",
+            f"{setting}['ALT_CLUSTERS'] has no entry {chosen!r}: a pool of that name serves the queue {chosen!r} and "
+            "no other, by the settings outside ALT_CLUSTERS.",
+            _nearest(chosen, set(map(str, entries)), otherwise=f"There are {', '.join(map(str, entries))}."),
+            serious=False,
+        )
+    ]  # fmt: skip
 
 
 def read(setting: str, given: Any) -> tuple[dict[str, Any], list[Problem]]:
@@ -273,7 +295,8 @@ def read(setting: str, given: Any) -> tuple[dict[str, Any], list[Problem]]:
         return {}, [
             Problem(setting, "", f"settings.{setting} must be a dict, not {type(given).__name__}.", "Make it a dict.")
         ]
-    return _read(setting, {**given, **_alternative(given)})
+    values, problems = _read(setting, {**given, **_alternative(given)})
+    return values, problems + _unknown_name(setting, given)
 
 
 def _read(setting: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -303,8 +326,15 @@ def _read(setting: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[
                     Problem(setting, written, f"{setting}[{written!r}] is {value!r} kB, less than a worker takes before"
                             " its first task.", f"It is in kilobytes: {value} MB are {value * 1000}.", serious=False)
                 )  # fmt: skip
-            values[key] = tuple(value) if key in ("queues", "allowed") and value is not None else value
+            values[key] = _LISTS[key](value) if key in _LISTS else value
     return values, problems
+
+
+#: How a list is kept. No queues in particular are all of them, as for QUEUES of a backend in TASKS.
+_LISTS: Mapping[str, Callable[[Any], Any]] = {
+    "queues": lambda value: tuple(dict.fromkeys(value or ())) or None,
+    "allowed": tuple,
+}
 
 
 def _alternatives(setting: str, entries: Any) -> list[Problem]:
@@ -324,11 +354,13 @@ def _alternatives(setting: str, entries: Any) -> list[Problem]:
     return problems
 
 
-def _nearest(written: str, known: set[str]) -> str:
+def _nearest(
+    written: str, known: set[str], otherwise: str = "Remove it, or see docs/settings.md for the keys there are."
+) -> str:
     import difflib
 
     close = difflib.get_close_matches(written, known, n=1)
-    return f"Did you mean {close[0]!r}?" if close else "Remove it, or see docs/settings.md for the keys there are."
+    return f"Did you mean {close[0]!r}?" if close else otherwise
 
 
 @cache
@@ -346,6 +378,46 @@ def get_settings() -> Settings:
     return Settings(**values)
 
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a task gets whose call and whose function say nothing of it. Times are seconds."""
+
+    timeout: float | None
+    max_attempts: int
+    ack_failures: bool
+    #: None: as the pool says that runs it.
+    retry_backoff: Any = None
+
+
+def policy_of(queue: str) -> Policy:
+    """Return the policy of a queue: that of the entry of ALT_CLUSTERS that serves it, else that of the other keys.
+
+    Whichever pool this process belongs to: what it enqueues for others is theirs.
+    """
+    policies = _policies()
+    # What is no text, and perhaps not hashable, is refused by those who ask.
+    return (policies.get(queue) if isinstance(queue, str) else None) or policies[_OTHERS]
+
+
+#: No queue has this name.
+_OTHERS = ""
+
+
+@cache
+def _policies() -> Mapping[str, Policy]:
+    setting, given = _source()
+    others = Settings(**_read(setting, given)[0])
+    policies = {_OTHERS: Policy(others.timeout, others.max_attempts, others.ack_failures)}
+    for name, entry in (given.get("ALT_CLUSTERS") or {}).items():
+        pool = Settings(**_read(setting, {**given, **_overrides(str(name), entry)})[0])
+        # Only what the entry says itself need travel with its tasks; a pool knows the rest.
+        own = pool.retry_backoff if "retry_backoff" in entry else None
+        policy = Policy(pool.timeout, pool.max_attempts, pool.ack_failures, own)
+        for queue in pool.queues or ():
+            policies.setdefault(queue, policy)
+    return policies
+
+
 def problems() -> list[Problem]:
     """Return what is wrong with the settings, for ``manage.py check``."""
     return read(*_source())[1]
@@ -354,6 +426,7 @@ def problems() -> list[Problem]:
 def _forget(*, setting: str, **kwargs: Any) -> None:
     if setting in ("PGQ", "Q_CLUSTER"):
         get_settings.cache_clear()
+        _policies.cache_clear()
 
 
 setting_changed.connect(_forget)

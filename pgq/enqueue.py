@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from pgq import backoff as backoffs
 from pgq import codec, dotted, registry, signals, store
-from pgq.conf import Settings, get_settings
+from pgq.conf import Policy, Settings, get_settings, policy_of
 from pgq.db import callers_cursor, execute_often, is_same_database, wrapper
 from pgq.errors import EnqueueError, UnknownFunction, UnknownOption
 from pgq.ids import new_hexes, new_id, task_name
@@ -89,7 +89,8 @@ def make_task(
 
     Args:
         func: A function, or its dotted path.
-        queue: None: that of @task, or PGQ["default_queue"].
+        queue: None: that of @task, or PGQ["default_queue"]. An entry of PGQ["ALT_CLUSTERS"] that serves it takes the
+            place of PGQ in what follows.
         priority: -100 to 100, larger is sooner.
         run_after: A moment, or a delay as timedelta or seconds.
         name, group: A text, or the key of a row (a number or a UUID), which is kept as text.
@@ -107,19 +108,21 @@ def make_task(
     fixed = _fixed_options(func_path)
     args_text, kwargs_text = encode_arguments(args, kwargs or {}, settings)
     hook_path = None if hook is None else path("hook", hook)
+    queue = queue or fixed.queue or settings.default_queue
+    policy = policy_of(queue)
     task = NewTask(
         id=id or new_id(),
         func=func_path,
         args=args_text,
         kwargs=kwargs_text,
-        options=_options_text(fixed.extra, extra, retry_backoff, retry_on, no_retry_on, settings),
-        queue=queue or fixed.queue or settings.default_queue,
+        options=_options_text(fixed.extra, extra, retry_backoff, retry_on, no_retry_on, policy, settings),
+        queue=queue,
         priority=_first(priority, fixed.priority, 0),
         name=_label(name),
         group=_label(group),
         hook=hook_path,
-        timeout=_timeout(_first(timeout, fixed.timeout, settings.timeout)),
-        max_attempts=_first(max_attempts, fixed.max_attempts, settings.max_attempts),
+        timeout=_timeout(_first(timeout, fixed.timeout, policy.timeout)),
+        max_attempts=_first(max_attempts, fixed.max_attempts, policy.max_attempts),
         run_after=_moment(run_after),
         remaining=remaining,
         schedule=schedule,
@@ -318,13 +321,7 @@ def make_extra(
     if options.get("ack") not in (None, "task", "batch"):
         raise EnqueueError(f"ack: must be 'task' or 'batch', got {options['ack']!r}")
     if retry_backoff is not None:
-        if callable(retry_backoff):
-            retry_backoff = {"callable": path("retry_backoff", retry_backoff)}
-        try:
-            backoffs.validate(retry_backoff)
-        except ValueError as error:
-            raise EnqueueError(f"retry_backoff: {error}") from None
-        options["backoff"] = retry_backoff
+        options["backoff"] = _stored_backoff(retry_backoff)
     for option, types in (("retry_on", retry_on), ("no_retry_on", no_retry_on)):
         if types is not None:
             listed = list(types) if isinstance(types, Iterable) and not isinstance(types, str) else [types]
@@ -343,12 +340,23 @@ def _followed(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+def _stored_backoff(retry_backoff: Any) -> Any:
+    if callable(retry_backoff):
+        retry_backoff = {"callable": path("retry_backoff", retry_backoff)}
+    try:
+        backoffs.validate(retry_backoff)
+    except ValueError as error:
+        raise EnqueueError(f"retry_backoff: {error}") from None
+    return retry_backoff
+
+
 def _options_text(
     fixed: Mapping[str, Any],
     extra: Mapping[str, Any],
     retry_backoff: Any,
     retry_on: Iterable[type[BaseException] | str] | None,
     no_retry_on: Iterable[type[BaseException] | str] | None,
+    policy: Policy,
     settings: Settings,
 ) -> str:
     if not (
@@ -357,17 +365,25 @@ def _options_text(
         or retry_backoff is not None
         or retry_on is not None
         or no_retry_on is not None
-        or settings.ack_failures
+        or policy.ack_failures
+        or policy.retry_backoff is not None
         or settings.cached
     ):
         return "{}"
     options = _followed({**fixed, **make_extra(extra, retry_backoff, retry_on, no_retry_on, follow=False)})
     # As in Django-Q, what the producer's settings say travels with the task.
-    if settings.ack_failures:
-        options.setdefault("ack_failure", True)
     if settings.cached:
         options.setdefault("cached", settings.cached)
-    return codec.encode(options, where="options")
+    return codec.encode(with_policy(options, policy), where="options")
+
+
+def with_policy(options: dict[str, Any], policy: Policy) -> dict[str, Any]:
+    """Return a task's options with what the policy of its queue adds to them."""
+    if policy.ack_failures:
+        options.setdefault("ack_failure", True)
+    if policy.retry_backoff is not None:
+        options.setdefault("backoff", _stored_backoff(policy.retry_backoff))
+    return options
 
 
 # ------------------------------------------------------------------------------------------------- writing

@@ -22,7 +22,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from pgq import codec, enqueue, registry, signing, store, timing
-from pgq.conf import Settings, get_settings
+from pgq.conf import Settings, get_settings, policy_of
 from pgq.db import Cursor, savepoint
 from pgq.errors import NotAllowed
 from pgq.ids import new_id
@@ -383,19 +383,21 @@ def _task(due: Due, slot: datetime, settings: Settings) -> NewTask:
     kwargs = due.kwargs
     if due.intended_date_kwarg:
         kwargs = codec.with_kwarg(kwargs, due.intended_date_kwarg, slot.isoformat())
+    queue = due.queue or settings.default_queue
+    policy = policy_of(queue)
     task = NewTask(
         id=new_id(),
         func=due.func,
         args=due.args,
         kwargs=kwargs,
-        options=codec.canonical(options.get("extra", {})),
-        queue=due.queue or settings.default_queue,
+        options=codec.canonical(enqueue.with_policy(options.get("extra", {}), policy)),
+        queue=queue,
         priority=due.priority,
         name=options.get("task_name"),
         group=options.get("group") or due.name or str(due.id),
         hook=due.hook,
-        timeout=options.get("timeout", settings.timeout),
-        max_attempts=options.get("max_attempts", settings.max_attempts),
+        timeout=options.get("timeout", policy.timeout),
+        max_attempts=options.get("max_attempts", policy.max_attempts),
         run_after=due.now + timedelta(seconds=random.uniform(0, due.jitter)) if due.jitter else None,
         schedule=due.id,
         slot=slot,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from django.apps import apps
+from django.contrib.contenttypes.models import ContentType
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
@@ -18,10 +19,14 @@ from django.test import override_settings
 from pgq import conf, store
 from pgq.conf import Settings, get_settings
 from pgq.db import callers_cursor
-from pgq.models import Task
-from pgq.tasks import async_task
-from pgq.testing import drain
+from pgq.enqueue import enqueue_from
+from pgq.management.commands.pgq_worker import warn_of_name
+from pgq.models import QueuedTask, Task
+from pgq.schedule import run_now
+from pgq.tasks import async_task, enqueue_many, schedule
+from pgq.testing import drain, fire_schedules
 from pgq.upkeep import Upkeep
+from tests.core import oracle_tasks
 
 ROOT = Path(__file__).parent.parent
 
@@ -125,7 +130,7 @@ def test_defaults():
 def test_every_setting_does_something():
     code = "".join(path.read_text() for path in (ROOT / "pgq").rglob("*.py") if path.name != "conf.py")
     for item in dataclasses.fields(Settings):
-        used = re.search(rf"(settings|get_settings\(\))\.{item.name}\b", code)
+        used = re.search(rf"(settings|get_settings\(\)|policy)\.{item.name}\b", code)
         assert used, f"nothing uses PGQ[{item.name!r}]"
 
 
@@ -261,6 +266,88 @@ def test_alt_clusters_are_chosen_by_the_environment(monkeypatch):
         monkeypatch.setenv("PGQ_NAME", "other")
         get_settings.cache_clear()
         assert (get_settings().name, get_settings().queues, get_settings().timeout) == ("other", ("other",), 60)
+
+
+def test_name_that_alt_clusters_do_not_know_is_told(monkeypatch, caplog):
+    """As in Django-Q it is a pool for the queue of that name; a slip of the pen would be a pool for nothing."""
+
+    def told(name: str) -> list[str]:
+        monkeypatch.setenv("PGQ_NAME", name)
+        get_settings.cache_clear()
+        found = [message for message in checks.run_checks() if message.id == "pgq.W001"]
+        return [f"{message.msg} {message.hint}" for message in found]
+
+    with override_settings(PGQ=SEVERAL):
+        [message] = told("lnog")
+        assert "no entry 'lnog'" in message
+        assert "Did you mean 'long'?" in message
+        [message] = told("zzz")
+        assert "There are long, two." in message
+        for known in ("long", "two", "shop", "default"):
+            assert told(known) == []
+        # The command says so, too.
+        for name, warnings in (("lnog", 1), ("long", 0)):
+            told(name)
+            caplog.clear()
+            warn_of_name()
+            assert len([record for record in caplog.records if "lnog" in record.getMessage()]) == warnings
+
+
+def test_no_queues_in_particular_are_all():
+    for given, served in ([], None), (None, None), (["b", "a", "b"], ("b", "a")):
+        assert problems(queues=given) == []
+        with override_settings(PGQ={"queues": given}):
+            assert get_settings().queues == served
+    for wrong in ("mail", [""], ["a", None], {"a": 1}):
+        [problem] = problems(queues=wrong)
+        assert problem.hint == "Make it a list of texts."
+
+
+LONG = {"timeout": 3600, "max_attempts": 5, "retry_backoff": [9], "ack_failures": True}
+POLICIES = {
+    "timeout": 60,
+    "max_attempts": 2,
+    "ALT_CLUSTERS": {"long": LONG, "more": {"queues": ["a", "b"], "timeout": 7}},
+}
+
+
+def policy(row: QueuedTask) -> tuple[object, ...]:
+    return row.timeout, row.max_attempts, row.options
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("pool", [None, "long", "more"])
+def test_tasks_of_a_queue_get_the_policy_of_the_pool_that_serves_it(pool, monkeypatch):
+    """Whoever enqueues them, and by whatever way."""
+    long, others = (3600, 5, {"backoff": [9], "ack_failure": True}), (60, 2, {})
+    if pool:
+        monkeypatch.setenv("PGQ_NAME", pool)
+    get_settings.cache_clear()
+    with override_settings(PGQ=POLICIES):
+        by_queue = {"long": long, "a": (7, 2, {}), "b": (7, 2, {}), "default": others, "more": others}
+        for queue, expected in by_queue.items():
+            async_task("tests.app.tasks.noop", queue=queue)
+            async_task("tests.app.tasks.noop", cluster=queue)
+            enqueue_many("tests.app.tasks.noop", [(), ()], queue=queue)
+            enqueue_from(oracle_tasks.registered, ContentType.objects.all()[:1], ["id"], queue=queue)
+            made = schedule("tests.app.tasks.noop", queue=queue, schedule_type="D")
+            fire_schedules()
+            run_now(made)
+            rows = QueuedTask.objects.filter(queue=queue)
+            # A pool fires no schedules of queues that it does not serve.
+            assert rows.count() == 6 + (get_settings().queues is None or queue in get_settings().queues)
+            assert [policy(row) for row in rows] == [expected] * len(rows), queue
+
+
+@pytest.mark.django_db
+def test_what_is_said_of_a_task_wins_over_the_policy_of_its_queue():
+    with override_settings(PGQ=POLICIES):
+        said = {"timeout": 5, "max_attempts": 1, "retry_backoff": 3, "ack_failure": False}
+        async_task("tests.app.tasks.noop", queue="long", **said)
+        schedule("tests.app.tasks.noop", queue="long", schedule_type="D", q_options=said)
+        fire_schedules()
+        rows = QueuedTask.objects.filter(queue="long")
+        assert [policy(row) for row in rows] == [(5, 1, {"backoff": 3, "ack_failure": False})] * 2
 
 
 def test_without_alt_clusters_the_environment_gives_a_name_only(monkeypatch):

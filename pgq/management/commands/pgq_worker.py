@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import signal
 import sys
@@ -17,6 +18,8 @@ from django.db import connections
 from pgq import boot, conf, discovery, signing
 from pgq.autoreload import CodeWatch
 from pgq.child import set_up_logging
+
+logger = logging.getLogger("pgq")
 
 
 class Command(BaseCommand):
@@ -71,6 +74,8 @@ class Command(BaseCommand):
             return
         set_up_logging(options["log_format"], options["log_level"])
         discovery.warn()
+        if options["queues"] is None:
+            warn_of_name()
         connections.close_all()
         try:
             supervisor = Supervisor(
@@ -92,7 +97,9 @@ class Command(BaseCommand):
             if options[key] is not None:
                 chosen[key] = options[key]
         if options["queues"] is not None:
-            chosen["queues"] = tuple(name.strip() for name in options["queues"].split(",") if name.strip())
+            chosen["queues"] = tuple(
+                dict.fromkeys(name.strip() for name in options["queues"].split(",") if name.strip())
+            )
             if not chosen["queues"]:
                 raise CommandError("--queues: name at least one queue, or leave the option out to serve all")
         if chosen.get("workers", 1) < 1:
@@ -112,6 +119,13 @@ class Command(BaseCommand):
         if connections[settings.database].vendor != "postgresql":
             raise CommandError(f"--database: {settings.database!r} is not a PostgreSQL database, which pgq needs")
         return settings
+
+
+def warn_of_name() -> None:
+    """Say so if the pool serves a queue that perhaps nobody meant."""
+    for problem in conf.problems():
+        if problem.key == "ALT_CLUSTERS":
+            logger.warning("%s %s", problem.message, problem.hint)
 
 
 @contextlib.contextmanager
