@@ -203,6 +203,11 @@ def some_queue(cursor: Cursor) -> str:
     return str(rows[0][0]) if rows else ""
 
 
+def unused_queues(cursor: Cursor, queues: Sequence[str]) -> list[str]:
+    """Return those of the queues to which nothing has been enqueued yet, and which no schedule names."""
+    return [row[0] for row in _all(cursor, "unused_queues", {"queues": list(queues)})]
+
+
 def behind(lanes: Sequence[tuple[int, str]], *, after: str) -> str:
     """Return behind which queue the next claim should begin, from the lanes of the last one's tasks.
 

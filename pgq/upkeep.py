@@ -19,7 +19,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
@@ -430,8 +430,16 @@ class Upkeep:
             logger.debug("upkeep: the tables are busy; partitions are made later")
 
 
+def _name_unused(connection: db.Connection, queues: Sequence[str]) -> None:
+    """Say in the log which of the queues, as far as PostgreSQL knows, nobody uses: their names may be mistakes."""
+    unused = store.unused_queues(connection.cursor(), queues)
+    if unused:
+        logger.info("nothing has been enqueued yet to %s: this pool waits for it", ", ".join(map(repr, unused)))
+
+
 def main(config: ChildConfig, pipe: Connection) -> None:
     """Entry point of the upkeep process."""
+    unnamed = config.queues
     upkeep = Upkeep(get_settings(), config.database)
     connection: db.Connection | None = None
     backoff = db.Backoff()
@@ -444,6 +452,9 @@ def main(config: ChildConfig, pipe: Connection) -> None:
             pause = upkeep.tick(connection)
             backoff.succeeded()
             pipe.send_bytes(child.TICKED)
+            if unnamed:
+                _name_unused(connection, unnamed)
+                unnamed = None
         except psycopg.Error as error:
             if connection is not None:
                 with contextlib.suppress(psycopg.Error):

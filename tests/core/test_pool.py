@@ -6,13 +6,15 @@ import os
 import signal
 import statistics
 import time
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from pgq.child import process_stat
 from pgq.enqueue import enqueue_all, make_task
 from pgq.models import Failure, QueuedTask, Task, WorkerPool
-from pgq.tasks import async_task, enqueue_many, fetch, queue_size, result
+from pgq.tasks import async_task, enqueue_many, fetch, queue_size, result, schedule
 from tests.core.helpers import MARK, value
 from tests.pools import connect, is_alive, wait_for
 
@@ -409,6 +411,15 @@ def test_run_once_runs_what_is_ready_and_ends(pool, oracle):
 
 def test_run_once_of_nothing_ends(pool):
     assert pool("--run-once", workers=2, ready=False).wait() == 0
+
+
+def test_queue_that_nothing_uses_is_told(pool):
+    """Its name may be a slip of the pen."""
+    async_task(MARK, queue="mail")
+    schedule(MARK, queue="nightly", schedule_type="D", next_run=timezone.now() + timedelta(days=1))
+    running = pool("--queues", "mail,nightly,mial", "--run-once", ready=False)
+    assert running.wait() == 0
+    assert running.log().count("nothing has been enqueued yet to 'mial': this pool waits for it") == 1
 
 
 def test_pool_serves_only_its_queues(pool, oracle):
