@@ -37,11 +37,10 @@ _PROGRAM, _DATABASES, _SETUP = "PGQ_BOOT_PROGRAM", "PGQ_BOOT_DATABASES", "PGQ_SE
 
 
 class _Reached(BaseException):
-    """The program has come to its command: Django is set up, and the rest is not for a child to run."""
+    """The program has come to its command: Django is set up, and the rest is not for a child to run.
 
-
-#: The program is being run again.
-_again = False
+    Its argument is the program's main module.
+    """
 
 
 # ------------------------------------------------------------------------------------------------- in the parent
@@ -123,13 +122,18 @@ def boot(configured: bytes | None = None) -> None:
         _set_up(configured)
 
 
-def _set_up(configured: bytes | None) -> None:
+def run_setup() -> bool:
+    """Call the function that PGQ_SETUP names; return False if it names none."""
     setup = os.environ.get(_SETUP)
-    if configured is not None and not settings.configured:
-        settings.configure(**pickle.loads(configured))  # noqa: S301  # by the pipe of our own parent
     if setup:
         import_string(setup)()
-    else:
+    return bool(setup)
+
+
+def _set_up(configured: bytes | None) -> None:
+    if configured is not None and not settings.configured:
+        settings.configure(**pickle.loads(configured))  # noqa: S301  # by the pipe of our own parent
+    if not run_setup():
         django.setup()
 
 
@@ -141,7 +145,8 @@ def can_boot() -> bool:
 def use_databases(names: Mapping[str, str] | None = None) -> None:
     """Use the databases of these names; None: those that the environment names, if it does."""
     if names is None:
-        names = json.loads(os.environ.pop(_DATABASES, "{}"))
+        # It stays, for a supervisor that starts anew.
+        names = json.loads(os.environ.get(_DATABASES, "{}"))
     for alias, name in names.items():
         database = connections.settings.get(alias)
         if database is not None and str(database["NAME"]) != name:
@@ -154,31 +159,22 @@ def forget() -> None:
         os.environ.pop(name, None)
 
 
-def reached() -> None:
-    """In a child that runs its parent's program again, this is as far as it goes."""
-    if _again:
-        # It stays the main module: what it defines, such as tasks of a project in one file, is found by that name.
-        raise _Reached(sys.modules["__main__"])
-
-
 def _run_again(name: str | None, path: str | None, argv: list[str]) -> None:
-    """Run the parent's program until it comes to a command."""
-    global _again
-    sys.argv[:] = argv
-    fetch_command = ManagementUtility.fetch_command
+    """Run the parent's program until it comes to its command."""
 
     def stop(self: ManagementUtility, subcommand: str) -> Any:
-        reached()
-        return fetch_command(self, subcommand)
+        raise _Reached(sys.modules["__main__"])
 
+    sys.argv[:] = argv
+    fetch_command = ManagementUtility.fetch_command
     ManagementUtility.fetch_command = stop  # type: ignore[method-assign]
-    _again = True
     try:
         if name is not None:
             runpy.run_module(name, run_name="__main__", alter_sys=True)
         elif path is not None:
             runpy.run_path(path, run_name="__main__")
     except _Reached as end:
+        # It stays the main module: a fork that finds its parent's program there does not run it once more.
         sys.modules["__main__"] = end.args[0]
     except (Exception, SystemExit) as error:
         if apps.app_configs:
@@ -187,4 +183,4 @@ def _run_again(name: str | None, path: str | None, argv: list[str]) -> None:
         # Not everything can be done twice, such as to listen on a port for a debugger.
         logger.warning("%s cannot be run again to set up a worker: %s: %s", path or name, type(error).__name__, error)
     finally:
-        ManagementUtility.fetch_command, _again = fetch_command, False  # type: ignore[method-assign]
+        ManagementUtility.fetch_command = fetch_command  # type: ignore[method-assign]

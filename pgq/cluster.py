@@ -31,7 +31,7 @@ _STARTED_BY = "PGQ_CLUSTER_STARTED_BY"
 
 
 class Cluster:
-    """A pool of workers: ``pgq_worker`` with the settings module of this process.
+    """A pool of workers: ``pgq_worker`` with the settings module of this process, or as the variable PGQ_SETUP says.
 
     It uses the databases of this process, so in a test those of the test. What else this process has changed in its
     settings since (``override_settings``) is not known to it.
@@ -81,7 +81,7 @@ class Cluster:
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self._asked_to_stop = False
         self.process = subprocess.Popen(  # noqa: S603  # our own interpreter and our own command
-            [sys.executable, "-m", "django", "pgq_worker", *self.arguments],
+            [sys.executable, "-m", "pgq", "pgq_worker", *self.arguments],
             env={
                 **os.environ,
                 **boot.database_variables(),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -52,6 +55,16 @@ def execute_from_command_line(argv):
     from django.core.management import execute_from_command_line
     execute_from_command_line(argv)
 """
+SET_UP_IMPORTER = """
+
+def setup():
+    global installed
+    sys.meta_path.insert(0, Importer())
+    installed = True
+    os.environ |= {"CONFIGURATION": "Dev", "DJANGO_SETTINGS_MODULE": "project.settings"}
+    import django
+    django.setup()
+"""
 IMPORTING_MANAGE = """\
 import os
 import sys
@@ -91,25 +104,19 @@ if __name__ == "__main__":
         call_command("pgq_worker", run_once=True)
 """
 
-#: One whose tasks are in that file, too.
-TASKS_IN_ONE_FILE = """\
+#: One that sets up everything wherever it is imported.
+SCRIPT = """\
 import django
 from django.conf import settings
 from pgq.embedded import database_from_url
 
 settings.configure(
-    SECRET_KEY="x" * 50, INSTALLED_APPS=["pgq"], DATABASES={{"default": database_from_url({dsn!r})}},
+    SECRET_KEY="x" * 50, INSTALLED_APPS=["pgq", "shop"], DATABASES={{"default": database_from_url({dsn!r})}},
     PGQ={{"workers": 1}},
 )
 django.setup()
 from django.core.management import call_command
-from pgq.tasks import task
-
-
-@task
-def add(a, b):
-    return a + b
-
+from shop.tasks import add
 
 if __name__ == "__main__":
     add.enqueue(2, 3)
@@ -138,6 +145,26 @@ def test_settings_that_only_an_importer_can_import(start_method, project):
     assert "Traceback" not in ran.stderr
 
 
+def test_cluster_of_such_a_project(project):
+    """Started by a process of which nobody knows how it came to be, it is told by what function to set Django up."""
+    shop = project({"PGQ": {"workers": 1}}, apps=TASKS)
+    shop.write("importer.py", IMPORTER + SET_UP_IMPORTER)
+    shop.settings_file.write_text(
+        shop.settings_file.read_text() + "\nimport importer\nassert importer.installed\n\nclass Dev: pass\n"
+    )
+    source = (
+        "import importer; importer.setup()\n"
+        "from pgq.cluster import Cluster\n"
+        "from pgq.tasks import async_task\n"
+        "async_task('shop.tasks.add', 1, 2)\n"
+        "cluster = Cluster(arguments=['--run-once'])\n"
+        "cluster.start()\n"
+        "assert cluster.process.wait(30) == 0\n"
+    )
+    shop.run(sys.executable, "-c", source, env={"PGQ_SETUP": "importer.setup"})
+    assert results(shop) == [(3,)]
+
+
 @pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
 def test_project_in_one_file(start_method, project):
     shop = project(apps=TASKS)
@@ -149,11 +176,12 @@ def test_project_in_one_file(start_method, project):
     assert "died" not in by_call.stderr + by_command_line.stderr
 
 
-def test_tasks_of_a_project_in_one_file(project):
-    shop = project()
-    shop.write("one.py", TASKS_IN_ONE_FILE.format(dsn=shop.dsn))
-    shop.run(sys.executable, "one.py")
+def test_script_that_sets_up_where_it_is_imported(project):
+    shop = project(apps=TASKS)
+    shop.write("script.py", SCRIPT.format(dsn=shop.dsn))
+    ran = shop.run(sys.executable, "script.py")
     assert results(shop) == [(5,)]
+    assert "died" not in ran.stderr
 
 
 def test_settings_and_path_that_the_command_line_names(project):
@@ -161,11 +189,12 @@ def test_settings_and_path_that_the_command_line_names(project):
     shop.write("elsewhere/theirs.py", "from project.settings import *\nINSTALLED_APPS += ['depot']\n")
     shop.write("elsewhere/depot/tasks.py", TASKS["shop"]["tasks.py"])
     named = ("--settings=theirs", f"--pythonpath={shop.folder / 'elsewhere'}")
-    django = (sys.executable, "-m", "django")
+    # A console script, as `uv run` starts them; and the same as a module.
+    admin = (str(Path(sys.executable).parent / "django-admin"),)
     environment = {"PYTHONPATH": str(shop.folder)}
     enqueue = "from pgq.tasks import async_task; async_task('depot.tasks.add', 1, 2)"
-    shop.run(*django, "shell", "-c", enqueue, *named, env=environment)
-    shop.run(*django, "pgq_worker", "--run-once", "--workers=1", *named, env=environment)
+    shop.run(sys.executable, "-m", "django", "shell", "-c", enqueue, *named, env=environment)
+    shop.run(*admin, "pgq_worker", "--run-once", "--workers=1", *named, env=environment)
     assert results(shop) == [(3,)]
 
 
@@ -203,10 +232,12 @@ def test_script_whose_settings_cannot_be_handed_over(project):
 @pytest.mark.django_db(transaction=True)
 def test_command_inside_a_test_uses_the_database_of_the_test(capfd):
     id = async_task("tests.app.tasks.add", 1, 2)
+    before = signal.getsignal(signal.SIGINT), os.environ.get("PGQ_NAME")
     call_command("pgq_worker", run_once=True, workers=1, name="called")
     assert Task.get_result(id) == 3
     assert Task.objects.get(pk=id).cluster == "called"
     assert "died" not in capfd.readouterr().err
+    assert (signal.getsignal(signal.SIGINT), os.environ.get("PGQ_NAME")) == before
 
 
 @pytest.mark.django_db

@@ -58,7 +58,8 @@ class Command(BaseCommand):
         parser.add_argument("--autoreload", action="store_true", help="for development: start anew when code changes")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with _named(options["name"]), _as_before():
+        called = not self._called_from_command_line
+        with _named(options["name"]), _handlers_kept() if called else contextlib.nullcontext():
             self._run(options)
 
     def _run(self, options: dict[str, Any]) -> None:
@@ -148,14 +149,12 @@ def _named(name: str | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _as_before() -> Iterator[None]:
-    """Put signal handlers back for a program that goes on after call_command. One that ends is left to ignore them."""
-    handlers = {
-        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-    }
+def _handlers_kept() -> Iterator[None]:
+    """Put the handlers of signals back, which the supervisor leaves ignored for a process that ends with it."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    handlers = {number: signal.getsignal(number) for number in numbers}
     try:
         yield
     finally:
-        if not boot.is_command_line():
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
