@@ -58,7 +58,7 @@ class Command(BaseCommand):
         parser.add_argument("--autoreload", action="store_true", help="for development: start anew when code changes")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        called = not self._called_from_command_line
+        called = not getattr(self, "_called_from_command_line", False)
         with _named(options["name"]), _handlers_kept() if called else contextlib.nullcontext():
             self._run(options)
 
