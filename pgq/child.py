@@ -239,8 +239,14 @@ class PlainFormatter(logging.Formatter):
         head = f"{time:%H:%M:%S}.{time.microsecond // 1000:03d} {record.levelname:<7} {record.process:>7} "
         text = record.getMessage().translate(_ESCAPES).replace("\n", "\\n")
         if record.exc_info:
-            text += "\n" + self.formatException(record.exc_info).translate(_ESCAPES)
+            text += "\n" + _exception(self, record).translate(_ESCAPES)
         return head + text.replace("\n", "\n    ")
+
+
+def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    """As in `logging`: what somebody has formatted already is not formatted again."""
+    assert record.exc_info is not None
+    return record.exc_text or formatter.formatException(record.exc_info)
 
 
 class JsonFormatter(logging.Formatter):
@@ -255,7 +261,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
+            entry["exception"] = _exception(self, record)
         return json.dumps(entry)
 
 

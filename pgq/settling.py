@@ -14,9 +14,9 @@ import psycopg
 
 from pgq import caching, codec, flow, signals, store
 from pgq.db import Connection, Cursor
-from pgq.execute import describe, is_signed, options_of
+from pgq.execute import describe, is_signed, options_of, users_part
 from pgq.ids import task_name
-from pgq.records import Claim, Failed, Parked, Postponed, Receipt, Retried, Succeeded
+from pgq.records import Failed, Parked, Postponed, Receipt, Retried, Succeeded
 from pgq.store import Settlement
 
 logger = logging.getLogger("pgq")
@@ -215,26 +215,42 @@ def parked(receipt: Receipt, error: Exception) -> Receipt:
 
 
 def report(receipt: Receipt) -> None:
-    """Log an outcome that somebody should hear of."""
+    """Log an outcome that somebody should hear of, when the task has ended and before it is settled.
+
+    The name of the function is part of the message's template and the rest are its arguments, since trackers of errors
+    make one issue of all records with the same template. With it goes what was raised, for handlers that can use it.
+    """
     claim, outcome = receipt.claim, receipt.outcome
     if isinstance(outcome, Failed):
-        logger.error("task %s (%s) failed: %s: %s", *_named(claim), outcome.failure.exception, outcome.failure.message)
+        _log(logging.ERROR, receipt, "failed: %s: %s", outcome.failure.exception, outcome.failure.message)
     elif isinstance(outcome, Retried):
-        logger.warning(
-            "task %s (%s) failed in attempt %d and is tried again in %.1f s: %s: %s",
-            *_named(claim), claim.attempts, outcome.delay, outcome.failure.exception, outcome.failure.message,
+        _log(
+            logging.WARNING, receipt, "failed in attempt %d and is tried again in %.1f s: %s: %s",
+            claim.attempts, outcome.delay, outcome.failure.exception, outcome.failure.message,
         )  # fmt: skip
     elif isinstance(outcome, Postponed):
         # Once is enough: the next worker to say so says nothing new.
         level = logging.WARNING if outcome.times == 1 else logging.DEBUG
-        logger.log(
-            level, "task %s (%s) is given back for %.0f s, since this worker's code does not know it: %s",
-            *_named(claim), outcome.delay, outcome.failure.message,
+        _log(
+            level, receipt, "is given back for %.0f s, since this worker's code does not know it: %s",
+            outcome.delay, outcome.failure.message,
         )  # fmt: skip
     elif isinstance(outcome, Parked):
-        logger.error("task %s (%s) is parked: %s", *_named(claim), outcome.reason)
+        _log(logging.ERROR, receipt, "is parked: %s", outcome.reason)
 
 
-def _named(claim: Claim) -> tuple[Any, str]:
+def _log(level: int, receipt: Receipt, template: str, *args: Any) -> None:
+    if not logger.isEnabledFor(level):
+        return
+    claim, error = receipt.claim, receipt.error
     # A row from psql may name what it likes, at any length.
-    return claim.id.hex, claim.func[:200]
+    func = claim.func[:200].replace("%", "%%")
+    record = logger.makeRecord(
+        logger.name, level, __file__, 0, f"task %s ({func}) {template}", (claim.id.hex, *args),
+        (type(error), error, users_part(error.__traceback__)) if error is not None else None, "report",
+    )  # fmt: skip
+    failure = getattr(receipt.outcome, "failure", None)
+    if failure is not None and failure.traceback:
+        # Formatters take this and format nothing again: it is bounded, and an exception's own methods may raise.
+        record.exc_text = failure.traceback.rstrip("\n")
+    logger.handle(record)

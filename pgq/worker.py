@@ -395,6 +395,8 @@ class Worker:
             with self.showing:
                 self.failed += 1
             settling.report(receipt)
+            # With all that the frames of its traceback hold.
+            receipt = receipt._replace(error=None)
         claim = receipt.claim
         if not settled:
             self.finished.append(receipt)
