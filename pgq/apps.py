@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.conf import settings as django_settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
@@ -36,6 +36,7 @@ class PgqConfig(AppConfig):
         checks.register(check_database, checks.Tags.database)
         checks.register(check_tasks)
         checks.register(check_names)
+        checks.register(check_references)
         discovery.import_tasks()
 
 
@@ -166,3 +167,19 @@ def _trouble(find: Callable[[str], object], name: str) -> str | None:
     except Exception as error:
         return str(error) if isinstance(error, LookupError) else f"{type(error).__name__}: {error}"
     return None
+
+
+def check_references(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Warn of models that would keep the rows of ended tasks in the queue."""
+    queue = apps.get_model("pgq", "QueuedTask")
+    return [
+        checks.Warning(
+            f"{relation.field} is a foreign key to QueuedTask, whose row leaves the queue when its task ends.",
+            hint="A task that is referred to then can only be parked. Keep its id in a UUIDField, or use "
+            "db_constraint=False.",
+            obj=relation.related_model,
+            id="pgq.W006",
+        )
+        for relation in queue._meta.related_objects
+        if getattr(relation.field, "db_constraint", False)
+    ]

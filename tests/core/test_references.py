@@ -246,7 +246,7 @@ def test_a_reference_to_a_queued_task_spoils_no_other(own):
 
 MODELS = """
 from django.db import models
-from pgq.models import Schedule, Task
+from pgq.models import QueuedTask, Schedule, Task
 
 
 class Order(models.Model):
@@ -256,6 +256,13 @@ class Order(models.Model):
 
 class Paper(models.Model):
     task = models.ForeignKey(Task, on_delete=models.DO_NOTHING)
+
+
+class Ticket(models.Model):
+    task = models.ForeignKey(QueuedTask, null=True, on_delete=models.SET_NULL)
+    other = models.ForeignKey(
+        QueuedTask, null=True, on_delete=models.SET_NULL, db_constraint=False, related_name="+"
+    )
 """
 ORDERS = """
 from django.db import IntegrityError
@@ -282,7 +289,9 @@ print(sorted((order.task.group if order.task else "") for order in Order.objects
 def test_models_that_refer_to_tasks(project):
     """Django's on_delete holds for what the ORM deletes, and only there; upkeep leaves what is referred to."""
     shop = project(apps={"shop": {"models.py": MODELS}}, migrate=False)
-    shop.manage("makemigrations", "shop")
+    warned = shop.manage("makemigrations", "shop").stderr
+    assert "shop.Ticket: (pgq.W006) shop.Ticket.task is a foreign key to QueuedTask" in warned
+    assert "Ticket.other" not in warned
     shop.manage("migrate", "--verbosity=0")
     assert shop.python(ORDERS).stdout.split("\n")[:-1] == ["1", "IntegrityError", "['', 'b', 'c']"]
     said = shop.manage("pgq_clean", "--keep", "0").stdout
