@@ -17,7 +17,7 @@ OTHERS = "from a_queue_that_is_not_here import shared_task\n"
 
 def stranger(project, source, **options):
     """A project with an app of others, installed where an installer would put it, and one of its own."""
-    shop = project(migrate=False, installed=("parcels",), apps={"shop": {"tasks.py": source}}, **options)
+    shop = project(migrate=False, installed=("pgq", "parcels", "shop"), apps={"shop": {"tasks.py": source}}, **options)
     shop.write("lib/site-packages/parcels/tasks.py", OTHERS)
     (shop.folder / "lib/site-packages/__init__.py").unlink(missing_ok=True)
     return shop, {"PYTHONPATH": str(shop.folder / "lib/site-packages")}
