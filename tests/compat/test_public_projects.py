@@ -636,6 +636,7 @@ def test_admins_are_changed_by_subclasses(admin_user):
     fire_schedules()
     drain()
     async_task(functions.multiply, 1, 1, task_name="waits", cluster="long")
+    reverse("admin:index")  # the urls are loaded once for all tests, so not with this site
     with patch("django.contrib.admin.site", site):
         pages = {model: _page(own(model, admin.site), admin_user) for model, own in mine.items()}
     assert "good" in pages[Success]
