@@ -223,8 +223,8 @@ def _wait(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _in_transactions() -> list[BaseDatabaseWrapper]:
-    used = connections.all(initialized_only=True)
-    return [connection for connection in used if connection.connection is not None and not connection.autocommit]
+    # Without autocommit, but in no block, a task may commit by itself, as in a worker.
+    return [connection for connection in connections.all(initialized_only=True) if connection.in_atomic_block]
 
 
 @contextlib.contextmanager
