@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -232,7 +232,8 @@ class Slots:
     @functools.cached_property
     def _loop(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.new_event_loop()
-        loop.set_task_factory(self._make_task)  # type: ignore[arg-type]  # its options differ between Pythons
+        # Its type differs between Pythons.
+        loop.set_task_factory(cast("Any", self._make_task))
         threading.Thread(target=loop.run_forever, name="pgq loop", daemon=True).start()
         return loop
 
