@@ -250,10 +250,6 @@ def _spared(claim: Claim) -> Iterator[None]:
                     connection.savepoint_rollback(point)
                 connection.savepoint_commit(point)
             except Error as error:
-                if not connection.in_atomic_block and not connection.settings_dict["AUTOCOMMIT"]:
-                    # There a task has to commit, as all code has. What it did after that goes, as in a worker.
-                    connection.rollback()
-                    continue
                 raise RuntimeError(
                     f"task {claim.id.hex} ({claim.func}) ended the transaction that its caller is in on"
                     f" {connection.alias!r}, or closed the connection; run it outside of a transaction"
