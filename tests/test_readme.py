@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.django_settings import SETTINGS
+
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
@@ -34,16 +36,27 @@ assert Schedule.objects.get().cron == "30 2 * * *"
 USER = "from django.contrib.auth.models import User; User.objects.create_user('ada')\n"
 
 
-# Others may be named here: they come after the README's own.
-@pytest.mark.parametrize("more", [""])
-def test_first_page(project, more):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "as startproject leaves them",
+        "USE_TZ = False",
+        "LOGGING",
+        "router with a replica",
+        "pool of connections",
+        "assume_role",
+    ],
+)
+def test_first_page(project, name):
     settings, tasks, first_call, more_tasks, calls = snippets("python")
     modules = {"tasks.py": f"{tasks}\n\n{more_tasks}"}
-    shop = project(f"{settings}\n{more}", apps={"shop": modules}, installed=(), migrate=False)
+    shop = project(f"{settings}\n{SETTINGS[name]}", apps={"shop": modules}, installed=(), migrate=False)
     install, commands = snippets("sh")
     assert (install, commands) == (
         "pip install django-pgq\n", "python manage.py migrate\npython manage.py pgq_worker\n"
     )  # fmt: skip
+    shop.sql("DO $$ BEGIN CREATE ROLE pgq_stranger; EXCEPTION WHEN duplicate_object OR unique_violation THEN END $$")
+    shop.sql("GRANT CREATE ON SCHEMA public TO pgq_stranger")
     shop.manage("migrate", "--verbosity=0")
     shop.python(USER + first_call + calls)
     for statement in snippets("sql")[0].split(";\n"):
