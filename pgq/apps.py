@@ -11,6 +11,7 @@ from django.conf import settings as django_settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
+from django.db.models.signals import pre_migrate
 
 from pgq import conf, discovery, registry, reporting, schema
 from pgq.errors import UnknownFunction
@@ -31,8 +32,10 @@ class PgqConfig(AppConfig):
             return "pgq"
 
     def ready(self) -> None:
+        pre_migrate.connect(schema.make_without_migrations, sender=self)
         checks.register(check_settings)
         checks.register(check_cache)
+        checks.register(check_alias)
         checks.register(check_database, checks.Tags.database)
         checks.register(check_tasks)
         checks.register(check_names)
@@ -75,6 +78,20 @@ def check_cache(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     return []
 
 
+def check_alias(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Make sure that PGQ["database"] is there. Not among the checks of databases, which Django runs only on demand."""
+    if any(problem.serious for problem in conf.problems()):
+        return []
+    alias = conf.get_settings().database
+    if alias in connections:
+        return []
+    return [
+        checks.Error(
+            f"PGQ['database'] is {alias!r}, which is not in DATABASES.", hint="Name an alias that is.", id="pgq.E002"
+        )
+    ]
+
+
 def check_database(
     app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[checks.CheckMessage]:
@@ -82,15 +99,7 @@ def check_database(
     if any(problem.serious for problem in conf.problems()):
         return []
     alias = conf.get_settings().database
-    if alias not in connections:
-        return [
-            checks.Error(
-                f"PGQ['database'] is {alias!r}, which is not in DATABASES.",
-                hint="Name an alias that is.",
-                id="pgq.E002",
-            )
-        ]
-    if not databases or alias not in databases:
+    if not databases or alias not in databases or alias not in connections:
         return []
     connection = connections[alias]
     if connection.vendor != "postgresql":

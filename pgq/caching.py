@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.core.cache import BaseCache, caches
 
-from pgq import ids
+from pgq import ids, timing
 from pgq.conf import Settings, get_settings
 from pgq.execute import is_signed
 from pgq.models import Task
@@ -84,7 +84,8 @@ def _task(entry: Mapping[str, Any]) -> Task:
     texts = {
         key: StoredText(entry[key]) for key in ("args", "kwargs", "options", "value") if entry.get(key) is not None
     }
-    return Task(**{**entry, **texts})
+    moments = {key: timing.as_project(entry[key]) for key in ("enqueued_at", "started", "stopped")}
+    return Task(**{**entry, **texts, **moments})
 
 
 def find(id_or_name: str | UUID) -> Task | None:

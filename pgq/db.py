@@ -15,10 +15,12 @@ from typing import Any, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
 import psycopg
+from django.conf import settings
 from django.db import ProgrammingError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from psycopg.pq import TransactionStatus
+from psycopg.types.datetime import TimestamptzLoader
 
 logger = logging.getLogger("pgq")
 
@@ -83,8 +85,11 @@ def is_same_database(alias: str, other: str) -> bool:
 
 @contextmanager
 def callers_cursor(alias: str) -> Iterator[CursorWrapper]:
-    """Yield a cursor on the caller's connection, inside whatever transaction it is in."""
+    """Yield a cursor on the caller's connection, inside whatever transaction it is in. Its moments are aware."""
     with connections[alias].cursor() as cursor:
+        if not settings.USE_TZ and isinstance(cursor.cursor, psycopg.Cursor):
+            # Where Django would give naive ones.
+            cursor.cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
         yield cursor
 
 

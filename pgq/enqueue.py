@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 from uuid import UUID
 
 from django.db import router, transaction
-from django.utils import timezone
 
 from pgq import backoff as backoffs
-from pgq import codec, dotted, registry, signals, store
+from pgq import codec, dotted, registry, signals, store, timing
 from pgq.conf import Policy, Settings, get_settings, policy_of
 from pgq.db import callers_cursor, execute_often, is_same_database, wrapper
 from pgq.errors import EnqueueError, UnknownFunction, UnknownOption
@@ -195,16 +194,13 @@ def _fixed_options(path: str) -> Options:
 
 
 def _moment(run_after: datetime | timedelta | float | None) -> datetime | None:
-    if run_after is None or (isinstance(run_after, datetime) and timezone.is_aware(run_after)):
-        return run_after
-    if isinstance(run_after, datetime):
-        # As Django does with a naive time: it is in the current time zone.
-        return timezone.make_aware(run_after)
+    if run_after is None or isinstance(run_after, datetime):
+        return None if run_after is None else timing.aware(run_after)
     try:
         if isinstance(run_after, int | float) and not isinstance(run_after, bool):
             run_after = timedelta(seconds=run_after)
         if isinstance(run_after, timedelta):
-            return timezone.now() + run_after
+            return timing.now() + run_after
     except (ValueError, OverflowError):
         raise EnqueueError(f"run_after: leads to no date, got {run_after!r}") from None
     raise EnqueueError(f"run_after: must be a datetime, a timedelta or seconds, got {run_after!r}")

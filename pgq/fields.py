@@ -37,6 +37,10 @@ class TaskIdField(_UUIDField):
         value = super().to_python(value)
         return value.hex if isinstance(value, UUID) else value
 
+    def get_pk_value_on_save(self, instance: Any) -> str:
+        """Return the id of a new row that has none. No default, with which Django would not look for the row first."""
+        return ids.new_id().hex
+
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
         return super().get_db_prep_value(UUID(value) if isinstance(value, str) else value, connection, prepared)
 

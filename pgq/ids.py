@@ -32,11 +32,6 @@ def new_id() -> UUID:
     return UUID(int=(milliseconds << 80) | (0x7 << 76) | ((rest >> 8) << 64) | (0x2 << 62) | random)
 
 
-def new_hex() -> str:
-    """Return a new id as 32 hex digits."""
-    return new_id().hex
-
-
 def new_hexes(count: int) -> list[str]:
     """Return many of what `new_id` makes, as 32 hex digits each, in half the time."""
     random = os.urandom(8 * count).hex()

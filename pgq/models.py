@@ -182,7 +182,7 @@ class Task(_Named):
     #: Whether a row that says nothing succeeded.
     succeeds: ClassVar[bool] = True
 
-    id = TaskIdField(primary_key=True, default=ids.new_hex, editable=False)
+    id = TaskIdField(primary_key=True, editable=False)
     success = OutcomeField(editable=False)
     attempt_count = models.SmallIntegerField(db_default=0, editable=False)
     priority = models.SmallIntegerField(db_default=0, editable=False)

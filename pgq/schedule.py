@@ -13,7 +13,7 @@ import random
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -69,6 +69,18 @@ class Due:
     task: UUID | None
     signature: bytes | None
     now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What became of a schedule that was to go on."""
+
+    #: Whether it was paused.
+    was_paused: bool
+    #: How many slots it has missed, and is going to fire at once.
+    missed: int
+    #: Its next slot, as the project's models hold it; None: there is none.
+    next_run: datetime | None
 
 
 #: Fields of `Due` that are not read off a row of the model as they are.
@@ -333,9 +345,9 @@ def _refuse_unless_allowed(due: Due) -> None:
 def _slots(due: Due, settings: Settings) -> tuple[list[datetime], datetime | None, Recurrence]:
     """Return the slots to fire, the one after them, and the recurrence with its anchors."""
     recurrence = anchored(recurrence_of(due, settings), due.next_run)
-    catch_up = settings.catch_up if due.catch_up is None else due.catch_up
-    slots, following = missed(recurrence, due.next_run, due.now, settings.catch_up_limit if catch_up else 1)
-    if due.schedule_type == "C" and not catch_up and slots:
+    most = _most(due, settings)
+    slots, following = missed(recurrence, due.next_run, due.now, most)
+    if due.schedule_type == "C" and most == 1 and slots:
         following = next_slot(recurrence, due.now)
     return slots, following, recurrence
 
@@ -348,6 +360,39 @@ def _without_overlap(cursor: Cursor, due: Due, slots: list[datetime]) -> list[da
     if due.overlap == "skip":
         return slots[-1:] if running + waiting == 0 else []
     return slots[-1:] if waiting == 0 else []
+
+
+def resume(schedule: Schedule, *, skip_missed: bool = False) -> Resumed:
+    """Have a paused schedule fire again.
+
+    Args:
+        skip_missed: Leave out the slots that it missed, if another follows them.
+
+    Raises:
+        ValueError: Its rule cannot be read. It stays paused.
+    """
+    settings = get_settings()
+    rows = Schedule.objects.using(settings.database)
+    with transaction.atomic(using=settings.database):
+        row = rows.select_for_update().get(pk=schedule.pk)
+        if not row.paused:
+            return Resumed(False, 0, row.next_run)
+        number, next_run = 0, row.next_run
+        if row.repeats != 0 and next_run is not None:
+            first, most = aware(next_run), _most(row, settings)
+            slots, following = missed(anchored(recurrence_of(row, settings), first), first, timing.now(), most)
+            number = len(slots) if row.repeats < 0 else min(len(slots), row.repeats)
+            if number and skip_missed and following is not None:
+                number, next_run = 0, as_project(following)
+        # Only these columns: upkeep may be moving the schedule on just now.
+        rows.filter(pk=row.pk).update(paused=False, **({} if next_run == row.next_run else {"next_run": next_run}))
+    return Resumed(True, number, next_run if row.repeats != 0 else None)
+
+
+def _most(row: Schedule | Due, settings: Settings) -> int:
+    """Return how many slots are fired at once, if more were missed."""
+    catch_up = settings.catch_up if row.catch_up is None else row.catch_up
+    return settings.catch_up_limit if catch_up else 1
 
 
 def run_now(schedule: Schedule) -> str:
@@ -398,7 +443,7 @@ def _task(due: Due, slot: datetime, settings: Settings) -> NewTask:
         hook=due.hook,
         timeout=options.get("timeout", policy.timeout),
         max_attempts=options.get("max_attempts", policy.max_attempts),
-        run_after=due.now + timedelta(seconds=random.uniform(0, due.jitter)) if due.jitter else None,
+        run_after=due.now.astimezone(UTC) + timedelta(seconds=random.uniform(0, due.jitter)) if due.jitter else None,
         schedule=due.id,
         slot=slot,
     )

@@ -7,7 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from django.db import connections, router
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.operations.special import RunSQL
 from django.db.migrations.state import ProjectState
@@ -32,6 +34,22 @@ def read(name: str, direction: str) -> str:
         direction: "up" or "down".
     """
     return (directory() / f"{name}.{direction}.sql").read_text(encoding="utf-8")
+
+
+def make_without_migrations(sender: Any, using: str, **kwargs: Any) -> None:
+    """Make the tables by SQL where the project has migrations turned off (MIGRATION_MODULES, pytest --nomigrations).
+
+    Django would make them from the models, which know nothing of functions, triggers and partitions. It leaves alone
+    what is there already. A receiver of ``pre_migrate``.
+    """
+    connection = connections[using]
+    # None for an app without migrations.
+    if MigrationLoader.migrations_module(sender.label)[0] is not None or connection.vendor != "postgresql":
+        return
+    if router.allow_migrate(using, sender.label):
+        with connection.schema_editor() as editor:
+            for file in sorted(directory().glob("*.up.sql")):
+                editor.execute(file.read_text(encoding="utf-8"), params=None)
 
 
 class RunSQLFile(RunSQL):
@@ -59,8 +77,6 @@ class RunSQLFile(RunSQL):
         self._run_file("down", app_label, schema_editor)
 
     def _run_file(self, direction: str, app_label: str, schema_editor: BaseDatabaseSchemaEditor) -> None:
-        from django.db import router
-
         connection = schema_editor.connection
         if connection.vendor == "postgresql" and router.allow_migrate(connection.alias, app_label, **self.hints):
             schema_editor.execute(read(self.name, direction), params=None)

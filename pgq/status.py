@@ -15,7 +15,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from pgq import ids, store
+from pgq import ids, store, timing
 from pgq.conf import get_settings
 from pgq.db import Cursor, callers_cursor
 
@@ -102,14 +102,14 @@ class Stat(Status):
         super().__init__(pool.pid, pool.id)
         self.processes = _processes(pool.workers)
         self.workers = [process.pid for process in self.processes if process.pid]
-        self.tob = pool.started_at
+        self.tob = timing.as_project(pool.started_at)
         self.reincarnations = sum(process.restarts or 0 for process in self.processes)
         self.sentinel = pool.pid
         self.status = pool.status.capitalize()
         running = sum(1 for process in self.processes if process.task)
         self.task_q_size = max(pool.claimed - running, 0)
         self.host = pool.host
-        self.timestamp = pool.heartbeat
+        self.timestamp = timing.as_project(pool.heartbeat)
         self.name = pool.name
         self.version = pool.version
         #: The queues it serves; None: all.

@@ -30,7 +30,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
 
@@ -38,7 +38,7 @@ from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from pgq import control, enqueue, schedule, store
+from pgq import control, enqueue, schedule, store, timing
 from pgq import inline as inlining
 from pgq.conf import get_settings
 from pgq.db import callers_cursor
@@ -210,11 +210,21 @@ class Clock:
     """A clock that stands still until it is moved."""
 
     def __init__(self, now: datetime) -> None:
-        self.now = timezone.make_aware(now) if timezone.is_naive(now) else now
+        self.now = now
+
+    @property
+    def now(self) -> datetime:
+        """What ``timezone.now()`` returns: naive if USE_TZ is off."""
+        return timing.as_project(self.instant)
+
+    @now.setter
+    def now(self, now: datetime) -> None:
+        # Local time with a zone would be moved on by the face of the clock, over its changes.
+        self.instant = timing.aware(now).astimezone(UTC) if timezone.is_naive(now) else now
 
     def tick(self, delta: timedelta | None = None, **units: float) -> datetime:
         """Move on by a timedelta, or by its arguments: ``clock.tick(hours=1)``; return the new time."""
-        self.now += delta if delta is not None else timedelta(**units)
+        self.instant += delta if delta is not None else timedelta(**units)
         return self.now
 
 
@@ -249,10 +259,10 @@ def fire_schedules(now: datetime | None = None) -> int:
         now: The moment it is taken to be; None: that of `freeze`, or else now.
     """
     settings = get_settings()
-    if now is None:
-        now = _clock.now if _clock is not None else None
-    elif timezone.is_naive(now):
-        now = timezone.make_aware(now)
+    if now is not None:
+        now = timing.aware(now)
+    elif _clock is not None:
+        now = _clock.instant
     fired = 0
     with transaction.atomic(using=settings.database), callers_cursor(settings.database) as cursor:
         while count := schedule.fire_due(cursor, settings, now):

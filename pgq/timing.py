@@ -34,8 +34,8 @@ def aware(moment: datetime) -> datetime:
 
 
 def now() -> datetime:
-    """Return the present, aware, by Django's clock: the one that tests stop."""
-    return aware(timezone.now())
+    """Return the present, in UTC, by Django's clock: the one that tests stop."""
+    return aware(timezone.now()).astimezone(UTC)
 
 
 def as_project(moment: datetime) -> datetime:

@@ -29,6 +29,7 @@ from pgq.admin.forms import read_arguments, write_arguments
 from pgq.models import Failure, QueuedTask, Schedule, Success, Task, WorkerPool
 from pgq.schedule import fire_due, run_now
 from pgq.tasks import async_task, schedule
+from pgq.testing import fire_schedules
 
 pytestmark = pytest.mark.django_db
 
@@ -1021,12 +1022,26 @@ def test_one_bad_schedule_does_not_hold_up_the_others(admin_client: Client) -> N
 
 
 def test_pause_and_resume(admin_client: Client) -> None:
-    row = schedule(PLAIN, 1, name="s", schedule_type="H")
+    row = schedule(PLAIN, 1, name="s", schedule_type="H", next_run=timezone.now() + timedelta(hours=1))
     for action, paused in (("pause", True), ("pause", True), ("resume", False)):
         post_action(admin_client, "schedule", action, row.pk)
         row = Schedule.objects.get(pk=row.pk)
         assert row.paused is paused
     assert [entry.change_message for entry in LogEntry.objects.order_by("pk")] == ["Paused.", "Resumed."]
+
+
+def test_resume_tells_what_was_missed_or_skips_it(admin_client: Client) -> None:
+    began = timezone.now() - timedelta(hours=3, seconds=20)
+    rows = [schedule(PLAIN, 1, name=str(n), minutes=1, next_run=began, paused=True) for n in range(3)]
+    Schedule.objects.filter(pk=rows[2].pk).update(catch_up=False)
+    post_action(admin_client, "schedule", "resume", rows[0].pk, rows[2].pk)
+    said = {entry.object_repr: entry.change_message for entry in LogEntry.objects.all()}
+    assert said == {"0": "Resumed: 100 missed firings follow.", "2": "Resumed: 1 missed firing follows."}
+    assert fire_schedules() == 101
+    post_action(admin_client, "schedule", "resume_skipping", rows[1].pk)
+    assert fire_schedules() == 0
+    row = Schedule.objects.get(pk=rows[1].pk)
+    assert (row.paused, row.next_run) == (False, began + timedelta(minutes=181))
 
 
 def test_the_list_of_schedules_tells_of_the_last_run(admin_client: Client) -> None:

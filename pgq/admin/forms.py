@@ -30,7 +30,7 @@ from pgq.models import Lane, QueuedTask, Schedule
 from pgq.records import PRIORITY_MAX, PRIORITY_MIN, NewTask
 from pgq.recurrence import upcoming
 from pgq.stored import StoredText, stored_text
-from pgq.timing import recurrence_of
+from pgq.timing import aware, recurrence_of
 
 if TYPE_CHECKING:
     _QueuedTaskForm = forms.ModelForm[QueuedTask]
@@ -294,6 +294,7 @@ def firings(row: Schedule, count: int = 5) -> tuple[str, list[datetime], tzinfo]
     first = row.next_run if isinstance(row.next_run, datetime) else row.first_run()
     if first is None or row.repeats == 0:
         return words, [], recurrence.zone
+    first = aware(first)
     return words, upcoming(recurrence, first, min(count, row.repeats) if row.repeats > 0 else count), recurrence.zone
 
 

@@ -12,21 +12,24 @@ from django.forms import Media
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.loader import render_to_string
 from django.urls import path
-from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
-from pgq import signing
+from pgq import recurrence, signing, timing
 from pgq.admin import display, forms
 from pgq.admin.base import PgqAdminMixin, bulk_action
+from pgq.conf import get_settings
 from pgq.models import Failure, QueuedTask, Schedule, Success, Task
-from pgq.schedule import run_now
+from pgq.schedule import resume, run_now
+from pgq.timing import recurrence_of
+
+_RESUMING = ("resume", "resume_skipping")
 
 
 class ScheduleAdminMixin(PgqAdminMixin):
     """For `Schedule`."""
 
-    actions: Any = ["run_now", "pause", "resume", "delete_selected"]
+    actions: Any = ["run_now", "pause", *_RESUMING, "delete_selected"]
     list_display: Any = [
         "title", "func_cell", "words", "next_cell", "last_run", "last_success", "repeats_cell", "queue", "paused_cell",
         "error_cell",
@@ -75,20 +78,35 @@ class ScheduleAdminMixin(PgqAdminMixin):
 
     @bulk_action(permission="pause", description=gettext_lazy("Pause selected schedules"), label=gettext_lazy("Pause"))
     def pause(self, request: HttpRequest, row: Any) -> str | None:
-        return _("paused") if self._set_paused(row, True) else None
+        rows = Schedule.objects.using(self.database).filter(pk=row.pk, paused=False)
+        return _("paused") if rows.update(paused=True) else None
 
     @bulk_action(
         permission="pause", description=gettext_lazy("Resume selected schedules"), label=gettext_lazy("Resume")
     )
     def resume(self, request: HttpRequest, row: Any) -> str | None:
-        return _("resumed") if self._set_paused(row, False) else None
+        return self._resume(row, skip_missed=False)
 
-    def _set_paused(self, row: Any, paused: bool) -> int:
-        rows = Schedule.objects.using(self.database).filter(pk=row.pk, paused=not paused)
-        return rows.update(paused=paused)
+    @bulk_action(
+        permission="pause",
+        description=gettext_lazy("Resume selected schedules without the firings they missed"),
+        label=gettext_lazy("Resume, skip missed"),
+    )
+    def resume_skipping(self, request: HttpRequest, row: Any) -> str | None:
+        return self._resume(row, skip_missed=True)
+
+    def _resume(self, row: Any, *, skip_missed: bool) -> str | None:
+        resumed = resume(row, skip_missed=skip_missed)
+        if not resumed.was_paused:
+            return None
+        if not resumed.missed:
+            return _("resumed")
+        # Those that missed as many are counted together.
+        said = ngettext("resumed: %d missed firing follows", "resumed: %d missed firings follow", resumed.missed)
+        return said % resumed.missed
 
     def is_offered(self, action: str, row: Any) -> bool:
-        return not (action == "pause" and row.paused) and not (action == "resume" and not row.paused)
+        return not (action == "pause" and row.paused) and not (action in _RESUMING and not row.paused)
 
     # --------------------------------------------------------------------------------------------- the form
 
@@ -167,9 +185,10 @@ class ScheduleAdminMixin(PgqAdminMixin):
             except (ValueError, OverflowError) as error:
                 context["fault"] = str(error)
             else:
-                now = timezone.now()
+                now = timing.now()
                 context |= {
-                    "words": words, "zone": str(zone), "paused": row.paused, "ended": not slots,
+                    "words": words, "doubt": recurrence.doubt(recurrence_of(row, get_settings())), "zone": str(zone),
+                    "paused": row.paused, "ended": not slots,
                     "slots": [
                         (slot.isoformat(), f"{slot.astimezone(zone):%a %Y-%m-%d %H:%M:%S %Z}", slot <= now)
                         for slot in slots

@@ -32,10 +32,9 @@ from django.conf import settings as django_settings
 from django.core import signing as django_signing
 from django.core.exceptions import ValidationError
 from django.db import connections, transaction
-from django.utils import timezone
 
 from pgq import calls as public
-from pgq import codec, enqueue, flow, literals, registry, signing, store
+from pgq import codec, enqueue, flow, literals, registry, signing, store, timing
 from pgq.codec import Unstorable
 from pgq.conf import Settings, get_settings
 from pgq.db import callers_cursor
@@ -339,7 +338,7 @@ class Import:
         lock = _moment(row["lock"])
         if lock == TAKEN:
             return None
-        locked = lock is not None and lock > timezone.now()
+        locked = lock is not None and lock > timing.now()
         if locked and not self.plan.include_locked:
             raise Skip(
                 f"a Django-Q cluster has taken it and may be running it, until {lock:%Y-%m-%d %H:%M:%S %Z}; "

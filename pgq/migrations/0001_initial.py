@@ -5,7 +5,6 @@ import django.utils.timezone
 from django.db import migrations, models
 
 import pgq.fields
-import pgq.ids
 import pgq.schedule_row
 from pgq.schema import RunSQLFile
 
@@ -197,9 +196,7 @@ class Migration(migrations.Migration):
                     fields=[
                         (
                             "id",
-                            pgq.fields.TaskIdField(
-                                default=pgq.ids.new_hex, editable=False, primary_key=True, serialize=False
-                            ),
+                            pgq.fields.TaskIdField(editable=False, primary_key=True, serialize=False),
                         ),
                         ("success", pgq.fields.OutcomeField(editable=False)),
                         ("attempt_count", models.SmallIntegerField(db_default=0, editable=False)),

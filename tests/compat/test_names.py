@@ -74,7 +74,8 @@ def test_schedule_takes_django_qs_keywords():
     for name in ("name", "hook", "schedule_type", "minutes", "repeats", "next_run", "cron", "cluster",
                  "intended_date_kwarg"):  # fmt: skip
         assert name in keywords
-    assert keywords["schedule_type"].default == "O"
+    # ONCE unless minutes, seconds or cron say otherwise.
+    assert keywords["schedule_type"].default is None
     assert keywords["repeats"].default == -1
 
 

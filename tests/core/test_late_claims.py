@@ -54,8 +54,10 @@ class Hold:
 
     def end_claims(self) -> None:
         """Have PostgreSQL notice that their clients are gone."""
-        self.session.execute(f"SELECT pg_terminate_backend(pid) FROM ({WAITING}) claim")
-        wait_for(lambda: not self.is_reached())
+        ended = self.session.execute(f"SELECT pid, pg_terminate_backend(pid) FROM ({WAITING}) claim").fetchall()
+        # Not until no claim is held up: the next worker's may be by now.
+        left = "SELECT FROM pg_stat_activity WHERE pid = ANY (%s)"
+        wait_for(lambda: not self.session.execute(left, [[pid for pid, _ in ended]]).fetchall())
 
     def remove(self) -> None:
         self.session.execute("SELECT pg_advisory_unlock_all()")

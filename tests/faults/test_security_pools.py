@@ -19,6 +19,7 @@ from django.test import override_settings
 
 from pgq import child, console, store, upkeep
 from pgq.conf import get_settings
+from tests.core import oracle_tasks
 from tests.faults import security_tasks
 from tests.faults.site import Site
 from tests.pools import ROOT, wait_for
@@ -174,7 +175,9 @@ def test_who_squats_on_the_leaders_key_is_named_and_stops_nothing(
         pid = squatter.info.backend_pid
         holders = store.leader_holder(own.cursor())
         assert [(holder.pid, holder.application, holder.seconds) for holder in holders] == [(pid, "nobody knows", None)]
-        own.execute("INSERT INTO pgq_schedule (name, func, schedule_type) VALUES ('s', 'x', 'H')")
+        own.execute(
+            "INSERT INTO pgq_schedule (name, func, schedule_type) VALUES ('s', %s, 'H')", [oracle_tasks.registered.path]
+        )
         own.execute("INSERT INTO pgq_queue (func, run_after) VALUES ('x', now() - interval '1 second')")
         chores = upkeep.Upkeep(get_settings(), "default")
         chores.tick(own)

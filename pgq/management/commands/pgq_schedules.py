@@ -12,11 +12,11 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 from django.utils import timezone
 
-from pgq import recurrence, schedule
+from pgq import recurrence, schedule, timing
 from pgq.conf import get_settings
 from pgq.console import PgqCommand, emit, message, span, text, visible
 from pgq.models import Schedule, Task
-from pgq.timing import recurrence_of
+from pgq.timing import aware, recurrence_of
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -152,27 +152,15 @@ def _pause(row: Schedule) -> str:
 def _resume(row: Schedule, *, skipping: bool = False) -> str:
     if not row.paused:
         return "was not paused"
-    values: dict[str, Any] = {"paused": False}
-    settings = get_settings()
-    if row.repeats == 0 or row.next_run is None:
-        note = ", but it has no firing left"
-    else:
-        catching_up = settings.catch_up if row.catch_up is None else row.catch_up
-        most = settings.catch_up_limit if catching_up else 1
-        try:
-            how = recurrence.anchored(recurrence_of(row, settings), row.next_run)
-            slots, following = recurrence.missed(how, row.next_run, timezone.now(), most)
-        except ValueError as error:
-            raise CommandError(f"{visible(row)} cannot be resumed: {visible(error)}") from None
-        if slots and skipping and following is not None:
-            values["next_run"] = following
-            note = f", next at {_moment(row, following)}"
-        elif slots:
-            note = f"; {len(slots)} missed firing{'s' if len(slots) > 1 else ''} will follow at once"
-        else:
-            note = f", next at {_moment(row, row.next_run)}"
-    _set(row, **values)
-    return f"resumed{note}"
+    try:
+        resumed = schedule.resume(row, skip_missed=skipping)
+    except ValueError as error:
+        raise CommandError(f"{visible(row)} cannot be resumed: {visible(error)}") from None
+    if resumed.missed:
+        return f"resumed; {resumed.missed} missed firing{'s' if resumed.missed > 1 else ''} will follow at once"
+    if resumed.next_run is None:
+        return "resumed, but it has no firing left"
+    return f"resumed, next at {_moment(row, resumed.next_run)}"
 
 
 def _resume_skipping(row: Schedule) -> str:
@@ -201,7 +189,7 @@ def _zone(row: Schedule) -> tzinfo:
 
 def _moment(row: Schedule, moment: datetime) -> str:
     """Return a moment by the clock the schedule goes by."""
-    local = moment.astimezone(_zone(row))
+    local = aware(moment).astimezone(_zone(row))
     # Whole minutes are the rule; seconds only where they say something.
     shown = f"{local:%a %Y-%m-%d %H:%M}" if not local.second else f"{local:%a %Y-%m-%d %H:%M:%S}"
     return f"{shown} {local:%Z}"
@@ -214,9 +202,16 @@ def _words(row: Schedule) -> str:
         return f"cannot be read: {error}"
 
 
+def _doubt(row: Schedule) -> str | None:
+    try:
+        return recurrence.doubt(recurrence_of(row, get_settings()))
+    except ValueError:
+        return None
+
+
 def _upcoming(row: Schedule) -> list[datetime]:
     try:
-        return row.upcoming(_NEXT)
+        return [aware(slot) for slot in row.upcoming(_NEXT)]
     except ValueError:
         return []
 
@@ -253,10 +248,12 @@ def _block(out: Console, row: Schedule, last: dict[str, Task], *, arguments: boo
     soon = _upcoming(row)
     result, style = _last(row, last)
     lines: list[tuple[str, str, str]] = [("when", f"{_words(row)} ({_zone(row)})", "")]
+    if doubt := _doubt(row):
+        lines.append(("warning", doubt, "yellow"))
     if row.repeats > 0:
         lines.append(("left", f"{row.repeats} times", ""))
     if soon:
-        due = (soon[0] - timezone.now()).total_seconds()
+        due = (soon[0] - timing.now()).total_seconds()
         first = f"in {span(due)}" if due > 0 else f"due for {span(-due)}"
         lines.append(("next", f"{_moment(row, soon[0])} ({first})", ""))
         lines += [("", _moment(row, slot), "dim") for slot in soon[1:]]
