@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.models.signals import pre_migrate
 
-from pgq import conf, discovery, registry, reporting, schema
+from pgq import conf, discovery, registry, reporting, routers, schema
 from pgq.errors import UnknownFunction
 
 
@@ -40,6 +40,7 @@ class PgqConfig(AppConfig):
         checks.register(check_tasks)
         checks.register(check_names)
         checks.register(check_references)
+        routers.install()
         discovery.import_tasks()
 
 

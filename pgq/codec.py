@@ -15,7 +15,7 @@ the user's with such a key is tagged itself (``$dict``), so a user's data is nev
 ``$enum``                      [dotted path, name], or [dotted path, null, value] of combined flags
 ``$dataclass $namedtuple``     [dotted path, fields], [dotted path, items]
 ``$callable $class``           dotted path
-``$model``                     [label, primary key, database alias]; loaded anew when read
+``$model``                     [label, primary key, alias of the database it is written to]; loaded anew when read
 ``$pickle``                    signed text, see `pgq.signing.sign_blob`
 ``$zlib``                      base64; only as the whole of args, it holds args and kwargs
 ``$unstorable``                what stands for a result that could not be stored

@@ -333,7 +333,11 @@ class Writer:
         label = value._meta.label
         if value.pk is None or value._state.adding:
             raise Refused(f"is a {label} that has not been saved; save it first, or pass its values")
-        return f'{{"$model": {self.array((label, value.pk, value._state.db or "default"), depth)}}}'
+        from django.db import router
+
+        # Where it is written, as save() would: where it was read from may be a replica, which has it later.
+        alias = router.db_for_write(value._meta.model, instance=value)
+        return f'{{"$model": {self.array((label, value.pk, alias), depth)}}}'
 
     def _other(self, value: Any, depth: int) -> str:
         """Write a value of a type that is not in the table: of a subclass, or known by what it does."""

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
 import psycopg
+import psycopg.sql
 from django.conf import settings
 from django.db import ProgrammingError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -232,6 +233,7 @@ def connect(
     )
     try:
         connection.patience = min(patience or DEAD_AFTER, DEAD_AFTER)
+        _assume_role(connection, options.get("assume_role"))
         _pin(connection, patience, options, pins or {})
         connection.patience = None if patience is None else patience + 1
         connection.meanwhile = meanwhile
@@ -239,6 +241,12 @@ def connect(
         connection.close()
         raise
     return connection
+
+
+def _assume_role(connection: Connection, name: str | None) -> None:
+    """Become the role that DATABASES has in OPTIONS["assume_role"], as Django's own connections do."""
+    if name:
+        connection.execute(psycopg.sql.SQL("SET ROLE {}").format(psycopg.sql.Literal(name)), prepare=False)
 
 
 def _pin(connection: Connection, patience: float | None, options: Mapping[str, Any], more: Mapping[str, str]) -> None:

@@ -1,0 +1,40 @@
+"""pgq's rows are in PGQ["database"], whatever the project's DATABASE_ROUTERS say of its own models.
+
+A router that reads from replicas would show a result late, or not at all, and look for a task's row where no worker
+writes. So ours is asked first, and has an answer for our models only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.signals import setting_changed
+from django.db import models, router
+
+from pgq.conf import get_settings
+
+
+class PgqRouter:
+    """Sends each query on a model of pgq to PGQ["database"]; a row that was read from elsewhere stays there."""
+
+    def db_for_read(self, model: type[models.Model], instance: Any = None, **hints: Any) -> str | None:
+        if model._meta.app_label != "pgq":
+            return None
+        found: str | None = instance._state.db if isinstance(instance, model) else None
+        return found or get_settings().database
+
+    db_for_write = db_for_read
+
+
+def install() -> None:
+    """Have our router asked before those of the project."""
+    if not any(isinstance(known, PgqRouter) for known in router.routers):
+        router.routers.insert(0, PgqRouter())
+
+
+def _install_again(*, setting: str, **kwargs: Any) -> None:
+    if setting == "DATABASE_ROUTERS":
+        install()
+
+
+setting_changed.connect(_install_again)
