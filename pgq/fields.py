@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from django import forms
 from django.db import models
 from django.db.models.fields.json import JSONExact
 from django.db.models.lookups import In
@@ -185,7 +186,7 @@ class ExceptionField(_TextField):
             if model_instance.success is None
             else not model_instance.success
         )
-        if add and failed and getattr(model_instance, self.attname) is None:
+        if failed and getattr(model_instance, self.attname) is None:
             setattr(model_instance, self.attname, "builtins.Exception")
         return super().pre_save(model_instance, add)
 
@@ -271,7 +272,16 @@ class StoredField(models.JSONField):
         return name, f"pgq.fields.{type(self).__name__}", args, kwargs
 
 
-class ArgsField(StoredField):
+class _LiteralsField(StoredField):
+    """A stored value that people write as Python literals, in a form as well."""
+
+    def formfield(self, **kwargs: Any) -> Any:
+        # Not JSONField's, which takes JSON. The text is read when the row is checked or saved.
+        given: Any = {"form_class": forms.CharField, "widget": forms.Textarea, **kwargs}
+        return models.Field.formfield(self, **given)
+
+
+class ArgsField(_LiteralsField):
     """Positional arguments. As in Django-Q, text holds Python literals, and what is no sequence is one argument."""
 
     def normal(self, value: Any) -> Any:
@@ -283,7 +293,7 @@ class ArgsField(StoredField):
         return literals.read_args(value, self.name or "args") if isinstance(value, str) else (value,)
 
 
-class KwargsField(StoredField):
+class KwargsField(_LiteralsField):
     """Keyword arguments, or options. As in Django-Q, text holds Python literals: a dict, or ``x=1``."""
 
     def normal(self, value: Any) -> Any:

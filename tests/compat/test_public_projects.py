@@ -80,6 +80,17 @@ def with_lock(function, *args, **kwargs):
     return function(*args, **kwargs)
 
 
+def judge(task):
+    """A hook that corrects the task it is told of."""
+    task.success, task.result = task.result["ok"], task.result["text"]
+    task.hook = None
+    task.save()
+
+
+def verdict(ok):
+    return {"ok": ok, "text": "said"}
+
+
 # ------------------------------------------------------------------------------------------------- enqueuing
 
 
@@ -688,3 +699,62 @@ def test_a_form_of_a_schedule():
 
 def test_system_checks_have_nothing_to_say():
     assert [message for message in checks.run_checks() if message.id.startswith("pgq")] == []
+
+
+# ------------------------------------------------------------------------------------------------- texts as arguments
+
+
+def test_schedules_found_by_their_arguments():
+    """One for each account, whose number is the text of `args`; later it is changed or taken away by it."""
+    func, account = f"{HERE}.report", 41
+    for _ in range(2):
+        row, _ = Schedule.objects.update_or_create(
+            func=func, args=f"{account}", defaults={"schedule_type": Schedule.MINUTES, "minutes": 5}
+        )
+    Schedule.objects.create(func=func, args=str(("acme",)), schedule_type="D")
+    Schedule.objects.create(func=func, args="'beta', 7", schedule_type="D")
+    assert Schedule.objects.count() == 3
+    for same in (account, str(account), [account], str((account,))):
+        assert Schedule.objects.filter(args=same, func=func).first() == row
+    assert Schedule.objects.filter(args="('acme',)").count() == 1
+    assert Schedule.objects.filter(args__contains="beta").exists()
+    assert not Schedule.objects.filter(args__contains="gamma").exists()
+    assert Schedule.objects.filter(args=str(account)).delete()[0] == 1
+
+
+def test_a_form_with_the_arguments_as_text():
+    fields = ["name", "func", "args", "kwargs", "schedule_type", "minutes", "next_run", "repeats"]
+    form = modelform_factory(Schedule, fields=fields)
+    filled = form({
+        "name": "n", "func": f"{HERE}.report", "args": "'acme'", "kwargs": "{'dry': True}", "schedule_type": "I",
+        "minutes": 5, "repeats": -1,
+    })  # fmt: skip
+    assert filled.is_valid(), filled.errors
+    row = filled.save()
+    fire_schedules()
+    assert [ran.result for ran in drain()] == ["acme dry"]
+    again = form(instance=Schedule.objects.get(pk=row.pk))
+    assert (again["args"].value(), again["kwargs"].value()) == (("acme",), {"dry": True})
+    wrong = form({**filled.data, "args": "acme("}, instance=row)
+    assert "args" in wrong.errors
+
+
+def test_finished_tasks_that_a_test_makes_up():
+    now = timezone.now()
+    for success, value in ((True, {"sent": 1}), (False, "refused")):
+        Task.objects.create(
+            id=uuid.uuid4().hex, name="probe", group="g", func=f"{HERE}.report", started=now, stopped=now,
+            success=success, result=value, cluster="test",
+        )  # fmt: skip
+    assert Success.objects.get(group="g").result == {"sent": 1}
+    assert Failure.objects.get(group="g").result.startswith("refused")
+
+
+def test_a_hook_that_corrects_its_task():
+    id = async_task(verdict, False, hook=f"{HERE}.judge", group="g")
+    drain()
+    task = fetch(id)
+    assert (task.success, task.message, task.hook) == (False, "said", None)
+    good = async_task(verdict, True, hook=f"{HERE}.judge")
+    drain()
+    assert (fetch(good).success, result(good)) == (True, "said")
