@@ -430,3 +430,16 @@ def _forget(*, setting: str, **kwargs: Any) -> None:
 
 
 setting_changed.connect(_forget)
+
+
+#: What Django-Q's users import from its `conf`, and what they have instead.
+_INSTEAD = {
+    "Conf": "pgq.conf.get_settings(), whose attributes are the keys in lower case; the states are in pgq.status",
+    "logger": 'logging.getLogger("pgq")',
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _INSTEAD:
+        raise ImportError(f"pgq.conf has no {name}: use {_INSTEAD[name]} (see docs/from-django-q.md)")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

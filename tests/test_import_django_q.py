@@ -8,6 +8,7 @@ import datetime as dt
 import io
 import json
 import pickle
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,33 @@ class TestReal:
         QueuedTask.objects.all().delete()
         assert counts(run("--queued")["queued"]) == (0, 5, 2)
         assert not QueuedTask.objects.exists()
+
+    def test_foreign_keys_follow_their_rows(self):
+        """What docs/from-django-q.md says to do with the columns of one's own that refer to Django-Q's rows."""
+        page = (Path(__file__).parent.parent / "docs" / "from-django-q.md").read_text()
+        [statements] = re.findall(r"^```sql\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+        run("--trust-schedules")
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT id, name FROM django_q_schedule WHERE name = 'stopped'")
+            schedule, _ = cursor.fetchone()
+            cursor.execute("SELECT id, func FROM django_q_task ORDER BY id LIMIT 1")
+            task, func = cursor.fetchone()
+            cursor.execute(
+                "CREATE TABLE shop_reminder (id serial, schedule_id integer"
+                " CONSTRAINT shop_reminder_schedule_id_fk_django_q_schedule_id REFERENCES django_q_schedule,"
+                " task_id varchar(32) CONSTRAINT shop_reminder_task_id_fk_django_q_task_id REFERENCES django_q_task)"
+            )
+            insert = "INSERT INTO shop_reminder (schedule_id, task_id) VALUES (%s, %s), (3, NULL)"
+            cursor.execute(insert, [schedule, task])
+            # As after a commit.
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            cursor.execute(statements)
+            cursor.execute("SELECT schedule_id, task_id FROM shop_reminder ORDER BY id")
+            [(new_schedule, new_task), left] = cursor.fetchall()
+        assert Schedule.objects.get(pk=new_schedule).name == "stopped"
+        assert Task.objects.get(pk=new_task).func == func
+        # The third was not imported.
+        assert left == (None, None)
 
     def test_without_tables_it_says_so(self):
         drop()

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import subprocess
 import uuid
 from datetime import timedelta
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -30,7 +33,7 @@ from django.test.utils import isolate_apps
 from django.urls import reverse
 from django.utils import timezone
 
-from pgq import signals, tasks
+from pgq import conf, signals, tasks
 from pgq.admin import FailAdmin, QueueAdmin, ScheduleAdmin, TaskAdmin
 from pgq.cluster import Cluster
 from pgq.models import Failure, OrmQ, Schedule, Success, Task
@@ -758,3 +761,68 @@ def test_a_hook_that_corrects_its_task():
     good = async_task(verdict, True, hook=f"{HERE}.judge")
     drain()
     assert (fetch(good).success, result(good)) == (True, "said")
+
+
+def test_what_is_not_in_conf_is_refused_with_a_way_out():
+    with pytest.raises(ImportError, match=r"get_settings\(\)"):
+        from pgq.conf import Conf  # noqa: F401
+    with pytest.raises(ImportError, match=r'logging.getLogger\("pgq"\)'):
+        from pgq.conf import logger  # noqa: F401
+    assert (conf.get_settings().workers > 0, hasattr(conf, "nothing")) == (True, False)
+
+
+def test_fieldsets_of_ones_own(rf, admin_user):
+    class Own(ScheduleAdmin):
+        def get_fieldsets(self, request, obj=None):
+            return [
+                (None, {"fields": ["name", "func", "hook", "arguments", "keywords"]}),
+                ("When", {"fields": ["cron"]}),
+            ]
+
+        def get_form(self, request, obj=None, change=False, **kwargs):
+            form = super().get_form(request, obj, change, **kwargs)
+            form.base_fields["cron"].help_text = "five fields"
+            return form
+
+    request = rf.get("/")
+    request.user = admin_user
+    shown = Own(Schedule, admin.site).add_view(request).render().content.decode()
+    for name in ("func", "arguments", "keywords", "cron"):
+        assert f'name="{name}"' in shown
+    assert "five fields" in shown
+    assert 'name="minutes"' not in shown
+
+
+RENAMED = {
+    "from django_q.tasks import async_task": "from pgq.tasks import async_task",
+    "from django_q.models import OrmQ, Schedule": "from pgq.models import OrmQ, Schedule",
+    "from django_q.management.commands.qcluster import Command as Q": (
+        "from pgq.management.commands.pgq_worker import Command as Q"
+    ),
+    "from django_q.exceptions import TimeoutException": "from pgq.errors import TaskTimeout as TimeoutException",
+    '        ("django_q", "0018_task_success_index"),': '        ("pgq", "0001_initial"),',
+    "        ('django_q', '__latest__'),": "        ('pgq', '0001_initial'),",
+    'Schedule = apps.get_model("django_q", "Schedule")': 'Schedule = apps.get_model("pgq", "Schedule")',
+    'OrmQ = apps.get_model("django_q", "OrmQ")': 'OrmQ = apps.get_model("pgq", "QueuedTask")',
+    'models.ForeignKey("django_q.Task", models.CASCADE)': 'models.ForeignKey("pgq.Task", models.CASCADE)',
+    'to="django_q.schedule"': 'to="pgq.schedule"',
+    'EXCLUDE = ["django_q.task", "django_q.ormq"]': 'EXCLUDE = ["pgq.task", "pgq.queuedtask"]',
+    'reverse("admin:django_q_ormq_changelist")': 'reverse("admin:pgq_queuedtask_changelist")',
+    "reverse('admin:django_q_failure_change', args=(id,))": "reverse('admin:pgq_failure_change', args=(id,))",
+    'user.has_perm("django_q.view_task")': 'user.has_perm("pgq.view_task")',
+    'patch("django_q.tasks.async_task")': 'patch("pgq.tasks.async_task")',
+    '"loggers": {"django-q": {"level": "INFO"}}': '"loggers": {"pgq": {"level": "INFO"}}',
+    'cursor.execute("SELECT 1 FROM django_q_task")': 'cursor.execute("SELECT 1 FROM django_q_task")',
+    "import django_q_registry": "import django_q_registry",
+}
+
+
+def test_the_command_that_renames(tmp_path):
+    page = (Path(__file__).parent.parent.parent / "docs" / "from-django-q.md").read_text()
+    [command] = re.findall(r"^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    file = tmp_path / "code.py"
+    file.write_text("\n".join(RENAMED))
+    # Files are those of git; here there is one.
+    listed = command.partition("|")[0]
+    subprocess.run(["bash", "-ec", command.replace(listed, "echo code.py ")], cwd=tmp_path, check=True)
+    assert file.read_text().splitlines() == list(RENAMED.values())
