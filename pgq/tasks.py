@@ -29,11 +29,13 @@ from pgq.calls import (
 from pgq.control import cancel, pause, resume, retry
 from pgq.enqueue import enqueue_from, task
 from pgq.execute import current_task
+from pgq.models import Schedule, Task
 from pgq.schedule import schedule
 
 __all__ = [
-    "AsyncTask", "Chain", "Iter", "async_chain", "async_iter", "async_task", "cancel", "count_group",
-    "count_group_cached", "current_task", "delete_cached", "delete_group", "delete_group_cached", "enqueue_from",
-    "enqueue_many", "fetch", "fetch_cached", "fetch_group", "fetch_group_cached", "pause", "queue_size", "result",
-    "result_cached", "result_group", "result_group_cached", "resume", "retry", "schedule", "task",
+    "AsyncTask", "Chain", "Iter", "Schedule", "Task", "async_chain", "async_iter", "async_task", "cancel",
+    "count_group", "count_group_cached", "current_task", "delete_cached", "delete_group", "delete_group_cached",
+    "enqueue_from", "enqueue_many", "fetch", "fetch_cached", "fetch_group", "fetch_group_cached", "pause",
+    "queue_size", "result", "result_cached", "result_group", "result_group_cached", "resume", "retry", "schedule",
+    "task",
 ]  # fmt: skip

@@ -826,3 +826,10 @@ def test_the_command_that_renames(tmp_path):
     listed = command.partition("|")[0]
     subprocess.run(["bash", "-ec", command.replace(listed, "echo code.py ")], cwd=tmp_path, check=True)
     assert file.read_text().splitlines() == list(RENAMED.values())
+
+
+def test_names_that_came_along():
+    from pgq.tasks import Schedule as of_tasks
+    from pgq.tasks import Task as result_of_tasks
+
+    assert (of_tasks, result_of_tasks) == (Schedule, Task)
