@@ -391,7 +391,7 @@ def announce(task: NewTask) -> None:
         signals.send(signals.pre_enqueue, task={
             "id": task.id.hex, "name": task.name or task_name(task.id), "func": task.func, "group": task.group,
             "hook": task.hook, "queue": task.queue, "args": task.args, "kwargs": task.kwargs,
-            "options": json.loads(task.options),
+            "options": json.loads(task.options), "started": timing.as_project(timing.now()),
         })  # fmt: skip
 
 

@@ -7,12 +7,13 @@ import dataclasses
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
-from pgq import caching, codec, flow, signals, store
+from pgq import caching, codec, flow, signals, store, timing
 from pgq.db import Connection, Cursor
 from pgq.execute import describe, is_signed, options_of, users_part
 from pgq.ids import task_name
@@ -180,9 +181,13 @@ def announce(receipt: Receipt) -> None:
     claim, outcome = receipt.claim, receipt.outcome
     # Of a failure the text that Task.result gives.
     failure = getattr(outcome, "failure", None)
+    # What would have to be imported or loaded is described: the task is over, and so are its objects.
+    args, kwargs = codec.decode_args_for_display(claim.args, claim.kwargs)
+    stopped = timing.now() - timedelta(seconds=time.monotonic() - receipt.stopped)
     signals.send(signals.post_execute, task={
-        "id": claim.id.hex, "name": claim.name or task_name(claim.id), "func": claim.func, "group": claim.group,
-        "hook": claim.hook, "started": claim.enqueued_at, "attempt": claim.attempts,
+        "id": claim.id.hex, "name": claim.name or task_name(claim.id), "func": claim.func, "args": tuple(args),
+        "kwargs": kwargs, "group": claim.group, "hook": claim.hook, "started": timing.as_project(claim.enqueued_at),
+        "stopped": timing.as_project(stopped), "attempt": claim.attempts,
         "result": f"{failure.message} : {failure.traceback}" if failure is not None else receipt.value,
         "success": isinstance(outcome, Succeeded),
     })  # fmt: skip

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import timedelta
 
 import pytest
 from django.test import override_settings
+from django.utils import timezone
 
 from pgq import signals
 from pgq.errors import UnknownFunction
@@ -123,6 +125,7 @@ def test_pre_enqueue():
     assert (task["id"], task["name"], task["func"], task["group"]) == (
         id, "n", "tests.compat.functions.multiply", "g",
     )  # fmt: skip
+    assert abs(task["started"] - timezone.now()) < timedelta(seconds=60)
 
 
 def test_pre_enqueue_sees_the_four_words():
@@ -170,6 +173,17 @@ def test_post_execute_comes_after_the_result_is_there():
     finally:
         signals.post_execute.disconnect(receive)
     assert looked == [(True, True), (False, True)]
+
+
+def test_post_execute_knows_the_call_and_when_it_ended():
+    with received("post_execute") as got:
+        id = async_task(functions.multiply, 6, y=7)
+        drain()
+    [(_, arguments)] = got
+    task = arguments["task"]
+    assert (task["args"], task["kwargs"]) == ((6,), {"y": 7})
+    assert task["started"] == fetch(id).enqueued_at
+    assert abs(task["stopped"] - timezone.now()) < timedelta(seconds=60)
 
 
 @pytest.mark.parametrize("name", ["pre_enqueue", "pre_execute", "post_execute_in_worker", "post_execute"])
