@@ -46,6 +46,57 @@ def clean_environment(**added: str) -> dict[str, str]:
     return kept | added
 
 
+#: A manage.py as that of django-configurations: settings that only its importer can import.
+IMPORTER = """\
+import importlib.util
+import os
+import sys
+from importlib.machinery import PathFinder
+
+installed = False
+
+
+class Loader:
+    def __init__(self, inner): self.inner = inner
+
+    def create_module(self, spec): return self.inner.create_module(spec)
+
+    def exec_module(self, module):
+        self.inner.exec_module(module)
+        for name, value in vars(getattr(module, os.environ["CONFIGURATION"])).items():
+            if name.isupper():
+                setattr(module, name, value)
+
+
+class Importer:
+    def find_spec(self, name, path=None, target=None):
+        if name != os.environ["DJANGO_SETTINGS_MODULE"]:
+            return None
+        spec = PathFinder.find_spec(name, path)
+        spec.loader = Loader(spec.loader)
+        return spec
+
+
+def execute_from_command_line(argv):
+    global installed
+    sys.meta_path.insert(0, Importer())
+    installed = True
+    os.environ["CONFIGURATION"] = "Dev"
+    from django.core.management import execute_from_command_line
+    execute_from_command_line(argv)
+"""
+IMPORTING_MANAGE = """\
+import os
+import sys
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
+    from importer import execute_from_command_line
+
+    execute_from_command_line(sys.argv)
+"""
+
+
 class Project:
     """A project in a folder, see above.
 
@@ -101,6 +152,17 @@ class Project:
             f"DATABASES = {{'default': database_from_url({self.dsn!r})}}\n"
             f"INSTALLED_APPS += {[*self.installed]!r}\n"
         )
+
+    def boot_by_importer(self, settings: str) -> None:
+        """Have the project boot as one with django-configurations: by a manage.py that installs an importer.
+
+        Args:
+            settings: One line, of a class that only the importer reads; without it the settings cannot be imported.
+        """
+        self.write("importer.py", IMPORTER)
+        self.write("manage.py", IMPORTING_MANAGE)
+        own = f"\nimport importer\nassert importer.installed\n\nclass Dev:\n    {settings}\n"
+        self.settings_file.write_text(self.settings_file.read_text() + own)
 
     def write(self, path: str, source: str) -> Path:
         """Write a file of the project; packages on its way get their ``__init__.py``."""

@@ -15,46 +15,8 @@ from pgq.cluster import Cluster
 from pgq.errors import PgqError
 from pgq.models import Task
 from pgq.tasks import async_task
+from tests.projects import IMPORTER
 
-#: A manage.py as that of django-configurations: settings that only its importer can import.
-IMPORTER = """\
-import importlib.util
-import os
-import sys
-from importlib.machinery import PathFinder
-
-installed = False
-
-
-class Loader:
-    def __init__(self, inner): self.inner = inner
-
-    def create_module(self, spec): return self.inner.create_module(spec)
-
-    def exec_module(self, module):
-        self.inner.exec_module(module)
-        for name, value in vars(getattr(module, os.environ["CONFIGURATION"])).items():
-            if name.isupper():
-                setattr(module, name, value)
-
-
-class Importer:
-    def find_spec(self, name, path=None, target=None):
-        if name != os.environ["DJANGO_SETTINGS_MODULE"]:
-            return None
-        spec = PathFinder.find_spec(name, path)
-        spec.loader = Loader(spec.loader)
-        return spec
-
-
-def execute_from_command_line(argv):
-    global installed
-    sys.meta_path.insert(0, Importer())
-    installed = True
-    os.environ["CONFIGURATION"] = "Dev"
-    from django.core.management import execute_from_command_line
-    execute_from_command_line(argv)
-"""
 SET_UP_IMPORTER = """
 
 def setup():
@@ -65,17 +27,6 @@ def setup():
     import django
     django.setup()
 """
-IMPORTING_MANAGE = """\
-import os
-import sys
-
-if __name__ == "__main__":
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
-    from importer import execute_from_command_line
-
-    execute_from_command_line(sys.argv)
-"""
-
 TASKS = {"shop": {"tasks.py": "from pgq.tasks import task\n\n@task\ndef add(a, b): return a + b\n"}}
 
 #: A project in one file, which sets up everything where only the program itself comes by.
@@ -132,12 +83,7 @@ def results(project) -> list[tuple[int]]:
 def test_settings_that_only_an_importer_can_import(start_method, project):
     """As with django-configurations."""
     shop = project(apps=TASKS)
-    shop.write("importer.py", IMPORTER)
-    shop.write("manage.py", IMPORTING_MANAGE)
-    shop.settings_file.write_text(
-        shop.settings_file.read_text() + "\nimport importer\nassert importer.installed\n\n"
-        f"class Dev:\n    PGQ = {{'workers': 1, 'start_method': '{start_method}'}}\n"
-    )
+    shop.boot_by_importer(f"PGQ = {{'workers': 1, 'start_method': '{start_method}'}}")
     shop.manage("shell", "-c", "from pgq.tasks import async_task; async_task('shop.tasks.add', 1, 2)")
     ran = shop.manage("pgq_worker", "--run-once")
     assert results(shop) == [(3,)]

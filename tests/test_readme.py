@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.django_settings import SETTINGS
 
+#: Boots by a manage.py of its own; see `Project.boot_by_importer`.
+CONFIGURATIONS = "django-configurations"
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
@@ -45,12 +48,17 @@ USER = "from django.contrib.auth.models import User; User.objects.create_user('a
         "router with a replica",
         "pool of connections",
         "assume_role",
+        CONFIGURATIONS,
     ],
 )
 def test_first_page(project, name):
     settings, tasks, first_call, more_tasks, calls = snippets("python")
     modules = {"tasks.py": f"{tasks}\n\n{more_tasks}"}
-    shop = project(f"{settings}\n{SETTINGS[name]}", apps={"shop": modules}, installed=(), migrate=False)
+    shop = project(f"{settings}\n{SETTINGS.get(name, '')}", apps={"shop": modules}, installed=(), migrate=False)
+    run = shop.python
+    if name == CONFIGURATIONS:
+        shop.boot_by_importer("LANGUAGE_CODE = 'de'")
+        run = partial(shop.manage, "shell", "-c")
     install, commands = snippets("sh")
     assert (install, commands) == (
         "pip install django-pgq\n", "python manage.py migrate\npython manage.py pgq_worker\n"
@@ -58,9 +66,9 @@ def test_first_page(project, name):
     shop.sql("DO $$ BEGIN CREATE ROLE pgq_stranger; EXCEPTION WHEN duplicate_object OR unique_violation THEN END $$")
     shop.sql("GRANT CREATE ON SCHEMA public TO pgq_stranger")
     shop.manage("migrate", "--verbosity=0")
-    shop.python(USER + first_call + calls)
+    run(USER + first_call + calls)
     for statement in snippets("sql")[0].split(";\n"):
         if statement.strip():
             shop.sql(statement)
     assert "math.copysign True -2.0" in shop.manage("pgq_worker", "--run-once").stdout
-    shop.python(RESULTS)
+    run(RESULTS)
