@@ -437,6 +437,6 @@ def decode_args_for_display(args_text: str, kwargs_text: str) -> tuple[Any, Any]
             pair = decode_for_display(_inflate(args_text, INFLATE_MAX))
         except NotDecodable:
             pair = None
-        if isinstance(pair, list) and len(pair) == 2:
+        if isinstance(pair, list) and list(map(type, pair)) == [list, dict]:
             return pair[0], pair[1]
     return decode_for_display(args_text), decode_for_display(kwargs_text)

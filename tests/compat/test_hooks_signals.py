@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import zlib
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
 
@@ -184,6 +187,21 @@ def test_post_execute_knows_the_call_and_when_it_ended():
     assert (task["args"], task["kwargs"]) == ((6,), {"y": 7})
     assert task["started"] == fetch(id).enqueued_at
     assert abs(task["stopped"] - timezone.now()) < timedelta(seconds=60)
+
+
+def test_post_execute_of_a_row_whose_arguments_are_none_harms_nobody():
+    """Compressed by hand, what should be args and kwargs may be two numbers."""
+    packed = base64.b64encode(zlib.compress(b"[5, 5]")).decode()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO pgq_queue (func, args) VALUES ('tests.compat.functions.registered', %s)",
+            (f'[{{"$zlib": "{packed}"}}]',),
+        )
+    with received("post_execute") as got:
+        [ran] = drain()
+    assert ran.state == "parked"
+    [described] = got[0][1]["task"]["args"]
+    assert described.startswith("<compressed ")
 
 
 @pytest.mark.parametrize("name", ["pre_enqueue", "pre_execute", "post_execute_in_worker", "post_execute"])
