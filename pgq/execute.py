@@ -92,6 +92,9 @@ def ready(claim: Claim, settings: Settings) -> Call | Receipt:
             claim = claim._replace(attempts=claim.attempts - 1)
             return Receipt(claim, _final(claim, options, doom, ran=False), started, time.monotonic())
         return _prepare(claim, settings, options, started)
+    except codec.ObjectGone as error:
+        # As if the function had looked for it: a failure, that its retries, its hook and its group hear of.
+        return failed(claim, error, settings, started, options)
     except (NotAllowed, UnknownFunction, codec.NotDecodable) as error:
         return Receipt(claim, _not_run(claim, error), started, time.monotonic())
     except BaseException as error:
@@ -182,10 +185,10 @@ def _not_run(claim: Claim, error: PgqError) -> Outcome:
     """Say what becomes of a row that cannot be run as it is.
 
     During a deploy old workers meet tasks of the new release. So what Python enqueued and this code does not know is
-    left to others for a while. What nobody may run, or whose object is gone, is no better elsewhere.
+    left to others for a while. What nobody may run is no better elsewhere.
     """
     reason = codec.clean_text(f"{type(error).__name__}: {error}", _MESSAGE_LIMIT)
-    final = isinstance(error, NotAllowed | codec.ObjectGone)
+    final = isinstance(error, NotAllowed)
     if final or (claim.signature is None and not isinstance(error, UnknownFunction)):
         return Parked(reason=reason)
     times = _postponed(claim) + 1

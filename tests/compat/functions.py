@@ -71,6 +71,10 @@ def note(text):
     return Note.objects.create(text=text).pk
 
 
+def note_text(note):
+    return note.text
+
+
 def note_and_fail(text):
     Note.objects.create(text=text)
     raise TaskError("after writing")

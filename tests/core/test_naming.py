@@ -254,3 +254,23 @@ def test_every_option_that_is_listed_is_taken():
     assert task(atomic=True, **fixed)(named.add).enqueue()
     [row] = enqueued(named.add)
     assert (row.queue, row.priority, row.timeout, row.max_attempts) == ("q", 1, 5.0, 2)
+
+
+# ------------------------------------------------------------------------------------------------- model instances
+
+
+def test_instance_that_is_gone_is_a_failed_attempt():
+    """Its retries, its hook, its group and who waits for it hear of it; a parked row told nobody."""
+    late, gone = Note.objects.create(text="late"), Note.objects.create(text="gone")
+    async_task("tests.compat.functions.note_text", late, max_attempts=3, retry_backoff=3600)
+    pk = late.pk
+    late.delete()
+    [ran] = drain()
+    assert (ran.state, type(ran.error).__name__) == ("retried", "ObjectGone")
+    # It was only late: of another database, whose transaction had not ended.
+    Note.objects.create(pk=pk, text="late")
+    assert [(ran.state, ran.attempt) for ran in drain(due=True)] == [("succeeded", 2)]
+    async_task("tests.compat.functions.note_text", gone, hook=MARK)
+    gone.delete()
+    assert [(ran.func, ran.state) for ran in drain()][0] == ("tests.compat.functions.note_text", "failed")
+    assert not QueuedTask.objects.filter(parked__isnull=False).exists()
