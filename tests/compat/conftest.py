@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from django.core.cache import cache
 
 from tests.compat import functions
 
@@ -11,3 +12,9 @@ def seen():
     functions.seen.clear()
     yield functions.seen
     functions.seen.clear()
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache():
+    """The cache of this process outlives a test and its transaction."""
+    cache.clear()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from django.core.cache import cache
 from django.test import override_settings
 
 from pgq.errors import EnqueueError
@@ -14,11 +13,6 @@ from tests.compat import functions
 from tests.compat.functions import TaskError
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _empty_cache():
-    cache.clear()
 
 
 # ------------------------------------------------------------------------------------------------- iter

@@ -33,11 +33,6 @@ from tests.compat import functions
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture(autouse=True)
-def _empty_cache():
-    cache.clear()
-
-
 class Later:
     """Does something on a thread, so with a connection of its own, a little later."""
 
