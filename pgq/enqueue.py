@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from uuid import UUID
 
 from django.db import router, transaction
@@ -167,7 +167,7 @@ def path(argument: str, func: str | Callable[..., Any]) -> str:
         UnknownFunction: There is none; the message names the argument and says what to do.
     """
     try:
-        if isinstance(func, TaskFunction):
+        if isinstance(func, registry.Decorated):
             entry = registry.registered(func.path)
             # Else another one of that name was registered since.
             return func.path if entry is not None and entry.func is func.func else registry.path_of(func.func)
@@ -176,7 +176,7 @@ def path(argument: str, func: str | Callable[..., Any]) -> str:
             return registry.path_of(func)
         if registry.registered(func) is None:
             found = registry.locate(func)
-            if isinstance(found, TaskFunction):
+            if isinstance(found, registry.Decorated):
                 # By another name, of a module that imports it: its options hold by that one, too.
                 return found.path
             registry.refuse_yield(found)
@@ -269,7 +269,7 @@ def unknown_option(given: object, known: Iterable[str], *, of: str | None = None
     return UnknownOption(f"{what}{f'; did you mean {near[0]}?' if near else '.'} There are {', '.join(names)}.")
 
 
-def _check_names(options: Iterable[str], known: Collection[str]) -> None:
+def check_names(options: Iterable[str], known: Collection[str]) -> None:
     for name in options:
         if name not in known:
             raise unknown_option(name, known)
@@ -406,17 +406,6 @@ def enqueue(task: NewTask, *, using: str | None = None) -> UUID:
     return task.id
 
 
-#: Runs a task in the caller; `pgq.inline`, which stands above, puts it here.
-run_now: Callable[[NewTask], UUID] | None = None
-
-
-def submit(task: NewTask) -> UUID:
-    """Write one task, or run it at once if PGQ["sync"] says so; return its id."""
-    if run_now is not None and get_settings().sync:
-        return run_now(task)
-    return enqueue(task)
-
-
 def enqueue_all(tasks: Iterable[NewTask], *, using: str | None = None, chunk: int = CHUNK) -> list[UUID]:
     """Write many tasks, `chunk` of them a statement, without ever holding more of them in memory; return their ids."""
     ids: list[UUID] = []
@@ -527,103 +516,3 @@ def _is_read_there(queryset: QuerySet[Any], alias: str) -> bool:
         return True
     # Nobody has said using(): a router chose a replica of the database that these rows are written to.
     return queryset._db is None and router.db_for_write(queryset.model, **queryset._hints) == alias  # type: ignore[attr-defined]
-
-
-# ------------------------------------------------------------------------------------------------- @task
-
-
-class TaskFunction(Generic[P, R]):
-    """A function registered as a task. Call it and it runs here; `enqueue` it and a worker runs it."""
-
-    def __init__(self, func: Callable[P, R], options: Options) -> None:
-        functools.update_wrapper(self, func)
-        self.func = func
-        self.options = options
-        self.path = registry.register(func, options).path
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self.func(*args, **kwargs)
-
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Enqueue a call of this function in the caller's transaction; return the task's id, 32 hex digits."""
-        return submit(make_task(self, args, kwargs)).hex
-
-    def using(self, **options: Any) -> BoundTask[P, R]:
-        """Return this task with other options for the next call: ``report.using(priority=5).enqueue(1)``.
-
-        Raises:
-            UnknownOption: There is no such option; the message names the nearest, and all of them.
-        """
-        _check_names(options, CALL_OPTIONS)
-        return BoundTask(self, options)
-
-    def enqueue_from(self, queryset: QuerySet[Any] | Manager[Any], *args: str, **options: Any) -> int:
-        """Enqueue one call for each row of a query; see `enqueue_from`."""
-        return enqueue_from(self, queryset, args, **options)
-
-    def __repr__(self) -> str:
-        return f"<task {self.path}>"
-
-
-class BoundTask(Generic[P, R]):
-    """A task with options for one call."""
-
-    def __init__(self, task: TaskFunction[P, R], options: Mapping[str, Any]) -> None:
-        self.task, self.options = task, options
-
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Enqueue a call with these options; return the task's id."""
-        return submit(make_task(self.task, args, kwargs, **self.options)).hex
-
-
-@overload
-def task(func: Callable[P, R], /) -> TaskFunction[P, R]: ...
-@overload
-def task(
-    *,
-    queue: str | None = None,
-    priority: int | None = None,
-    timeout: float | None = None,
-    max_attempts: int | None = None,
-    retry_backoff: Any = None,
-    retry_on: Iterable[type[BaseException] | str] | None = None,
-    no_retry_on: Iterable[type[BaseException] | str] | None = None,
-    atomic: bool = False,
-    **extra: Any,
-) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
-def task(
-    func: Callable[P, R] | None = None,
-    /,
-    *,
-    queue: str | None = None,
-    priority: int | None = None,
-    timeout: float | None = None,
-    max_attempts: int | None = None,
-    retry_backoff: Any = None,
-    retry_on: Iterable[type[BaseException] | str] | None = None,
-    no_retry_on: Iterable[type[BaseException] | str] | None = None,
-    atomic: bool = False,
-    **extra: Any,
-) -> TaskFunction[P, R] | Callable[[Callable[P, R]], TaskFunction[P, R]]:
-    """Register a function as a task: ``@task`` or ``@task(queue="mail", max_attempts=5)``.
-
-    What is given here holds for each call that does not say otherwise. Only a registered function may be named by rows
-    that psql, the ORM or the admin wrote.
-
-    Args:
-        atomic: What the function writes to pgq's database, its result and its receipt are one commit: exactly-once
-            effects on that database. The function runs in a transaction, so it must not end it.
-
-    Raises:
-        EnqueueError: An option is wrong, or the function stands where no worker can find it.
-    """
-
-    _check_names(extra, TASK_OPTIONS)
-
-    def decorate(func: Callable[P, R]) -> TaskFunction[P, R]:
-        if atomic and registry.is_async(func):
-            raise EnqueueError("atomic: an async function cannot be atomic, since Django has no async transactions")
-        stored = make_extra(extra, retry_backoff, retry_on, no_retry_on, follow=False)
-        return TaskFunction(func, Options(queue, priority, timeout, max_attempts, atomic, stored))
-
-    return decorate if func is None else decorate(func)

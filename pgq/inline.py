@@ -22,7 +22,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 from psycopg.pq import TransactionStatus
 
-from pgq import enqueue, execute, registry, settling, store
+from pgq import execute, registry, settling, store
 from pgq.atomic import Atomic
 from pgq.conf import Settings, get_settings
 from pgq.db import Cursor, callers_cursor
@@ -276,4 +276,3 @@ def _run_on_commit(registered: dict[BaseDatabaseWrapper, int]) -> None:
 
 
 # So that functions with @task, which stand below, can be run at once too.
-enqueue.run_now = run

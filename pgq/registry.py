@@ -31,6 +31,19 @@ class Registered:
     options: Options
 
 
+class Decorated:
+    """What ``@task`` leaves in the place of a function (`pgq.definition` makes it)."""
+
+    #: The function below.
+    func: Function
+    #: The dotted path that `register` gave it.
+    path: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the function here."""
+        return self.func(*args, **kwargs)
+
+
 _registered: dict[str, Registered] = {}
 
 

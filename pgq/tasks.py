@@ -27,7 +27,8 @@ from pgq.calls import (
     result_group_cached,
 )
 from pgq.control import cancel, pause, resume, retry
-from pgq.enqueue import enqueue_from, task
+from pgq.definition import task
+from pgq.enqueue import enqueue_from
 from pgq.execute import current_task
 from pgq.models import Schedule, Task
 from pgq.schedule import schedule

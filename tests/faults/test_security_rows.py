@@ -24,7 +24,8 @@ from psycopg import sql
 
 from pgq import control, upkeep
 from pgq.conf import get_settings
-from pgq.enqueue import make_task, submit
+from pgq.definition import submit
+from pgq.enqueue import make_task
 from pgq.errors import NotStorable
 from pgq.models import QueuedTask, Task
 from pgq.records import Parked
