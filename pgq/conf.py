@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC
+from datetime import UTC, tzinfo
 from functools import cache
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
@@ -139,6 +140,17 @@ class Settings:
     log_level: str = "INFO"
     #: Title of the app in the admin.
     label: str = "pgq"
+
+    @property
+    def zone(self) -> tzinfo:
+        """The zone in which schedules count days unless they name one: `time_zone`, or the project's TIME_ZONE.
+
+        Raises:
+            ValueError: `time_zone` is unknown.
+        """
+        if self.time_zone:
+            return recurrence.parse_zone(self.time_zone, UTC)
+        return ZoneInfo(django_settings.TIME_ZONE) if django_settings.TIME_ZONE else UTC
 
 
 #: Other names for a key: Django-Q's on the left.

@@ -32,7 +32,6 @@ from pgq.fields import (
 )
 from pgq.schedule_row import NextRunField, ScheduleManager, ScheduleRow
 from pgq.stored import stored_text
-from pgq.timing import recurrence_of
 
 
 def read_stored(row: models.Model, attribute: str, text: str, *, trusted: bool) -> Any:
@@ -431,6 +430,9 @@ class Schedule(ScheduleRow, models.Model):
     def cluster(self, value: str | None) -> None:
         self.queue = value
 
+    def _recurrence(self) -> recurrence.Recurrence:
+        return recurrence.Recurrence.of(self, get_settings().zone)
+
     def clean(self) -> None:
         """Refuse what could not fire.
 
@@ -438,7 +440,7 @@ class Schedule(ScheduleRow, models.Model):
             ValidationError: The message names the field and says what to do.
         """
         try:
-            recurrence.validate(recurrence_of(self, get_settings()))
+            recurrence.validate(self._recurrence())
             self.read_given()
             refusal = None if self._state.adding else self.refusal()
             if refusal is not None:
@@ -455,7 +457,7 @@ class Schedule(ScheduleRow, models.Model):
     def calculate_next_run(self, next_run: datetime | None = None) -> datetime | None:
         """Return the first slot after `next_run` (None: after the present one); None if there is none."""
         slot = self._slot(next_run)
-        following = recurrence.next_slot(recurrence.anchored(recurrence_of(self, get_settings()), slot), slot)
+        following = recurrence.next_slot(recurrence.anchored(self._recurrence(), slot), slot)
         return None if following is None else timing.as_project(following)
 
     def _slot(self, given: datetime | None = None) -> datetime:
@@ -471,13 +473,13 @@ class Schedule(ScheduleRow, models.Model):
         if first is None:
             return []
         count = min(count, self.repeats) if self.repeats > 0 else count
-        slots = recurrence.upcoming(recurrence_of(self, get_settings()), timing.aware(first), count)
+        slots = recurrence.upcoming(self._recurrence(), timing.aware(first), count)
         return [timing.as_project(slot) for slot in slots]
 
     def describe(self) -> str:
         """Say in words when it fires."""
         slot = timing.aware(self.next_run) if isinstance(self.next_run, datetime) else None
-        return recurrence.describe(recurrence_of(self, get_settings()), slot)
+        return recurrence.describe(self._recurrence(), slot)
 
     def last_task(self) -> Task | None:
         """Return the finished task of the last slot, or None."""

@@ -35,6 +35,7 @@ from functools import lru_cache
 from itertools import count as numbers_from
 from itertools import islice, pairwise
 from math import isfinite
+from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from croniter import croniter
@@ -76,6 +77,28 @@ class Recurrence:
     wall: time | None = None
     #: The schedule's name: an ``H`` in a cron expression is drawn from it.
     name: str | None = None
+
+    @classmethod
+    def of(cls, schedule: Any, zone: tzinfo) -> Recurrence:
+        """Return how a schedule recurs.
+
+        Args:
+            schedule: A `pgq.schedule.Due` or a `pgq.models.Schedule`.
+            zone: Whose local time is meant if the schedule names none.
+
+        Raises:
+            ValueError: Its time zone is unknown.
+        """
+        return cls(
+            kind=schedule.schedule_type,
+            minutes=schedule.minutes,
+            seconds=schedule.seconds,
+            cron=schedule.cron,
+            zone=parse_zone(schedule.time_zone, zone),
+            day=schedule.day,
+            wall=schedule.wall_time,
+            name=schedule.name,
+        )
 
 
 def anchored(recurrence: Recurrence, slot: datetime) -> Recurrence:

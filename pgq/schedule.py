@@ -30,7 +30,7 @@ from pgq.models import Schedule
 from pgq.records import NewTask
 from pgq.recurrence import KINDS, Recurrence, anchored, doubt, missed, next_slot
 from pgq.stored import StoredText, stored_text
-from pgq.timing import as_project, aware, recurrence_of
+from pgq.timing import as_project, aware
 
 logger = logging.getLogger("pgq")
 
@@ -250,7 +250,7 @@ def _repeats(repeats: Any) -> int:
 
 
 def _warn(row: Schedule) -> None:
-    said = doubt(recurrence_of(row, get_settings()))
+    said = doubt(Recurrence.of(row, get_settings().zone))
     if said is not None:
         warnings.warn(said, UserWarning, stacklevel=3)
 
@@ -344,7 +344,7 @@ def _refuse_unless_allowed(due: Due) -> None:
 
 def _slots(due: Due, settings: Settings) -> tuple[list[datetime], datetime | None, Recurrence]:
     """Return the slots to fire, the one after them, and the recurrence with its anchors."""
-    recurrence = anchored(recurrence_of(due, settings), due.next_run)
+    recurrence = anchored(Recurrence.of(due, settings.zone), due.next_run)
     most = _most(due, settings)
     slots, following = missed(recurrence, due.next_run, due.now, most)
     if due.schedule_type == "C" and most == 1 and slots:
@@ -380,7 +380,7 @@ def resume(schedule: Schedule, *, skip_missed: bool = False) -> Resumed:
         number, next_run = 0, row.next_run
         if row.repeats != 0 and next_run is not None:
             first, most = aware(next_run), _most(row, settings)
-            slots, following = missed(anchored(recurrence_of(row, settings), first), first, timing.now(), most)
+            slots, following = missed(anchored(Recurrence.of(row, settings.zone), first), first, timing.now(), most)
             number = len(slots) if row.repeats < 0 else min(len(slots), row.repeats)
             if number and skip_missed and following is not None:
                 number, next_run = 0, as_project(following)

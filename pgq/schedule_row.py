@@ -44,7 +44,7 @@ def first_run(row: Any) -> datetime | None:
     now = timing.now()
     if row.schedule_type != "C":
         return timing.as_project(now)
-    slot = recurrence.next_slot(timing.recurrence_of(row, get_settings()), now)
+    slot = recurrence.next_slot(recurrence.Recurrence.of(row, get_settings().zone), now)
     return None if slot is None else timing.as_project(slot)
 
 

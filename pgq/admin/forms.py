@@ -28,9 +28,9 @@ from pgq.enqueue import encode_arguments, make_task
 from pgq.errors import EnqueueError, PgqError
 from pgq.models import Lane, QueuedTask, Schedule
 from pgq.records import PRIORITY_MAX, PRIORITY_MIN, NewTask
-from pgq.recurrence import upcoming
+from pgq.recurrence import Recurrence, upcoming
 from pgq.stored import StoredText, stored_text
-from pgq.timing import aware, recurrence_of
+from pgq.timing import aware
 
 if TYPE_CHECKING:
     _QueuedTaskForm = forms.ModelForm[QueuedTask]
@@ -289,7 +289,7 @@ def firings(row: Schedule, count: int = 5) -> tuple[str, list[datetime], tzinfo]
     Raises:
         ValueError: It cannot fire; the message says why.
     """
-    recurrence = recurrence_of(row, get_settings())
+    recurrence = Recurrence.of(row, get_settings().zone)
     words = row.describe()
     first = row.next_run if isinstance(row.next_run, datetime) else row.first_run()
     if first is None or row.repeats == 0:

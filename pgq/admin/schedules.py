@@ -21,7 +21,6 @@ from pgq.admin.base import PgqAdminMixin, bulk_action
 from pgq.conf import get_settings
 from pgq.models import Failure, QueuedTask, Schedule, Success, Task
 from pgq.schedule import resume, run_now
-from pgq.timing import recurrence_of
 
 _RESUMING = ("resume", "resume_skipping")
 
@@ -187,7 +186,8 @@ class ScheduleAdminMixin(PgqAdminMixin):
             else:
                 now = timing.now()
                 context |= {
-                    "words": words, "doubt": recurrence.doubt(recurrence_of(row, get_settings())), "zone": str(zone),
+                    "words": words, "zone": str(zone),
+                    "doubt": recurrence.doubt(recurrence.Recurrence.of(row, get_settings().zone)),
                     "paused": row.paused, "ended": not slots,
                     "slots": [
                         (slot.isoformat(), f"{slot.astimezone(zone):%a %Y-%m-%d %H:%M:%S %Z}", slot <= now)

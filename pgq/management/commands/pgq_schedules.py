@@ -16,7 +16,7 @@ from pgq import recurrence, schedule, timing
 from pgq.conf import get_settings
 from pgq.console import PgqCommand, emit, message, span, text, visible
 from pgq.models import Schedule, Task
-from pgq.timing import aware, recurrence_of
+from pgq.timing import aware
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -181,7 +181,7 @@ def _remove(row: Schedule) -> str:
 
 def _zone(row: Schedule) -> tzinfo:
     try:
-        return recurrence_of(row, get_settings()).zone
+        return recurrence.Recurrence.of(row, get_settings().zone).zone
     except ValueError:
         # Of a schedule whose zone is unknown here; `_words` says so.
         return UTC
@@ -204,7 +204,7 @@ def _words(row: Schedule) -> str:
 
 def _doubt(row: Schedule) -> str | None:
     try:
-        return recurrence.doubt(recurrence_of(row, get_settings()))
+        return recurrence.doubt(recurrence.Recurrence.of(row, get_settings().zone))
     except ValueError:
         return None
 
