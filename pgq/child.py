@@ -223,12 +223,11 @@ def process_stat(pid: int) -> list[str]:
 
 # ------------------------------------------------------------------------------------------------- logging
 
-_ESCAPES = {number: f"\\x{number:02x}" for number in (*range(32), 127, *range(0x80, 0xA0))} | {
-    # One event is one line, whatever a task put into its message. Line separators and bidi controls too.
-    number: f"\\u{number:04x}"
-    for number in (0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+#: One event is one line, whatever a task put into its message: of the controls only tab and line feed (see `format`)
+#: stay as they are. Line separators and bidi controls are escaped too.
+_ESCAPES = {number: f"\\x{number:02x}" for number in (*range(9), *range(11, 32), *range(127, 0xA0))} | {
+    number: f"\\u{number:04x}" for number in (0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 }
-del _ESCAPES[9], _ESCAPES[10]
 
 
 class PlainFormatter(logging.Formatter):
