@@ -29,10 +29,12 @@ from uuid import UUID, uuid4
 
 from pgq import boot, codec, upkeep, worker
 from pgq.board import Slot
-from pgq.child import END_WITHIN, ENDING, TICKED, ChildConfig, adopt_orphans, children_of, enter, kill_orphans
+from pgq.child import enter
 from pgq.conf import Settings
 from pgq.disowned import Lost
 from pgq.gate import Gate
+from pgq.orphans import adopt_orphans, children_of, kill_orphans
+from pgq.protocol import END_WITHIN, ENDING, TICKED, ChildConfig
 
 logger = logging.getLogger("pgq")
 

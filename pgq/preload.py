@@ -15,7 +15,7 @@ import sys
 import traceback
 
 from pgq import boot
-from pgq.child import die_with_parent
+from pgq.orphans import die_with_parent
 
 for _number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
     signal.signal(_number, signal.SIG_IGN)

@@ -10,9 +10,9 @@ from uuid import UUID
 
 from pgq import store
 from pgq.board import Activity
-from pgq.child import process_stat
 from pgq.conf import Settings
 from pgq.db import Cursor
+from pgq.orphans import process_stat
 from pgq.pool import Child, Pool, State
 
 #: Seconds for which ready tasks may wait while a worker is free, at most.

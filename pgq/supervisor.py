@@ -25,11 +25,11 @@ import psycopg
 
 from pgq import __version__, checkup, db, store
 from pgq.checkup import Outdated
-from pgq.child import BYE, CANCEL, IDLE, LARGE, MORE, READY, RENAMED, STOP, TICKED, WAKE
 from pgq.conf import Settings
 from pgq.disowned import Disowned, Lost
 from pgq.health_server import HealthServer
 from pgq.pool import Child, Pool, State, python_path
+from pgq.protocol import BYE, CANCEL, IDLE, LARGE, MORE, READY, RENAMED, STOP, TICKED, WAKE
 from pgq.pulse import Pulse
 
 logger = logging.getLogger("pgq")

@@ -28,8 +28,8 @@ from uuid import UUID
 import psycopg
 
 from pgq import checkup, child, codec, db, retention, schedule, store
-from pgq.child import ChildConfig
 from pgq.conf import Settings, get_settings
+from pgq.protocol import READY, TICKED, ChildConfig
 
 logger = logging.getLogger("pgq")
 
@@ -443,7 +443,7 @@ def main(config: ChildConfig, pipe: Connection) -> None:
     upkeep = Upkeep(get_settings(), config.database)
     connection: db.Connection | None = None
     backoff = db.Backoff()
-    pipe.send_bytes(child.READY)
+    pipe.send_bytes(READY)
     while True:
         try:
             if connection is None or connection.closed:
@@ -451,7 +451,7 @@ def main(config: ChildConfig, pipe: Connection) -> None:
                 checkup.require_tables(connection.cursor())
             pause = upkeep.tick(connection)
             backoff.succeeded()
-            pipe.send_bytes(child.TICKED)
+            pipe.send_bytes(TICKED)
             if unnamed:
                 _name_unused(connection, unnamed)
                 unnamed = None

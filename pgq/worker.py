@@ -26,12 +26,12 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from pgq import child, db, execute, hygiene, registry, settling, signals, store, traits
+from pgq import child, db, execute, hygiene, orphans, protocol, registry, settling, signals, store, traits
 from pgq.atomic import Atomic
 from pgq.board import Slot
-from pgq.child import ChildConfig
 from pgq.conf import Settings, get_settings
 from pgq.gate import Gate
+from pgq.protocol import ChildConfig
 from pgq.records import Claim, Receipt, Succeeded
 from pgq.slots import Slots, run_to_end
 
@@ -138,9 +138,9 @@ class Worker:
         hygiene.forked.watch(self._lifelines)
         registry.on_found.append(self.surroundings.adopt)
         threading.Thread(target=self._guard, name="pgq guard", daemon=True).start()
-        self._tell(child.READY)
+        self._tell(protocol.READY)
         if self.large_from_the_start:
-            self._tell(child.LARGE + _peak_memory().to_bytes(8))
+            self._tell(protocol.LARGE + _peak_memory().to_bytes(8))
         while not self.stopping and not self._worn_out():
             if self.slots.used:
                 self._wait_for_room()
@@ -167,7 +167,7 @@ class Worker:
         self.in_doubt = False
         if len(claims) == size:
             # There may be more than we took: another worker should look.
-            self._tell(child.MORE)
+            self._tell(protocol.MORE)
         self.waiting.extend(store.in_order(claims))
         return bool(claims)
 
@@ -193,7 +193,7 @@ class Worker:
         id = uuid4()
         self._take_along(id)
         self.id = id
-        self._tell(child.RENAMED + self.id.bytes)
+        self._tell(protocol.RENAMED + self.id.bytes)
         self.in_doubt = self.broke = False
 
     def _take_along(self, id: UUID) -> None:
@@ -274,7 +274,7 @@ class Worker:
         """Wait until the supervisor knows of work. It looks once more itself, before and while we sleep."""
         self.woken.clear()
         self.asleep = True
-        self._tell(child.IDLE)
+        self._tell(protocol.IDLE)
         # Being told to stop may have come just before the clear.
         if not self.stopping:
             self.woken.wait()
@@ -316,7 +316,7 @@ class Worker:
         # The guard settles what lands meanwhile.
         self.slots.wait_until(lambda: not self.slots.flights)
         self._settle(insist=True)
-        self._tell(child.BYE)
+        self._tell(protocol.BYE)
 
     def has_pipe(self) -> bool:
         """Whether the pipe to the supervisor is there. A task can close it, and another file may have its number."""
@@ -350,12 +350,12 @@ class Worker:
                 self._look_after(time.monotonic())
 
     def _told(self, message: bytes) -> None:
-        if message == child.STOP:
+        if message == protocol.STOP:
             self.stopping = True
             self._wake_up()
-        elif message == child.WAKE:
+        elif message == protocol.WAKE:
             self._wake_up()
-        elif message.startswith(child.CANCEL):
+        elif message.startswith(protocol.CANCEL):
             self._cancel(UUID(bytes=message[1:]))
 
     def _wake_up(self) -> None:
@@ -458,7 +458,7 @@ class Worker:
                 if not insist:
                     return
             else:
-                self._tell(child.MORE)
+                self._tell(protocol.MORE)
 
     def _write_finished(self, then: Callable[[db.Cursor], T]) -> T:
         """Settle what has finished, and do something more in the same transaction.
@@ -576,7 +576,7 @@ def main(config: ChildConfig, pipe: Connection, slot: Slot, gate: Gate) -> None:
     settings = get_settings()
     hygiene.watch_connections()
     hygiene.offer_to_oom_killer()
-    child.adopt_orphans()
+    orphans.adopt_orphans()
     with contextlib.suppress(OSError):
         # A group of its own, so that a task's kill(0, ...) hits nobody but the worker and its children.
         os.setpgid(0, 0)

@@ -12,11 +12,11 @@ import psycopg
 
 from pgq import execute, settling, store
 from pgq.board import Slot
-from pgq.child import ChildConfig
 from pgq.conf import get_settings
 from pgq.enqueue import enqueue_all, make_task
 from pgq.gate import Gate
 from pgq.hygiene import Surroundings
+from pgq.protocol import ChildConfig
 from pgq.records import Claim, Receipt
 from pgq.worker import Worker
 from tests.pools import wait_for

@@ -11,8 +11,8 @@ import weakref
 import pytest
 from django.db import connection
 
-from pgq.child import JsonFormatter, PlainFormatter
 from pgq.hygiene import Surroundings
+from pgq.logs import JsonFormatter, PlainFormatter
 from pgq.tasks import async_task
 from tests.core.helpers import Hand
 

@@ -193,10 +193,10 @@ def _forgetting_receipts(write_finished: Any) -> Any:
 
 def _keeping_what_it_claimed(_: Any) -> Any:
     def finish(worker: Any) -> None:
-        from pgq import child
+        from pgq import protocol
 
         worker._settle(insist=True)
-        worker._tell(child.BYE)
+        worker._tell(protocol.BYE)
 
     return finish
 

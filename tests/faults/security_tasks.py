@@ -7,7 +7,7 @@ import os
 import time
 from multiprocessing.connection import Connection
 
-from pgq import child
+from pgq import protocol
 from tests.faults.tasks import say
 
 #: What is no message: half of one; one that is announced to be huge; half of a size; one without the id that belongs to
@@ -40,7 +40,7 @@ def chatter(seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         for pipe in _pipes():
-            for message in (child.IDLE, child.READY, child.MORE, b"?", b""):
+            for message in (protocol.IDLE, protocol.READY, protocol.MORE, b"?", b""):
                 pipe.send_bytes(message)
     say("end")
 

@@ -28,9 +28,9 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgq import store
-from pgq.child import children_of
 from pgq.embedded import Server
 from pgq.enqueue import make_task
+from pgq.orphans import children_of
 from tests.faults import trace
 from tests.pools import ROOT, Oracle, Pool, is_alive, until, wait_for
 

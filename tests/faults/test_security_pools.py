@@ -17,7 +17,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
-from pgq import child, console, store, upkeep
+from pgq import console, logs, store, upkeep
 from pgq.conf import get_settings
 from tests.core import oracle_tasks
 from tests.faults import security_tasks
@@ -130,11 +130,11 @@ def test_an_event_is_one_line_of_json_and_of_the_monitors() -> None:
         raise ValueError(FORGED)
     except ValueError:
         record = logging.LogRecord("pgq", logging.ERROR, __file__, 1, "task %s", (FORGED,), sys.exc_info())
-    text = child.JsonFormatter().format(record)
+    text = logs.JsonFormatter().format(record)
     assert text.isascii()
     assert not re.search(r"[\x00-\x1f\x7f]", text)
     assert json.loads(text)["message"] == f"task {FORGED}"
-    plain = child.PlainFormatter().format(record)
+    plain = logs.PlainFormatter().format(record)
     assert all(PLAIN_LINE.fullmatch(line) for line in plain.split("\n"))
     assert not re.search(r"[\x00-\x1f\x7f-\x9f\u202e\u2028]", console.visible(FORGED))
 
@@ -276,4 +276,8 @@ def test_nothing_that_crosses_between_processes_is_unpickled() -> None:
     sources = list((ROOT / "pgq").glob("*.py"))
     assert len(sources) > 30
     calls = [path.name for path in sources if re.search(r"\.recv\(\)|\.send\((?!sig)", path.read_text())]
-    assert [name for name in calls if name in ("pool.py", "supervisor.py", "worker.py", "upkeep.py", "child.py")] == []
+    assert [
+        name
+        for name in calls
+        if name in ("pool.py", "supervisor.py", "worker.py", "upkeep.py", "child.py", "protocol.py")
+    ] == []

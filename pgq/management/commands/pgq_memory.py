@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandError, CommandParser
 
 from pgq import db, store
-from pgq.child import descendants
 from pgq.console import (
     Column,
     PgqCommand,
@@ -27,6 +26,7 @@ from pgq.console import (
     text,
     watch,
 )
+from pgq.orphans import descendants
 from pgq.status import Stat
 
 if TYPE_CHECKING:

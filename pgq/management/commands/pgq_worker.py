@@ -17,7 +17,7 @@ from django.db import connections
 
 from pgq import boot, conf, discovery, signing
 from pgq.autoreload import CodeWatch
-from pgq.child import set_up_logging
+from pgq.logs import set_up_logging
 
 logger = logging.getLogger("pgq")
 

@@ -1,0 +1,38 @@
+"""What passes through the pipe between the supervisor and a child, and what a child is told at its start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from uuid import UUID
+
+# Messages on the pipe between the supervisor and a child: one byte, and an id where one is needed.
+WAKE, STOP, CANCEL = b"w", b"s", b"c"
+READY, IDLE, MORE, TICKED, BYE, ENDING = b"r", b"i", b"m", b"t", b"b", b"e"
+# With an id: from now on the worker claims under that one, and holds nothing under the one before.
+RENAMED = b"n"
+# With a number of kilobytes: the worker has taken more memory than max_rss before its first task.
+LARGE = b"l"
+
+#: Seconds that a child may take to end, see `leave`; then the supervisor kills it.
+END_WITHIN = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChildConfig:
+    """What a child is told. Everything else it reads from Django's settings."""
+
+    #: Random id of this process; the `worker` of its claims.
+    id: UUID
+    #: Number of this place in the pool, from 0.
+    number: int
+    pool: str
+    database: str
+    queues: tuple[str, ...] | None
+    #: What the command line said of them, if it did.
+    log_format: str | None
+    log_level: str | None
+    #: Names of databases by their aliases, as the supervisor uses them.
+    databases: Mapping[str, str] = field(default_factory=dict)
+    #: Settings that no module holds, see `boot`.
+    configured: bytes | None = None
