@@ -27,7 +27,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 from uuid import UUID, uuid4
 
-from pgq import boot, codec, upkeep, worker
+from pgq import boot, codec, upkeep_process, worker
 from pgq.board import Slot
 from pgq.child import enter
 from pgq.conf import Settings
@@ -123,7 +123,7 @@ class Place:
 
     @property
     def name(self) -> str:
-        return "upkeep" if self.main is upkeep.main else f"worker {self.number}"
+        return "upkeep" if self.main is upkeep_process.main else f"worker {self.number}"
 
     @property
     def is_vacant(self) -> bool:
@@ -155,7 +155,7 @@ class Pool:
         self.context = _context(settings.start_method)
         self.gate = Gate(self.context, settings.workers)
         self.places = [Place(number, worker.main) for number in range(settings.workers)]
-        self.places.append(Place(settings.workers, upkeep.main))
+        self.places.append(Place(settings.workers, upkeep_process.main))
         #: Ids under which no worker claims any more, and of which PostgreSQL has not been told.
         self.lost: list[Lost] = []
         #: No child is replaced any more.
@@ -285,7 +285,7 @@ class Pool:
 
     def hopeless(self) -> str | None:
         """Say why no worker, or no upkeep, comes into being, time after time; None: they do, or may."""
-        for kind in (worker.main, upkeep.main):
+        for kind in (worker.main, upkeep_process.main):
             places = [place for place in self.places if place.main is kind]
             if all(place.failures >= _HOPELESS and place.is_vacant for place in places):
                 last = max(places, key=lambda place: place.not_before)

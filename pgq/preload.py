@@ -24,7 +24,7 @@ try:
     # Else each child is given its settings.
     if boot.can_boot():
         boot.boot()
-        import pgq.upkeep
+        import pgq.upkeep_process
         import pgq.worker  # noqa: F401
 except BaseException:
     # Django cannot be set up again in a process where that has failed, nor in a fork of it: the next child is asked

@@ -25,10 +25,10 @@ from pgq import db, store
 logger = logging.getLogger("pgq")
 
 #: Results looked at in one statement.
-BATCH = 2000
+RESULTS_PER_LOOK = 2000
 _FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
 #: Seconds until results that other tables refer to are looked at once more, each of them.
-_REFERENCED_REST = 3600.0
+_REFERENCED_REST_SECONDS = 3600.0
 
 
 class Kept:
@@ -90,7 +90,7 @@ class Retention:
         self.looks = {one.name: known[one.name] for one in partitions if one.name in known}
         for partition in partitions:
             if not partition.ours:
-                logger.debug("upkeep: this role may not drop %s; whoever owns it should run pgq_clean", partition.name)
+                logger.debug("upkeep: this role may not drop %s; its owner should run pgq_clean", partition.name)
             elif partition.live:
                 self.looks.pop(partition.name, None)
             elif self._go_on(cursor, self._look(cursor, partition), before):
@@ -108,7 +108,9 @@ class Retention:
             return False
         if look.referenced:
             return self._delete(cursor, look, before)
-        last, needed = store.expired_look(cursor, look.partition.name, after=look.after, before=before, limit=BATCH)
+        last, needed = store.expired_look(
+            cursor, look.partition.name, after=look.after, before=before, limit=RESULTS_PER_LOOK
+        )
         if needed or last is None:
             look.through = not needed
             look.next = time.monotonic() + self.rest
@@ -119,14 +121,14 @@ class Retention:
     def _delete(self, cursor: db.Cursor, look: _Look, before: datetime) -> bool:
         """Delete what is old among the next results; return whether there are others."""
         old = store.Old(_LAST, _LAST, before, None)
-        deleted = store.clean(cursor, old, after=look.after, to=look.partition.upper, limit=BATCH)
+        deleted = store.clean(cursor, old, after=look.after, to=look.partition.upper, limit=RESULTS_PER_LOOK)
         self.kept.name(deleted.kept)
         if deleted.last is not None:
             look.after = deleted.last
             return True
         remains, _ = store.expired_look(cursor, look.partition.name, after=_FIRST, before=before, limit=1)
         look.after, look.through = _FIRST, remains is None
-        look.next = time.monotonic() + (self.rest if look.through else max(self.rest, _REFERENCED_REST))
+        look.next = time.monotonic() + (self.rest if look.through else max(self.rest, _REFERENCED_REST_SECONDS))
         return False
 
     def drop(self, connection: db.Connection) -> None:
@@ -142,7 +144,7 @@ class Retention:
             except psycopg.errors.LockNotAvailable:
                 logger.debug("upkeep: the tables are busy; %s is dropped later", name)
             except psycopg.errors.InsufficientPrivilege:
-                logger.debug("upkeep: this role may not drop %s; whoever owns it should run pgq_clean", name)
+                logger.debug("upkeep: this role may not drop %s; its owner should run pgq_clean", name)
             except psycopg.errors.ForeignKeyViolation:
                 # It is new.
                 look.referenced, look.through, look.after = True, False, _FIRST

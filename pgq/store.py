@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from operator import attrgetter
@@ -415,6 +415,10 @@ def func_of(cursor: Cursor, id: UUID) -> str | None:
     """Return the function that a live task names; None: it is gone."""
     rows = _all(cursor, "func_of", {"id": id})
     return rows[0][0] if rows else None
+
+
+#: For `since`: no lease is older.
+BEFORE_ALL_LEASES = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def renew(cursor: Cursor, workers: Sequence[UUID], *, since: datetime, age: float) -> Renewal:

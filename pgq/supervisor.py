@@ -17,7 +17,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -49,9 +49,8 @@ _LISTEN_AGAIN = 30.0
 #: A lease shorter than this could run out between two looks at the clock.
 _SLACK = timedelta(seconds=5)
 #: Seconds after which a lease is renewed at the latest, however long it is: pools may differ in `retry`, and what
-#: counts as abandoned is for the one that rescues to say (see `upkeep.PATIENCE`).
+#: counts as abandoned is for the one that rescues to say (see `rescue.UNRENEWED_SECONDS`).
 RENEW_AFTER = 20.0
-_BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass
@@ -120,7 +119,7 @@ class Supervisor:
         self.listen_at = 0.0
         self.said_full = self.said_large = False
         self.look_at = 0.0
-        self.leases_since = _BEGINNING
+        self.leases_since = store.BEFORE_ALL_LEASES
         #: Of workers that died, or lost their connection.
         self.disowned = Disowned()
         beat = max(0.5, min(settings.retry / 4, 5.0))
@@ -263,7 +262,7 @@ class Supervisor:
         self.listener_fd = self.listener.fileno()
         self.selector.register(self.listener_fd, selectors.EVENT_READ, self._notified)
         # It may be a standby that took over, in whose past nobody has renewed.
-        self.leases_since = _BEGINNING
+        self.leases_since = store.BEFORE_ALL_LEASES
         # Whatever was said while nobody listened is lost: look at once.
         self.heartbeat.next = self.renewal.next = self.look_at = 0.0
         self._wake(self.settings.workers)

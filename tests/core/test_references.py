@@ -66,7 +66,7 @@ def left(session: psycopg.Connection[Any]) -> list[Any]:
 
 @pytest.mark.parametrize("per", [None, "func"])
 def test_pruning_deletes_the_others_and_names_the_table_once(per, own, orders, caplog, monkeypatch):
-    monkeypatch.setattr("pgq.upkeep.BATCH", 3)
+    monkeypatch.setattr("pgq.upkeep.ROWS_PER_STATEMENT", 3)
     tasks = succeeded(own, 20)
     orders(*tasks[10:18:2], *tasks[4:8])
     upkeep = Upkeep(Settings(save_limit=2, save_limit_per=per, tick=60.0), "default")
@@ -150,7 +150,7 @@ def test_keep_days_deletes_what_can_go_and_drops_the_rest_later(command, own, or
     finish(own, 3, 3)
     orders(first, last)
     kept = Retention(DAYS, rest=0.0)
-    monkeypatch.setattr("pgq.retention._REFERENCED_REST", 0.0)
+    monkeypatch.setattr("pgq.retention._REFERENCED_REST_SECONDS", 0.0)
 
     def retain() -> None:
         if command:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pgq import store
+from pgq.leadership import Leadership
 from pgq.models import Lane
-from pgq.upkeep import Watermarks
+from pgq.watermarks import Watermarks
 from tests.core.helpers import claim, fill, value
 from tests.pools import wait_for
 
@@ -36,7 +37,7 @@ def test_below_the_watermark_they_are_found(session):
     own, upkeep = session(), session()
     ids = fill(6)
     claimed = claim(own, 4)
-    watermarks = Watermarks()
+    watermarks = Watermarks(Leadership())
     wait_for(lambda: watermarks.move(upkeep) or Lane.objects.get().low >= claimed[-1].position)
     rescue(own, claimed[0].enqueued_at, culprits=[ids[1]])
     assert Lane.objects.get().low < claimed[0].position

@@ -103,7 +103,7 @@ def test_old_weeks_go_failures_too_and_young_ones_stay(own: Session, weeks: list
 def test_a_week_is_looked_through_in_small_steps(
     own: Session, weeks: list[str], monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    monkeypatch.setattr(retention, "BATCH", batch)
+    monkeypatch.setattr(retention, "RESULTS_PER_LOOK", batch)
     finish(own, 3, 6)
     kept = Retention(DAYS, 0)
     # Each week ends with a look that finds nothing more; that of the others is the only one.
@@ -115,7 +115,7 @@ def test_a_week_is_looked_through_in_small_steps(
 def test_a_row_that_is_young_keeps_its_week_and_the_look_goes_on_there(
     own: Session, weeks: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "BATCH", 2)
+    monkeypatch.setattr(retention, "RESULTS_PER_LOOK", 2)
     ids = finish(own, 3, 6)
     young = ids[4]
     own.execute("UPDATE pgq_task SET stopped = now() WHERE id = %s", [young])

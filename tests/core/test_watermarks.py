@@ -13,9 +13,10 @@ import pytest
 
 from pgq import store, upkeep
 from pgq.conf import Settings
+from pgq.leadership import Leadership
 from pgq.models import QueuedTask
 from pgq.tasks import async_task
-from pgq.upkeep import Watermarks, leading
+from pgq.watermarks import Watermarks
 from tests.core.helpers import MARK, claim, fill, in_background, value, wait_until_it_waits
 from tests.pools import wait_for
 
@@ -67,7 +68,7 @@ def test_lanes_are_not_locked_while_the_disk_is_slow(session):
 def test_watermark_waits_for_a_transaction_that_drew_a_position(ends_with, session):
     late, others, upkeep = session(), session(), session()
     value(others, INSERT, "default")  # The lane is there.
-    watermarks = Watermarks()
+    watermarks = Watermarks(Leadership())
     with late.transaction(force_rollback=ends_with == "rollback"):
         position = value(late, INSERT, "default")
         for _ in range(30):
@@ -90,7 +91,7 @@ def test_watermark_waits_for_a_position_drawn_by_an_update(session):
     """Due tasks, retried and rescued ones draw a new position, too."""
     late, others, upkeep = session(), session(), session()
     id = async_task(MARK, run_after=3600)
-    watermarks = Watermarks()
+    watermarks = Watermarks(Leadership())
     with late.transaction():
         late.execute("UPDATE pgq_queue SET run_after = NULL, position = nextval('pgq_position') WHERE id = %s", (id,))
         position = value(late, "SELECT position FROM pgq_queue WHERE id = %s", id)
@@ -107,7 +108,7 @@ def test_watermark_waits_for_the_very_first_position(session):
     late, upkeep = session(), session()
     late.execute("SELECT setval('pgq_position', 1, false)")
     late.execute("INSERT INTO pgq_lane (queue) VALUES ('default')")
-    Watermarks().move(upkeep)
+    Watermarks(Leadership()).move(upkeep)
     assert low(upkeep) == 0
     assert value(late, INSERT, "default") == 1
     assert len(claim(upkeep)) == 1
@@ -117,7 +118,7 @@ def test_watermark_moves_while_a_backlog_is_worked_off(session):
     """Nothing new is drawn then. It is what keeps claims fast under a pinned horizon."""
     own, upkeep = session(), session()
     fill(20)
-    watermarks = Watermarks()
+    watermarks = Watermarks(Leadership())
     for _ in range(4):
         claimed = claim(own, 4)
         assert watermarks.move(upkeep) == 1
@@ -129,7 +130,7 @@ def test_sequence_that_was_set_back_is_noticed(session):
     own, upkeep = session(), session()
     fill(5)
     claim(own)
-    watermarks = Watermarks()
+    watermarks = Watermarks(Leadership())
     watermarks.move(upkeep)
     own.execute("SELECT setval('pgq_position', 1)")
     fill(2)
@@ -147,7 +148,9 @@ def test_watermark_does_not_wait_for_who_only_reads(session):
     with reader.transaction():
         reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         reader.execute("SELECT count(*) FROM pgq_queue")
-        move_until(Watermarks(), upkeep, lambda: low(upkeep) >= end, "the watermark moves under a pinned horizon")
+        move_until(
+            Watermarks(Leadership()), upkeep, lambda: low(upkeep) >= end, "the watermark moves under a pinned horizon"
+        )
 
 
 def test_watermark_stops_below_the_first_ready_row(session):
@@ -166,12 +169,12 @@ def test_only_one_moves_at_a_time(session):
     fill(1)
     claim(one)
     before = low(one)
-    with leading(one) as leader:
+    with Leadership().leading(one) as leader:
         assert leader is not None
         for _ in range(5):
-            assert Watermarks().move(two) == 0
+            assert Watermarks(Leadership()).move(two) == 0
     assert low(two) == before
-    assert Watermarks().move(two) == 1
+    assert Watermarks(Leadership()).move(two) == 1
 
 
 # ------------------------------------------------------------------------------------------------- giving back
@@ -313,7 +316,7 @@ def test_a_sequence_that_began_anew_loses_nothing(session):
 
 def test_upkeep_draws_positions_anew(session):
     own = session()
-    fill(upkeep.BATCH + 1)
+    fill(upkeep.ROWS_PER_STATEMENT + 1)
     own.execute("UPDATE pgq_queue SET position = 1e12 + position")
     chores = upkeep.Upkeep(Settings(tick=0.01), "default")
     chores.tick(own)
@@ -369,7 +372,7 @@ def test_nothing_is_missed_in_a_crowd(session):
     def move(own: psycopg.Connection[Any], rng: random.Random) -> None:
         moved[0] += watermarks.move(own)
 
-    watermarks = Watermarks()
+    watermarks = Watermarks(Leadership())
     threads = [guarded(write, seed) for seed in range(4)]
     threads += [guarded(take, seed) for seed in range(4, 6)]
     threads += [guarded(move, 6)]

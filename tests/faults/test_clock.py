@@ -18,7 +18,8 @@ import psycopg
 import pytest
 
 from pgq import store
-from pgq.upkeep import Rescue
+from pgq.leadership import Leadership
+from pgq.rescue import Rescue
 from tests.faults.site import OwnServer, Site, a_site
 from tests.pools import Pool, until, wait_for
 
@@ -85,7 +86,7 @@ def test_an_expired_lease_is_rescued_only_if_nobody_renews_it(site, rounds, note
         for _ in range(rounds):
             site.enqueue("work", 5)
             claim_all(site, worker)
-            rescue = Rescue(retry=2.0, every=0.2)
+            rescue = Rescue(Leadership(), retry=2.0, every=0.2)
             began, rescued = time.monotonic(), 0
             while time.monotonic() - began < 4.0:
                 jump(session, rescue)
@@ -110,7 +111,7 @@ def test_time_in_which_nobody_looked_on_does_not_count(site, note):
     claim_all(site, uuid4())
     with site.session() as session:
         session.execute("UPDATE pgq_queue SET lock = lock - interval '1 hour'")
-        rescue = Rescue(retry=1.0, every=0.1)
+        rescue = Rescue(Leadership(), retry=1.0, every=0.1)
         rescue.search(session)
         for pause in (lambda: time.sleep(1.5), lambda: (time.sleep(0.3), rescue.forget(), time.sleep(0.9))):
             pause()
@@ -125,7 +126,7 @@ def test_leases_in_the_future_come_back_to_the_present(site, note):
     claim_all(site, uuid4())
     with site.session() as session:
         session.execute("UPDATE pgq_queue SET lock = lock + interval '1 hour'")
-        rescue = Rescue(retry=1.0, every=0.1)
+        rescue = Rescue(Leadership(), retry=1.0, every=0.1)
         assert wait_for(lambda: rescue.search(session), "the leases are rescued", 10, 0.1) == 5
         note.round()
 

@@ -17,7 +17,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
-from pgq import console, logs, store, upkeep
+from pgq import console, leadership, logs, store, upkeep
 from pgq.conf import get_settings
 from tests.core import oracle_tasks
 from tests.faults import security_tasks
@@ -165,9 +165,7 @@ SQUAT = "SELECT pg_advisory_lock(hashtextextended('pgq tick ' || 'pgq_schedule':
 def test_who_squats_on_the_leaders_key_is_named_and_stops_nothing(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    leadership = upkeep.Leadership()
-    monkeypatch.setattr(upkeep, "_leadership", leadership)
-    monkeypatch.setattr(upkeep.Leadership, "PATIENCE", 0.3)
+    monkeypatch.setattr(leadership, "WAIT_FOR_KEY_SECONDS", 0.3)
     monkeypatch.setattr(logging.getLogger("pgq"), "propagate", True)
     with site.session() as squatter, site.session() as own:
         squatter.execute("SET application_name = 'nobody knows'")
@@ -189,23 +187,23 @@ def test_who_squats_on_the_leaders_key_is_named_and_stops_nothing(
         assert f"pid {pid} of " in warnings[0]
         assert "nobody knows" in warnings[0]
         squatter.execute("SELECT pg_advisory_unlock_all()")
-        with upkeep.leading(own) as cursor:
+        with chores.leadership.leading(own) as cursor:
             assert cursor is not None
-            assert leadership.refused_since is None
+            assert chores.leadership.refused_since is None
         assert store.leader_holder(own.cursor()) == []
 
 
 @pytest.mark.fault("S18")
-def test_a_leader_at_work_is_left_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "_leadership", upkeep.Leadership())
-    with site.session() as one, site.session() as other, upkeep.leading(one) as leader:
+def test_a_leader_at_work_is_left_alone(site: Site) -> None:
+    first, second = leadership.Leadership(), leadership.Leadership()
+    with site.session() as one, site.session() as other, first.leading(one) as leader:
         assert leader is not None
         (holder,) = store.leader_holder(other.cursor())
         assert holder.pid == one.info.backend_pid
         assert holder.seconds is not None
-        upkeep._leadership.refused_since = time.monotonic() - 100
-        with upkeep.leading(other) as second:
-            assert second is None
+        second.refused_since = time.monotonic() - 100
+        with second.leading(other) as refused:
+            assert refused is None
 
 
 # ------------------------------------------------------------------------------------------------- processes
@@ -279,5 +277,5 @@ def test_nothing_that_crosses_between_processes_is_unpickled() -> None:
     assert [
         name
         for name in calls
-        if name in ("pool.py", "supervisor.py", "worker.py", "upkeep.py", "child.py", "protocol.py")
+        if name in ("pool.py", "supervisor.py", "worker.py", "upkeep_process.py", "child.py", "protocol.py")
     ] == []
