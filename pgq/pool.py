@@ -28,13 +28,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from pgq import boot, codec, upkeep_process, worker
-from pgq.board import Slot
+from pgq.board import Activity, Slot
 from pgq.child import enter
 from pgq.conf import Settings
-from pgq.disowned import Lost
+from pgq.former_ids import FormerId
 from pgq.gate import Gate
 from pgq.orphans import adopt_orphans, children_of, kill_orphans
 from pgq.protocol import END_WITHIN, ENDING, TICKED, ChildConfig
+from pgq.records import Blame
 
 logger = logging.getLogger("pgq")
 
@@ -44,8 +45,8 @@ _MAX_BOOT_PAUSE = 30.0
 _HOPELESS = 5
 #: A child that has lived so many seconds did not die of its beginnings.
 _GROWN_UP = 10.0
-#: Why a child is killed that did not end.
-_AT_ITS_END = "it did not end"
+#: Why a child is killed that did not end, and one whose task did not stop at its timeout.
+_AT_ITS_END, _AT_TIMEOUT = "it did not end", "timeout"
 #: Messages of one child that are heard in one go.
 _MESSAGES = 64
 
@@ -157,7 +158,7 @@ class Pool:
         self.places = [Place(number, worker.main) for number in range(settings.workers)]
         self.places.append(Place(settings.workers, upkeep_process.main))
         #: Ids under which no worker claims any more, and of which PostgreSQL has not been told.
-        self.lost: list[Lost] = []
+        self.lost: list[FormerId] = []
         #: No child is replaced any more.
         self.closing = False
         #: A child has died, and what its tasks started may live on.
@@ -314,7 +315,7 @@ class Pool:
                 continue
             seen = child.slot.read()
             if seen.task is not None and seen.deadline and now > seen.deadline:
-                child.killed = "timeout"
+                child.killed = _AT_TIMEOUT
                 child.process.kill()
                 logger.error(
                     "%s did not stop at its timeout: its worker %d is killed", self._named(seen.task), child.number
@@ -379,17 +380,24 @@ class Pool:
             what = f", running {self._named(running)}" if running else ""
             others = f" and {seen.count - 1} more" if seen.count > 1 else ""
             logger.error("worker %d died, %s%s%s", dead.number, dead.cause, what, others)
-        # Told to hurry, nobody is to blame; at a timeout it is a failed attempt; else the task took its worker down.
-        blamed: tuple[UUID, ...] | None = (running,) if running is not None and dead.killed in (None, "timeout") else ()
-        if seen.count > 1 and dead.killed is None:
-            blamed = None
-        at_timeout = dead.killed == "timeout"
-        error = codec.encode({
-            "exception": "pgq.errors.TaskTimeout" if at_timeout else "pgq.errors.WorkerDied",
-            "message": "the task did not stop at its timeout" if at_timeout else f"the worker died, {dead.cause}",
-            "traceback": "",
-        })  # fmt: skip
-        self.lost.append(Lost(dead.id, blamed, dead.killed is None, error))
+        self.lost.append(FormerId(dead.id, _blame(dead, seen)))
+
+
+def _blame(dead: Child, seen: Activity) -> Blame | None:
+    """Return what a worker's death is charged to.
+
+    Killed by a stop: no task. Killed at a task's timeout: a failed attempt of the task. Died by itself: a crash.
+    """
+    at_timeout = dead.killed == _AT_TIMEOUT
+    if seen.task is None or (dead.killed is not None and not at_timeout):
+        return None
+    error = codec.encode({
+        "exception": "pgq.errors.TaskTimeout" if at_timeout else "pgq.errors.WorkerDied",
+        "message": "the task did not stop at its timeout" if at_timeout else f"the worker died, {dead.cause}",
+        "traceback": "",
+    })  # fmt: skip
+    # Of several that ran, the board names one.
+    return Blame(None if seen.count > 1 and not at_timeout else seen.task, crash=not at_timeout, error=error)
 
 
 def _helper(module: str, owner: str, name: str) -> int | None:

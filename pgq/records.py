@@ -172,3 +172,15 @@ class Options:
     atomic: bool = False
     #: What goes into the options column as it is.
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """What the death of a worker is charged to."""
+
+    #: The task that it ran; None: it ran several, so each that it held is charged.
+    task: UUID | None
+    #: Whether it is charged with a crash; else with a failed attempt, since it did not stop at its timeout.
+    crash: bool
+    #: What the task's history says of it, as JSON.
+    error: str

@@ -95,10 +95,7 @@ class Rescue:
         with self.leadership.leading(connection) as cursor:
             if cursor is None:
                 return 0
-            lost = store.rescue(
-                cursor, workers=None, since=self.since, age=self.retry, before=before, culprits=None, crash=True,
-                error=RESCUE_ERROR,
-            )  # fmt: skip
+            lost = store.rescue_expired(cursor, since=self.since, before=before, age=self.retry, error=RESCUE_ERROR)
             if lost:
                 logger.warning("%d tasks had lost their workers and are ready again", len(lost))
                 store.wake(cursor)

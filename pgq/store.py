@@ -19,7 +19,7 @@ from uuid import UUID
 from django.db.backends.utils import CursorWrapper
 
 from pgq.db import Cursor
-from pgq.records import Claim, NewTask
+from pgq.records import Blame, Claim, NewTask
 
 #: The sizes a claim may have; each is a statement of its own, see claim.sql.
 CLAIM_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -28,12 +28,12 @@ Row = tuple[Any, ...]
 
 
 @cache
-def sql(name: str, **literals: int) -> str:
-    """Return the text of ``sql/NAME.sql``, with whole numbers put in for ``{names}``."""
+def sql(name: str, **parts: int | str) -> str:
+    """Return the text of ``sql/NAME.sql``, with whole numbers or other texts of statements put in for ``{names}``."""
     text = (files("pgq") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
     # Comments are for readers; psycopg would take a percent sign in them for a parameter.
     text = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
-    return text.format(**literals) if literals else text
+    return text.format(**parts) if parts else text
 
 
 def _all(cursor: Cursor, name: str, parameters: dict[str, Any], **literals: int) -> list[Row]:
@@ -334,7 +334,7 @@ def park(cursor: Cursor, parked: Sequence[tuple[UUID, UUID, str]]) -> set[UUID]:
 def release(cursor: Cursor, claims: Sequence[Claim]) -> set[UUID]:
     """Give back tasks that were not started. Return the ids given back."""
     parameters = {"id": [claim.id for claim in claims], "receipt": [claim.receipt for claim in claims]}
-    return {row[0] for row in _all(cursor, "release", parameters)}
+    return {row[0] for row in _make_ready(cursor, "release", parameters, wait=True)}
 
 
 def rename(cursor: Cursor, claims: Sequence[Claim], *, worker: UUID) -> None:
@@ -432,33 +432,54 @@ def cancelled(cursor: Cursor, workers: Sequence[UUID], *, since: datetime) -> li
     return [(row[0], row[1]) for row in _all(cursor, "cancelled", {"workers": list(workers), "since": since})]
 
 
-def rescue(
-    cursor: Cursor,
-    *,
-    workers: Sequence[UUID] | None,
-    since: datetime,
-    age: float,
-    before: datetime | None = None,
-    culprits: Sequence[UUID] | None,
-    crash: bool,
-    error: str,
-) -> list[tuple[UUID, bool]]:
-    """Make lost tasks ready again; return (id, whether it was charged). See rescue.sql.
+def rescue_expired(cursor: Cursor, *, since: datetime, before: datetime, age: float, error: str) -> list[UUID]:
+    """Make the tasks ready again whose lease has run out, and charge each a crash; return their ids.
 
     Args:
-        age: Seconds that a lease must be old; negative: any is old enough.
-        before: Only leases renewed before this time; None: all.
+        since: No lease is older.
+        before: Only leases renewed before this time.
+        age: Only leases renewed so many seconds ago, by the database's clock.
+        error: What a task's history says of it, as JSON.
     """
-    parameters = {
-        "workers": list(workers) if workers is not None else None,
-        "since": since,
-        "age": age,
-        "before": before,
-        "culprits": list(culprits) if culprits is not None else None,
-        "crash": crash,
-        "error": error,
-    }
-    return [(row[0], row[1]) for row in _all(cursor, "rescue", parameters)]
+    parameters = {"since": since, "before": before, "age": age, "error": error}
+    return [row[0] for row in _make_ready(cursor, "rescue_expired", parameters)]
+
+
+def release_worker(cursor: Cursor, worker: UUID, blame: Blame, *, since: datetime) -> list[tuple[UUID, bool]]:
+    """Make ready again what a dead worker held; return (id, whether it was charged).
+
+    Args:
+        since: No lease of the worker is older.
+    """
+    rows = _make_ready(cursor, "release_worker", {
+        "worker": worker, "since": since, "task": blame.task, "crash": blame.crash, "error": blame.error,
+    })  # fmt: skip
+    return [(row[0], row[1]) for row in rows]
+
+
+def release_uncharged(cursor: Cursor, workers: Sequence[UUID], *, since: datetime) -> list[UUID]:
+    """Make ready again what is held under these ids, and charge nothing; return the ids of the tasks.
+
+    Args:
+        since: No lease of these workers is older.
+    """
+    parameters = {"workers": list(workers), "since": since}
+    return [row[0] for row in _make_ready(cursor, "release_uncharged", parameters)]
+
+
+def _make_ready(cursor: Cursor, name: str, parameters: dict[str, Any], *, wait: bool = False) -> list[Row]:
+    cursor.execute(with_places(name, wait=wait), parameters)
+    return cursor.fetchall()
+
+
+def with_places(name: str, *, wait: bool = False) -> str:
+    """Return the text of a statement that makes claimed tasks ready where they were, see kept_places.sql.
+
+    Args:
+        wait: For lanes that another session has locked.
+    """
+    lock = "FOR UPDATE" if wait else "FOR UPDATE SKIP LOCKED"
+    return sql(name, kept_places=sql("kept_places", lock=lock))
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ import psycopg
 from pgq import __version__, checkup, db, store
 from pgq.checkup import Outdated
 from pgq.conf import Settings
-from pgq.disowned import Disowned, Lost
+from pgq.former_ids import FormerId, FormerIds
 from pgq.health_server import HealthServer
 from pgq.pool import Child, Pool, State, python_path
 from pgq.protocol import BYE, CANCEL, IDLE, LARGE, MORE, READY, RENAMED, STOP, TICKED, WAKE
@@ -121,7 +121,7 @@ class Supervisor:
         self.look_at = 0.0
         self.leases_since = store.BEFORE_ALL_LEASES
         #: Of workers that died, or lost their connection.
-        self.disowned = Disowned()
+        self.former_ids = FormerIds()
         beat = max(0.5, min(settings.retry / 4, 5.0))
         self.heartbeat = Clock(beat)
         self.renewal = Clock(beat)
@@ -169,7 +169,7 @@ class Supervisor:
             # Nothing of what is to be said to PostgreSQL can be.
             times.append(self.reconnect_at)
         else:
-            times += [self.heartbeat.next, self.renewal.next, self.disowned.next_look]
+            times += [self.heartbeat.next, self.renewal.next, self.former_ids.next_look]
             if self.pool.any_worker(State.ASLEEP):
                 times.append(self.look_at)
         if self.pool.orphaned or self.pool.any_worker(State.AWAKE) or self.pool.is_running():
@@ -340,7 +340,7 @@ class Supervisor:
         cursor = self.listener.connection.cursor()
         if self.pool.lost:
             self._release_lost()
-        if now >= self.disowned.next_look:
+        if now >= self.former_ids.next_look:
             self._release_late(cursor)
         if self.renewal.due(now):
             self._renew(cursor)
@@ -468,7 +468,7 @@ class Supervisor:
             renamed = UUID(bytes=message[1:])
             if any(child.id == renamed for child in self.pool.workers()):
                 raise ValueError("it says to be another worker")
-            self.pool.lost.append(Lost(speaker.id))
+            self.pool.lost.append(FormerId(speaker.id))
             speaker.id = renamed
             self.renewal.next = 0.0
         elif message.startswith(LARGE):
@@ -499,12 +499,12 @@ class Supervisor:
         assert self.listener is not None
         cursor = self.listener.connection.cursor()
         while self.pool.lost:
-            released = self.disowned.release(cursor, self.pool.lost[0], self.leases_since)
+            released = self.former_ids.release(cursor, self.pool.lost[0], self.leases_since)
             self.pool.lost.pop(0)
             self._released(cursor, released, "of a lost worker")
 
     def _release_late(self, cursor: db.Cursor) -> None:
-        self._released(cursor, self.disowned.look_again(cursor), "whose claim was never confirmed")
+        self._released(cursor, self.former_ids.look_again(cursor), "whose claim was never confirmed")
 
     def _released(self, cursor: db.Cursor, count: int, which: str) -> None:
         if count:
@@ -517,7 +517,7 @@ class Supervisor:
         assert self.listener is not None
         cursor = self.listener.connection.cursor()
         until = time.monotonic() + _AWAIT_COMMITS
-        while self.disowned.may_commit(cursor) and time.monotonic() < until:
+        while self.former_ids.may_commit(cursor) and time.monotonic() < until:
             time.sleep(0.05)
             self._release_late(cursor)
         self._release_late(cursor)
@@ -593,7 +593,7 @@ class Supervisor:
             return False
         try:
             cursor = self.listener.connection.cursor()
-            if self.disowned.may_commit(cursor):
+            if self.former_ids.may_commit(cursor):
                 return False
             _, ready = store.peek(cursor, milliseconds=0, queues=self.settings.queues)
         except psycopg.Error as error:

@@ -1,3 +1,3 @@
--- Locks the lanes, so that nobody gives a task back while their watermarks are being moved (see release.sql).
+-- Locks the lanes, so that no session makes a claimed task ready while their watermarks are being moved (see kept_places.sql).
 -- Returns them.
 SELECT queue, priority FROM pgq_lane WHERE low < %(safe)s ORDER BY queue, priority FOR UPDATE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -40,6 +41,12 @@ def claim(
 
 def run(claimed: Claim) -> Receipt:
     return execute.run(claimed, get_settings())
+
+
+def expire(session: psycopg.Connection[Any], *, since: datetime) -> list[UUID]:
+    """Rescue all that is claimed, as if its lease had run out; return the ids."""
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    return store.rescue_expired(session.cursor(), since=since, before=tomorrow, age=-60, error="{}")
 
 
 def settle(session: psycopg.Connection[Any], *receipts: Receipt) -> None:

@@ -185,18 +185,15 @@ def since(seconds: float) -> datetime:
     return datetime.now(UTC) - timedelta(seconds=seconds)
 
 
-def test_rescue(loaded, plan_mode):
+@pytest.mark.parametrize("name", ["rescue_expired", "release_worker", "release_uncharged"])
+def test_rescue(name, loaded, plan_mode):
     parameters = {
-        "workers": None, "since": since(3600), "age": 300, "before": since(0), "culprits": None, "crash": True,
-        "error": "{}",
+        "since": since(3600), "age": 300, "before": since(0), "worker": uuid4(), "workers": [uuid4()], "task": uuid4(),
+        "crash": True, "error": "{}",
     }  # fmt: skip
-    found = explain(loaded, plan_mode, store.sql("rescue"), parameters)
+    found = explain(loaded, plan_mode, store.with_places(name), parameters)
     assert_by_index(found)
     assert found.rows == 0
-    assert found.buffers < 1500
-    of_a_worker = {**parameters, "workers": [uuid4()], "age": -1e9, "before": None, "culprits": []}
-    found = explain(loaded, plan_mode, store.sql("rescue"), of_a_worker)
-    assert_by_index(found)
     assert found.buffers < 1500
 
 
@@ -245,7 +242,8 @@ def test_settle(size, moved, loaded, plan_mode):
 
 @pytest.mark.parametrize("size", [1, 200])
 def test_release(size, loaded, plan_mode):
-    found = explain(loaded, plan_mode, store.sql("release"), {"id": held(loaded, size), "receipt": [RECEIPT] * size})
+    parameters = {"id": held(loaded, size), "receipt": [RECEIPT] * size}
+    found = explain(loaded, plan_mode, store.with_places("release", wait=True), parameters)
     assert found.rows == size
     assert_by_index(found)
     assert found.buffers < 500 + 80 * size

@@ -7,17 +7,16 @@ import pytest
 from pgq import store
 from pgq.leadership import Leadership
 from pgq.models import Lane
+from pgq.records import Blame
 from pgq.watermarks import Watermarks
-from tests.core.helpers import claim, fill, value
+from tests.core.helpers import WORKER, claim, expire, fill, value
 from tests.pools import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def rescue(session, since, *, culprits=None, crash=True):
-    return store.rescue(
-        session.cursor(), workers=None, since=since, age=-60, culprits=culprits, crash=crash, error="{}"
-    )
+def release_worker(session, since, task, *, crash=True):
+    return store.release_worker(session.cursor(), WORKER, Blame(task, crash, "{}"), since=since)
 
 
 def order(session) -> list:
@@ -29,7 +28,7 @@ def test_the_first_time_all_keep_their_places(session):
     own = session()
     ids = fill(6)
     claimed = claim(own, 2)
-    assert len(rescue(own, claimed[0].enqueued_at)) == 2
+    assert set(expire(own, since=claimed[0].enqueued_at)) == set(ids[:2])
     assert [task.id for task in claim(own)] == ids
 
 
@@ -39,7 +38,7 @@ def test_below_the_watermark_they_are_found(session):
     claimed = claim(own, 4)
     watermarks = Watermarks(Leadership())
     wait_for(lambda: watermarks.move(upkeep) or Lane.objects.get().low >= claimed[-1].position)
-    rescue(own, claimed[0].enqueued_at, culprits=[ids[1]])
+    assert (ids[1], True) in release_worker(own, claimed[0].enqueued_at, ids[1])
     assert Lane.objects.get().low < claimed[0].position
     assert [task.id for task in claim(own)] == ids
 
@@ -50,9 +49,9 @@ def test_who_does_it_again_goes_to_the_end(how, session):
     ids = fill(4)
     (claimed,) = claim(own, 1)
     if how == "a second crash":
-        rescue(own, claimed.enqueued_at)
+        expire(own, since=claimed.enqueued_at)
         assert [task.id for task in claim(own, 1)] == [ids[0]]
-    rescue(own, claimed.enqueued_at, crash=how == "a second crash")
+    release_worker(own, claimed.enqueued_at, ids[0], crash=how == "a second crash")
     assert order(own) == [*ids[1:], ids[0]]
     assert [task.id for task in claim(own)] == [*ids[1:], ids[0]]
 
@@ -65,7 +64,7 @@ def test_it_does_not_wait_for_who_moves_the_watermarks(session):
     own.execute("SET lock_timeout = '2s'")
     with leader.transaction():
         leader.execute("SELECT FROM pgq_lane FOR UPDATE")
-        assert len(rescue(own, claimed.enqueued_at, culprits=[])) == 1
+        assert store.release_uncharged(own.cursor(), [WORKER], since=claimed.enqueued_at) == [claimed.id]
     assert order(own) == [*ids[1:], ids[0]]
     assert [task.id for task in claim(own)] == [*ids[1:], ids[0]]
 
@@ -76,7 +75,7 @@ def test_lanes_apart(session):
     claimed = claim(own, 8)
     assert len(claimed) == 8
     own.execute("UPDATE pgq_lane SET low = (SELECT last_value FROM pgq_position)")
-    lost = rescue(own, min(task.enqueued_at for task in claimed), culprits=[mixed[0]])
+    lost = release_worker(own, min(task.enqueued_at for task in claimed), mixed[0])
     assert {id for id, charged in lost if charged} == {mixed[0]}
     assert {task.id for task in claim(own)} == set(mixed)
     assert value(own, "SELECT bool_and(low < (SELECT min(position) FROM pgq_queue q WHERE q.queue = l.queue"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,10 +15,23 @@ from django.test import override_settings
 from pgq import db, settling, store
 from pgq.enqueue import enqueue, make_task
 from pgq.models import Failure, QueuedTask, Success, Task
-from pgq.records import Failed, Parked, Receipt, Retried, Succeeded
+from pgq.records import Blame, Failed, Parked, Receipt, Retried, Succeeded
 from pgq.records import Failure as FailureRecord
 from pgq.tasks import async_task, fetch, retry
-from tests.core.helpers import MARK, Hand, claim, fill, in_background, run, run_all, settle, value, wait_until_it_waits
+from tests.core.helpers import (
+    MARK,
+    WORKER,
+    Hand,
+    claim,
+    expire,
+    fill,
+    in_background,
+    run,
+    run_all,
+    settle,
+    value,
+    wait_until_it_waits,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -88,10 +102,7 @@ def test_outcome_of_a_lost_lease_is_not_written(lost, session, caplog, oracle):
     elif lost == "release":
         store.release(other.cursor(), [claimed])
     else:
-        charged = store.rescue(
-            other.cursor(), workers=None, since=claimed.enqueued_at, age=-60, culprits=None, crash=True, error="{}"
-        )
-        assert charged == [(id, True)]
+        assert expire(other, since=claimed.enqueued_at) == [id]
     if lost == "other claim":
         (again,) = claim(other)
         settle(other, run(again))
@@ -134,11 +145,8 @@ def test_settle_waits_for_a_rescue_that_is_being_committed(session, oracle):
     receipt = run(claimed)
     with slow.transaction():
         assert settling.write(slow.cursor(), [receipt], "tests") == {claimed.id}
-        rescued = store.rescue(
-            other.cursor(), workers=None, since=claimed.enqueued_at, age=-60, culprits=None, crash=True, error="{}"
-        )
         # It skips what is being settled.
-        assert rescued == []
+        assert expire(other, since=claimed.enqueued_at) == []
     assert QueuedTask.objects.count() == 0
     assert Task.objects.count() == 1
 
@@ -382,10 +390,7 @@ def test_crashes_are_charged_apart_from_failures(session, oracle):
     id = async_task(FAIL, "x", max_attempts=2, retry_backoff=0)
     for _ in range(2):
         (claimed,) = claim(own)
-        charged = store.rescue(
-            own.cursor(), workers=None, since=claimed.enqueued_at, age=-60, culprits=None, crash=True, error="{}"
-        )
-        assert charged == [(claimed.id, True)]
+        assert expire(own, since=claimed.enqueued_at) == [claimed.id]
     row = QueuedTask.objects.get(pk=id)
     assert (row.attempts, row.crashes, len(row.history)) == (2, 2, 2)
     (receipt,) = run_all(own)
@@ -396,15 +401,25 @@ def test_crashes_are_charged_apart_from_failures(session, oracle):
     assert oracle.starts("x") == 2
 
 
-def test_who_was_no_culprit_is_not_charged(session):
-    own = session()
-    first, second = fill(2)
-    claimed = claim(own)
-    store.rescue(
-        own.cursor(), workers=None, since=claimed[0].enqueued_at, age=-60, culprits=[first], crash=True, error="{}"
-    )
-    rows = {row.id: (row.attempts, row.crashes) for row in QueuedTask.objects.all()}
-    assert rows == {first.hex: (1, 1), second.hex: (0, 0)}
+@pytest.mark.parametrize("blamed", ["one of them", "all of them", "none of them"])
+def test_a_dead_worker_is_charged_to_what_it_ran(blamed, session):
+    own, others = session(), uuid4()
+    first, second, theirs = fill(3)
+    (since, *_) = [claimed.enqueued_at for claimed in claim(own, 2)]
+    assert [claimed.id for claimed in claim(own, worker=others)] == [theirs]
+    if blamed == "none of them":
+        assert set(store.release_uncharged(own.cursor(), [WORKER, uuid4()], since=since)) == {first, second}
+    else:
+        blame = Blame(first if blamed == "one of them" else None, True, '{"message": "it died"}')
+        charged = store.release_worker(own.cursor(), WORKER, blame, since=since)
+        assert dict(charged) == {first: True, second: blame.task is None}
+    rows = {row.id: (row.attempts, row.crashes, len(row.history)) for row in QueuedTask.objects.all()}
+    charged, not_charged = (1, 1, 1), (0, 0, 0)
+    assert rows == {
+        first.hex: not_charged if blamed == "none of them" else charged,
+        second.hex: charged if blamed == "all of them" else not_charged,
+        theirs.hex: (1, 0, 0),
+    }
 
 
 def test_renewed_lease_is_not_rescued(session):
@@ -418,8 +433,8 @@ def test_renewed_lease_is_not_rescued(session):
     own.execute("UPDATE pgq_queue SET cancelled = true WHERE id = %s", (claimed[1].id,))
     renewal = store.renew(own.cursor(), [UUID(worker)], since=since, age=10)
     assert [task for task, _ in renewal.cancelled] == [claimed[1].id]
-    lost = store.rescue(own.cursor(), workers=None, since=since, age=60, culprits=None, crash=True, error="{}")
-    assert lost == []
+    tomorrow = claimed[0].enqueued_at + timedelta(days=1)
+    assert store.rescue_expired(own.cursor(), since=since, before=tomorrow, age=60, error="{}") == []
 
 
 # ------------------------------------------------------------------------------------------------- how it is sent

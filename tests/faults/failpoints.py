@@ -117,7 +117,8 @@ def install(points: Sequence[dict[str, Any]]) -> None:
     _around(execute, "run_call", before="run.pre", after="run.post")
     _around(store, "release", before="release.pre")
     _around(store, "renew", before="renew.pre", after="renew.post")
-    _around(store, "rescue", after="rescue.locked", when=bool)
+    for rescue in ("rescue_expired", "release_worker", "release_uncharged"):
+        _around(store, rescue, after="rescue.locked", when=bool)
     _around(store, "lead", after="lead.acquired", when=bool)
     _around(store, "due_schedules", after="sched.read", when=bool)
     _around(store, "enqueue", after="enqueue.written")

@@ -60,8 +60,8 @@ def edit(name: str, old: str, new: str) -> Callable[[], None]:
             raise MutantError(f"{name}.sql has no {old}")
 
         @functools.cache
-        def sql(asked: str, **literals: int) -> str:
-            text = inner(asked, **literals)
+        def sql(asked: str, **parts: int | str) -> str:
+            text = inner(asked, **parts)
             return re.sub(old, new, text) if asked == name else text
 
         store.sql = sql  # type: ignore[assignment]  # not every attribute of a cached function
@@ -256,7 +256,7 @@ MUTANTS = {
     ),
     "rescue of living leases": Mutant(
         "rescue does not ask how old a lease is",
-        edit("rescue", r"AND lock < [^\n]*\n", "\n"),
+        edit("rescue_expired", r"AND lock < [^\n]*\n", "\n"),
         f"{CORE}/test_settle.py::test_renewed_lease_is_not_rescued",
     ),
     "hasty watermark": Mutant(
@@ -266,7 +266,7 @@ MUTANTS = {
     ),
     "release past the watermark": Mutant(
         "release does not lower the watermark",
-        edit("release", r"AND lane\.low >= first\.position", "AND false"),
+        edit("kept_places", r"AND lane\.low >= first\.place", "AND false"),
         f"{CORE}/test_watermarks.py::test_given_back_row_below_the_watermark_is_claimed_again",
     ),
     "no sweep": Mutant(
@@ -295,7 +295,7 @@ MUTANTS = {
     ),
     "crashes uncounted": Mutant(
         "a crash is charged to nobody",
-        edit("rescue", r"\(lost\.culprit AND %\(crash\)s\)", "(lost.culprit AND %(crash)s AND false)"),
+        edit("rescue_expired", r"crashes = q\.crashes \+ 1", "crashes = q.crashes"),
         f"{CORE}/test_settle.py::test_crashes_are_charged_apart_from_failures",
     ),
     "no max_crashes": Mutant(

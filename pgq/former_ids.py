@@ -9,56 +9,51 @@ locked them and was rolled back afterwards.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from pgq import store
 from pgq.db import Cursor
+from pgq.records import Blame
 
 #: Seconds for which a claim may be on its way to its commit after its worker was lost.
-_LATE_COMMIT = 60.0
+_LATE_COMMIT_SECONDS = 60.0
 #: Seconds after which the server has begun with what a dead process had sent it.
-_UNDER_WAY = 0.2
-#: Seconds for which PostgreSQL may carry out a claim before its worker gives it up.
-_LONGEST_CLAIM = 30.0
+_UNDER_WAY_SECONDS = 0.2
+#: For so long PostgreSQL may carry out a claim before its worker gives it up.
+_LONGEST_CLAIM = timedelta(seconds=30)
 #: Seconds between the first two looks; between two looks at most, while a claim may commit; and after that, when only
 #: a network could still hold one back.
 _FIRST_PAUSE, _MOST_PAUSE, _CALM_PAUSE = 0.1, 0.8, 5.0
-#: Every lease is older than this, also one from before the database's clock was set back.
-_ANY_AGE = -1e9
 
 
 @dataclass(frozen=True)
-class Lost:
+class FormerId:
     """An id under which no worker claims any more; what it holds is to be made ready again."""
 
     worker: UUID
-    #: The tasks to blame; None: several ran, and nobody knows which.
-    culprits: tuple[UUID, ...] | None = ()
-    #: Whether they took their worker down, or were killed at their timeout.
-    crash: bool = False
-    #: What the history of a culprit says of it, as JSON.
-    error: str = "{}"
+    #: What is charged for the worker's death; None: nothing.
+    blame: Blame | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Followed:
-    """A lost id that was looked for once."""
+    """A former id that is looked for."""
 
-    lost: Lost
+    worker: UUID
+    #: What is still to be charged: a transaction may have locked the row of the task.
+    blame: Blame | None
     #: No lease that it holds is older.
     since: datetime
     #: When (monotonic) the last look is due.
     until: float
 
 
-class Disowned:
-    """The ids that one supervisor looks for."""
+class FormerIds:
+    """The former ids that one supervisor looks for."""
 
     def __init__(self) -> None:
         self._followed: list[_Followed] = []
@@ -69,7 +64,7 @@ class Disowned:
         self._writers: list[str] | None = None
         self._ask_from = 0.0
 
-    def release(self, cursor: Cursor, lost: Lost, since: datetime) -> int:
+    def release(self, cursor: Cursor, former: FormerId, since: datetime) -> int:
         """Make ready what an id holds, and look for it from now on; return how many tasks.
 
         Args:
@@ -78,13 +73,13 @@ class Disowned:
         Raises:
             psycopg.Error: Nothing was done.
         """
-        released = _rescue(cursor, [lost], since)
+        until = time.monotonic() + _LATE_COMMIT_SECONDS
+        followed = _Followed(former.worker, former.blame, since - _LONGEST_CLAIM, until)
+        released = _release(cursor, [followed])
         now = time.monotonic()
-        # A claim that commits later was not running when its worker died: it is nobody's crash.
-        late = dataclasses.replace(lost, culprits=lost.culprits or ())
-        self._followed.append(_Followed(late, since - timedelta(seconds=_LONGEST_CLAIM), now + _LATE_COMMIT))
+        self._followed.append(followed)
         self._pause, self.next_look = _FIRST_PAUSE, now + _FIRST_PAUSE
-        self._writers, self._ask_from = None, now + _UNDER_WAY
+        self._writers, self._ask_from = None, now + _UNDER_WAY_SECONDS
         return released
 
     def look_again(self, cursor: Cursor) -> int:
@@ -92,13 +87,7 @@ class Disowned:
         now = time.monotonic()
         # In this order: what has ended before is seen by what follows.
         under_way = self.may_commit(cursor)
-        alike: defaultdict[tuple[bool, str], list[_Followed]] = defaultdict(list)
-        for followed in self._followed:
-            alike[followed.lost.crash, followed.lost.error].append(followed)
-        released = sum(
-            _rescue(cursor, [each.lost for each in group], min(each.since for each in group))
-            for group in alike.values()
-        )
+        released = _release(cursor, self._followed)
         self._followed = [followed for followed in self._followed if followed.until > now]
         self._pause = min(2 * self._pause, _MOST_PAUSE)
         pause = self._pause if under_way else _CALM_PAUSE
@@ -119,10 +108,19 @@ class Disowned:
         return bool(self._writers)
 
 
-def _rescue(cursor: Cursor, lost: list[Lost], since: datetime) -> int:
-    culprits = None if lost[0].culprits is None else [task for each in lost for task in each.culprits or ()]
-    released = store.rescue(
-        cursor, workers=[each.worker for each in lost], since=since, age=_ANY_AGE, culprits=culprits,
-        crash=lost[0].crash, error=lost[0].error,
-    )  # fmt: skip
-    return len(released)
+def _release(cursor: Cursor, followed: list[_Followed]) -> int:
+    """Make ready what these ids hold; return how many tasks."""
+    uncharged = [each for each in followed if each.blame is None]
+    released = sum(_charge(cursor, each, each.blame) for each in followed if each.blame is not None)
+    if uncharged:
+        since = min(each.since for each in uncharged)
+        released += len(store.release_uncharged(cursor, [each.worker for each in uncharged], since=since))
+    return released
+
+
+def _charge(cursor: Cursor, followed: _Followed, blame: Blame) -> int:
+    found = store.release_worker(cursor, followed.worker, blame, since=followed.since)
+    # A task is charged once. What a claim brings that commits later was not running when its worker died.
+    if blame.task is None or any(charged for _, charged in found):
+        followed.blame = None
+    return len(found)

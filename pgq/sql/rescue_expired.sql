@@ -1,0 +1,24 @@
+-- Makes the tasks ready again whose lease has run out: their worker, its host or its network is gone.
+-- Which of them took its worker down cannot be known, so each is charged a crash. The first time a task keeps its place:
+-- behind a long backlog it would wait for all of it. Another time it goes to the end, so that a lane does not begin with
+-- nothing but tasks that take workers down.
+-- A task that has no crash left is settled as failed, without being run, by the worker that claims it next.
+-- Returns the ids; 5000 at most.
+WITH lost AS MATERIALIZED (
+    SELECT id, queue, priority, position, crashes > 0 AS to_end
+      FROM pgq_queue
+     -- `since` may be of before the clock was set back.
+     WHERE lock >= least(%(since)s, statement_timestamp() - interval '30 seconds')
+       AND lock < least(%(before)s::timestamptz, statement_timestamp() - %(age)s * interval '1 second')
+     ORDER BY lock
+     LIMIT 5000
+       FOR UPDATE SKIP LOCKED
+), {kept_places}
+UPDATE pgq_queue q
+   SET lock = NULL, worker = NULL, receipt = NULL, position = coalesce(lost.place, nextval('pgq_position')),
+       crashes = q.crashes + 1,
+       history = q.history || (%(error)s::jsonb || jsonb_build_object(
+                     'attempt', q.attempts, 'worker', q.worker, 'at', clock_timestamp()))
+  FROM placed lost
+ WHERE q.id = lost.id
+RETURNING q.id
