@@ -98,7 +98,7 @@ class Status:
 class Stat(Status):
     """A pool that is running, as of its last heartbeat."""
 
-    def __init__(self, pool: store.Pool) -> None:
+    def __init__(self, pool: store.PoolRow) -> None:
         super().__init__(pool.pid, pool.id)
         self.processes = _processes(pool.workers)
         self.workers = [process.pid for process in self.processes if process.pid]

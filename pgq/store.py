@@ -767,7 +767,7 @@ def await_settled(cursor: Cursor, *, milliseconds: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class PoolRow:
     """A row of pgq_worker. Ages are seconds by the database's clock."""
 
     id: UUID
@@ -787,9 +787,9 @@ class Pool:
     claimed: int
 
 
-def pools(cursor: Cursor, id: UUID | None = None) -> list[Pool]:
+def pools(cursor: Cursor, id: UUID | None = None) -> list[PoolRow]:
     """Return the pools that have not said goodbye, or the one of that id."""
-    return [Pool(*row) for row in _all(cursor, "pools", {"id": id})]
+    return [PoolRow(*row) for row in _all(cursor, "pools", {"id": id})]
 
 
 @dataclass(frozen=True, slots=True)
