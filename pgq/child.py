@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
 from pgq.orphans import die_with_parent
-from pgq.protocol import ENDING, ChildConfig
+from pgq.protocol import ENDING, ChildConfig, Kind
 
 
 def set_up(config: ChildConfig) -> None:
@@ -36,10 +36,10 @@ def set_up(config: ChildConfig) -> None:
     logs.set_up_logging(config.log_format, config.log_level)
 
 
-def enter(module: str, config: ChildConfig, *rest: Any) -> None:
+def enter(kind: Kind, config: ChildConfig, *rest: Any) -> None:
     """Entry point of each child. Imports what it runs by name: with "spawn" Django is not set up before."""
     set_up(config)
-    importlib.import_module(module).main(config, *rest)
+    importlib.import_module(kind.value).main(config, *rest)
 
 
 def leave(code: int, pipe: Connection | None, name: str) -> NoReturn:
@@ -47,7 +47,7 @@ def leave(code: int, pipe: Connection | None, name: str) -> NoReturn:
 
     These are the receivers of `pre_exit`, the threads that are no daemons, functions registered with atexit in this
     process, and files that are still open. The supervisor, being told, kills a process that takes longer for them than
-    `END_WITHIN`. Nothing else would, so a process whose pipe is broken ends at once.
+    `END_WITHIN_SECONDS`. Nothing else would, so a process whose pipe is broken ends at once.
 
     Args:
         code: The exit code.

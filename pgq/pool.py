@@ -27,28 +27,28 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 from uuid import UUID, uuid4
 
-from pgq import boot, codec, upkeep_process, worker
+from pgq import boot, codec
 from pgq.board import Activity, Slot
 from pgq.child import enter
 from pgq.conf import Settings
 from pgq.former_ids import FormerId
 from pgq.gate import Gate
 from pgq.orphans import adopt_orphans, children_of, kill_orphans
-from pgq.protocol import END_WITHIN, ENDING, TICKED, ChildConfig
+from pgq.protocol import END_WITHIN_SECONDS, ENDING, STOP, TICKED, ChildConfig, Kind
 from pgq.records import Blame
 
 logger = logging.getLogger("pgq")
 
 #: Seconds between two attempts to start a child that dies at once, at most.
-_MAX_BOOT_PAUSE = 30.0
-#: After so many failures in a row in each of their places, children do not start for now.
-_HOPELESS = 5
+_MAX_BOOT_PAUSE_SECONDS = 30.0
+#: After so many failures in a row in each of their seats, children do not start for now.
+_HOPELESS_FAILURES = 5
 #: A child that has lived so many seconds did not die of its beginnings.
-_GROWN_UP = 10.0
+_GROWN_UP_SECONDS = 10.0
 #: Why a child is killed that did not end, and one whose task did not stop at its timeout.
 _AT_ITS_END, _AT_TIMEOUT = "it did not end", "timeout"
-#: Messages of one child that are heard in one go.
-_MESSAGES = 64
+#: Messages of one child that are read before the others' turn.
+_MESSAGES_PER_LOOK = 64
 
 
 class State(enum.Enum):
@@ -68,7 +68,7 @@ class Child:
     id: UUID
     process: BaseProcess
     pipe: Connection
-    #: Its place on the board; None: upkeep, which runs no tasks.
+    #: Where it shows what it runs; None: upkeep, which runs no tasks.
     slot: Slot | None
     state: State = State.STARTING
     started: float = field(default_factory=time.monotonic)
@@ -85,22 +85,25 @@ class Child:
 
     @property
     def left_well(self) -> bool:
-        """Whether it has ended, and with nothing left in its hands."""
+        """Whether it has ended, and held no task any more."""
         return self.state is State.LEAVING and (self.process.exitcode == 0 or self.killed == _AT_ITS_END)
 
     @property
     def was_of_use(self) -> bool:
-        """Whether it got as far as to do what it is for. Each task takes down so many workers and no more."""
+        """Whether it got as far as to do what it is for. If so, the next one starts at once.
+
+        That cannot go on for ever, since a task takes down `max_crashes` workers and no more.
+        """
         if self.state is State.STARTING:
             return False
-        if time.monotonic() - self.started > _GROWN_UP or self.killed is not None or self.ticked:
+        if time.monotonic() - self.started > _GROWN_UP_SECONDS or self.killed is not None or self.ticked:
             return True
         seen = self.slot.read() if self.slot is not None else None
         return seen is not None and (seen.task is not None or seen.succeeded + seen.failed > 0)
 
     @property
     def cause(self) -> str:
-        """What it died of."""
+        """What it died of, for the log."""
         code = self.process.exitcode
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
@@ -109,11 +112,11 @@ class Child:
 
 
 @dataclass
-class Place:
-    """A place in the pool: who fills it, and when it may be filled again."""
+class Seat:
+    """A position in the pool: the child that has it, and when the next one may be started."""
 
     number: int
-    main: Callable[..., None]
+    kind: Kind
     child: Child | None = None
     not_before: float = 0.0
     #: Children in a row that could not be started, or were of no use; and what became of the last one.
@@ -124,16 +127,30 @@ class Place:
 
     @property
     def name(self) -> str:
-        return "upkeep" if self.main is upkeep_process.main else f"worker {self.number}"
+        return "upkeep" if self.kind is Kind.UPKEEP else f"worker {self.number}"
 
     @property
     def is_vacant(self) -> bool:
-        """Whether nobody is here, or only one who has not started yet."""
+        """Whether it has no child, or only one that has not started yet."""
         return self.child is None or self.child.state is State.STARTING
 
+    def report(self, now: float) -> dict[str, Any]:
+        """Return what its worker does, for the table of pools."""
+        child = self.child
+        if child is None or child.slot is None:
+            return {"number": self.number, "state": "restarting", "restarts": self.starts}
+        seen = child.slot.read()
+        return {
+            "number": child.number, "id": child.id.hex, "pid": child.process.pid,
+            "state": (State.AWAKE if child.state is State.ASLEEP and seen.count else child.state).value,
+            "task": seen.task.hex if seen.task else None, "running": seen.count,
+            "seconds": round(now - seen.started, 1) if seen.task else None,
+            "succeeded": seen.succeeded, "failed": seen.failed, "restarts": self.starts - 1,
+        }  # fmt: skip
 
-class Pool:
-    """The workers and upkeep.
+
+class Children:
+    """The workers and the upkeep process of a pool.
 
     Args:
         heard: Called with each message of a child.
@@ -155,8 +172,8 @@ class Pool:
         self.configured = boot.announce()
         self.context = _context(settings.start_method)
         self.gate = Gate(self.context, settings.workers)
-        self.places = [Place(number, worker.main) for number in range(settings.workers)]
-        self.places.append(Place(settings.workers, upkeep_process.main))
+        self.seats = [Seat(number, Kind.WORKER) for number in range(settings.workers)]
+        self.seats.append(Seat(settings.workers, Kind.UPKEEP))
         #: Ids under which no worker claims any more, and of which PostgreSQL has not been told.
         self.lost: list[FormerId] = []
         #: No child is replaced any more.
@@ -168,13 +185,13 @@ class Pool:
 
     # ------------------------------------------------------------------------------------------- who is there
 
-    def children(self) -> list[Child]:
+    def all(self) -> list[Child]:
         """Return all children."""
-        return [place.child for place in self.places if place.child is not None]
+        return [seat.child for seat in self.seats if seat.child is not None]
 
     def workers(self) -> list[Child]:
         """Return the workers."""
-        return [child for child in self.children() if child.slot is not None]
+        return [child for child in self.all() if child.slot is not None]
 
     def any_worker(self, state: State) -> bool:
         """Return whether some worker is in that state."""
@@ -184,72 +201,60 @@ class Pool:
         """Return whether a task is running, as the board tells: one that asked for more may still have some."""
         return any(child.slot is not None and child.slot.read().count for child in self.workers())
 
+    def is_working(self) -> bool:
+        """Return whether a worker is awake, or still runs a task."""
+        return self.any_worker(State.AWAKE) or self.is_running()
+
     def report(self) -> list[dict[str, Any]]:
         """Return what each worker does, for the table of pools."""
         now = time.monotonic()
-        rows: list[dict[str, Any]] = []
-        for place in self.places:
-            child = place.child
-            if place.main is not worker.main:
-                continue
-            if child is None or child.slot is None:
-                rows.append({"number": place.number, "state": "restarting", "restarts": place.starts})
-                continue
-            seen = child.slot.read()
-            rows.append({
-                "number": child.number, "id": child.id.hex, "pid": child.process.pid,
-                "state": (State.AWAKE if child.state is State.ASLEEP and seen.count else child.state).value,
-                "task": seen.task.hex if seen.task else None, "running": seen.count,
-                "seconds": round(now - seen.started, 1) if seen.task else None,
-                "succeeded": seen.succeeded, "failed": seen.failed, "restarts": place.starts - 1,
-            })  # fmt: skip
-        return rows
+        return [seat.report(now) for seat in self.seats if seat.kind is Kind.WORKER]
 
     # ------------------------------------------------------------------------------------------- starting
 
     def fill(self) -> None:
-        """Start whoever is missing."""
+        """Start the children that are missing."""
         if self.closing:
             return
         now = time.monotonic()
-        for place in self.places:
-            if place.child is None and now >= place.not_before:
+        for seat in self.seats:
+            if seat.child is None and now >= seat.not_before:
                 try:
-                    place.child = self._start(place)
-                    place.starts += 1
+                    seat.child = self._start(seat)
+                    seat.starts += 1
                 except (OSError, EOFError) as error:
                     # No process or no memory to be had, or the fork server died: do not try again at once.
-                    self._boot_failed(place, f"could not be started: {str(error) or 'what starts them has ended'}")
+                    self._boot_failed(seat, f"could not be started: {str(error) or 'what starts them has ended'}")
 
     def adopt_orphans(self) -> None:
-        """Become the parent of whatever dead workers leave behind. Called once, before the first of them is started."""
+        """Become the parent of what dead workers leave behind. Called once, before the first worker is started."""
         self.strangers = frozenset(children_of(os.getpid()))
         adopt_orphans()
 
     def next_start(self) -> list[float]:
         """Return the monotonic times at which `fill` has something to do."""
-        return [] if self.closing else [place.not_before for place in self.places if place.child is None]
+        return [] if self.closing else [seat.not_before for seat in self.seats if seat.child is None]
 
     def next_end(self) -> list[float]:
         """Return the monotonic times at which a child has to have ended."""
-        return [child.ends_by for child in self.children() if child.ends_by < math.inf and child.killed is None]
+        return [child.ends_by for child in self.all() if child.ends_by < math.inf and child.killed is None]
 
-    def _start(self, place: Place) -> Child:
+    def _start(self, seat: Seat) -> Child:
         _look_for_room()
         id = uuid4()
         ours, theirs = self.context.Pipe()
         _bound_waits(ours)
-        slot = Slot() if place.main is worker.main else None
+        slot = Slot() if seat.kind is Kind.WORKER else None
         config = ChildConfig(
-            id=id, number=place.number, pool=self.settings.name, database=self.settings.database,
+            id=id, number=seat.number, pool=self.settings.name, database=self.settings.database,
             queues=self.settings.queues, log_format=self.log_format, log_level=self.log_level,
             databases=boot.database_names(), configured=self.configured,
         )  # fmt: skip
         arguments = (config, theirs) if slot is None else (config, theirs, slot, self.gate)
-        process = self.context.Process(target=enter, args=(place.main.__module__, *arguments), name=f"pgq {place.name}")
+        process = self.context.Process(target=enter, args=(seat.kind, *arguments), name=f"pgq {seat.name}")
         process.start()
         theirs.close()
-        child = Child(place.number, id, process, ours, slot)
+        child = Child(seat.number, id, process, ours, slot)
         self.selector.register(ours, selectors.EVENT_READ, lambda: self._listen(child))
         self.selector.register(process.sentinel, selectors.EVENT_READ, lambda: self._died(child))
         return child
@@ -260,53 +265,55 @@ class Pool:
             return
         try:
             # Not for ever: a child that never stops talking is heard again after the others.
-            for _ in range(_MESSAGES):
+            for _ in range(_MESSAGES_PER_LOOK):
                 if not child.pipe.poll():
                     break
                 message = child.pipe.recv_bytes(64)
                 child.ticked = child.ticked or message == TICKED
                 if message == ENDING:
-                    child.ends_by = time.monotonic() + END_WITHIN
+                    child.ends_by = time.monotonic() + END_WITHIN_SECONDS
                 self.heard(child, message)
         except (EOFError, OSError, ValueError) as error:
             if not isinstance(error, EOFError | ConnectionError):
-                # A task can write to the pipe, too. Whom we cannot hear any more is of no use.
+                # A task can write to the pipe, too. A child that cannot be heard any more is of no use.
                 logger.error("%s is killed: what it says is no message (%s)", child.process.name, error)
                 child.process.kill()
             # It is dying; its sentinel says so too.
             with contextlib.suppress(KeyError):
                 self.selector.unregister(child.pipe)
 
-    def _boot_failed(self, place: Place, what: str) -> None:
-        place.failures += 1
-        place.trouble = what
-        pause = min(_MAX_BOOT_PAUSE, 0.1 * 2 ** min(place.failures - 1, 10)) * random.uniform(0.5, 1.0)
-        place.not_before = time.monotonic() + pause
-        logger.error("%s %s; the next one starts in %.1f s", place.name, what, pause)
+    def _boot_failed(self, seat: Seat, what: str) -> None:
+        seat.failures += 1
+        seat.trouble = what
+        pause = min(_MAX_BOOT_PAUSE_SECONDS, 0.1 * 2 ** min(seat.failures - 1, 10)) * random.uniform(0.5, 1.0)
+        seat.not_before = time.monotonic() + pause
+        logger.error("%s %s; the next one starts in %.1f s", seat.name, what, pause)
 
     def hopeless(self) -> str | None:
         """Say why no worker, or no upkeep, comes into being, time after time; None: they do, or may."""
-        for kind in (worker.main, upkeep_process.main):
-            places = [place for place in self.places if place.main is kind]
-            if all(place.failures >= _HOPELESS and place.is_vacant for place in places):
-                last = max(places, key=lambda place: place.not_before)
+        for kind in Kind:
+            seats = [seat for seat in self.seats if seat.kind is kind]
+            if all(seat.failures >= _HOPELESS_FAILURES and seat.is_vacant for seat in seats):
+                last = max(seats, key=lambda seat: seat.not_before)
                 return f"{last.name} {last.trouble}, as did the {last.failures - 1} before it; the log says more above"
         return None
 
     # ------------------------------------------------------------------------------------------- ending
 
-    def tell_all(self, message: bytes) -> None:
-        """Say something to all children."""
-        for child in self.children():
-            child.tell(message)
+    def close(self) -> None:
+        """Tell all children to stop, and start no others."""
+        self.closing = True
+        for child in self.all():
+            child.tell(STOP)
 
     def kill_overdue(self, now: float) -> None:
         """Kill the workers whose task has not stopped at its timeout, and the children that do not end."""
-        for child in self.children():
+        for child in self.all():
             if now > child.ends_by and child.killed is None:
                 logger.warning(
                     "%s has not ended %g s after its work was done and is killed: a function registered with atexit, a "
-                    "receiver of pre_exit or a thread that is no daemon holds it up", child.process.name, END_WITHIN,
+                    "receiver of pre_exit or a thread that is no daemon holds it up",
+                    child.process.name, END_WITHIN_SECONDS,
                 )  # fmt: skip
                 child.killed = _AT_ITS_END
                 child.process.kill()
@@ -326,24 +333,24 @@ class Pool:
         return f"task {task.hex} ({func})" if func else f"task {task.hex}"
 
     def kill_all(self, why: str) -> None:
-        """Kill all children; nobody's task is to blame."""
-        for child in self.children():
+        """Kill all children, and charge no task."""
+        for child in self.all():
             child.killed = child.killed or why
             child.process.kill()
 
-    def bury_all(self) -> None:
-        """Kill whoever is left and wait for it."""
-        for child in self.children():
+    def end_all(self) -> None:
+        """Kill the children that are left, and wait for them."""
+        for child in self.all():
             child.process.kill()
             child.process.join()
-            self._bury(child)
+            self._record_death(child)
         self.kill_orphans()
 
     def kill_orphans(self) -> None:
         """Kill what the tasks of dead workers have left: programs, daemons, forks that hold a session open."""
         helpers = (_helper("forkserver", "_forkserver", "_forkserver_pid"),
                    _helper("resource_tracker", "_resource_tracker", "_pid"))  # fmt: skip
-        own = {child.process.pid for child in self.children()} | self.strangers | set(helpers)
+        own = {child.process.pid for child in self.all()} | self.strangers | set(helpers)
         self.orphaned = not kill_orphans({pid for pid in own if pid is not None})
 
     def _died(self, dead: Child) -> None:
@@ -353,18 +360,18 @@ class Pool:
         if dead.state is not State.LEAVING:
             self._listen(dead)
         dead.process.join()
-        place = self.places[dead.number]
-        place.child = None
-        self._bury(dead)
+        seat = self.seats[dead.number]
+        seat.child = None
+        self._record_death(dead)
         if self.closing or dead.was_of_use:
-            place.failures, place.not_before = 0, 0.0
+            seat.failures, seat.not_before = 0, 0.0
         elif dead.left_well:
-            self._boot_failed(place, "left before it had done anything")
+            self._boot_failed(seat, "left before it had done anything")
         else:
             when = "while starting" if dead.state is State.STARTING else "before it had done anything"
-            self._boot_failed(place, f"died {when}, {dead.cause}")
+            self._boot_failed(seat, f"died {when}, {dead.cause}")
 
-    def _bury(self, dead: Child) -> None:
+    def _record_death(self, dead: Child) -> None:
         """Note what a dead worker may have held, so that it is made ready again at once."""
         with contextlib.suppress(KeyError, ValueError):
             self.selector.unregister(dead.pipe)

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
+
+
+class Kind(enum.Enum):
+    """What a child is. The value is the module whose `main` it runs; the supervisor never imports it."""
+
+    WORKER = "pgq.worker"
+    UPKEEP = "pgq.upkeep_process"
+
 
 # Messages on the pipe between the supervisor and a child: one byte, and an id where one is needed.
 WAKE, STOP, CANCEL = b"w", b"s", b"c"
@@ -15,7 +24,7 @@ RENAMED = b"n"
 LARGE = b"l"
 
 #: Seconds that a child may take to end, see `leave`; then the supervisor kills it.
-END_WITHIN = 5.0
+END_WITHIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +33,7 @@ class ChildConfig:
 
     #: Random id of this process; the `worker` of its claims.
     id: UUID
-    #: Number of this place in the pool, from 0.
+    #: Number of its seat in the pool, from 0.
     number: int
     pool: str
     database: str

@@ -13,12 +13,12 @@ from pgq.board import Activity
 from pgq.conf import Settings
 from pgq.db import Cursor
 from pgq.orphans import process_stat
-from pgq.pool import Child, Pool, State
+from pgq.pool import Child, Children, State
 
 #: Seconds for which ready tasks may wait while a worker is free, at most.
-_STALLED = 10.0
-#: Seconds without a word of upkeep. It speaks each tick, but a large chore may take its time.
-_UPKEEP_SILENT = 60.0
+_STALLED_SECONDS = 10.0
+#: Seconds for which upkeep may be silent. It speaks each tick, but a large chore may take its time.
+_UPKEEP_SILENT_SECONDS = 60.0
 
 _BLANK = Activity(0.0, 0.0, None, 0, 0, 0)
 
@@ -30,11 +30,11 @@ class Pulse:
         beat: Seconds between two renewals.
     """
 
-    def __init__(self, pool: Pool, settings: Settings, beat: float) -> None:
-        self.pool, self.settings = pool, settings
+    def __init__(self, children: Children, settings: Settings, beat: float) -> None:
+        self.children, self.settings = children, settings
         self.late = 2 * beat + 1.0
-        self.stalled_after = min(_STALLED, 2 * settings.retry)
-        self.connected = self.stopping = False
+        self.stalled_after = min(_STALLED_SECONDS, 2 * settings.retry)
+        self.connected = False
         #: What is wrong with the tables, if that is why there is no connection.
         self.outdated: str | None = None
         self.renewed_at = 0.0
@@ -76,9 +76,9 @@ class Pulse:
         return now - self.stalled_since
 
     def trouble(self) -> str | None:
-        """Say why this pool claims nothing at the moment, or None. Asks nobody, so it can be called at any time."""
+        """Say why this pool claims nothing at the moment, or None. Sends no query, so it can be called at any time."""
         now = time.monotonic()
-        if self.stopping:
+        if self.children.closing:
             return "the pool is stopping"
         if not self.connected:
             return self.outdated or "there is no connection to PostgreSQL"
@@ -89,7 +89,7 @@ class Pulse:
             return "no worker is ready"
         if all(_is_frozen(child) for child in workers):
             return "all workers are frozen"
-        if now - self.ticked_at > max(_UPKEEP_SILENT, 10 * self.settings.tick):
+        if now - self.ticked_at > max(_UPKEEP_SILENT_SECONDS, 10 * self.settings.tick):
             return f"upkeep has said nothing for {now - self.ticked_at:.0f} s"
         if self.paused:
             return "tasks are ready, and all queues are paused"
@@ -98,7 +98,7 @@ class Pulse:
         return None
 
     def _ready_workers(self) -> list[Child]:
-        return [child for child in self.pool.workers() if child.state in (State.AWAKE, State.ASLEEP)]
+        return [child for child in self.children.workers() if child.state in (State.AWAKE, State.ASLEEP)]
 
     def _is_free(self, child: Child) -> bool:
         if child.slot is None or child.state is State.ASLEEP:

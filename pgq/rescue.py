@@ -15,7 +15,7 @@ logger = logging.getLogger("pgq")
 #: A lease older than the oldest one seen can only come from a claim that was being committed then.
 _COMMIT_SLACK = timedelta(seconds=30)
 #: Seconds for which a lease must have stayed unrenewed before our eyes: a short lease's whole length. No lease of a
-#: living worker does for half as long, see `supervisor.RENEW_AFTER`.
+#: living worker does for half as long, see `session.RENEW_AFTER_SECONDS`.
 UNRENEWED_SECONDS = 60.0
 
 RESCUE_ERROR = codec.encode({

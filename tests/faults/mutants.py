@@ -177,7 +177,7 @@ def _without_limit_of_crashes(doom: Any) -> Any:
 
 
 def _forgetting_what_was_lost(_: Any) -> Any:
-    return lambda supervisor: supervisor.pool.lost.clear()
+    return lambda session: session.children.lost.clear()
 
 
 def _forgetting_receipts(write_finished: Any) -> Any:
@@ -305,7 +305,7 @@ MUTANTS = {
     ),
     "dead workers keep theirs": Mutant(
         "the supervisor does not release what a dead worker held",
-        replace("pgq.supervisor:Supervisor._release_lost", _forgetting_what_was_lost),
+        replace("pgq.session:Session._release_lost", _forgetting_what_was_lost),
         f"{CORE}/test_pool.py::test_killed_busy_worker_is_replaced_and_its_task_runs_again",
     ),
     "signature unread": Mutant(
@@ -346,7 +346,7 @@ MUTANTS = {
     ),
     "nobody wakes": Mutant(
         "notifications and the looks at the queue",
-        replace("pgq.supervisor:Supervisor._wake", nothing),
+        replace("pgq.sleepers:Sleepers.wake", nothing),
         f"{FAULTS}/test_guards.py::test_an_idle_pool_hears_of_a_task",
     ),
     "STOP keeps": Mutant(
