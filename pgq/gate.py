@@ -1,10 +1,11 @@
 """The gate: only a few workers of a pool exchange many tasks with PostgreSQL at the same time.
 
-Large claims that overlap look at the same rows. Each has to step over what the others have locked, and one whose
-snapshot is older than their commits locks, until its own, what they hold already, so that they wait to settle it. With
-64 workers that took three times the processor time of four, for a third of the tasks (see docs/benchmarks.md).
+Large claims that overlap look at the same rows. Each claim has to step over the rows that the others have locked. A
+claim whose snapshot is older than another's commit locks rows that the other holds already, and until the one commits,
+the other waits to settle them. With 64 workers that took three times the processor time of four, for a third of the
+tasks (see docs/benchmarks.md).
 
-A gate only saves work. Nobody relies on it: who waits too long goes on without, and so does who has none.
+A gate only saves work, and nothing relies on it: a worker that waits too long goes on without, as does a small pool's.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from pgq.board import Slot
 PLACES = 4
 #: Fewer tasks than these do not meet often enough to be worth a wait.
 LARGE = 64
-#: Seconds after which somebody must have been stopped inside. (A pool of hundreds takes turns of two seconds.)
-PATIENCE = 10.0
+#: Seconds after which a worker must have been stopped inside. (A pool of hundreds takes turns of two seconds.)
+WAIT_FOR_GATE_SECONDS = 10.0
 
 
 class Gate:
@@ -40,8 +41,8 @@ class Gate:
 
     @contextlib.contextmanager
     def passage(self, slot: Slot, count: int) -> Iterator[None]:
-        """Be inside while so many tasks are exchanged. The slot shows it, in case we die there."""
-        if self._places is None or count < LARGE or not self._places.acquire(timeout=PATIENCE):
+        """Be inside while so many tasks are exchanged. The slot shows it, in case this worker dies there."""
+        if self._places is None or count < LARGE or not self._places.acquire(timeout=WAIT_FOR_GATE_SECONDS):
             yield
             return
         slot.inside = True
@@ -51,12 +52,12 @@ class Gate:
             slot.inside = False
             self._leave()
 
-    def bury(self, slot: Slot) -> None:
+    def free(self, slot: Slot) -> None:
         """Free the place of a worker that died inside."""
         if slot.inside and self._places is not None:
             self._leave()
 
     def _leave(self) -> None:
-        # A task can reach the semaphore as well: what it did with it must not be ours to suffer.
+        # A task can reach the semaphore as well, and may have released it once too often.
         with contextlib.suppress(ValueError):
             self._places.release()

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 logger = logging.getLogger("pgq")
 
 #: Bytes of a request: a probe sends a line and a few headers.
-_LARGEST = 8192
+_REQUEST_BYTES = 8192
 #: Seconds a client has from its connection to our answer.
-_PATIENCE = 2.0
+_CLIENT_SECONDS = 2.0
 #: Clients at a time. The next one takes the place of the oldest, or slow ones could lock out the probes.
-_CLIENTS = 64
+_MAX_CLIENTS = 64
 #: Seconds between two attempts to take a port that another process has.
-_AGAIN = 1.0
+_TRY_AGAIN_SECONDS = 1.0
 
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed",
             431: "Request Header Fields Too Large", 503: "Service Unavailable"}  # fmt: skip
@@ -71,7 +71,7 @@ class HealthServer:
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listening.setblocking(False)
                 listening.bind(address)
-                listening.listen(_CLIENTS)
+                listening.listen(_MAX_CLIENTS)
             except OSError:
                 listening.close()
                 raise
@@ -81,7 +81,7 @@ class HealthServer:
                     "/health cannot listen on %s:%d (PGQ['health_host'], PGQ['health_port']): %s; it is tried again",
                     self.host, self.port, error.strerror or error,
                 )  # fmt: skip
-            self.open_at = now + _AGAIN
+            self.open_at = now + _TRY_AGAIN_SECONDS
             return
         self.listening = listening
         self.selector.register(listening, selectors.EVENT_READ, self._accept)
@@ -112,9 +112,9 @@ class HealthServer:
             # It has gone again, or there is no file descriptor left.
             return
         accepted.setblocking(False)
-        if len(self.clients) >= _CLIENTS:
+        if len(self.clients) >= _MAX_CLIENTS:
             self._drop(self.clients[0])
-        client = _Client(accepted, time.monotonic() + _PATIENCE)
+        client = _Client(accepted, time.monotonic() + _CLIENT_SECONDS)
         self.clients.append(client)
         self.selector.register(accepted, selectors.EVENT_READ, lambda: self._read(client))
 
@@ -123,7 +123,7 @@ class HealthServer:
             # It was dropped for another one, among the events of the same look.
             return
         try:
-            received = client.socket.recv(_LARGEST)
+            received = client.socket.recv(_REQUEST_BYTES)
         except BlockingIOError:
             return
         except OSError:
@@ -131,7 +131,7 @@ class HealthServer:
         client.request += received
         if b"\r\n\r\n" in client.request or b"\n\n" in client.request:
             self._answer(client, *self._decide(client.request))
-        elif len(client.request) >= _LARGEST:
+        elif len(client.request) >= _REQUEST_BYTES:
             self._answer(client, 431, "problem")
         elif not received:
             self._drop(client)
@@ -159,7 +159,7 @@ class HealthServer:
             f"Cache-Control: no-store\r\n{allow}Connection: close\r\n\r\n"
         )
         with contextlib.suppress(OSError):
-            # It fits into the buffer of any socket; whoever does not read it is none of our business.
+            # It fits into the buffer of any socket, whether the client reads it or not.
             client.socket.send((head + ("" if client.request.startswith(b"HEAD ") else body)).encode())
             client.socket.shutdown(socket.SHUT_WR)
         self._drop(client)

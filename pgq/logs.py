@@ -28,7 +28,7 @@ class PlainFormatter(logging.Formatter):
 
 
 def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    """As in `logging`: what somebody has formatted already is not formatted again."""
+    """As in `logging`: an exception that another handler has formatted already is not formatted again."""
     assert record.exc_info is not None
     return record.exc_text or formatter.formatException(record.exc_info)
 

@@ -378,7 +378,7 @@ class Children:
         dead.pipe.close()
         if dead.slot is None:
             return
-        self.gate.bury(dead.slot)
+        self.gate.free(dead.slot)
         if dead.left_well:
             return
         seen = dead.slot.read()

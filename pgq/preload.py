@@ -9,6 +9,7 @@ The fork server is the workers' parent, and they die with it. So it has to outli
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ import traceback
 
 from pgq import boot
 from pgq.orphans import die_with_parent
+from pgq.protocol import Kind
 
 for _number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
     signal.signal(_number, signal.SIG_IGN)
@@ -24,8 +26,8 @@ try:
     # Else each child is given its settings.
     if boot.can_boot():
         boot.boot()
-        import pgq.upkeep_process
-        import pgq.worker  # noqa: F401
+        for kind in Kind:
+            importlib.import_module(kind.value)
 except BaseException:
     # Django cannot be set up again in a process where that has failed, nor in a fork of it: the next child is asked
     # of a new fork server, so that what is mended meanwhile is seen.

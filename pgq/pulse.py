@@ -94,7 +94,7 @@ class Pulse:
         if self.paused:
             return "tasks are ready, and all queues are paused"
         if self.stalled_since is not None and now - self.stalled_since > self.stalled_after:
-            return f"tasks have been ready for {now - self.stalled_since:.0f} s, and nobody claims them"
+            return f"tasks have been ready for {now - self.stalled_since:.0f} s, and no worker claims them"
         return None
 
     def _ready_workers(self) -> list[Child]:

@@ -7,7 +7,7 @@ A reporter is a class whose instances have a method ``report()``, called inside 
 
 The name is that of an entry point in the group ``pgq.errorreporters`` or Django-Q's ``djangoq.errorreporters``, or
 the dotted path of the class. Reporters are loaded at the first failure, once in each process. One that cannot be
-loaded, raises or hangs is logged and harms nobody: each report runs in a thread of its own, which is waited for only a
+loaded, raises or hangs is logged and does no harm: each report runs in a thread of its own, which is waited for only a
 few seconds; while one hangs, that reporter is told nothing more.
 """
 
@@ -30,7 +30,7 @@ logger = logging.getLogger("pgq")
 #: Groups of entry points, ours first.
 GROUPS = ("pgq.errorreporters", "djangoq.errorreporters")
 #: Seconds a worker waits for one reporter.
-PATIENCE = 5.0
+WAIT_FOR_REPORTER_SECONDS = 5.0
 
 
 class Reporter:
@@ -54,7 +54,7 @@ class Reporter:
             target=context.run, args=(self._run, error), name=f"pgq reporter {self.name}", daemon=True
         )
         self._thread.start()
-        self._thread.join(PATIENCE)
+        self._thread.join(WAIT_FOR_REPORTER_SECONDS)
         if self._thread.is_alive():
             logger.error("error reporter %r hangs: it is not waited for", self.name)
 

@@ -128,7 +128,7 @@ def test_broken_reporter_harms_nobody(broken, caplog):
 
 
 def test_hanging_reporter_is_not_waited_for(monkeypatch, caplog):
-    monkeypatch.setattr(reporting, "PATIENCE", 0.1)
+    monkeypatch.setattr(reporting, "WAIT_FOR_REPORTER_SECONDS", 0.1)
     Hanging.release.clear()
     with configured(**{HERE + "Hanging": {}}):
         began = time.monotonic()

@@ -52,7 +52,7 @@ def shared():
 
 
 def test_few_are_inside_and_the_next_one_waits(shared, monkeypatch):
-    monkeypatch.setattr(gate, "PATIENCE", 0.3)
+    monkeypatch.setattr(gate, "WAIT_FOR_GATE_SECONDS", 0.3)
     slot = Slot()
     with taken(shared):
         assert seconds_to_enter(shared, slot) >= 0.3
@@ -76,13 +76,13 @@ def test_who_dies_inside_leaves_his_place_to_others(shared):
         process.kill()
         process.join()
         assert slot.inside
-        shared.bury(slot)
-    assert seconds_to_enter(shared, Slot()) < gate.PATIENCE / 2
+        shared.free(slot)
+    assert seconds_to_enter(shared, Slot()) < gate.WAIT_FOR_GATE_SECONDS / 2
 
 
 def test_who_was_outside_leaves_none(shared, monkeypatch):
-    monkeypatch.setattr(gate, "PATIENCE", 0.2)
-    shared.bury(Slot())
+    monkeypatch.setattr(gate, "WAIT_FOR_GATE_SECONDS", 0.2)
+    shared.free(Slot())
     with taken(shared):
         assert seconds_to_enter(shared, Slot()) >= 0.2
 
