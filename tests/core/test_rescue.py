@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgq import store
+from pgq.former_ids import FormerId, FormerIds
 from pgq.leadership import Leadership
 from pgq.models import Lane
 from pgq.records import Blame
@@ -80,3 +81,21 @@ def test_lanes_apart(session):
     assert {task.id for task in claim(own)} == set(mixed)
     assert value(own, "SELECT bool_and(low < (SELECT min(position) FROM pgq_queue q WHERE q.queue = l.queue"
                       " AND q.priority = l.priority)) FROM pgq_lane l")  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ["is free", "is locked at first"])
+def test_a_task_is_charged_once_for_a_dead_worker(row, session):
+    """At the first look that finds it. A claim that commits later was not running when its worker died."""
+    own, other = session(), session()
+    (id,) = fill(1)
+    (claimed,) = claim(own)
+    former_ids = FormerIds()
+    with other.transaction():
+        if row == "is locked at first":
+            other.execute("SELECT FROM pgq_queue FOR UPDATE")
+        former = FormerId(WORKER, Blame(id, True, "{}"))
+        found = former_ids.release(own.cursor(), former, claimed.enqueued_at)
+    assert found + former_ids.look_again(own.cursor()) == 1
+    assert [late.id for late in claim(own)] == [id], "what its worker had sent before it died"
+    assert former_ids.look_again(own.cursor()) == 1
+    assert own.execute("SELECT attempts, crashes, lock FROM pgq_queue").fetchone() == (1, 1, None)
