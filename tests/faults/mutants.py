@@ -265,7 +265,7 @@ MUTANTS = {
         f"{CORE}/test_watermarks.py::test_watermark_waits_for_a_transaction_that_drew_a_position",
     ),
     "release past the watermark": Mutant(
-        "release does not lower the watermark",
+        "a released row below the watermark does not lower it",
         edit("kept_places", r"AND lane\.low >= first\.place", "AND false"),
         f"{CORE}/test_watermarks.py::test_given_back_row_below_the_watermark_is_claimed_again",
     ),
