@@ -36,7 +36,7 @@ _WHY = {
 
 
 class Atomic:
-    """The transaction of one atomic task after the other: begun right before the function, ended with its receipt.
+    """Runs one task after the other; an atomic one in a transaction, begun before the function, ended with its receipt.
 
     Args:
         database: Alias of the database that has pgq's tables. Writes to other databases are not part of it.
@@ -60,10 +60,15 @@ class Atomic:
         self._transaction: contextlib.ExitStack | None = None
         self._committed = False
 
-    @property
-    def is_open(self) -> bool:
-        """Whether a transaction has been begun and waits for its receipt."""
-        return self._transaction is not None
+    def run(self, call: execute.Call, returned: Callable[[], None] = lambda: None) -> Receipt:
+        """Run a call to its end in this thread; return its receipt, `settled` if the task is atomic. Never raises.
+
+        Args:
+            returned: Called when the function has returned, before anything is sent to PostgreSQL.
+        """
+        receipt = execute.run_call(call, self.settings, self.begin)
+        returned()
+        return self.end(receipt) if self._transaction is not None else receipt
 
     def begin(self) -> None:
         """Begin the transaction of a task."""
@@ -81,12 +86,12 @@ class Atomic:
     def _note_commit(self) -> None:
         self._committed = True
 
-    def end(self, receipt: Receipt) -> tuple[Receipt, bool]:
+    def end(self, receipt: Receipt) -> Receipt:
         """Commit the transaction with its receipt, or roll it back.
 
         Returns:
-            The receipt, and whether it is dealt with. If not, nothing was written and the receipt is to be settled as
-            any other: the function failed, or PostgreSQL refused the commit.
+            The receipt: `settled`, or one that is to be settled as any other, since nothing was written: the function
+            failed, or PostgreSQL refused the commit.
         """
         assert self._transaction is not None
         block, self._transaction = self._transaction, None
@@ -98,13 +103,13 @@ class Atomic:
         except Exception as error:
             if not self._committed:
                 # A deferred constraint, a serialization failure, a broken transaction: the attempt failed.
-                return execute.failed(receipt.claim, error, self.settings, receipt.started), False
+                return execute.failed(receipt.claim, error, self.settings, receipt.started)
             logger.exception("task %s: a function it left to on_commit failed", receipt.claim.id.hex)
             settled = True
         if not isinstance(receipt.outcome, Succeeded):
-            return receipt, False
+            return receipt
         settling.conclude(receipt, settled)
-        return receipt, True
+        return receipt._replace(settled=True)
 
     def _settle(self, receipt: Receipt) -> bool:
         """Write the receipt; return whether the lease still held."""

@@ -27,12 +27,12 @@ def set_up(config: ChildConfig) -> None:
         signal.signal(number, _ignore)
     die_with_parent()
     # Imported only now: importing Django takes time, and before the handlers above are set a signal ends this process.
-    from pgq import boot, hygiene, logs
+    from pgq import boot, connections, logs
 
     boot.boot(config.configured)
     boot.forget()
     boot.use_databases(config.databases)
-    hygiene.forget_connections()
+    connections.forget_connections()
     logs.set_up_logging(config.log_format, config.log_level)
 
 

@@ -86,11 +86,11 @@ def ready(claim: Claim, settings: Settings) -> Call | Receipt:
     options: Mapping[str, Any] = _NO_OPTIONS
     try:
         options = options_of(claim)
-        doom = _doom(claim, settings)
-        if doom is not None:
+        failure = _refuse_unrun(claim, settings)
+        if failure is not None:
             # Claiming it was counted, and it does not run.
             claim = claim._replace(attempts=claim.attempts - 1)
-            return Receipt(claim, _final(claim, options, doom, ran=False), started, time.monotonic())
+            return Receipt(claim, _final(claim, options, failure, ran=False), started, time.monotonic())
         return _prepare(claim, settings, options, started)
     except codec.ObjectGone as error:
         # As if the function had looked for it: a failure, that its retries, its hook and its group hear of.
@@ -229,6 +229,8 @@ class _Interruption:
 
     Signal handlers run in the main thread between two steps of it, so what they see here holds while they look. They
     interrupt a function once: an exception that came later, while the first is dealt with, would hit the worker itself.
+
+    Process-wide because signal handlers are: a process has one for SIGUSR2 and one for SIGALRM.
     """
 
     task: UUID | None = None
@@ -423,7 +425,7 @@ def is_signed(claim: Claim) -> bool:
     return claim.signature is not None and signing.verify_claim(claim)
 
 
-def _doom(claim: Claim, settings: Settings) -> Failure | None:
+def _refuse_unrun(claim: Claim, settings: Settings) -> Failure | None:
     """Say why a task must be settled without running it, or None."""
     if claim.cancelled:
         return _without_traceback(TaskCancelled("the task was cancelled"))

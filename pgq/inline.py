@@ -53,10 +53,10 @@ def run(task: NewTask) -> UUID:
         store.enqueue(cursor, task)
         store.claim_one(cursor, task.id, worker=_NOBODY, receipt=claim.receipt)
 
-    receipt, settled = _execute(claim, settings, write_row)
+    receipt = _execute(claim, settings, write_row)
     if isinstance(receipt.outcome, Failed | Retried) and receipt.error is not None:
         raise receipt.error
-    if not settled:
+    if not receipt.settled:
         with _transaction(settings) as cursor:
             write_row(cursor)
             settling.write(cursor, [receipt], settings.name)
@@ -118,8 +118,8 @@ def drain(limit: int = 1000) -> list[Receipt]:
 
 def _run_claim(claim: Claim, settings: Settings, *, commits: bool = False) -> Receipt:
     """Run a claim, whose row is there, and settle it. `commits`: run what it left to on_commit, too."""
-    receipt, settled = _execute(claim, settings, commits=commits)
-    if not settled:
+    receipt = _execute(claim, settings, commits=commits)
+    if not receipt.settled:
         with _transaction(settings) as cursor:
             settling.write(cursor, [receipt], settings.name)
         settling.announce(receipt)
@@ -141,8 +141,8 @@ def _execute(
     write_row: Callable[[Cursor], None] = lambda cursor: None,
     *,
     commits: bool = False,
-) -> tuple[Receipt, bool]:
-    """Run a claim as a worker would; return its receipt, and whether that is settled.
+) -> Receipt:
+    """Run a claim as a worker would; return its receipt, `settled` if the task is atomic.
 
     Args:
         write_row: See `Atomic`.
@@ -150,22 +150,22 @@ def _execute(
     """
     call = execute.ready(claim, settings)
     if isinstance(call, Receipt):
-        return call, False
+        return call
     registered = {connection: len(connection.run_on_commit) for connection in _in_transactions()}
     with _spared(claim):
-        receipt, settled = _context().run(_run_call, call, settings, write_row)
+        receipt = _context().run(_run_call, call, settings, write_row)
     if commits:
         try:
             with _spared(claim):
                 _run_on_commit(registered)
         except Exception as error:
-            if settled:
+            if receipt.settled:
                 # As in a worker: the task had been committed.
                 logger.exception("task %s: a function it left to on_commit failed", claim.id.hex)
             elif isinstance(receipt.outcome, Succeeded):
                 # Without a transaction it is called at once, inside the function.
                 receipt = execute.failed(claim, error, settings, receipt.started)
-    return receipt, settled
+    return receipt
 
 
 def _context() -> contextvars.Context:
@@ -185,13 +185,13 @@ def _is_loops_thread() -> bool:
     return True
 
 
-def _run_call(call: execute.Call, settings: Settings, write_row: Callable[[Cursor], None]) -> tuple[Receipt, bool]:
+def _run_call(call: execute.Call, settings: Settings, write_row: Callable[[Cursor], None]) -> Receipt:
     if registry.is_async(call.func):
-        return _wait(execute.run_coroutine(call, settings)), False
+        receipt: Receipt = _wait(execute.run_coroutine(call, settings))
+        return receipt
     durable = transaction.get_autocommit(using=settings.database)
     atomic = Atomic(settings.database, settings.name, settings, durable=durable, write_row=write_row)
-    receipt = execute.run_call(call._replace(finish=_wait), settings, atomic.begin)
-    return atomic.end(receipt) if atomic.is_open else (receipt, False)
+    return atomic.run(call._replace(finish=_wait))
 
 
 def _wait(coroutine: Coroutine[Any, Any, Any]) -> Any:

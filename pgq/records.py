@@ -158,6 +158,8 @@ class Receipt(NamedTuple):
     value: Any = None
     #: What the function raised, for a caller in whose process it ran.
     error: BaseException | None = None
+    #: It is written already: with what an atomic task wrote, in one commit.
+    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

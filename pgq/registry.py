@@ -141,10 +141,6 @@ def refuse_yield(func: Function) -> None:
 YIELDS = "has a yield: to call it runs nothing of its body; return a list, or consume the generator in another function"
 
 
-#: Called after a function was found for the first time, for which modules may have been imported.
-on_found: list[Callable[[], None]] = []
-
-
 def locate(path: str) -> Function:
     """Import what a dotted path names, ``module.function`` or ``module.Class.method``, as it is there now.
 
@@ -164,13 +160,6 @@ def locate(path: str) -> Function:
 @functools.lru_cache(maxsize=4096)
 def _home(path: str) -> tuple[object, str]:
     """Return the module or class that a path's last name is looked up in, and that name."""
-    found = _find(path)
-    for listener in on_found:
-        listener()
-    return found
-
-
-def _find(path: str) -> tuple[object, str]:
     parts = path.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
         raise UnknownFunction(f"func: {path!r} is not a dotted path such as 'app.tasks.function'")

@@ -1,8 +1,9 @@
-"""Where tasks run beside the main thread: `async def` tasks share one event loop, other tasks may have threads.
+"""Slots: the places of a worker where tasks run beside the main thread, as coroutines on one event loop or in threads.
 
-So a task that only waits needs no process of its own. The main thread claims, hands over and goes on; the thread a task
-ran in hands over what came of it. Tasks in flight share a process, and if it dies nobody knows which of them did it:
-each is charged. So a task that one more death would fail is not run here, but alone in the main thread.
+So a task that only waits needs no process of its own. The main thread claims a task, starts it in a slot and goes on;
+the thread that the task ran in hands over what came of it. Tasks in slots share a process. If that dies, nothing tells
+which of them did it, so each is charged a crash. A task that one more crash would fail is therefore not run in a slot,
+but alone in the main thread.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import enum
 import functools
 import heapq
 import itertools
@@ -24,21 +26,30 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from pgq import execute, hygiene, registry
+from pgq import execute, registry
 from pgq.atomic import Atomic
 from pgq.conf import Settings
+from pgq.connections import Connections
 from pgq.errors import PgqError, TaskCancelled
 from pgq.execute import CANCELLED, Call
+from pgq.forks import Forks
 from pgq.records import Claim, Receipt
 
 logger = logging.getLogger("pgq")
 
 
-class Flight:
-    """A task that runs beside the main thread."""
+class Begun(enum.Enum):
+    """What became of a task that belongs into a slot."""
 
-    def __init__(self, call: Call, settings: Settings, place: threading.Semaphore) -> None:
-        self.call, self.place = call, place
+    STARTED = enum.auto()
+    NO_ROOM = enum.auto()
+
+
+class Running:
+    """A task that runs in a slot. `free` counts the slots of its kind that are free."""
+
+    def __init__(self, call: Call, settings: Settings, free: threading.Semaphore) -> None:
+        self.call, self.free = call, free
         self.claim: Claim = call.claim
         timeout = self.claim.timeout
         #: Monotonic time at which the supervisor kills the worker for it; 0: never.
@@ -50,14 +61,14 @@ class Flight:
         return bool(self.deadline) and (not deadline or self.deadline < deadline)
 
 
-class CoroutineFlight(Flight):
+class RunningCoroutine(Running):
     """A task on the event loop. Touched by the loop's thread only."""
 
     task: asyncio.Task[None] | None = None
 
-    def __init__(self, call: Call, settings: Settings, place: threading.Semaphore) -> None:
-        super().__init__(call, settings, place)
-        #: What it has started on the loop and not awaited.
+    def __init__(self, call: Call, settings: Settings, free: threading.Semaphore) -> None:
+        super().__init__(call, settings, free)
+        #: The asyncio tasks that it has started on the loop and that have not ended.
         self.started: set[asyncio.Task[Any]] = set()
 
     def cancel(self) -> None:
@@ -65,18 +76,19 @@ class CoroutineFlight(Flight):
             self.task.cancel()
 
 
-class ThreadFlight(Flight):
+class RunningThread(Running):
     """A task in a thread. Its function can be interrupted between two steps of Python code, and once."""
 
-    def __init__(self, call: Call, settings: Settings, place: threading.Semaphore) -> None:
-        super().__init__(call, settings, place)
+    def __init__(self, call: Call, settings: Settings, free: threading.Semaphore) -> None:
+        super().__init__(call, settings, free)
+        #: Held to change `ident`, so that no interruption is on its way once that is None.
         self.lock = threading.Lock()
-        #: Of the thread, while the function may be interrupted.
+        #: The thread's, while the function may be interrupted.
         self.ident: int | None = None
         self.why: PgqError | None = None
 
     def interrupt(self, why: PgqError) -> None:
-        """Raise that in the function. Called from another thread."""
+        """Raise this exception in the function. Called from another thread."""
         with self.lock:
             if self.ident is not None:
                 self.why = why
@@ -84,7 +96,7 @@ class ThreadFlight(Flight):
                 self.ident = None
 
     def interruptible(self) -> Callable[..., Any]:
-        """Return the task's function with the only place around it where an interruption can hit."""
+        """Return the task's function, wrapped: only inside the wrapper can an interruption be raised."""
         func = self.call.func
 
         @functools.wraps(func)
@@ -94,11 +106,11 @@ class ThreadFlight(Flight):
                 try:
                     return func(*args, **kwargs)
                 finally:
-                    # An interruption on its way hits us here at the latest. Once we have had the lock, none comes.
+                    # An interruption on its way is raised here at the latest. Once this lock was taken, none follows.
                     with self.lock:
                         self.ident = None
             except BaseException as error:
-                # What is raised in another thread is a class, and so says nothing.
+                # Python raises in another thread only a class: the message is in `why`.
                 if self.why is not None and type(error) is type(self.why):
                     raise self.why from error
                 raise
@@ -107,13 +119,17 @@ class ThreadFlight(Flight):
 
 
 class Slots:
-    """The tasks in flight of one worker, and the places there are.
+    """The slots of one worker, and the tasks that run in them.
 
     Args:
         database: Alias of the database that has pgq's tables.
         pool: Name of the pool, kept with the results of atomic tasks.
-        landed: Is given what came of a task, and whether that is settled, in the thread the task ran in.
-        changed: Called when other tasks are in flight than before.
+        ended: Is given what came of a task, in the thread that the task ran in.
+        changed: Called when fewer tasks run in slots than before.
+
+    Attributes:
+        running: The tasks that run in slots, by id.
+        used: Whether a task has ever run in a slot.
     """
 
     def __init__(
@@ -121,57 +137,64 @@ class Slots:
         settings: Settings,
         database: str,
         pool: str,
-        landed: Callable[[Receipt, bool], None],
+        connections: Connections,
+        forks: Forks,
+        ended: Callable[[Receipt], None],
         changed: Callable[[], None],
     ) -> None:
-        self.settings, self.database, self.pool, self.landed, self.changed = settings, database, pool, landed, changed
-        self.flights: dict[UUID, Flight] = {}
-        #: Whether there has ever been one.
+        self.settings, self.database, self.pool, self.connections, self.forks = (
+            settings, database, pool, connections, forks,
+        )  # fmt: skip
+        self.ended, self.changed = ended, changed
+        self.running: dict[UUID, Running] = {}
         self.used = False
-        #: Held for changes of `flights` and `_deadlines`; notified when a task lands.
-        self._landing = threading.Condition()
-        self._deadlines: list[tuple[float, int, Flight]] = []
+        #: Held for changes of `running` and `_deadlines`; notified when a task has ended.
+        self._changing = threading.Condition()
+        self._deadlines: list[tuple[float, int, Running]] = []
         self._numbers = itertools.count()
         self._on_loop = threading.Semaphore(settings.coroutines)
         self._in_threads = threading.Semaphore(settings.threads)
-        #: Kept, since a loop does not keep its tasks.
+        #: Referred to here, since a loop does not keep its tasks.
         self._refreshing: asyncio.Task[None] | None = None
-        #: By function. A worker has one release of the code.
-        self._places: dict[str, threading.Semaphore | None] = {}
+        #: What `kind_for` returns, by function: a worker has one release of the code.
+        self._kinds: dict[str, threading.Semaphore | None] = {}
 
     # --------------------------------------------------------------------------------------------- main thread
 
-    def place_for(self, call: Call) -> threading.Semaphore | None:
-        """Return what counts the places for such a task, or None: it runs in the main thread."""
+    def kind_for(self, call: Call) -> threading.Semaphore | None:
+        """Return what counts the free slots for such a task, or None: it runs in the main thread."""
         claim = call.claim
-        place = self._places.get(claim.func, ...)
-        if place is ...:
-            place = self._places[claim.func] = self._usual_place(call)
-        if place is None or (claim.crashes and claim.crashes >= self.settings.max_crashes - 1):
+        kind = self._kinds.get(claim.func, ...)
+        if kind is ...:
+            kind = self._kinds[claim.func] = self._usual_kind(call)
+        if kind is None or (claim.crashes and claim.crashes >= self.settings.max_crashes - 1):
             return None
-        return place
+        return kind
 
-    def _usual_place(self, call: Call) -> threading.Semaphore | None:
+    def _usual_kind(self, call: Call) -> threading.Semaphore | None:
         if registry.is_async(call.func):
             return None if self.settings.coroutines == 1 or registry.is_atomic(call.claim.func) else self._on_loop
         return None if self.settings.threads == 1 else self._in_threads
 
-    def start(self, call: Call, place: threading.Semaphore, *, patience: float) -> bool:
-        """Start a task; return False if no place has become free for so many seconds."""
-        if not place.acquire(timeout=patience):
-            return False
-        kind = CoroutineFlight if place is self._on_loop else ThreadFlight
-        flight = kind(call, self.settings, place)
+    def start(self, call: Call, kind: threading.Semaphore, *, patience: float) -> Begun:
+        """Start a task; NO_ROOM if no slot of that kind has become free for so many seconds."""
+        if not kind.acquire(timeout=patience):
+            return Begun.NO_ROOM
+        running = (RunningCoroutine if kind is self._on_loop else RunningThread)(call, self.settings, kind)
         self.used = True
-        with self._landing:
-            self.flights[call.claim.id] = flight
-            if flight.deadline:
-                heapq.heappush(self._deadlines, (flight.deadline, next(self._numbers), flight))
-        if isinstance(flight, CoroutineFlight):
-            self._loop.call_soon_threadsafe(self._take_off, flight)
+        with self._changing:
+            self.running[call.claim.id] = running
+            if running.deadline:
+                heapq.heappush(self._deadlines, (running.deadline, next(self._numbers), running))
+        if isinstance(running, RunningCoroutine):
+            self._loop.call_soon_threadsafe(self._start, running)
         else:
-            self._threads.submit(self._run_in_thread, flight)
-        return True
+            self._threads.submit(self._run_in_thread, running)
+        return Begun.STARTED
+
+    def claims(self) -> list[Claim]:
+        """Return the claims of the tasks that run in slots."""
+        return [running.claim for running in list(self.running.values())]
 
     def room(self) -> int:
         """Return how many more tasks could run on the loop; 0 also if all threads are busy."""
@@ -180,51 +203,51 @@ class Slots:
         return self._on_loop._value
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait until that holds, looking again whenever a task has landed or somebody has called `look_again`."""
-        with self._landing:
-            self._landing.wait_for(condition)
+        """Wait until that holds. It is asked again when a task in a slot has ended, and by `look_again`."""
+        with self._changing:
+            self._changing.wait_for(condition)
 
     # --------------------------------------------------------------------------------------------- any thread
 
     def look_again(self) -> None:
-        """Have whoever waits here look whether he still needs to."""
-        with self._landing:
-            self._landing.notify_all()
+        """Have the main thread, if it is in `wait_until`, ask its condition again."""
+        with self._changing:
+            self._changing.notify_all()
 
-    def most_urgent(self) -> Flight | None:
-        """Return the task in flight that is to be killed first; with no timeouts, the one that started first."""
-        with self._landing:
+    def most_urgent(self) -> Running | None:
+        """Return the running task for which the worker is to be killed first; without timeouts, the oldest one."""
+        with self._changing:
             while self._deadlines and self._deadlines[0][2].over:
                 heapq.heappop(self._deadlines)
             if self._deadlines:
                 return self._deadlines[0][2]
-            return next(iter(self.flights.values()), None)
+            return next(iter(self.running.values()), None)
 
     def cancel(self, task: UUID) -> None:
-        """Stop a task, if it is in flight here."""
-        flight = self.flights.get(task)
-        if isinstance(flight, CoroutineFlight):
-            self._loop.call_soon_threadsafe(flight.cancel)
-        elif isinstance(flight, ThreadFlight):
-            flight.interrupt(TaskCancelled(CANCELLED))
+        """Stop a task, if it runs in a slot here."""
+        running = self.running.get(task)
+        if isinstance(running, RunningCoroutine):
+            self._loop.call_soon_threadsafe(running.cancel)
+        elif isinstance(running, RunningThread):
+            running.interrupt(TaskCancelled(CANCELLED))
 
     def interrupt_overdue(self, now: float) -> None:
-        """Raise TaskTimeout in those whose time is up. The loop sees to its own."""
+        """Raise TaskTimeout in the threads whose task's time is up. The loop sees to its own."""
         if self.settings.threads == 1:
             return
-        for flight in list(self.flights.values()):
-            timeout = flight.claim.timeout
-            if isinstance(flight, ThreadFlight) and timeout is not None and now > flight.call.started + timeout:
-                flight.interrupt(execute.ran_too_long(timeout))
+        for running in list(self.running.values()):
+            timeout = running.claim.timeout
+            if isinstance(running, RunningThread) and timeout is not None and now > running.call.started + timeout:
+                running.interrupt(execute.ran_too_long(timeout))
 
-    def _land(self, flight: Flight, receipt: Receipt, settled: bool = False) -> None:
-        flight.over = True
-        # First: whoever sees that nothing is in flight any more must find what came of it.
-        self.landed(receipt, settled)
-        with self._landing:
-            del self.flights[flight.claim.id]
-            flight.place.release()
-            self._landing.notify_all()
+    def _done(self, running: Running, receipt: Receipt) -> None:
+        running.over = True
+        # First: a thread that sees that nothing runs in slots any more must find what came of it.
+        self.ended(receipt)
+        with self._changing:
+            del self.running[running.claim.id]
+            running.free.release()
+            self._changing.notify_all()
         self.changed()
 
     # --------------------------------------------------------------------------------------------- the loop's thread
@@ -237,35 +260,35 @@ class Slots:
         threading.Thread(target=loop.run_forever, name="pgq loop", daemon=True).start()
         return loop
 
-    def _take_off(self, flight: CoroutineFlight) -> None:
-        if hygiene.is_time_to_refresh(time.monotonic()):
+    def _start(self, running: RunningCoroutine) -> None:
+        if self.connections.is_time_to_refresh(time.monotonic()):
             # In the one thread in which all coroutines use the ORM, before this one does: a loop begins tasks in turn.
-            self._refreshing = asyncio.Task(sync_to_async(hygiene.refresh_own_connections)(), loop=self._loop)
-        flight.task = asyncio.Task(self._fly(flight), loop=self._loop)
+            self._refreshing = asyncio.Task(sync_to_async(self.connections.refresh_own)(), loop=self._loop)
+        running.task = asyncio.Task(self._run(running), loop=self._loop)
 
-    async def _fly(self, flight: CoroutineFlight) -> None:
-        with _no_way_out():
-            receipt = await execute.run_coroutine(flight.call, self.settings)
-            hygiene.forked.leave()
-            # Nothing may interrupt what follows.
-            flight.over = True
-            for task in flight.started:
+    async def _run(self, running: RunningCoroutine) -> None:
+        with _or_die():
+            receipt = await execute.run_coroutine(running.call, self.settings)
+            self.forks.leave()
+            # A cancellation from here on would interrupt our own code.
+            running.over = True
+            for task in running.started:
                 task.cancel()
-            if hygiene.has_connections_elsewhere():
+            if self.connections.elsewhere:
                 # Those of the one thread in which all coroutines use the ORM.
-                await sync_to_async(hygiene.clean_own_connections)(flight.claim)
-            self._land(flight, receipt)
+                await sync_to_async(self.connections.clean_own)(running.claim)
+            self._done(running, receipt)
 
     def _make_task(
         self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
     ) -> asyncio.Task[Any]:
-        """Note who starts what, as `asyncio.run` does for one: it ends with its task."""
+        """Note which task starts an asyncio task: as under `asyncio.run`, that ends with the task."""
         task = asyncio.Task(coroutine, loop=loop, **options)
         claim = execute.current_task()
-        flight = self.flights.get(claim.id) if claim is not None else None
-        if isinstance(flight, CoroutineFlight):
-            flight.started.add(task)
-            task.add_done_callback(flight.started.discard)
+        running = self.running.get(claim.id) if claim is not None else None
+        if isinstance(running, RunningCoroutine):
+            running.started.add(task)
+            task.add_done_callback(running.started.discard)
         return task
 
     # --------------------------------------------------------------------------------------------- a slot's thread
@@ -274,26 +297,18 @@ class Slots:
     def _threads(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.settings.threads, thread_name_prefix="pgq slot")
 
-    def _run_in_thread(self, flight: ThreadFlight) -> None:
-        with _no_way_out():
-            hygiene.refresh_own_connections()
-            call = flight.call._replace(func=flight.interruptible())
-            receipt, settled = run_to_end(call, Atomic(self.database, self.pool, self.settings))
-            hygiene.clean_own_connections(flight.claim)
-            self._land(flight, receipt, settled)
-
-
-def run_to_end(call: Call, atomic: Atomic) -> tuple[Receipt, bool]:
-    """Run a call in this thread; return its receipt, and whether that is settled. Never raises."""
-    receipt = execute.run_call(call, atomic.settings, atomic.begin)
-    # Before anything is said on a connection that a fork shares with the worker.
-    hygiene.forked.leave()
-    return atomic.end(receipt) if atomic.is_open else (receipt, False)
+    def _run_in_thread(self, running: RunningThread) -> None:
+        with _or_die():
+            self.connections.refresh_own()
+            call = running.call._replace(func=running.interruptible())
+            receipt = Atomic(self.database, self.pool, self.settings).run(call, self.forks.leave)
+            self.connections.clean_own(running.claim)
+            self._done(running, receipt)
 
 
 @contextlib.contextmanager
-def _no_way_out() -> Iterator[None]:
-    """End the worker if our own code fails: what is in flight would keep its lease for ever, and nobody would know."""
+def _or_die() -> Iterator[None]:
+    """End the worker if our own code fails: the lease of the task that runs would be renewed as long as we live."""
     try:
         yield
     except BaseException:

@@ -14,6 +14,7 @@ import psycopg
 from pgq import execute, settling, store
 from pgq.board import Slot
 from pgq.conf import get_settings
+from pgq.connections import Connections
 from pgq.enqueue import enqueue_all, make_task
 from pgq.gate import Gate
 from pgq.hygiene import Surroundings
@@ -68,7 +69,7 @@ class Hand(Worker):
         context = multiprocessing.get_context("spawn")
         self.supervisor, theirs = context.Pipe()
         config = ChildConfig(uuid4(), 0, "tests", "default", None, "plain", "INFO")
-        super().__init__(config, theirs, Slot(), Gate(), get_settings())
+        super().__init__(config, theirs, Slot(), Gate(), get_settings(), Connections())
 
     def work(self) -> None:
         """Run what is ready and settle it."""
@@ -78,7 +79,7 @@ class Hand(Worker):
             self._run_waiting()
 
     def close(self) -> None:
-        self._disconnect()
+        self.exchange._disconnect()
 
 
 def fill(count: int, *, func: str = MARK, **options: Any) -> list[UUID]:

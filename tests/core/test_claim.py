@@ -212,7 +212,7 @@ def test_workers_that_do_little_favour_no_queue():
         hand = Hand()
         try:
             hand._exchange()
-            served[hand.waiting[0].queue] += 1
+            served[hand.exchange.waiting[0].queue] += 1
         finally:
             hand.close()
     assert set(served) == set("abcdef")

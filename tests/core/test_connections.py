@@ -7,7 +7,7 @@ import time
 import pytest
 from django.db import connection, transaction
 
-from pgq import hygiene
+from pgq.connections import Connections, _has_news
 from pgq.tasks import async_task, fetch
 from tests.pools import wait_for
 
@@ -43,36 +43,43 @@ def test_the_server_ends_the_sessions_of_an_idle_worker(pool, session):
 
 
 @pytest.fixture
-def watched(monkeypatch):
-    """This thread's connection, as hygiene sees it in a thread of a worker."""
+def watched():
+    """This thread's connection."""
     connection.close()
     connection.ensure_connection()
-    monkeypatch.setattr(hygiene._Elsewhere, "seen", True)
     return connection.connection
 
 
-def test_a_connection_over_its_age_is_closed_before_a_task(watched):
+@pytest.fixture
+def kept():
+    """The connections of a worker whose threads have some."""
+    kept = Connections()
+    kept.elsewhere = True
+    return kept
+
+
+def test_a_connection_over_its_age_is_closed_before_a_task(watched, kept):
     connection.close_at = time.monotonic() + 60
-    hygiene.refresh_own_connections()
+    kept.refresh_own()
     assert connection.connection is watched
     connection.close_at = time.monotonic()
-    hygiene.refresh_own_connections()
+    kept.refresh_own()
     assert connection.connection is None
 
 
-def test_a_connection_that_only_has_something_to_say_stays(watched, session):
+def test_a_connection_that_only_has_something_to_say_stays(watched, kept, session):
     connection.close_at = None
     with connection.cursor() as cursor:
         cursor.execute("LISTEN tests_news")
     session().execute("NOTIFY tests_news")
-    wait_for(lambda: hygiene._has_news(watched))
-    hygiene.refresh_own_connections()
+    wait_for(lambda: _has_news(watched))
+    kept.refresh_own()
     assert connection.connection is watched
     connection.close()
 
 
-def test_what_is_in_a_transaction_is_left_alone(watched):
+def test_what_is_in_a_transaction_is_left_alone(watched, kept):
     connection.close_at = time.monotonic()
     with transaction.atomic():
-        hygiene.refresh_own_connections()
+        kept.refresh_own()
         assert connection.connection is watched

@@ -98,7 +98,7 @@ def test_settling_a_batch_and_claiming_the_next_takes_four_round_trips(hand, tri
     assert hand._exchange()
     # BEGIN, settle, claim, COMMIT.
     assert len(trips) == 4
-    assert len(hand.waiting) == BATCH
+    assert len(hand.exchange.waiting) == BATCH
 
 
 def test_running_a_task_asks_postgresql_nothing(hand, trips):

@@ -127,8 +127,8 @@ def test_an_exception_is_not_kept_until_the_task_is_settled(hand, monkeypatch):
     async_task(fail, "a")
     hand._exchange()
     hand._run_waiting()
-    assert len(hand.finished) == 1
+    assert len(hand.exchange.finished) == 1
     # It names itself in a frame of its traceback.
     gc.collect()
     assert raised[0]() is None
-    hand._settle(insist=True)
+    hand.exchange.settle(insist=True)

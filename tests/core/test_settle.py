@@ -243,13 +243,13 @@ def test_what_postgresql_refuses_is_settled_without_running_again(refused, sessi
     hand._exchange()
     hand._exchange()
     hand._exchange()
-    assert len(hand.waiting) == 3
-    receipts = [run(task) for task in hand.waiting]
-    hand.waiting.clear()
+    assert len(hand.exchange.waiting) == 3
+    receipts = [run(task) for task in hand.exchange.waiting]
+    hand.exchange.waiting.clear()
     receipts[1] = receipts[1]._replace(outcome=refused)
-    hand.finished.extend(receipts)
-    hand._settle(insist=True)
-    assert not hand.finished
+    hand.exchange.finished.extend(receipts)
+    hand.exchange.settle(insist=True)
+    assert not hand.exchange.finished
     for id in (ids[0], ids[2]):
         assert fetch(id).success
     assert QueuedTask.objects.exclude(pk=ids[1].hex).count() == 0
@@ -477,7 +477,7 @@ def test_a_worker_does_not_leave_while_its_guard_settles(hand, oracle, session, 
     assert hand._exchange()
     hand._run_waiting()
     locked, goes_on = threading.Event(), threading.Event()
-    connected = hand._connected
+    connected = hand.exchange._connected
 
     def slow() -> db.Connection:
         # Called with the receipts in hand.
@@ -485,8 +485,8 @@ def test_a_worker_does_not_leave_while_its_guard_settles(hand, oracle, session, 
         assert goes_on.wait(20)
         return connected()
 
-    monkeypatch.setattr(hand, "_connected", slow)
-    guard = threading.Thread(target=hand._settle, kwargs={"insist": False})
+    monkeypatch.setattr(hand.exchange, "_connected", slow)
+    guard = threading.Thread(target=hand.exchange.settle, kwargs={"insist": False})
     guard.start()
     assert locked.wait(20)
     main = threading.Thread(target=hand._finish)

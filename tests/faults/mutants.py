@@ -172,31 +172,33 @@ def _result_later(inner: Any) -> Any:
     return transaction
 
 
-def _without_limit_of_crashes(doom: Any) -> Any:
-    return lambda claim, settings: doom(claim, dataclasses.replace(settings, max_crashes=10**6))
+def _without_limit_of_crashes(refuse: Any) -> Any:
+    return lambda claim, settings: refuse(claim, dataclasses.replace(settings, max_crashes=10**6))
 
 
 def _forgetting_what_was_lost(_: Any) -> Any:
     return lambda session: session.children.lost.clear()
 
 
-def _forgetting_receipts(write_finished: Any) -> Any:
-    def write(worker: Any, then: Any) -> Any:
+def _forgetting_receipts(put_back_on_error: Any) -> Any:
+    @contextlib.contextmanager
+    def put_back(exchange: Any) -> Iterator[Any]:
         try:
-            return write_finished(worker, then)
+            with put_back_on_error(exchange) as receipts:
+                yield receipts
         except psycopg.Error:
-            worker.finished.clear()
+            exchange.finished.clear()
             raise
 
-    return write
+    return put_back
 
 
 def _keeping_what_it_claimed(_: Any) -> Any:
     def finish(worker: Any) -> None:
         from pgq import protocol
 
-        worker._settle(insist=True)
-        worker._tell(protocol.BYE)
+        worker.exchange.settle(insist=True)
+        worker.tell(protocol.BYE)
 
     return finish
 
@@ -300,7 +302,7 @@ MUTANTS = {
     ),
     "no max_crashes": Mutant(
         "the limit of crashes",
-        replace("pgq.execute:_doom", _without_limit_of_crashes),
+        replace("pgq.execute:_refuse_unrun", _without_limit_of_crashes),
         f"{CORE}/test_pool.py::test_task_that_kills_its_worker_three_times_has_failed",
     ),
     "dead workers keep theirs": Mutant(
@@ -326,7 +328,7 @@ MUTANTS = {
     ),
     "no clean-up": Mutant(
         "connections are left as a task left them",
-        replace("pgq.hygiene:_clean_connections", nothing),
+        replace("pgq.connections:_clean", nothing),
         f"{FAULTS}/test_poison_state.py::test_the_next_task_finds_a_clean_session",
     ),
     "odd results fail": Mutant(
@@ -336,7 +338,7 @@ MUTANTS = {
     ),
     "receipts forgotten": Mutant(
         "a receipt whose commit is unknown is not written again",
-        replace("pgq.worker:Worker._write_finished", _forgetting_receipts),
+        replace("pgq.exchange:Exchange._put_back_on_error", _forgetting_receipts),
         f"{CORE}/test_pool.py::test_terminated_connections_are_opened_anew",
     ),
     "enqueue apart": Mutant(

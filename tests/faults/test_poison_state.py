@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from psycopg import sql
 
-from pgq import hygiene
+from pgq import connections
 from tests.faults import poison
 from tests.faults.mixing import Mixture
 from tests.pools import is_alive, until
@@ -37,7 +37,7 @@ def test_the_next_task_finds_a_clean_session(site, rounds, note):
     ],
 )  # fmt: skip
 def test_which_statements_leave_something_in_their_session(statement, lasts):
-    assert hygiene._leaves_something(statement) is lasts
+    assert connections._leaves_something(statement) is lasts
 
 
 @pytest.mark.fault("F36", short=1, full=4)
