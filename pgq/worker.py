@@ -196,14 +196,19 @@ class Worker:
         finally:
             self.running = None
         match end:
-            case Begun.STARTED | Begun.NO_ROOM:
-                self._show()
-                return end is Begun.STARTED
             case Receipt():
                 self._ended(end)
                 self._show()
-                self._clean_up(claim, end.stopped - started)
+                if self.connections.main:
+                    self.connections.clean(claim)
+                if not self.slots.running:
+                    self.surroundings.clean_up(claim, end.stopped - started)
+                if self.exchange.urgent:
+                    self.exchange.settle(insist=True)
                 return True
+            case Begun():
+                self._show()
+                return end is Begun.STARTED
 
     def _run(self, claim: Claim) -> Receipt | Begun:
         call = execute.ready(claim, self.settings)
@@ -222,14 +227,6 @@ class Worker:
             if self.guard.stopping:
                 return Begun.NO_ROOM
         return self.atomic.run(call, self.forks.leave)
-
-    def _clean_up(self, claim: Claim, seconds: float) -> None:
-        if self.connections.main:
-            self.connections.clean(claim)
-        if not self.slots.running:
-            self.surroundings.clean_up(claim, seconds)
-        if self.exchange.urgent:
-            self.exchange.settle(insist=True)
 
     # --------------------------------------------------------------------------------------------- any thread
 
