@@ -1,8 +1,8 @@
-"""The board: what each worker is doing, in shared memory.
+"""What each worker is doing, in memory that it shares with the supervisor.
 
-A worker writes its slot before and after each task, which costs no system call; the supervisor reads the slots to
-enforce timeouts, to know which task killed a worker, and to report. Nothing is trusted that a task could forge: a
-worker can only write its own slot, and the worst a false one does is to have that worker killed.
+A worker writes its cell before and after each task, which costs no system call. The supervisor reads the cells to
+enforce timeouts, to know which task killed a worker, and to report. Nothing that a task could forge is trusted: a
+worker can only write its own cell, and the worst that a forged one does is to have that worker killed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from multiprocessing.heap import Arena
 from uuid import UUID
 
 # started, deadline (monotonic seconds; 0: none), id of the running task (zero: none), how many run, succeeded, failed
-_SLOT = struct.Struct("=dd16sQQQ")
-_NOBODY = bytes(16)
+_CELL = struct.Struct("=dd16sQQQ")
+_NO_TASK = bytes(16)
 
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """One reading of a slot. Times are seconds of CLOCK_MONOTONIC, which all processes of a host share."""
+    """One reading of a cell. Times are seconds of CLOCK_MONOTONIC, which all processes of a host share."""
 
     started: float
     #: When the supervisor kills the worker; 0: never.
@@ -33,35 +33,37 @@ class Activity:
     failed: int
 
 
-class Slot:
-    """One worker's place on the board; can be handed to a child process."""
+class ActivityCell:
+    """The memory that one worker shares with its supervisor; can be handed to a child process."""
 
     def __init__(self) -> None:
-        # Pages of its own. RawArrays share one mapping, so that each worker could write the slots of all.
+        # Pages of its own. RawArrays share one mapping, so that each worker could write the cells of all.
         self._memory = Arena(mmap.PAGESIZE)
 
     def write(self, started: float, deadline: float, task: bytes, succeeded: int, failed: int, count: int = 1) -> None:
-        _SLOT.pack_into(self._memory.buffer, 0, started, deadline, task, count, succeeded, failed)
+        """Show the task that runs."""
+        _CELL.pack_into(self._memory.buffer, 0, started, deadline, task, count, succeeded, failed)
 
     def idle(self, succeeded: int, failed: int) -> None:
-        _SLOT.pack_into(self._memory.buffer, 0, 0.0, 0.0, _NOBODY, 0, succeeded, failed)
+        """Show that no task runs."""
+        _CELL.pack_into(self._memory.buffer, 0, 0.0, 0.0, _NO_TASK, 0, succeeded, failed)
 
     @property
     def inside(self) -> bool:
-        """Whether the worker holds a place in the gate (see `pgq.gate`)."""
-        return bool(self._memory.buffer[_SLOT.size])
+        """Whether the worker is inside the gate (see `pgq.gate`)."""
+        return bool(self._memory.buffer[_CELL.size])
 
     @inside.setter
     def inside(self, value: bool) -> None:
-        self._memory.buffer[_SLOT.size] = value
+        self._memory.buffer[_CELL.size] = value
 
     def read(self) -> Activity:
-        """Read the slot; it is read until two readings agree, since the writer does not wait for us."""
-        raw = self._memory.buffer[: _SLOT.size]
+        """Read the cell, again until two readings agree: the worker may write at the same time."""
+        raw = self._memory.buffer[: _CELL.size]
         for _ in range(100):
-            again = self._memory.buffer[: _SLOT.size]
+            again = self._memory.buffer[: _CELL.size]
             if again == raw:
                 break
             raw = again
-        started, deadline, task, *counts = _SLOT.unpack(raw)
-        return Activity(started, deadline, UUID(bytes=task) if task != _NOBODY else None, *counts)
+        started, deadline, task, *counts = _CELL.unpack(raw)
+        return Activity(started, deadline, UUID(bytes=task) if task != _NO_TASK else None, *counts)

@@ -98,7 +98,8 @@ def callers_cursor(alias: str) -> Iterator[CursorWrapper]:
 _OFTEN = 5
 #: What was prepared is gone, or there by somebody else's doing.
 _NOT_AS_PREPARED = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)
-#: How often each of Django's connections was used for that; None: nothing may be prepared on it.
+#: How often each of Django's connections was used for that; None: nothing may be prepared on it. Process-wide because
+#: Django's connections are; each belongs to one thread, and takes its entry along.
 _uses: WeakKeyDictionary[Connection, int | None] = WeakKeyDictionary()
 
 

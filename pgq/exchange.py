@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 import psycopg
 
 from pgq import db, protocol, settling, store, traits
-from pgq.board import Slot
+from pgq.board import ActivityCell
 from pgq.gate import Gate
 from pgq.hygiene import Surroundings
 from pgq.protocol import ChildConfig
@@ -64,7 +64,12 @@ class Exchange:
     """
 
     def __init__(
-        self, config: ChildConfig, cell: Slot, gate: Gate, surroundings: Surroundings, tell: Callable[[bytes], None]
+        self,
+        config: ChildConfig,
+        cell: ActivityCell,
+        gate: Gate,
+        surroundings: Surroundings,
+        tell: Callable[[bytes], None],
     ) -> None:
         self.config, self.cell, self.gate, self.surroundings, self.tell = config, cell, gate, surroundings, tell
         self.waiting: deque[Claim] = deque()

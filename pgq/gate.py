@@ -1,11 +1,12 @@
 """The gate: only a few workers of a pool exchange many tasks with PostgreSQL at the same time.
 
-Large claims that overlap look at the same rows. Each claim has to step over the rows that the others have locked. A
-claim whose snapshot is older than another's commit locks rows that the other holds already, and until the one commits,
-the other waits to settle them. With 64 workers that took three times the processor time of four, for a third of the
-tasks (see docs/benchmarks.md).
+Large claims at the same time look at the same rows. Each claim has to step over the rows that the others have locked.
+And a claim whose snapshot is older than the commit of another locks rows that the other worker holds already; that
+worker then waits for the end of the claim before it can settle them. 64 workers so took three times the processor time
+of 4 workers, for a third of the tasks (see docs/benchmarks.md).
 
-A gate only saves work, and nothing relies on it: a worker that waits too long goes on without, as does a small pool's.
+The gate only saves work, and nothing relies on it: a worker that has waited too long goes on without a place, and so
+does a worker of a pool without a gate.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from pgq.board import Slot
+from pgq.board import ActivityCell
 
-#: So many at once: one for each processor that two busy sessions and their clients can make use of, and some to spare.
+#: Workers inside at the same time: two keep two processors busy, with their sessions; the others are to spare.
 PLACES = 4
-#: Fewer tasks than these do not meet often enough to be worth a wait.
+#: Exchanges of fewer tasks are so short that they rarely meet: they do not wait.
 LARGE = 64
-#: Seconds after which a worker must have been stopped inside. (A pool of hundreds takes turns of two seconds.)
+#: Seconds that a worker waits for a place: if none is free by then, workers were frozen inside. (In a pool of hundreds
+#: of workers it takes two seconds until a worker's turn comes.)
 WAIT_FOR_GATE_SECONDS = 10.0
 
 
@@ -40,24 +42,24 @@ class Gate:
                 self._places = context.BoundedSemaphore(PLACES)
 
     @contextlib.contextmanager
-    def passage(self, slot: Slot, count: int) -> Iterator[None]:
-        """Be inside while so many tasks are exchanged. The slot shows it, in case this worker dies there."""
+    def passage(self, cell: ActivityCell, count: int) -> Iterator[None]:
+        """Be inside while so many tasks are exchanged. The cell shows it, in case the worker dies there."""
         if self._places is None or count < LARGE or not self._places.acquire(timeout=WAIT_FOR_GATE_SECONDS):
             yield
             return
-        slot.inside = True
+        cell.inside = True
         try:
             yield
         finally:
-            slot.inside = False
+            cell.inside = False
             self._leave()
 
-    def free(self, slot: Slot) -> None:
+    def free_place_of(self, cell: ActivityCell) -> None:
         """Free the place of a worker that died inside."""
-        if slot.inside and self._places is not None:
+        if cell.inside and self._places is not None:
             self._leave()
 
     def _leave(self) -> None:
-        # A task can reach the semaphore as well, and may have released it once too often.
+        # A task can reach the semaphore, too, and may have released it: then there is no place to give back.
         with contextlib.suppress(ValueError):
             self._places.release()

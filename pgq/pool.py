@@ -28,7 +28,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from pgq import boot, codec
-from pgq.board import Activity, Slot
+from pgq.board import Activity, ActivityCell
 from pgq.child import enter
 from pgq.conf import Settings
 from pgq.former_ids import FormerId
@@ -69,7 +69,7 @@ class Child:
     process: BaseProcess
     pipe: Connection
     #: Where it shows what it runs; None: upkeep, which runs no tasks.
-    slot: Slot | None
+    cell: ActivityCell | None
     state: State = State.STARTING
     started: float = field(default_factory=time.monotonic)
     #: Upkeep has done its chores once.
@@ -98,7 +98,7 @@ class Child:
             return False
         if time.monotonic() - self.started > _GROWN_UP_SECONDS or self.killed is not None or self.ticked:
             return True
-        seen = self.slot.read() if self.slot is not None else None
+        seen = self.cell.read() if self.cell is not None else None
         return seen is not None and (seen.task is not None or seen.succeeded + seen.failed > 0)
 
     @property
@@ -137,9 +137,9 @@ class Seat:
     def report(self, now: float) -> dict[str, Any]:
         """Return what its worker does, for the table of pools."""
         child = self.child
-        if child is None or child.slot is None:
+        if child is None or child.cell is None:
             return {"number": self.number, "state": "restarting", "restarts": self.starts}
-        seen = child.slot.read()
+        seen = child.cell.read()
         return {
             "number": child.number, "id": child.id.hex, "pid": child.process.pid,
             "state": (State.AWAKE if child.state is State.ASLEEP and seen.count else child.state).value,
@@ -154,7 +154,7 @@ class Children:
 
     Args:
         heard: Called with each message of a child.
-        func_of: Returns the function of a task that runs, or None if it cannot be told. The board has only its id.
+        func_of: Returns the function of a task that runs, or None if it cannot be told. Its cell has only the id.
     """
 
     def __init__(
@@ -191,15 +191,15 @@ class Children:
 
     def workers(self) -> list[Child]:
         """Return the workers."""
-        return [child for child in self.all() if child.slot is not None]
+        return [child for child in self.all() if child.cell is not None]
 
     def any_worker(self, state: State) -> bool:
         """Return whether some worker is in that state."""
         return any(child.state is state for child in self.workers())
 
     def is_running(self) -> bool:
-        """Return whether a task is running, as the board tells: one that asked for more may still have some."""
-        return any(child.slot is not None and child.slot.read().count for child in self.workers())
+        """Return whether a task is running, as their cells tell: a worker that asked for more may still have some."""
+        return any(child.cell is not None and child.cell.read().count for child in self.workers())
 
     def is_working(self) -> bool:
         """Return whether a worker is awake, or still runs a task."""
@@ -244,17 +244,17 @@ class Children:
         id = uuid4()
         ours, theirs = self.context.Pipe()
         _bound_waits(ours)
-        slot = Slot() if seat.kind is Kind.WORKER else None
+        cell = ActivityCell() if seat.kind is Kind.WORKER else None
         config = ChildConfig(
             id=id, number=seat.number, pool=self.settings.name, database=self.settings.database,
             queues=self.settings.queues, log_format=self.log_format, log_level=self.log_level,
             databases=boot.database_names(), configured=self.configured,
         )  # fmt: skip
-        arguments = (config, theirs) if slot is None else (config, theirs, slot, self.gate)
+        arguments = (config, theirs) if cell is None else (config, theirs, cell, self.gate)
         process = self.context.Process(target=enter, args=(seat.kind, *arguments), name=f"pgq {seat.name}")
         process.start()
         theirs.close()
-        child = Child(seat.number, id, process, ours, slot)
+        child = Child(seat.number, id, process, ours, cell)
         self.selector.register(ours, selectors.EVENT_READ, lambda: self._listen(child))
         self.selector.register(process.sentinel, selectors.EVENT_READ, lambda: self._died(child))
         return child
@@ -318,9 +318,9 @@ class Children:
                 child.killed = _AT_ITS_END
                 child.process.kill()
         for child in self.workers():
-            if child.killed is not None or child.slot is None:
+            if child.killed is not None or child.cell is None:
                 continue
-            seen = child.slot.read()
+            seen = child.cell.read()
             if seen.task is not None and seen.deadline and now > seen.deadline:
                 child.killed = _AT_TIMEOUT
                 child.process.kill()
@@ -376,12 +376,12 @@ class Children:
         with contextlib.suppress(KeyError, ValueError):
             self.selector.unregister(dead.pipe)
         dead.pipe.close()
-        if dead.slot is None:
+        if dead.cell is None:
             return
-        self.gate.free(dead.slot)
+        self.gate.free_place_of(dead.cell)
         if dead.left_well:
             return
-        seen = dead.slot.read()
+        seen = dead.cell.read()
         running = seen.task
         if dead.killed is None:
             what = f", running {self._named(running)}" if running else ""

@@ -1,6 +1,6 @@
 """Whether a pool does what it is there for: what `/health` answers, and what the heartbeat says to `pgq_check`.
 
-Judged by what can be seen from outside a worker: the board, the state of its process, and whether tasks are ready.
+Judged by what can be seen from outside a worker: its cell, the state of its process, and whether tasks are ready.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Pulse:
         """
         now = time.monotonic()
         workers = self._ready_workers()
-        seen = {child.id: child.slot.read() for child in workers if child.slot is not None}
+        seen = {child.id: child.cell.read() for child in workers if child.cell is not None}
         moved = any(activity != self.seen.get(id, _BLANK) for id, activity in seen.items())
         self.seen = seen
         waiting = self.paused = False
@@ -101,10 +101,10 @@ class Pulse:
         return [child for child in self.children.workers() if child.state in (State.AWAKE, State.ASLEEP)]
 
     def _is_free(self, child: Child) -> bool:
-        if child.slot is None or child.state is State.ASLEEP:
+        if child.cell is None or child.state is State.ASLEEP:
             # It may have some in flight, but has asked for more.
             return True
-        return child.slot.read().task is None or _is_frozen(child)
+        return child.cell.read().task is None or _is_frozen(child)
 
 
 def _is_frozen(child: Child) -> bool:

@@ -81,7 +81,7 @@ class Reporter:
             connections.close_all()
 
 
-#: What the reporters were made from, and they.
+#: The reporters, and the setting that they were made from. Process-wide because a reporter is loaded once in a process.
 _made: tuple[Mapping[str, Any], list[Reporter]] | None = None
 
 

@@ -39,7 +39,7 @@ logger = logging.getLogger("pgq")
 
 
 class Begun(enum.Enum):
-    """What became of a task that belongs into a slot."""
+    """Whether a task was started in a slot."""
 
     STARTED = enum.auto()
     NO_ROOM = enum.auto()

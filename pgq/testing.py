@@ -228,7 +228,7 @@ class Clock:
         return self.now
 
 
-#: The clock that `freeze` has stopped.
+#: The clock that `freeze` has stopped. Process-wide because the patch of django.utils.timezone.now is.
 _clock: Clock | None = None
 
 

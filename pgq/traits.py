@@ -49,7 +49,7 @@ def _umask() -> int:
     return mask
 
 
-#: What is left out cannot be caught. SIGALRM has whatever handler a task with a timeout was given last.
+#: SIGKILL and SIGSTOP cannot be caught. SIGALRM keeps the handler of the last task that had a timeout.
 _SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGALRM})
 
 
@@ -59,7 +59,7 @@ def _handlers() -> list[Any]:
 
 def _put_handlers_back(handlers: list[Any]) -> None:
     for number, handler in zip(_SIGNALS, handlers, strict=True):
-        # None: installed by C code, which nobody can put back.
+        # None: installed by C code, so it cannot be put back.
         if handler is not None and getsignal(number) is not handler:
             signal.signal(number, handler)
 
@@ -208,8 +208,8 @@ TRAITS = (
 )
 
 
-#: So many more threads, files or processes than a worker began with are a leak. Fewer are what programs keep for later:
-#: a pool of connections, a reporter's thread.
+#: So many more threads, files or processes than the worker began with are a leak. Fewer are what programs keep for
+#: later use: a pool of connections, the thread of an error reporter.
 SPARE = {"threads": 50, "open files": 250, "child processes": 25}
 
 
@@ -228,7 +228,7 @@ def _children(thread: str) -> int:
         with open(f"/proc/self/task/{thread}/children") as file:
             return len(file.read().split())
     except OSError:
-        # It has ended meanwhile, or this kernel does not tell.
+        # The thread has ended meanwhile, or this kernel has no such file.
         return 0
 
 

@@ -38,7 +38,7 @@ import psycopg
 
 from pgq import child, execute, orphans, protocol, settling, signals, store
 from pgq.atomic import Atomic
-from pgq.board import Slot
+from pgq.board import ActivityCell
 from pgq.conf import Settings, get_settings
 from pgq.connections import Connections
 from pgq.exchange import Exchange
@@ -96,7 +96,7 @@ class Worker:
         self,
         config: ChildConfig,
         pipe: Connection,
-        cell: Slot,
+        cell: ActivityCell,
         gate: Gate,
         settings: Settings,
         connections: Connections,
@@ -321,7 +321,7 @@ def _peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def main(config: ChildConfig, pipe: Connection, cell: Slot, gate: Gate) -> None:
+def main(config: ChildConfig, pipe: Connection, cell: ActivityCell, gate: Gate) -> None:
     """Entry point of a worker process."""
     settings = get_settings()
     connections = Connections()

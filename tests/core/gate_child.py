@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from pgq.board import Slot
+from pgq.board import ActivityCell
 from pgq.gate import LARGE, Gate
 
 
-def hold(gate: Gate, slot: Slot) -> None:
+def hold(gate: Gate, cell: ActivityCell) -> None:
     """Go in and stay."""
-    with gate.passage(slot, LARGE):
+    with gate.passage(cell, LARGE):
         time.sleep(600)

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import psycopg
 
 from pgq import execute, settling, store
-from pgq.board import Slot
+from pgq.board import ActivityCell
 from pgq.conf import get_settings
 from pgq.connections import Connections
 from pgq.enqueue import enqueue_all, make_task
@@ -69,7 +69,7 @@ class Hand(Worker):
         context = multiprocessing.get_context("spawn")
         self.supervisor, theirs = context.Pipe()
         config = ChildConfig(uuid4(), 0, "tests", "default", None, "plain", "INFO")
-        super().__init__(config, theirs, Slot(), Gate(), get_settings(), Connections())
+        super().__init__(config, theirs, ActivityCell(), Gate(), get_settings(), Connections())
 
     def work(self) -> None:
         """Run what is ready and settle it."""

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from pgq import gate
-from pgq.board import Slot
+from pgq.board import ActivityCell
 from pgq.gate import LARGE, PLACES, Gate
 from pgq.models import QueuedTask, Task
 from pgq.tasks import enqueue_many
@@ -22,18 +22,18 @@ from tests.pools import wait_for
 CONTEXT = multiprocessing.get_context("forkserver")
 
 
-def fill(shared: Gate) -> list[tuple[multiprocessing.process.BaseProcess, Slot]]:
-    slots = [Slot() for _ in range(PLACES)]
-    processes = [CONTEXT.Process(target=hold, args=(shared, slot), daemon=True) for slot in slots]
+def fill(shared: Gate) -> list[tuple[multiprocessing.process.BaseProcess, ActivityCell]]:
+    cells = [ActivityCell() for _ in range(PLACES)]
+    processes = [CONTEXT.Process(target=hold, args=(shared, cell), daemon=True) for cell in cells]
     for process in processes:
         process.start()
-    wait_for(lambda: all(slot.inside for slot in slots))
-    return list(zip(processes, slots, strict=True))
+    wait_for(lambda: all(cell.inside for cell in cells))
+    return list(zip(processes, cells, strict=True))
 
 
-def seconds_to_enter(shared: Gate, slot: Slot, count: int = LARGE) -> float:
+def seconds_to_enter(shared: Gate, cell: ActivityCell, count: int = LARGE) -> float:
     began = time.monotonic()
-    with shared.passage(slot, count):
+    with shared.passage(cell, count):
         return time.monotonic() - began
 
 
@@ -42,7 +42,7 @@ def taken(shared: Gate, places: int = PLACES) -> Iterator[None]:
     """Be inside so many times."""
     with ExitStack() as others:
         for _ in range(places):
-            others.enter_context(shared.passage(Slot(), LARGE))
+            others.enter_context(shared.passage(ActivityCell(), LARGE))
         yield
 
 
@@ -53,16 +53,16 @@ def shared():
 
 def test_few_are_inside_and_the_next_one_waits(shared, monkeypatch):
     monkeypatch.setattr(gate, "WAIT_FOR_GATE_SECONDS", 0.3)
-    slot = Slot()
+    cell = ActivityCell()
     with taken(shared):
-        assert seconds_to_enter(shared, slot) >= 0.3
-    assert seconds_to_enter(shared, slot) < 0.3
-    assert not slot.inside
+        assert seconds_to_enter(shared, cell) >= 0.3
+    assert seconds_to_enter(shared, cell) < 0.3
+    assert not cell.inside
 
 
 def test_few_tasks_pass_at_once(shared):
     with taken(shared):
-        assert seconds_to_enter(shared, Slot(), LARGE - 1) < 1
+        assert seconds_to_enter(shared, ActivityCell(), LARGE - 1) < 1
 
 
 def test_a_small_pool_has_none():
@@ -72,33 +72,33 @@ def test_a_small_pool_has_none():
 
 
 def test_who_dies_inside_leaves_his_place_to_others(shared):
-    for process, slot in fill(shared):
+    for process, cell in fill(shared):
         process.kill()
         process.join()
-        assert slot.inside
-        shared.free(slot)
-    assert seconds_to_enter(shared, Slot()) < gate.WAIT_FOR_GATE_SECONDS / 2
+        assert cell.inside
+        shared.free_place_of(cell)
+    assert seconds_to_enter(shared, ActivityCell()) < gate.WAIT_FOR_GATE_SECONDS / 2
 
 
 def test_who_was_outside_leaves_none(shared, monkeypatch):
     monkeypatch.setattr(gate, "WAIT_FOR_GATE_SECONDS", 0.2)
-    shared.free(Slot())
+    shared.free_place_of(ActivityCell())
     with taken(shared):
-        assert seconds_to_enter(shared, Slot()) >= 0.2
+        assert seconds_to_enter(shared, ActivityCell()) >= 0.2
 
 
 def test_places_that_somebody_else_gave_back_are_no_error(shared):
-    with shared.passage(Slot(), LARGE):
+    with shared.passage(ActivityCell(), LARGE):
         shared._places.release()
 
 
 def test_an_error_inside_frees_the_place(shared):
-    slot = Slot()
+    cell = ActivityCell()
     for _ in range(PLACES):
-        with pytest.raises(ZeroDivisionError), shared.passage(slot, LARGE):
+        with pytest.raises(ZeroDivisionError), shared.passage(cell, LARGE):
             raise ZeroDivisionError
-    assert not slot.inside
-    assert seconds_to_enter(shared, slot) < 1
+    assert not cell.inside
+    assert seconds_to_enter(shared, cell) < 1
 
 
 @pytest.mark.django_db(transaction=True)

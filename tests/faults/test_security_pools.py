@@ -239,17 +239,17 @@ def test_a_task_that_never_stops_talking_does_not_hold_up_the_pool(site: Site) -
 
 
 @pytest.mark.fault("S20")
-def test_a_worker_cannot_write_the_slot_of_another() -> None:
-    """Each has pages of its own: a program that is given one slot has no mapping of the other."""
+def test_a_worker_cannot_write_the_cell_of_another() -> None:
+    """Each has pages of its own: a program that is given one cell has no mapping of the other."""
     text = (
         "import multiprocessing, os\n"
-        "from pgq.board import Slot\n"
-        "def look(slot):\n"
-        "    slot.write(1.0, 0.0, b'm' * 16, 7, 7)\n"
+        "from pgq.board import ActivityCell\n"
+        "def look(cell):\n"
+        "    cell.write(1.0, 0.0, b'm' * 16, 7, 7)\n"
         "    own = [line for line in open('/proc/self/maps') if '/pym-' in line or 'pym' in line]\n"
         "    assert len(own) == 1, own\n"
         "if __name__ == '__main__':\n"
-        "    mine, others = Slot(), Slot()\n"
+        "    mine, others = ActivityCell(), ActivityCell()\n"
         "    process = multiprocessing.get_context('spawn').Process(target=look, args=(mine,))\n"
         "    process.start(); process.join()\n"
         "    assert process.exitcode == 0\n"
