@@ -173,7 +173,7 @@ def _trouble(find: Callable[[str], object], name: str) -> str | None:
     try:
         find(name)
     except UnknownFunction as error:
-        return str(error).removeprefix(f"func: {name!r}").lstrip(": ")
+        return error.reason.removeprefix(repr(name)).lstrip(": ")
     except Exception as error:
         return str(error) if isinstance(error, LookupError) else f"{type(error).__name__}: {error}"
     return None

@@ -49,7 +49,7 @@ class Iter:
     def run(self) -> str:
         """Enqueue the calls; return the id of the whole."""
         if self.func is None:
-            raise EnqueueError("func: an Iter needs a function")
+            raise EnqueueError("func", "an Iter needs a function")
         options = {key: value for key, value in (("cached", self.cached), ("sync", self.sync)) if value is not None}
         self.id = async_iter(self.func, self.args, **{**self.kwargs, **options})
         self.started = True

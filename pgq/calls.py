@@ -44,7 +44,7 @@ def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], b
     given = dict(kwargs)
     q_options = given.pop("q_options", None) or {}
     if not isinstance(q_options, Mapping):
-        raise EnqueueError(f"q_options: must be a dict, got {q_options!r}")
+        raise EnqueueError("q_options", f"must be a dict, got {q_options!r}")
     options = dict(q_options)
     for name in options:
         if name not in OPTIONS:
@@ -53,7 +53,7 @@ def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], b
         options[key] = given.pop(key)
     for key, why in _NOT_YET.items():
         if options.get(key) is not None:
-            raise EnqueueError(f"{key}: {why}")
+            raise EnqueueError(key, why)
         options.pop(key, None)
     options.pop("broker", None)
     sync = options.pop("sync", None)
@@ -140,7 +140,8 @@ def several(argument: str, calls: Iterable[Any]) -> Iterable[Any]:
         EnqueueError: They are a number, a text or a dict; the message names the argument.
     """
     if isinstance(calls, str | bytes | Mapping) or not isinstance(calls, Iterable):
-        raise EnqueueError(f"{argument}: must be a list (or another iterable) of calls, got {calls!r}"[:300])
+        reason = f"must be a list (or another iterable) of calls, got {calls!r}"
+        raise EnqueueError(argument, reason[: 298 - len(argument)])
     return calls
 
 
@@ -327,7 +328,7 @@ def async_chain(
     """
     chain = list(several("chain", chain))
     if not chain:
-        raise EnqueueError("chain: needs at least one link")
+        raise EnqueueError("chain", "needs at least one link")
     group = group or new_id().hex
     links = [link_task(link, group, cached) for link in chain]
     first = chained(links, pass_results=pass_results, continue_on_failure=continue_on_failure)
@@ -350,4 +351,4 @@ def _parts(link: Any) -> tuple[Any, Any, Any]:
         return link, (), {}
     if isinstance(link, tuple | list) and len(link) in (2, 3):
         return link[0], link[1], link[2] if len(link) == 3 else {}
-    raise EnqueueError(f"chain: a link is a function, or (function, args, kwargs), got {link!r}")
+    raise EnqueueError("chain", f"a link is a function, or (function, args, kwargs), got {link!r}")

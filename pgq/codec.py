@@ -119,9 +119,9 @@ def encode(
     try:
         return _encode(value, strict, _signer(allow_pickle, sign), limit)
     except Refused as refused:
-        raise NotStorable(refused.message(where)) from refused.__cause__
+        raise NotStorable(where, refused.message(where)) from refused.__cause__
     except RecursionError:
-        raise NotStorable(f"{where} is nested too deep") from None
+        raise NotStorable(where, f"{where} is nested too deep") from None
 
 
 def encode_args(
@@ -156,9 +156,9 @@ def encode_args(
         except TooLarge:
             raise _arguments_too_large(args, kwargs, limit) from None
         except Refused as refused:
-            raise NotStorable(refused.message(where)) from refused.__cause__
+            raise NotStorable(where, refused.message(where)) from refused.__cause__
         except RecursionError:
-            raise NotStorable(f"{where} are nested too deep") from None
+            raise NotStorable(where, f"{where} are nested too deep") from None
     size = _size(args_text) + _size(kwargs_text)
     if size > limit:
         raise _arguments_too_large(args, kwargs, limit)
@@ -268,21 +268,22 @@ def _size(text: str) -> int:
 
 def _arguments_too_large(args: tuple[Any, ...], kwargs: dict[str, Any], limit: int) -> NotStorable:
     """Return the error that names the largest argument."""
-    arguments = {f"args[{index}]": value for index, value in enumerate(args)}
-    arguments |= {f"kwargs[{key!r}]": value for key, value in kwargs.items()}
+    places = {("args", f"args[{index}]"): value for index, value in enumerate(args)}
+    places |= {("kwargs", f"kwargs[{key!r}]"): value for key, value in kwargs.items()}
 
-    def size(place: str) -> int:
+    def size(place: tuple[str, str]) -> int:
         try:
-            return _size(_encode(arguments[place], False, None, limit))
+            return _size(_encode(places[place], False, None, limit))
         except TooLarge:
             return limit + 1
         except Refused:
             return 0
 
-    largest = max(arguments, key=size, default="args")
+    field, largest = max(places, key=size, default=("args", "args"))
     return NotStorable(
+        field,
         f"{largest} is the largest of arguments that take more than {limit:,} bytes together; "
-        "store the data elsewhere and pass a reference"
+        "store the data elsewhere and pass a reference",
     )
 
 

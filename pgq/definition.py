@@ -117,7 +117,7 @@ def task(
 
     def decorate(func: Callable[P, R]) -> TaskFunction[P, R]:
         if atomic and registry.is_async(func):
-            raise EnqueueError("atomic: an async function cannot be atomic, since Django has no async transactions")
+            raise EnqueueError("atomic", "an async function cannot be atomic, since Django has no async transactions")
         stored = make_extra(extra, retry_backoff, retry_on, no_retry_on, follow=False)
         return TaskFunction(func, Options(queue, priority, timeout, max_attempts, atomic, stored))
 

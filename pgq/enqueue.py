@@ -181,7 +181,7 @@ def path(argument: str, func: str | Callable[..., Any]) -> str:
                 return found.path
             registry.refuse_yield(found)
     except EnqueueError as error:
-        raise type(error)(str(error).replace("func:", f"{argument}:", 1)) from error.__cause__
+        raise error.of(argument) from error.__cause__
     return func
 
 
@@ -202,8 +202,8 @@ def _moment(run_after: datetime | timedelta | float | None) -> datetime | None:
         if isinstance(run_after, timedelta):
             return timing.now() + run_after
     except (ValueError, OverflowError):
-        raise EnqueueError(f"run_after: leads to no date, got {run_after!r}") from None
-    raise EnqueueError(f"run_after: must be a datetime, a timedelta or seconds, got {run_after!r}")
+        raise EnqueueError("run_after", f"leads to no date, got {run_after!r}") from None
+    raise EnqueueError("run_after", f"must be a datetime, a timedelta or seconds, got {run_after!r}")
 
 
 def _timeout(timeout: Any) -> float | None:
@@ -211,7 +211,7 @@ def _timeout(timeout: Any) -> float | None:
         return None
     # The upper bound (68 years) is that of the timer, which takes no more everywhere.
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 2**31:
-        raise EnqueueError(f"timeout: must be seconds above 0, or -1 for no limit, got {timeout!r}")
+        raise EnqueueError("timeout", f"must be seconds above 0, or -1 for no limit, got {timeout!r}")
     return float(timeout)
 
 
@@ -226,11 +226,13 @@ def _check(task: NewTask) -> None:
     """Raise EnqueueError if a field has a value that the table would refuse."""
     priority, attempts = task.priority, task.max_attempts
     if type(priority) is not int or not PRIORITY_MIN <= priority <= PRIORITY_MAX:
-        raise EnqueueError(f"priority: must be a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}, got {priority!r}")
+        raise EnqueueError(
+            "priority", f"must be a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}, got {priority!r}"
+        )
     if type(attempts) is not int or not 0 <= attempts < 2**31:
-        raise EnqueueError(f"max_attempts: must be a whole number, 0 (no limit) or above, got {attempts!r}")
+        raise EnqueueError("max_attempts", f"must be a whole number, 0 (no limit) or above, got {attempts!r}")
     if task.run_after is not None and not _EARLIEST <= task.run_after <= _LATEST:
-        raise EnqueueError(f"run_after: must be in the years 2 to 9998, got {task.run_after}")
+        raise EnqueueError("run_after", f"must be in the years 2 to 9998, got {task.run_after}")
     for field in _TEXTS:
         value = getattr(task, field)
         if value is not None:
@@ -240,10 +242,10 @@ def _check(task: NewTask) -> None:
 def check_text(field: str, value: Any) -> None:
     """Raise EnqueueError unless the table would take that as the name of a queue, a group or a task."""
     if not isinstance(value, str):
-        raise EnqueueError(f"{field}: must be a text, got {value!r}")
+        raise EnqueueError(field, f"must be a text, got {value!r}")
     if "\x00" in value or not value or not _fits(value):
         raise EnqueueError(
-            f"{field}: must be 1 to 1000 bytes of UTF-8, without NUL or lone surrogates, got {value[:50]!r}"
+            field, f"must be 1 to 1000 bytes of UTF-8, without NUL or lone surrogates, got {value[:50]!r}"
         )
 
 
@@ -265,8 +267,8 @@ def unknown_option(given: object, known: Iterable[str], *, of: str | None = None
     """
     names = sorted(known)
     near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
-    what = f"{given}: there is no such option" if of is None else f"{of}: there is no option {given}"
-    return UnknownOption(f"{what}{f'; did you mean {near[0]}?' if near else '.'} There are {', '.join(names)}.")
+    field, what = (str(given), "there is no such option") if of is None else (of, f"there is no option {given}")
+    return UnknownOption(field, f"{what}{f'; did you mean {near[0]}?' if near else '.'} There are {', '.join(names)}.")
 
 
 def check_names(options: Iterable[str], known: Collection[str]) -> None:
@@ -279,11 +281,11 @@ def _exception_path(option: str, value: type[BaseException] | str) -> str:
     if isinstance(value, str):
         return value
     if not (isinstance(value, type) and issubclass(value, BaseException)):
-        raise EnqueueError(f"{option}: must hold exception classes or their dotted paths, got {value!r}")
+        raise EnqueueError(option, f"must hold exception classes or their dotted paths, got {value!r}")
     try:
         return dotted.path_in_memory(value)
     except dotted.Unnamed as error:
-        raise UnknownFunction(f"{option}: {value.__name__} {error}") from None
+        raise UnknownFunction(option, f"{value.__name__} {error}") from None
 
 
 @functools.lru_cache(maxsize=1000)
@@ -292,7 +294,7 @@ def _own_path(option: str, path: str) -> str:
     try:
         found = registry.locate(path)
     except UnknownFunction as error:
-        raise UnknownFunction(str(error).replace("func:", f"{option}:", 1)) from error.__cause__
+        raise error.of(option) from error.__cause__
     return _exception_path(option, found)  # type: ignore[arg-type]  # it refuses what is no exception class
 
 
@@ -315,7 +317,7 @@ def make_extra(
         if key not in EXTRA and key not in _INNER:
             raise unknown_option(key, CALL_OPTIONS)
     if options.get("ack") not in (None, "task", "batch"):
-        raise EnqueueError(f"ack: must be 'task' or 'batch', got {options['ack']!r}")
+        raise EnqueueError("ack", f"must be 'task' or 'batch', got {options['ack']!r}")
     if retry_backoff is not None:
         options["backoff"] = _stored_backoff(retry_backoff)
     for option, types in (("retry_on", retry_on), ("no_retry_on", no_retry_on)):
@@ -342,7 +344,7 @@ def _stored_backoff(retry_backoff: Any) -> Any:
     try:
         backoffs.validate(retry_backoff)
     except ValueError as error:
-        raise EnqueueError(f"retry_backoff: {error}") from None
+        raise EnqueueError("retry_backoff", str(error)) from None
     return retry_backoff
 
 
@@ -421,7 +423,7 @@ def enqueue_all(tasks: Iterable[NewTask], *, using: str | None = None, chunk: in
 def check_chunk(chunk: Any) -> None:
     """Raise EnqueueError unless that many rows can be in one statement."""
     if type(chunk) is not int or chunk < 1:
-        raise EnqueueError(f"chunk: must be a whole number, 1 or above, got {chunk!r}")
+        raise EnqueueError("chunk", f"must be a whole number, 1 or above, got {chunk!r}")
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -488,15 +490,15 @@ def enqueue_from(
     model = make_task(func, **options)
     if registry.registered(model.func) is None and model.func not in get_settings().allowed:
         raise EnqueueError(
-            f"func: {model.func!r} must be registered with @task, since rows made by the database are not signed"
+            "func", f"{model.func!r} must be registered with @task, since rows made by the database are not signed"
         )
     from django.db.models import F, Func, JSONField, Manager, QuerySet
 
     rows: Any = queryset.all() if isinstance(queryset, Manager) else queryset
     if not isinstance(rows, QuerySet):
-        raise EnqueueError(f"queryset: must be a QuerySet, got a {type(rows).__name__}; enqueue_many takes a list")
+        raise EnqueueError("queryset", f"must be a QuerySet, got a {type(rows).__name__}; enqueue_many takes a list")
     if isinstance(args, str) or not all(isinstance(name, str) for name in args):
-        raise EnqueueError(f"args: must be a list of names of columns or annotations, got {args!r}")
+        raise EnqueueError("args", f"must be a list of names of columns or annotations, got {args!r}")
     columns = Func(*[F(name) for name in args], function="jsonb_build_array", output_field=JSONField())
     query = rows.annotate(_pgq_args=columns).values_list("_pgq_args", flat=True)
     alias = get_settings().database
@@ -505,7 +507,7 @@ def enqueue_from(
         with callers_cursor(alias) as cursor:
             return store.enqueue_from(cursor, text, parameters, model)
     if wrapper(query.db).vendor != "postgresql":
-        raise EnqueueError(f"queryset: is of {query.db!r}, which is no PostgreSQL; use enqueue_many with its values")
+        raise EnqueueError("queryset", f"is of {query.db!r}, which is no PostgreSQL; use enqueue_many with its values")
     with transaction.atomic(using=alias):
         return len(enqueue_calls(func, ((row, {}) for row in query.iterator(CHUNK)), **options))
 

@@ -21,13 +21,32 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class PgqError(Exception):
     """Base of all exceptions of pgq."""
 
 
 class EnqueueError(PgqError, ValueError):
-    """The task cannot be enqueued as it was asked for; nothing was written."""
+    """The task cannot be enqueued as it was asked for; nothing was written. Its text is ``field: reason``.
+
+    Args:
+        field: The argument, option or column that is wrong.
+        reason: What is wrong with it, and what to do.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        # As they were given: a copy, also in another process, is made of `args`.
+        super().__init__(field, reason)
+        self.field, self.reason = field, reason
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.reason}"
+
+    def of(self, field: str) -> Self:
+        """Return the same error of another field: whoever called knows it by that name."""
+        return type(self)(field, self.reason)
 
 
 class UnknownFunction(EnqueueError):
@@ -39,7 +58,10 @@ class UnknownOption(EnqueueError):
 
 
 class NotStorable(EnqueueError, TypeError):
-    """The value has no stored form; the message says where in the arguments it stands."""
+    """The value has no stored form. The reason is a whole sentence, which begins with the place: ``args[0] ...``."""
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class NotAllowed(PgqError):
@@ -95,3 +117,20 @@ class Discard(Control):
 
     def __init__(self, reason: str = "the task asked to be discarded") -> None:
         super().__init__(reason)
+
+
+def invalid(field: str, reason: str) -> ValueError:
+    """Return a plain ValueError that carries its field as an EnqueueError does, for what is no task yet."""
+    error = ValueError(f"{field}: {reason}")
+    error.field, error.reason = field, reason  # type: ignore[attr-defined]
+    return error
+
+
+def field_of(error: ValueError) -> str | None:
+    """Return the field that an EnqueueError or an `invalid` value is about; None for any other error."""
+    return getattr(error, "field", None)
+
+
+def reason_of(error: ValueError) -> str:
+    """Return what is wrong, without the field if the error carries it apart: for a reader who sees the field."""
+    return getattr(error, "reason", str(error))

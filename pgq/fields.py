@@ -16,7 +16,7 @@ from django.db.models.query_utils import DeferredAttribute
 from psycopg.types.json import Jsonb
 
 from pgq import codec, ids, literals
-from pgq.errors import PgqError
+from pgq.errors import PgqError, invalid
 from pgq.stored import StoredText, stored_text
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class StoredField(models.JSONField):
             try:
                 return StoredText(codec.canonical(json.loads(value.removeprefix(_AS_STORED))))
             except (ValueError, KeyError, RecursionError):
-                raise ValueError(f"{self.name}: {value[:100]!r} is no stored value as dumpdata writes it") from None
+                raise invalid(self.name, f"{value[:100]!r} is no stored value as dumpdata writes it") from None
         return value
 
     def encoded(self, value: Any) -> str:
@@ -303,7 +303,7 @@ class KwargsField(_LiteralsField):
         if value is None or (isinstance(value, str) and not value.strip()):
             return {}
         if not isinstance(value, str):
-            raise ValueError(f"{self.name}: must be a dict, or text such as: x=1, y='two'; got {value!r}")
+            raise invalid(self.name, f"must be a dict, or text such as: x=1, y='two'; got {value!r}")
         return literals.read_kwargs(value, self.name or "kwargs")
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from pgq.errors import invalid
+
 _NOT_LITERALS = (ValueError, SyntaxError, MemoryError, RecursionError, TypeError)
 
 
@@ -29,7 +31,7 @@ def read_args(text: str, field: str = "args") -> tuple[Any, ...]:
     try:
         value = ast.literal_eval(text.strip())
     except _NOT_LITERALS:
-        raise ValueError(f"{field}: {text[:100]!r} is not made of Python literals, such as: 1, 'two', [3]") from None
+        raise invalid(field, f"{text[:100]!r} is not made of Python literals, such as: 1, 'two', [3]") from None
     return value if isinstance(value, tuple) else (value,)
 
 
@@ -47,5 +49,5 @@ def read_kwargs(text: str, field: str = "kwargs") -> dict[str, Any]:
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
             raise ValueError
     except _NOT_LITERALS:
-        raise ValueError(f"{field}: {text[:100]!r} is not made of Python literals, such as: x=1, y='two'") from None
+        raise invalid(field, f"{text[:100]!r} is not made of Python literals, such as: x=1, y='two'") from None
     return value

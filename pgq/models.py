@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy as _
 
 from pgq import codec, ids, recurrence, schedule_row, signing, timing
 from pgq.conf import get_settings
+from pgq.errors import field_of
 from pgq.fields import (
     ArgsField,
     ExceptionField,
@@ -442,11 +443,10 @@ class Schedule(ScheduleRow, models.Model):
         try:
             recurrence.validate(self._recurrence())
             self.read_given()
-            refusal = None if self._state.adding else self.refusal()
-            if refusal is not None:
-                raise ValueError(refusal)
+            if not self._state.adding:
+                self.follow_signature()
         except ValueError as error:
-            field, _, _ = str(error).partition(":")
+            field = field_of(error)
             known = {item.name for item in self._meta.get_fields()}
             raise ValidationError({field: str(error)} if field in known else str(error)) from None
 

@@ -40,6 +40,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from croniter import croniter
 
+from pgq.errors import invalid
+
 KINDS = ("O", "S", "I", "H", "D", "W", "BW", "M", "BM", "Q", "Y", "C")
 #: Seconds.
 SHORTEST, LONGEST = 0.1, 100 * 366 * 86400.0
@@ -116,7 +118,7 @@ def anchored(recurrence: Recurrence, slot: datetime) -> Recurrence:
     try:
         _, wall, day = _meant(recurrence, _utc(slot, "next_run"))
     except OverflowError:
-        raise ValueError(f"next_run: {slot} is at the end of the calendar; take a nearer date") from None
+        raise invalid("next_run", f"{slot} is at the end of the calendar; take a nearer date") from None
     return replace(recurrence, day=day if recurrence.kind != "D" else None, wall=wall)
 
 
@@ -188,21 +190,21 @@ def validate(recurrence: Recurrence, now: datetime | None = None) -> None:
     """
     kind, minutes, seconds = recurrence.kind, recurrence.minutes, recurrence.seconds
     if kind not in KINDS:
-        raise ValueError(f"schedule_type: {kind!r} is none of {', '.join(KINDS)}")
+        raise invalid("schedule_type", f"{kind!r} is none of {', '.join(KINDS)}")
     if kind == "I" and minutes is not None and (type(minutes) is not int or not 1 <= minutes <= LONGEST // 60):
-        raise ValueError(f"minutes: must be a whole number from 1 to {LONGEST // 60:.0f}, got {minutes!r}")
+        raise invalid("minutes", f"must be a whole number from 1 to {LONGEST // 60:.0f}, got {minutes!r}")
     if kind == "S":
         if type(seconds) not in (int, float) or seconds is None:
-            raise ValueError(f"seconds: give the number of seconds between two runs, got {seconds!r}")
+            raise invalid("seconds", f"give the number of seconds between two runs, got {seconds!r}")
         if not isfinite(seconds) or not SHORTEST <= seconds <= LONGEST:
-            raise ValueError(f"seconds: must be from {SHORTEST} to {LONGEST:.0f}, got {seconds!r}")
+            raise invalid("seconds", f"must be from {SHORTEST} to {LONGEST:.0f}, got {seconds!r}")
     if kind == "C":
         _validate_cron(recurrence, now or datetime.now(UTC))
     days = 31 if kind in _MONTHS else 7
     if kind in _CALENDAR and recurrence.day is not None and not 1 <= recurrence.day <= days:
-        raise ValueError(f"day: must be from 1 to {days}, or nothing to take it from next_run; got {recurrence.day!r}")
+        raise invalid("day", f"must be from 1 to {days}, or nothing to take it from next_run; got {recurrence.day!r}")
     if kind in _CALENDAR and recurrence.wall is not None and recurrence.wall.tzinfo is not None:
-        raise ValueError(f"wall_time: must have no time zone, the schedule's is meant; got {recurrence.wall!r}")
+        raise invalid("wall_time", f"must have no time zone, the schedule's is meant; got {recurrence.wall!r}")
 
 
 def parse_zone(name: str | None, default: tzinfo) -> tzinfo:
@@ -225,7 +227,7 @@ def parse_zone(name: str | None, default: tzinfo) -> tzinfo:
     close = [names[key] for key in names if key.rpartition("/")[2] == wanted]
     close += [names[key] for key in get_close_matches(wanted, names, n=3, cutoff=0.7)]
     hint = f"did you mean {_listed(list(dict.fromkeys(close))[:3], 'or')}?" if close else "use one such as Europe/Paris"
-    raise ValueError(f"time_zone: {name[:100]!r} is no time zone known here; {hint}")
+    raise invalid("time_zone", f"{name[:100]!r} is no time zone known here; {hint}")
 
 
 # Instants and wall times
@@ -233,7 +235,7 @@ def parse_zone(name: str | None, default: tzinfo) -> tzinfo:
 
 def _utc(moment: datetime, field: str) -> datetime:
     if moment.tzinfo is None:
-        raise ValueError(f"{field}: {moment!r} has no time zone; an aware datetime is needed")
+        raise invalid(field, f"{moment!r} has no time zone; an aware datetime is needed")
     return moment.astimezone(UTC)
 
 
@@ -424,19 +426,19 @@ def _parse(expression: str, name: str | None) -> _Cron:
     """
     text = expression.strip()
     if not text or len(text) > CRON_LENGTH:
-        raise ValueError(f"cron: must have from 1 to {CRON_LENGTH} characters, got {len(text)}; {_CRON_HELP}")
+        raise invalid("cron", f"must have from 1 to {CRON_LENGTH} characters, got {len(text)}; {_CRON_HELP}")
     if text.lower() == "@reboot":
-        raise ValueError("cron: '@reboot' has no time; call async_task where the program starts")
+        raise invalid("cron", "'@reboot' has no time; call async_task where the program starts")
     letters = {field[0] for field in text.lower().split() if _HASHED.fullmatch(field)}
     if "r" in letters:
-        raise ValueError("cron: 'R' draws another time in each process; use 'H', which is drawn from the name")
+        raise invalid("cron", "'R' draws another time in each process; use 'H', which is drawn from the name")
     if "h" in letters and not name:
-        raise ValueError("cron: 'H' is drawn from the name of the schedule; give it a name")
+        raise invalid("cron", "'H' is drawn from the name of the schedule; give it a name")
     try:
         # Without need for it no name is given: with one, croniter reads @daily as "H H * * *".
         parsed = croniter(text, 0.0, hash_id=name if "h" in letters else None)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise ValueError(f"cron: {str(error) or 'it cannot be read'}; {_CRON_HELP}") from error
+        raise invalid("cron", f"{str(error) or 'it cannot be read'}; {_CRON_HELP}") from error
     return _digest(text, parsed)
 
 
@@ -450,8 +452,8 @@ def _digest(text: str, parsed: croniter) -> _Cron:
     dates_open, weekdays_open = fields[2][0] == "*", fields[4][0] == "*" and not nth
     if not dates_open and not weekdays_open and (nth or near is not None):
         # croniter ignores one of the two then, or never fires.
-        raise ValueError(
-            f"cron: {text!r} gives both days, one of them with '#', 'L' or 'W'; put '*' in one, or use two schedules"
+        raise invalid(
+            "cron", f"{text!r} gives both days, one of them with '#', 'L' or 'W'; put '*' in one, or use two schedules"
         )
 
     def numbers(index: int, low: int, high: int) -> tuple[int, ...]:
@@ -476,7 +478,7 @@ def _digest(text: str, parsed: croniter) -> _Cron:
 
 def _cron(recurrence: Recurrence) -> _Cron:
     if not isinstance(recurrence.cron, str):
-        raise ValueError(f"cron: give an expression; {_CRON_HELP}")
+        raise invalid("cron", f"give an expression; {_CRON_HELP}")
     # So that schedules with one expression share one entry of the cache.
     name = recurrence.name if "h" in recurrence.cron.lower() else None
     return _parse(recurrence.cron, name)
@@ -485,7 +487,7 @@ def _cron(recurrence: Recurrence) -> _Cron:
 def _validate_cron(recurrence: Recurrence, now: datetime) -> None:
     _cron(recurrence)
     if next_slot(recurrence, now) is None:
-        raise ValueError(f"cron: {recurrence.cron!r} names no date that is still to come; check day, month and year")
+        raise invalid("cron", f"{recurrence.cron!r} names no date that is still to come; check day, month and year")
 
 
 @lru_cache(maxsize=4096)

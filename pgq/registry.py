@@ -102,12 +102,12 @@ def _leading_path(func: object) -> str:
 
 def _named(func: object, path: Callable[[object], str]) -> str:
     if not callable(func) and not isinstance(func, classmethod | staticmethod):
-        raise UnknownFunction(f"func: {func!r} is not a function or the dotted path of one")
+        raise UnknownFunction("func", f"{func!r} is not a function or the dotted path of one")
     try:
         return path(func)
     except dotted.Unnamed as error:
         name = getattr(func, "__name__", None)
-        raise UnknownFunction(f"func: {name if isinstance(name, str) else repr(func)[:200]} {error}") from None
+        raise UnknownFunction("func", f"{name if isinstance(name, str) else repr(func)[:200]} {error}") from None
 
 
 _YIELD = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
@@ -134,7 +134,7 @@ def refuse_yield(func: Function) -> None:
         UnknownFunction: It is one.
     """
     if has_yield(func):
-        raise UnknownFunction(f"func: {getattr(func, '__qualname__', func)} {YIELDS}")
+        raise UnknownFunction("func", f"{getattr(func, '__qualname__', func)} {YIELDS}")
 
 
 #: What is wrong with a generator function as a task.
@@ -153,8 +153,8 @@ def locate(path: str) -> Function:
     if callable(found):
         return found
     if not hasattr(owner, name):
-        raise UnknownFunction(f"func: {path!r}: {getattr(owner, '__name__', owner)} has no {name}")
-    raise UnknownFunction(f"func: {path!r} is a {type(found).__name__} and cannot be called")
+        raise UnknownFunction("func", f"{path!r}: {getattr(owner, '__name__', owner)} has no {name}")
+    raise UnknownFunction("func", f"{path!r} is a {type(found).__name__} and cannot be called")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -162,9 +162,9 @@ def _home(path: str) -> tuple[object, str]:
     """Return the module or class that a path's last name is looked up in, and that name."""
     parts = path.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
-        raise UnknownFunction(f"func: {path!r} is not a dotted path such as 'app.tasks.function'")
+        raise UnknownFunction("func", f"{path!r} is not a dotted path such as 'app.tasks.function'")
     if dotted.is_main(path):
-        raise UnknownFunction(f"func: {path!r} is of __main__, which a worker cannot import; move it into a module")
+        raise UnknownFunction("func", f"{path!r} is of __main__, which a worker cannot import; move it into a module")
     for length in range(len(parts) - 1, 0, -1):
         module = ".".join(parts[:length])
         try:
@@ -173,19 +173,19 @@ def _home(path: str) -> tuple[object, str]:
             # Only if it is the module itself, or a parent, that is missing; a module may fail on an import of its own.
             if error.name is not None and (module == error.name or module.startswith(error.name + ".")):
                 continue
-            raise UnknownFunction(f"func: {path!r}: importing {module} failed: {error}") from error
+            raise UnknownFunction("func", f"{path!r}: importing {module} failed: {error}") from error
         except Exception as error:
             raise UnknownFunction(
-                f"func: {path!r}: importing {module} failed: {type(error).__name__}: {error}"
+                "func", f"{path!r}: importing {module} failed: {type(error).__name__}: {error}"
             ) from error
         for part in parts[length:]:
             owner = found
             try:
                 found = getattr(found, part)
             except AttributeError:
-                raise UnknownFunction(f"func: {path!r}: {module} has no {'.'.join(parts[length:])}") from None
+                raise UnknownFunction("func", f"{path!r}: {module} has no {'.'.join(parts[length:])}") from None
         return owner, parts[-1]
-    raise UnknownFunction(f"func: {path!r}: there is no module {parts[0]!r}")
+    raise UnknownFunction("func", f"{path!r}: there is no module {parts[0]!r}")
 
 
 def found(path: str) -> Function:

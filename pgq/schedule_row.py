@@ -108,13 +108,13 @@ class ScheduleRow(KeepsText):
         loaded = self.__dict__.setdefault("_loaded", {})
         loaded.update({name: self.__dict__[name] for name in names if name in _WATCHED and name in self.__dict__})
 
-    def refusal(self) -> str | None:
-        """Return why a change of what Python signed cannot be saved, or None."""
-        try:
-            self._follow_signature(self._changed(SIGNED), self._vouches)
-        except EnqueueError as error:
-            return str(error)
-        return None
+    def follow_signature(self) -> None:
+        """Sign anew what Python signed and has changed, as `save` does.
+
+        Raises:
+            EnqueueError: That is not allowed.
+        """
+        self._follow_signature(self._changed(SIGNED), self._vouches)
 
     def _text(self, name: str, value: Any) -> str:
         return self._meta.get_field(name).encoded(value)  # type: ignore[union-attr,no-any-return]  # a StoredField
@@ -202,8 +202,9 @@ class ScheduleRow(KeepsText):
         )
         name = f" {self.name!r}" if self.name else ""
         raise EnqueueError(
-            f"{changed[0]}: the schedule{name} was signed by schedule(), and a change here would take its signature "
-            f"away, since {why}; use schedule(..., update=True), or set its signature to None"
+            changed[0],
+            f"the schedule{name} was signed by schedule(), and a change here would take its signature "
+            f"away, since {why}; use schedule(..., update=True), or set its signature to None",
         )
 
 

@@ -25,7 +25,7 @@ from pgq import codec, literals, registry, signing
 from pgq.admin import display
 from pgq.conf import get_settings
 from pgq.enqueue import encode_arguments, make_task
-from pgq.errors import EnqueueError, PgqError
+from pgq.errors import EnqueueError, PgqError, reason_of
 from pgq.models import Lane, QueuedTask, Schedule
 from pgq.records import PRIORITY_MAX, PRIORITY_MIN, NewTask
 from pgq.recurrence import Recurrence, upcoming
@@ -182,21 +182,17 @@ def _read_field(form: forms.BaseForm, form_name: str, name: str) -> Any:
     try:
         return read_arguments(name, form.cleaned_data.get(form_name) or "")
     except ValueError as error:
-        form.add_error(form_name, _without_field(error))
+        form.add_error(form_name, reason_of(error))
         return None
 
 
-def _without_field(error: Exception) -> str:
-    """Return the message without the field it begins with, beside which it is going to stand."""
-    field, colon, rest = str(error).partition(": ")
-    return rest if colon and field.isidentifier() else str(error)
-
-
-def _add_named_error(form: forms.BaseForm, error: Exception) -> None:
-    """Add an error to the field that its message begins with."""
-    name = str(error).partition(":")[0].partition("[")[0]
-    name = _FORM_NAMES.get(name.strip(), name)
-    form.add_error(name if name in form.fields else None, _without_field(error))
+def _add_named_error(form: forms.BaseForm, error: EnqueueError) -> None:
+    """Add an error to its field; above the form if that has no such field, with the field's name."""
+    name = _FORM_NAMES.get(error.field, error.field)
+    if name in form.fields:
+        form.add_error(name, error.reason)
+    else:
+        form.add_error(None, str(error))
 
 
 # ------------------------------------------------------------------------------------------------- schedules
