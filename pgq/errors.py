@@ -45,7 +45,7 @@ class EnqueueError(PgqError, ValueError):
         return f"{self.field}: {self.reason}"
 
     def of(self, field: str) -> Self:
-        """Return the same error of another field: whoever called knows it by that name."""
+        """Return the same error of another field: the one by which the caller knows the value."""
         return type(self)(field, self.reason)
 
 

@@ -8,17 +8,15 @@ import contextvars
 import inspect
 import json
 import logging
-import os
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from types import AsyncGeneratorType, FrameType, GeneratorType, TracebackType
+from types import AsyncGeneratorType, FrameType, GeneratorType
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from pgq import backoff, codec, flow, registry, reporting, signals, signing
+from pgq import backoff, codec, failures, flow, registry, reporting, signals, signing
 from pgq.conf import Settings
 from pgq.errors import Discard, NotAllowed, PgqError, Retry, TaskCancelled, TaskTimeout, UnknownFunction, WorkerDied
 from pgq.ids import task_name
@@ -26,10 +24,7 @@ from pgq.records import Claim, Failed, Failure, NewTask, Outcome, Parked, Postpo
 
 logger = logging.getLogger("pgq")
 
-_MESSAGE_LIMIT, _TRACEBACK_LIMIT = 10_000, 100_000
 _NO_OPTIONS: Mapping[str, Any] = {}
-#: The folder of this package.
-_OURS = os.path.join(os.path.dirname(__file__), "")
 _GENERATORS = (GeneratorType, AsyncGeneratorType)
 CANCELLED = "the task was cancelled while it ran"
 
@@ -187,14 +182,14 @@ def _not_run(claim: Claim, error: PgqError) -> Outcome:
     During a deploy old workers meet tasks of the new release. So what Python enqueued and this code does not know is
     left to others for a while. What nobody may run is no better elsewhere.
     """
-    reason = codec.clean_text(f"{type(error).__name__}: {error}", _MESSAGE_LIMIT)
+    reason = codec.clean_text(f"{type(error).__name__}: {error}", failures.MESSAGE_LIMIT)
     final = isinstance(error, NotAllowed)
     if final or (claim.signature is None and not isinstance(error, UnknownFunction)):
         return Parked(reason=reason)
     times = _postponed(claim) + 1
     if times > _POSTPONED_AT_MOST:
         return Parked(reason=f"{reason} (given back {times - 1} times, in case a worker of another release knows it)")
-    failure = _without_traceback(error)
+    failure = failures.without_traceback(error)
     return Postponed(failure=failure, delay=backoff.delay(_POSTPONE, times), times=times)
 
 
@@ -341,34 +336,8 @@ def ran_too_long(seconds: float | None) -> TaskTimeout:
 # ------------------------------------------------------------------------------------------------- what went wrong
 
 
-def describe(error: BaseException) -> Failure:
-    """Make an exception storable: bounded, without NUL or surrogates, even if its own methods raise."""
-    kind = type(error)
-    try:
-        message = str(error)
-    except BaseException as inner:
-        message = f"<{kind.__name__}.__str__ raised {type(inner).__name__}>"
-    try:
-        text = "".join(traceback.format_exception(kind, error, users_part(error.__traceback__)))
-    except BaseException as inner:
-        text = f"<the traceback could not be formatted: {type(inner).__name__}>"
-    return Failure(
-        exception=codec.clean_text(f"{kind.__module__}.{kind.__qualname__}", 500),
-        message=codec.clean_text(message, _MESSAGE_LIMIT),
-        traceback=codec.clean_text(text, _TRACEBACK_LIMIT),
-    )
-
-
-def users_part(tb: TracebackType | None) -> TracebackType | None:
-    """Return a traceback without our own frames at its beginning."""
-    part = tb
-    while part is not None and part.tb_frame.f_code.co_filename.startswith(_OURS):
-        part = part.tb_next
-    return part or tb
-
-
 def _after_error(claim: Claim, options: Mapping[str, Any], error: BaseException, settings: Settings) -> Outcome:
-    failure = describe(error)
+    failure = failures.describe(error)
     try:
         if _may_retry(claim, options, error):
             # A float, as all others: PostgreSQL takes no list of mixed numbers, and so would refuse the whole batch.
@@ -383,7 +352,7 @@ def _may_retry(claim: Claim, options: Mapping[str, Any], error: BaseException) -
     if isinstance(error, Discard) or options.get("ack_failure"):
         return False
     if not isinstance(error, Retry):
-        names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
+        names = {failures.path_of(kind) for kind in type(error).__mro__}
         if names.intersection(options.get("no_retry_on", ())):
             return False
         if "retry_on" in options and not names.intersection(options["retry_on"]):
@@ -428,21 +397,13 @@ def is_signed(claim: Claim) -> bool:
 def _refuse_unrun(claim: Claim, settings: Settings) -> Failure | None:
     """Say why a task must be settled without running it, or None."""
     if claim.cancelled:
-        return _without_traceback(TaskCancelled("the task was cancelled"))
+        return failures.without_traceback(TaskCancelled("the task was cancelled"))
     if claim.crashes >= settings.max_crashes:
-        return _last_failure(claim) or _without_traceback(WorkerDied("the task took its worker down too often"))
+        return _last_failure(claim) or failures.without_traceback(WorkerDied("the task took its worker down too often"))
     if claim.max_attempts and claim.failed_attempts >= claim.max_attempts:
-        return _last_failure(claim) or _without_traceback(TaskTimeout("the task has no attempt left"))
+        return _last_failure(claim) or failures.without_traceback(TaskTimeout("the task has no attempt left"))
     return None
 
 
-def _without_traceback(error: PgqError) -> Failure:
-    message = codec.clean_text(str(error), _MESSAGE_LIMIT)
-    return Failure(exception=f"{type(error).__module__}.{type(error).__qualname__}", message=message, traceback="")
-
-
 def _last_failure(claim: Claim) -> Failure | None:
-    if claim.last_error is None:
-        return None
-    entry = json.loads(claim.last_error)
-    return Failure(exception=entry["exception"], message=entry["message"], traceback=entry.get("traceback", ""))
+    return None if claim.last_error is None else failures.from_json(claim.last_error)

@@ -15,7 +15,7 @@ from django.db.models.lookups import In
 from django.db.models.query_utils import DeferredAttribute
 from psycopg.types.json import Jsonb
 
-from pgq import codec, ids, literals
+from pgq import codec, failures, ids, literals
 from pgq.errors import PgqError, invalid
 from pgq.stored import StoredText, stored_text
 
@@ -187,7 +187,7 @@ class ExceptionField(_TextField):
             else not model_instance.success
         )
         if failed and getattr(model_instance, self.attname) is None:
-            setattr(model_instance, self.attname, "builtins.Exception")
+            setattr(model_instance, self.attname, failures.path_of(Exception))
         return super().pre_save(model_instance, add)
 
 

@@ -27,10 +27,11 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 from uuid import UUID, uuid4
 
-from pgq import boot, codec
+from pgq import boot, failures
 from pgq.board import Activity, ActivityCell
 from pgq.child import enter
 from pgq.conf import Settings
+from pgq.errors import TaskTimeout, WorkerDied
 from pgq.former_ids import FormerId
 from pgq.gate import Gate
 from pgq.orphans import adopt_orphans, children_of, kill_orphans
@@ -398,13 +399,17 @@ def _blame(dead: Child, seen: Activity) -> Blame | None:
     at_timeout = dead.killed == _AT_TIMEOUT
     if seen.task is None or (dead.killed is not None and not at_timeout):
         return None
-    error = codec.encode({
-        "exception": "pgq.errors.TaskTimeout" if at_timeout else "pgq.errors.WorkerDied",
-        "message": "the task did not stop at its timeout" if at_timeout else f"the worker died, {dead.cause}",
-        "traceback": "",
-    })  # fmt: skip
+    error = (
+        TaskTimeout("the task did not stop at its timeout")
+        if at_timeout
+        else WorkerDied(f"the worker died, {dead.cause}")
+    )
     # Of several that ran, the board names one.
-    return Blame(None if seen.count > 1 and not at_timeout else seen.task, crash=not at_timeout, error=error)
+    return Blame(
+        None if seen.count > 1 and not at_timeout else seen.task,
+        crash=not at_timeout,
+        error=failures.as_json(failures.without_traceback(error)),
+    )
 
 
 def _helper(module: str, owner: str, name: str) -> int | None:

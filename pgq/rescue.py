@@ -7,7 +7,8 @@ import time
 from collections import deque
 from datetime import datetime, timedelta
 
-from pgq import codec, db, store
+from pgq import db, failures, store
+from pgq.errors import WorkerDied
 from pgq.leadership import Leadership
 
 logger = logging.getLogger("pgq")
@@ -18,10 +19,9 @@ _COMMIT_SLACK = timedelta(seconds=30)
 #: living worker does for half as long, see `session.RENEW_AFTER_SECONDS`.
 UNRENEWED_SECONDS = 60.0
 
-RESCUE_ERROR = codec.encode({
-    "exception": "pgq.errors.WorkerDied", "message": "the lease ran out: the worker, its host or its network is gone",
-    "traceback": "",
-})  # fmt: skip
+RESCUE_ERROR = failures.as_json(
+    failures.without_traceback(WorkerDied("the lease ran out: the worker, its host or its network is gone"))
+)
 
 
 class Rescue:

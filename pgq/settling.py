@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +12,9 @@ from uuid import UUID
 
 import psycopg
 
-from pgq import caching, codec, flow, signals, store, timing
+from pgq import caching, codec, failures, flow, signals, store, timing
 from pgq.db import Connection, Cursor
-from pgq.execute import describe, is_signed, options_of, users_part
+from pgq.execute import is_signed, options_of
 from pgq.ids import task_name
 from pgq.records import Failed, Parked, Postponed, Receipt, Retried, Succeeded
 from pgq.store import Settlement
@@ -101,10 +100,15 @@ def write(cursor: Cursor, receipts: Sequence[Receipt], cluster: str, *, ours: bo
         retried = [(r.claim, r.outcome) for r in receipts if isinstance(r.outcome, Retried)]
         parked = [(r.claim, r.outcome) for r in receipts if isinstance(r.outcome, Parked)]
         if retried:
-            accepted |= store.retry(cursor, [(c.id, c.receipt, o.delay, _error(o)) for c, o in retried])
+            accepted |= store.retry(
+                cursor, [(c.id, c.receipt, o.delay, failures.as_json(o.failure)) for c, o in retried]
+            )
         postponed = [(r.claim, r.outcome) for r in receipts if isinstance(r.outcome, Postponed)]
         if postponed:
-            accepted |= store.postpone(cursor, [(c.id, c.receipt, o.delay, _note(o)) for c, o in postponed])
+            accepted |= store.postpone(
+                cursor,
+                [(c.id, c.receipt, o.delay, failures.as_json(o.failure, postponed=o.times)) for c, o in postponed],
+            )
         if parked:
             accepted |= store.park(cursor, [(c.id, c.receipt, o.reason) for c, o in parked])
     return accepted
@@ -123,14 +127,6 @@ def _settlement(receipt: Receipt, now: float) -> Settlement:
         claim.id, claim.receipt, False, True, started, stopped,
         None, error.exception, error.message, error.traceback, claim.ctid,
     )  # fmt: skip
-
-
-def _error(outcome: Retried) -> str:
-    return codec.encode(dataclasses.asdict(outcome.failure))
-
-
-def _note(outcome: Postponed) -> str:
-    return codec.encode({**dataclasses.asdict(outcome.failure), "postponed": outcome.times})
 
 
 def _follow_up(cursor: Cursor, settled: Sequence[Receipt]) -> None:
@@ -195,7 +191,7 @@ def announce(receipt: Receipt) -> None:
 
 def without_what_was_refused(receipt: Receipt, error: Exception) -> Receipt:
     """Return a receipt that PostgreSQL will take, for one that it refused: the task is not run again for it."""
-    failure = describe(error)
+    failure = failures.describe(error)
     if isinstance(receipt.outcome, Succeeded):
         result = codec.encode_result(
             codec.Unstorable("", f"PostgreSQL refused it: {failure.message}", ""), limit=10_000
@@ -252,7 +248,7 @@ def _log(level: int, receipt: Receipt, template: str, *args: Any) -> None:
     func = claim.func[:200].replace("%", "%%")
     record = logger.makeRecord(
         logger.name, level, __file__, 0, f"task %s ({func}) {template}", (claim.id.hex, *args),
-        (type(error), error, users_part(error.__traceback__)) if error is not None else None, "report",
+        (type(error), error, failures.users_part(error.__traceback__)) if error is not None else None, "report",
     )  # fmt: skip
     failure = getattr(receipt.outcome, "failure", None)
     if failure is not None and failure.traceback:
