@@ -12,7 +12,6 @@
     ├── TaskTimeout                   raised inside a task that outlasts its timeout
     ├── TaskCancelled                 what a cancelled task ends with
     ├── WorkerDied                    what a task ends with that killed its worker too often
-    ├── TaskFailed                    raised for a caller who asked for a result and gets a failure
     ├── NotCommitted                  raised for a caller who waits for a task that waits for the caller's commit
     └── Control                       raised by a task on purpose, to say what becomes of it
         ├── Retry                     run again, after a delay
@@ -82,10 +81,6 @@ class TaskCancelled(PgqError):
 
 class WorkerDied(PgqError):
     """The worker process died while it ran the task."""
-
-
-class TaskFailed(PgqError):
-    """The task whose result was asked for has failed."""
 
 
 class NotCommitted(PgqError):

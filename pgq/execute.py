@@ -62,16 +62,6 @@ def options_of(claim: Claim) -> Mapping[str, Any]:
     return options
 
 
-def run(claim: Claim, settings: Settings, begin: Callable[[], None] | None = None) -> Receipt:
-    """Run a claim to its outcome. Never raises, whatever the task does.
-
-    Args:
-        begin: Called right before the function of an atomic task: it opens the transaction the function runs in.
-    """
-    call = ready(claim, settings)
-    return call if isinstance(call, Receipt) else run_call(call, settings, begin)
-
-
 def ready(claim: Claim, settings: Settings) -> Call | Receipt:
     """Look at everything that the row could spoil: return what can be called, or a receipt that says why nothing can.
 
@@ -97,9 +87,12 @@ def ready(claim: Claim, settings: Settings) -> Call | Receipt:
 
 
 def run_call(call: Call, settings: Settings, begin: Callable[[], None] | None = None) -> Receipt:
-    """Run what is ready, in this thread. Never raises. `begin`: see `run`.
+    """Run what is ready, in this thread. Never raises, whatever the task does.
 
     The context variables that it sets are its own: the next task of this thread does not see them.
+
+    Args:
+        begin: Called right before the function of an atomic task: it opens the transaction the function runs in.
     """
     return contextvars.copy_context().run(_run_call, call, settings, begin)
 

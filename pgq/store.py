@@ -621,8 +621,6 @@ class Outlook:
     schedules_due: bool
     #: Seconds until the next of either; None: there is none.
     next_in: float | None
-    #: The last position drawn.
-    position: int
 
 
 def outlook(cursor: Cursor) -> Outlook:

@@ -47,8 +47,6 @@ from pgq.records import Failed, Parked, Postponed, Receipt, Retried, Succeeded
 
 __all__ = ["Clock", "Ran", "assert_enqueued", "drain", "enqueued", "fire_schedules", "freeze", "inline"]
 
-_UNSAID: Any = object()
-
 
 @dataclass(frozen=True, slots=True)
 class Ran:

@@ -40,7 +40,6 @@ else:
 
 _ARGS_HELP = gettext_lazy("Python literals or JSON, separated by commas: 1, 'two', [3, 4]")
 _KWARGS_HELP = gettext_lazy("Like a call or like a dict: x=1, y='two' or {'x': 1, 'y': 'two'}")
-_NUL = "\0"
 
 
 def allowed_functions() -> list[str]:

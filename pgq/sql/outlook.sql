@@ -1,7 +1,6 @@
--- What upkeep has to do: is a waiting task due, is a schedule due, when is the next of either, where is the sequence.
+-- What upkeep has to do: is a waiting task due, is a schedule due, when is the next of either.
 -- One cheap statement, so that an idle pool costs one query a tick.
 SELECT coalesce(task.at <= statement_timestamp(), false), coalesce(schedule.at <= statement_timestamp(), false),
-       extract(epoch FROM least(task.at, schedule.at) - statement_timestamp())::float8,
-       (SELECT last_value FROM pgq_position)
+       extract(epoch FROM least(task.at, schedule.at) - statement_timestamp())::float8
   FROM (SELECT min(run_after) AS at FROM pgq_queue WHERE run_after IS NOT NULL) task,
        (SELECT min(greatest(next_run, retry_at)) AS at FROM pgq_schedule WHERE NOT paused AND repeats <> 0) schedule

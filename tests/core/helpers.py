@@ -41,7 +41,8 @@ def claim(
 
 
 def run(claimed: Claim) -> Receipt:
-    return execute.run(claimed, get_settings())
+    call = execute.ready(claimed, get_settings())
+    return call if isinstance(call, Receipt) else execute.run_call(call, get_settings())
 
 
 def expire(session: psycopg.Connection[Any], *, since: datetime) -> list[UUID]:

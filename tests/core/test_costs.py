@@ -16,13 +16,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from pgq import db, store
-from pgq.conf import get_settings
 from pgq.enqueue import enqueue_all, make_task
-from pgq.execute import run
 from pgq.records import Claim
 from pgq.settling import _settlement
 from pgq.tasks import async_task, enqueue_many
-from tests.core.helpers import MARK, WORKER, Hand, begin_at, claim, fill, fill_mixed
+from tests.core.helpers import MARK, WORKER, Hand, begin_at, claim, fill, fill_mixed, run
 from tests.core.test_plans import Explained, explain
 from tests.pools import wait_for
 
@@ -121,7 +119,7 @@ def test_rows_written_by_a_claim_and_its_settlement(session, oracle):
     claims = claim(claimer, BATCH)
     assert written(claimer) == {"pgq_queue": (0, BATCH, 0)}
     claimer.commit()
-    receipts = [run(claimed, get_settings()) for claimed in claims]
+    receipts = [run(claimed) for claimed in claims]
     # Another session, since the first counts its last transaction for a while.
     settler = session(autocommit=False)
     store.settle(settler.cursor(), [_settlement(receipt, receipt.stopped) for receipt in receipts], cluster="costs")
