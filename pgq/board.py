@@ -10,8 +10,9 @@ from __future__ import annotations
 import mmap
 import struct
 from dataclasses import dataclass
-from multiprocessing.heap import Arena
 from uuid import UUID
+
+from pgq.private import arena
 
 # started, deadline (monotonic seconds; 0: none), id of the running task (zero: none), how many run, succeeded, failed
 _CELL = struct.Struct("=dd16sQQQ")
@@ -38,7 +39,7 @@ class ActivityCell:
 
     def __init__(self) -> None:
         # Pages of its own. RawArrays share one mapping, so that each worker could write the cells of all.
-        self._memory = Arena(mmap.PAGESIZE)
+        self._memory = arena(mmap.PAGESIZE)
 
     def write(self, started: float, deadline: float, task: bytes, succeeded: int, failed: int, count: int = 1) -> None:
         """Show the task that runs."""

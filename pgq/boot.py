@@ -30,6 +30,8 @@ from django.core.management import ManagementUtility
 from django.db import connections
 from django.utils.module_loading import import_string
 
+from pgq.private import settings_below
+
 logger = logging.getLogger("pgq")
 
 #: Of the environment: the program to run again, and the databases to use, both JSON; and a function of the project's.
@@ -77,7 +79,7 @@ def is_command_line() -> bool:
 
 def _configured() -> bytes | None:
     """Return the values that settings.configure() was given; None: the settings are those of a module."""
-    holder: Any = settings._wrapped  # type: ignore[misc]
+    holder = settings_below(settings)
     while isinstance(holder, UserSettingsHolder):
         # override_settings() puts one upon the other.
         holder = holder.default_settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import gc
 import importlib
@@ -11,10 +10,10 @@ import logging
 import os
 import signal
 import sys
-import threading
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
+from pgq import private
 from pgq.orphans import die_with_parent
 from pgq.protocol import ENDING, ChildConfig, Kind
 
@@ -61,9 +60,9 @@ def leave(code: int, pipe: Connection | None, name: str) -> NoReturn:
         if pipe is not None:
             pipe.send_bytes(ENDING)
             signals.send(signals.pre_exit, proc_name=name)
-            # As multiprocessing does at the end of a process: no public function ends the threads of executors.
-            threading._shutdown()  # type: ignore[attr-defined]
-            atexit._run_exitfuncs()
+            # As multiprocessing does at the end of a process.
+            private.end_threads()
+            private.run_exit_functions()
             _flush_files()
     except BaseException:
         logging.getLogger("pgq").exception("%s: at its end", name)

@@ -41,7 +41,6 @@ import re
 import zlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from json.scanner import make_scanner
 from typing import Any
 
 from pgq.codec_read import NotDecodable, ObjectGone, Unstorable, display_hook, object_hook, safe_repr
@@ -58,6 +57,7 @@ from pgq.codec_write import (
 )
 from pgq.dotted import type_path
 from pgq.errors import NotStorable, PgqError
+from pgq.private import make_scanner
 
 __all__ = [
     "INFLATE_MAX",

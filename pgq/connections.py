@@ -21,6 +21,7 @@ from django.db.backends.signals import connection_created
 from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
 
+from pgq.private import clear_connection_pools
 from pgq.records import Claim
 
 logger = logging.getLogger("pgq")
@@ -191,6 +192,4 @@ def forget_connections() -> None:
     """In a new process: drop connections that were inherited from its parent, without a word to the server."""
     for connection in connections.all(initialized_only=True):
         connection.connection = None
-    pools = getattr(type(connections[DEFAULT_DB_ALIAS]), "_connection_pools", None)
-    if pools:
-        pools.clear()
+    clear_connection_pools(type(connections[DEFAULT_DB_ALIAS]))

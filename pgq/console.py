@@ -27,6 +27,7 @@ from django.db.utils import IntegrityError, InterfaceError, OperationalError, Pr
 
 from pgq import db
 from pgq.conf import Settings, get_settings
+from pgq.private import raw_stream
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -214,8 +215,8 @@ def console(stdout: Any, options: Mapping[str, Any]) -> Console:
     """
     from rich.console import Console
 
-    # Django's wrapper adds a newline to each write, which breaks a screen that is drawn in pieces.
-    stream = getattr(stdout, "_out", stdout)
+    # A newline after each write would break a screen that is drawn in pieces.
+    stream = raw_stream(stdout)
     terminal = bool(getattr(stream, "isatty", lambda: False)())
     colors: Any = None if is_plain(options) else "standard" if options.get("force_color") else "auto"
     made = Console(

@@ -19,6 +19,7 @@ from pgq.conf import Policy, Settings, get_settings, policy_of
 from pgq.db import callers_cursor, execute_often, is_same_database, wrapper
 from pgq.errors import EnqueueError, UnknownFunction, UnknownOption
 from pgq.ids import new_hexes, new_id, task_name
+from pgq.private import router_hints, set_alias
 from pgq.records import PRIORITY_MAX, PRIORITY_MIN, NewTask, Options
 from pgq.signing import sign_blob, sign_task, signer_of_calls
 
@@ -517,4 +518,4 @@ def _is_read_there(queryset: QuerySet[Any], alias: str) -> bool:
     if queryset.db == alias or is_same_database(queryset.db, alias):
         return True
     # Nobody has said using(): a router chose a replica of the database that these rows are written to.
-    return queryset._db is None and router.db_for_write(queryset.model, **queryset._hints) == alias  # type: ignore[attr-defined]
+    return set_alias(queryset) is None and router.db_for_write(queryset.model, **router_hints(queryset)) == alias

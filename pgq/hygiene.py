@@ -17,12 +17,12 @@ import random
 import resource
 import signal
 import sys
-from _signal import getsignal  # type: ignore[import-not-found]  # signal's makes enums of it, which takes a microsecond
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
 from pgq import traits
+from pgq.private import environment, getsignal
 from pgq.records import Claim
 
 logger = logging.getLogger("pgq")
@@ -150,7 +150,7 @@ class Surroundings:
             or getsignal(_SIGUSR2) is not self.on_cancel
             or getsignal(_SIGCHLD) is not self.on_child
             or sys.path != self.path
-            or traits.environment() != self.environment
+            or environment() != self.environment
         )
 
 

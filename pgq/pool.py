@@ -35,6 +35,7 @@ from pgq.errors import TaskTimeout, WorkerDied
 from pgq.former_ids import FormerId
 from pgq.gate import Gate
 from pgq.orphans import adopt_orphans, children_of, kill_orphans
+from pgq.private import fork_server_pids
 from pgq.protocol import END_WITHIN_SECONDS, ENDING, STOP, TICKED, ChildConfig, Kind
 from pgq.records import Blame
 
@@ -349,9 +350,7 @@ class Children:
 
     def kill_orphans(self) -> None:
         """Kill what the tasks of dead workers have left: programs, daemons, forks that hold a session open."""
-        helpers = (_helper("forkserver", "_forkserver", "_forkserver_pid"),
-                   _helper("resource_tracker", "_resource_tracker", "_pid"))  # fmt: skip
-        own = {child.process.pid for child in self.all()} | self.strangers | set(helpers)
+        own = {child.process.pid for child in self.all()} | self.strangers | fork_server_pids()
         self.orphaned = not kill_orphans({pid for pid in own if pid is not None})
 
     def _died(self, dead: Child) -> None:
@@ -410,13 +409,6 @@ def _blame(dead: Child, seen: Activity) -> Blame | None:
         crash=not at_timeout,
         error=failures.as_json(failures.without_traceback(error)),
     )
-
-
-def _helper(module: str, owner: str, name: str) -> int | None:
-    """Return the pid of a process that multiprocessing has started for itself."""
-    found = sys.modules.get(f"multiprocessing.{module}")
-    pid: int | None = getattr(getattr(found, owner, None), name, None)
-    return pid
 
 
 def _bound_waits(pipe: Connection) -> None:

@@ -45,10 +45,17 @@ class Begun(enum.Enum):
     NO_ROOM = enum.auto()
 
 
+class Free:
+    """How many slots of a kind are free."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
 class Running:
     """A task that runs in a slot. `free` counts the slots of its kind that are free."""
 
-    def __init__(self, call: Call, settings: Settings, free: threading.Semaphore) -> None:
+    def __init__(self, call: Call, settings: Settings, free: Free) -> None:
         self.call, self.free = call, free
         self.claim: Claim = call.claim
         timeout = self.claim.timeout
@@ -66,7 +73,7 @@ class RunningCoroutine(Running):
 
     task: asyncio.Task[None] | None = None
 
-    def __init__(self, call: Call, settings: Settings, free: threading.Semaphore) -> None:
+    def __init__(self, call: Call, settings: Settings, free: Free) -> None:
         super().__init__(call, settings, free)
         #: The asyncio tasks that it has started on the loop and that have not ended.
         self.started: set[asyncio.Task[Any]] = set()
@@ -79,7 +86,7 @@ class RunningCoroutine(Running):
 class RunningThread(Running):
     """A task in a thread. Its function can be interrupted between two steps of Python code, and once."""
 
-    def __init__(self, call: Call, settings: Settings, free: threading.Semaphore) -> None:
+    def __init__(self, call: Call, settings: Settings, free: Free) -> None:
         super().__init__(call, settings, free)
         #: Held to change `ident`, so that no interruption is on its way once that is None.
         self.lock = threading.Lock()
@@ -148,20 +155,20 @@ class Slots:
         self.ended, self.changed = ended, changed
         self.running: dict[UUID, Running] = {}
         self.used = False
-        #: Held for changes of `running` and `_deadlines`; notified when a task has ended.
+        #: Held for changes of `running`, `_deadlines` and the free slots; notified when a task has ended.
         self._changing = threading.Condition()
         self._deadlines: list[tuple[float, int, Running]] = []
         self._numbers = itertools.count()
-        self._on_loop = threading.Semaphore(settings.coroutines)
-        self._in_threads = threading.Semaphore(settings.threads)
+        self._on_loop = Free(settings.coroutines)
+        self._in_threads = Free(settings.threads)
         #: Referred to here, since a loop does not keep its tasks.
         self._refreshing: asyncio.Task[None] | None = None
         #: What `kind_for` returns, by function: a worker has one release of the code.
-        self._kinds: dict[str, threading.Semaphore | None] = {}
+        self._kinds: dict[str, Free | None] = {}
 
     # --------------------------------------------------------------------------------------------- main thread
 
-    def kind_for(self, call: Call) -> threading.Semaphore | None:
+    def kind_for(self, call: Call) -> Free | None:
         """Return what counts the free slots for such a task, or None: it runs in the main thread."""
         claim = call.claim
         kind = self._kinds.get(claim.func, ...)
@@ -171,18 +178,19 @@ class Slots:
             return None
         return kind
 
-    def _usual_kind(self, call: Call) -> threading.Semaphore | None:
+    def _usual_kind(self, call: Call) -> Free | None:
         if registry.is_async(call.func):
             return None if self.settings.coroutines == 1 or registry.is_atomic(call.claim.func) else self._on_loop
         return None if self.settings.threads == 1 else self._in_threads
 
-    def start(self, call: Call, kind: threading.Semaphore, *, patience: float) -> Begun:
+    def start(self, call: Call, kind: Free, *, patience: float) -> Begun:
         """Start a task; NO_ROOM if no slot of that kind has become free for so many seconds."""
-        if not kind.acquire(timeout=patience):
-            return Begun.NO_ROOM
         running = (RunningCoroutine if kind is self._on_loop else RunningThread)(call, self.settings, kind)
-        self.used = True
         with self._changing:
+            if not self._changing.wait_for(lambda: kind.number > 0, patience):
+                return Begun.NO_ROOM
+            kind.number -= 1
+            self.used = True
             self.running[call.claim.id] = running
             if running.deadline:
                 heapq.heappush(self._deadlines, (running.deadline, next(self._numbers), running))
@@ -198,9 +206,9 @@ class Slots:
 
     def room(self) -> int:
         """Return how many more tasks could run on the loop; 0 also if all threads are busy."""
-        if self.settings.threads > 1 and not self._in_threads._value:
+        if self.settings.threads > 1 and not self._in_threads.number:
             return 0
-        return self._on_loop._value
+        return self._on_loop.number
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait until that holds. It is asked again when a task in a slot has ended, and by `look_again`."""
@@ -246,7 +254,7 @@ class Slots:
         self.ended(receipt)
         with self._changing:
             del self.running[running.claim.id]
-            running.free.release()
+            running.free.number += 1
             self._changing.notify_all()
         self.changed()
 

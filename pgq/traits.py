@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import decimal
 import gc
 import locale
@@ -13,13 +12,14 @@ import signal
 import socket
 import sys
 import time
-from _signal import getsignal  # type: ignore[import-not-found]  # signal's makes enums of it, which takes a microsecond
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
 from django.utils import timezone, translation
+
+from pgq.private import environment, get_running_loop, getsignal, set_running_loop, settings_below
 
 logger = logging.getLogger("pgq")
 
@@ -80,10 +80,6 @@ def _wakeup_fd() -> int:
     return number
 
 
-#: The dict inside os.environ: comparing that costs nothing, comparing os.environ 20 microseconds.
-environment: Callable[[], dict[Any, Any]] = lambda: os.environ._data  # type: ignore[attr-defined]  # noqa: E731
-
-
 def _put_environment_back(before: dict[Any, Any]) -> None:
     decode: Any = os.environ.decodevalue
     for name in environment().keys() - before.keys():
@@ -99,8 +95,7 @@ def _put_zone_back(_: Any) -> None:
 
 
 def _settings() -> dict[str, Any]:
-    inner: Any = settings
-    return dict(inner._wrapped.__dict__)
+    return dict(settings_below(settings).__dict__)
 
 
 def _put_settings_back(before: dict[str, Any]) -> None:
@@ -201,7 +196,7 @@ TRAITS = (
     Trait("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
     Trait("the default timeout of sockets", socket.getdefaulttimeout, socket.setdefaulttimeout),
     Trait("garbage collection", gc.isenabled, lambda before: gc.enable() if before else gc.disable()),
-    Trait("a running event loop", asyncio._get_running_loop, asyncio._set_running_loop),
+    Trait("a running event loop", get_running_loop, set_running_loop),
     Trait("Django's settings", _settings, _put_settings_back, adopt=_with_additions),
     Trait("the active translation", translation.get_language, _put_language_back, is_common=True),
     Trait("the active time zone", timezone.get_current_timezone, _put_time_zone_back, is_common=True),

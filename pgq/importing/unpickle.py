@@ -10,13 +10,14 @@ written in C, instances without attributes, and classes made for this one pickle
 from __future__ import annotations
 
 import io
-import pickle
 from collections import OrderedDict, defaultdict
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
+
+from pgq.private import PythonUnpickler
 
 #: Characters of a stand-in's text.
 _TEXT = 200
@@ -189,8 +190,8 @@ class _Attribute(_Standin):
     """Some attribute of something."""
 
 
-class _Unpickler(pickle._Unpickler):
-    """The one in Python: the one in C makes room for as many entries as a pickle of ten bytes may ask for."""
+class _Unpickler(PythonUnpickler):
+    """Reads a pickle and calls nothing that it names."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data))

@@ -18,6 +18,7 @@ from django.db import connections
 from pgq import boot, conf, discovery, signing
 from pgq.autoreload import CodeWatch
 from pgq.logs import set_up_logging
+from pgq.private import is_called_by_command_line
 
 logger = logging.getLogger("pgq")
 
@@ -58,7 +59,7 @@ class Command(BaseCommand):
         parser.add_argument("--autoreload", action="store_true", help="for development: start anew when code changes")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        called = not getattr(self, "_called_from_command_line", False)
+        called = not is_called_by_command_line(self)
         with _named(options["name"]), _handlers_kept() if called else contextlib.nullcontext():
             self._run(options)
 
