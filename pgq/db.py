@@ -9,13 +9,12 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import psycopg
-import psycopg.sql
 from django.conf import settings
 from django.db import ProgrammingError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -23,7 +22,10 @@ from django.db.backends.utils import CursorWrapper
 from psycopg.pq import TransactionStatus
 from psycopg.types.datetime import TimestamptzLoader
 
+from pgq.store_statement import sql
+
 logger = logging.getLogger("pgq")
+T = TypeVar("T")
 
 #: What the functions of `pgq.store` take: Django's cursor or psycopg's.
 Cursor: TypeAlias = "CursorWrapper | psycopg.Cursor[Any]"
@@ -68,9 +70,6 @@ BY_INDEX = {
     "enable_seqscan": "off",
     "plan_cache_mode": "force_generic_plan",
 }
-#: A pooler gives its clients another pid than the server's, and what we set might stay there for somebody else.
-_PIN = """SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS pin (name, value)
-           WHERE pg_backend_pid() = %s"""
 
 
 def wrapper(alias: str) -> BaseDatabaseWrapper:
@@ -103,8 +102,8 @@ _NOT_AS_PREPARED = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.Dupli
 _uses: WeakKeyDictionary[Connection, int | None] = WeakKeyDictionary()
 
 
-def execute_often(alias: str, text: str, parameters: Sequence[Any] | Mapping[str, Any]) -> None:
-    """Execute on the caller's connection a statement that is said again and again and returns nothing.
+def execute_often(alias: str, statement: Callable[[Cursor, T], None], what: T) -> None:
+    """Have a function of `pgq.store` execute, on the caller's connection, what is executed again and again there.
 
     It is prepared once a connection has proved to be a busy one: to parse and plan an INSERT of one row takes the
     server as long as all the rest. In a transaction it is said as Django would: if what was prepared were gone
@@ -118,7 +117,7 @@ def execute_often(alias: str, text: str, parameters: Sequence[Any] | Mapping[str
         connection.prepare_threshold = 0
         try:
             with django.wrap_database_errors:
-                psycopg.Cursor(connection).execute(text, parameters)
+                statement(psycopg.Cursor(connection), what)
             return
         except ProgrammingError as error:
             if not isinstance(error.__cause__, _NOT_AS_PREPARED):
@@ -127,7 +126,7 @@ def execute_often(alias: str, text: str, parameters: Sequence[Any] | Mapping[str
         finally:
             connection.prepare_threshold = threshold
     with django.cursor() as cursor:
-        cursor.execute(text, parameters)
+        statement(cursor, what)
 
 
 def _busy_connection(django: BaseDatabaseWrapper) -> Connection | None:
@@ -235,7 +234,7 @@ def connect(
     try:
         connection.patience = min(patience or DEAD_AFTER, DEAD_AFTER)
         _assume_role(connection, options.get("assume_role"))
-        _pin(connection, patience, options, pins or {})
+        _pin_session(connection, patience, options, pins or {})
         connection.patience = None if patience is None else patience + 1
         connection.meanwhile = meanwhile
     except BaseException:
@@ -247,16 +246,17 @@ def connect(
 def _assume_role(connection: Connection, name: str | None) -> None:
     """Become the role that DATABASES has in OPTIONS["assume_role"], as Django's own connections do."""
     if name:
-        connection.execute(psycopg.sql.SQL("SET ROLE {}").format(psycopg.sql.Literal(name)), prepare=False)
+        connection.execute(sql("assume_role"), {"name": name}, prepare=False)
 
 
-def _pin(connection: Connection, patience: float | None, options: Mapping[str, Any], more: Mapping[str, str]) -> None:
+def _pin_session(
+    connection: Connection, patience: float | None, options: Mapping[str, Any], more: Mapping[str, str]
+) -> None:
     pins = {**_PINS, **more, "statement_timeout": str(int((patience or 0) * 1000))}
     if connection.info.server_version >= 170000:
         pins["transaction_timeout"] = "0"
-    pinned = connection.execute(
-        _PIN, (list(pins), list(pins.values()), connection.info.backend_pid), prepare=False
-    ).rowcount
+    parameters = {"names": list(pins), "values": list(pins.values()), "pid": connection.info.backend_pid}
+    pinned = connection.execute(sql("pin_session"), parameters, prepare=False).rowcount
     if not pinned and "prepare_threshold" not in options:
         # What one transaction prepares the next one may not find.
         connection.prepare_threshold = None
@@ -291,7 +291,7 @@ def shares_sessions(connection: Connection, another: Callable[[], Connection]) -
 
 
 def _server_pid(connection: Connection) -> int:
-    row = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
+    row = connection.execute(sql("server_pid"), prepare=False).fetchone()
     assert row is not None
     return int(row[0])
 
@@ -329,7 +329,7 @@ class Listener:
         """
         try:
             for channel in self.channels:
-                self.connection.execute(f'LISTEN "{channel}"')
+                self.connection.execute(sql("listen", channel=channel))
             self.deaf = None
         except psycopg.OperationalError as error:
             if self.connection.closed:

@@ -405,7 +405,7 @@ def enqueue(task: NewTask, *, using: str | None = None) -> UUID:
         using: Alias in DATABASES; None: PGQ["database"].
     """
     announce(task)
-    execute_often(using or get_settings().database, *store.insert_of(task))
+    execute_often(using or get_settings().database, store.enqueue, task)
     return task.id
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from importlib.resources import files
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
@@ -20,6 +19,7 @@ from django.db.backends.utils import CursorWrapper
 
 from pgq.db import Cursor
 from pgq.records import Blame, Claim, NewTask
+from pgq.store_statement import sql
 
 #: The sizes a claim may have; each is a statement of its own, see claim.sql.
 CLAIM_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -27,25 +27,21 @@ CLAIM_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 Row = tuple[Any, ...]
 
 
-@cache
-def sql(name: str, **parts: int | str) -> str:
-    """Return the text of ``sql/NAME.sql``, with whole numbers or other texts of statements put in for ``{names}``."""
-    text = (files("pgq") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
-    # Comments are for readers; psycopg would take a percent sign in them for a parameter.
-    text = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
-    return text.format(**parts) if parts else text
-
-
-def _all(cursor: Cursor, name: str, parameters: dict[str, Any], **literals: int) -> list[Row]:
-    cursor.execute(sql(name, **literals), parameters)
+def _all(cursor: Cursor, name: str, parameters: dict[str, Any], **parts: int | str) -> list[Row]:
+    cursor.execute(sql(name, **parts), parameters)
     return cursor.fetchall()
 
 
-def _one(cursor: Cursor, name: str, parameters: dict[str, Any]) -> Row:
-    cursor.execute(sql(name), parameters)
+def _one(cursor: Cursor, name: str, parameters: dict[str, Any], **parts: int | str) -> Row:
+    cursor.execute(sql(name, **parts), parameters)
     row: Row | None = cursor.fetchone()
     assert row is not None, f"{name}.sql returns a row"
     return row
+
+
+def _run(cursor: Cursor, name: str, **parts: int | str) -> None:
+    # The empty parameters have psycopg take "%%" for a percent sign, as in every other statement.
+    cursor.execute(sql(name, **parts), {})
 
 
 # Arrays are written as literals, all elements of one at once. psycopg's own way costs ten times as much, in each task.
@@ -112,33 +108,27 @@ def _quoted(columns: Iterable[str]) -> str:
 
 
 @cache
-def _enqueue_sql(columns: tuple[str, ...]) -> str:
+def _enqueue_text(columns: tuple[str, ...]) -> str:
     values = ", ".join(_RUN_AFTER if column == "run_after" else "%s" for column in columns)
-    return sql("enqueue").replace("{columns}", _quoted(columns)).replace("{values}", values)
-
-
-def insert_of(task: NewTask) -> tuple[str, tuple[Any, ...]]:
-    """Return the statement that writes one task, and its parameters: by place, names take psycopg twice as long."""
-    given = _given(task)
-    return _enqueue_sql(tuple(given)), tuple(given.values())
+    return sql("enqueue", columns=_quoted(columns), values=values)
 
 
 def enqueue(cursor: Cursor, task: NewTask) -> None:
-    """Write one task."""
-    cursor.execute(*insert_of(task))
+    """Write one task. Its parameters go by place: names take psycopg twice as long."""
+    given = _given(task)
+    cursor.execute(_enqueue_text(tuple(given)), tuple(given.values()))
 
 
-@cache
-def _enqueue_many_sql(scheduled: bool) -> str:
-    slots = (", schedule, slot", ", %(schedule)s::bigint[], %(slot)s::timestamptz[]")
-    columns, arrays = slots if scheduled else ("", "")
-    return sql("enqueue_many").replace("{columns}", columns).replace("{arrays}", arrays)
+#: What the tasks of a schedule say besides, as parts of enqueue_many.sql.
+_SCHEDULED = {"columns": ", schedule, slot", "arrays": ", %(schedule)s::bigint[], %(slot)s::timestamptz[]"}
+_UNSCHEDULED = {"columns": "", "arrays": ""}
 
 
 def enqueue_many(cursor: Cursor, tasks: Sequence[NewTask]) -> None:
     """Write many tasks in one statement; they become ready in their order."""
-    text = _enqueue_many_sql(any(task.schedule is not None for task in tasks))
-    cursor.execute(text, {column: [task[at] for task in tasks] for at, column in enumerate(_COLUMNS)})
+    parts = _SCHEDULED if any(task.schedule is not None for task in tasks) else _UNSCHEDULED
+    parameters = {column: [task[at] for task in tasks] for at, column in enumerate(_COLUMNS)}
+    cursor.execute(sql("enqueue_many", **parts), parameters)
 
 
 #: What differs between calls that are enqueued together. The id as 32 hex digits.
@@ -150,7 +140,7 @@ def enqueue_calls(cursor: Cursor, model: NewTask, rows: Iterable[CallRow]) -> No
     """Write many tasks that are like the model but for what their rows say; they become ready in their order."""
     shared = {column: value for column, value in _given(model).items() if column not in _OF_CALLS}
     fixed = tuple(shared.values())
-    text = sql("enqueue_calls").replace("{columns}", _quoted((*_OF_CALLS, *shared)))
+    text = sql("enqueue_calls", columns=_quoted((*_OF_CALLS, *shared)))
     # What goes wrong on Django's cursor is one of Django's errors, here as everywhere.
     errors = cursor.db.wrap_database_errors if isinstance(cursor, CursorWrapper) else contextlib.nullcontext()
     with errors, cursor.copy(text) as copy:
@@ -162,7 +152,7 @@ def enqueue_from(cursor: Cursor, query: str, parameters: Sequence[Any], model: N
     """Write a task for each row of a query that yields args; everything else is as in `model`. Return how many."""
     fixed = (model.func, model.kwargs, model.options, model.queue, model.priority, model.name, model.group, model.hook,
              model.timeout, model.max_attempts, model.run_after)  # fmt: skip
-    cursor.execute(sql("enqueue_from").replace("{query}", query), (*fixed, *parameters))
+    cursor.execute(sql("enqueue_from", query=query), (*fixed, *parameters))
     return cursor.rowcount
 
 
@@ -644,14 +634,24 @@ def writers(cursor: Cursor, among: Iterable[str] | None = None) -> list[str]:
     return [row[0] for row in _all(cursor, "writers", {"among": list(among) if among is not None else None})]
 
 
+def commit_unflushed(cursor: Cursor) -> None:
+    """Have the commit of this transaction not wait for the disk: a crash may lose it."""
+    cursor.execute(sql("commit_unflushed"))
+
+
+def lock_lanes(cursor: Cursor, *, safe: int) -> list[tuple[str, int]]:
+    """Lock the lanes whose watermark is below `safe` until the transaction ends; return (queue, priority) of each."""
+    return [(row[0], row[1]) for row in _all(cursor, "lock_lanes", {"safe": safe})]
+
+
 def advance(cursor: Cursor, *, safe: int) -> int:
     """Move the watermarks up, to `safe` at most; return how many moved. Needs a transaction of its own."""
     # A watermark that is lost in a crash stands lower, which is safe. And lanes that stay locked while the disk is slow
     # send tasks that are rescued meanwhile to the end of the queue.
-    cursor.execute("SET LOCAL synchronous_commit = off")
+    commit_unflushed(cursor)
     # Two statements, so that the second one's snapshot is taken after the lanes are locked.
-    locked = _all(cursor, "lock_lanes", {"safe": safe})
-    queues, priorities = [row[0] for row in locked], [row[1] for row in locked]
+    lanes = lock_lanes(cursor, safe=safe)
+    queues, priorities = [queue for queue, _ in lanes], [priority for _, priority in lanes]
     cursor.execute(sql("advance"), {"safe": safe, "queues": queues, "priorities": priorities})
     return cursor.rowcount
 
@@ -692,7 +692,7 @@ def prune(cursor: Cursor, *, keep: int, limit: int, per: str | None = None, befo
 
 def make_partitions(cursor: Cursor) -> int:
     """Make the partitions of the coming weeks; return how many were new."""
-    return int(_one(cursor, "partitions", {})[0])
+    return int(_one(cursor, "make_partitions", {})[0])
 
 
 # ------------------------------------------------------------------------------------------------- schedules
@@ -735,16 +735,28 @@ def end_schedule(cursor: Cursor, id: int) -> None:
     cursor.execute(sql("end_schedule"), {"id": id})
 
 
+def schedule_references(cursor: Cursor) -> str | None:
+    """Return the deferred foreign keys to schedules as a list of quoted names; None: there are none."""
+    names: str | None = _one(cursor, "schedule_references", {})[0]
+    return names
+
+
+def set_constraints(cursor: Cursor, names: str, mode: str) -> None:
+    """Have constraints checked now and at once ("IMMEDIATE"), or at the end of the transaction ("DEFERRED")."""
+    # PostgreSQL quoted the names; a percent sign in them is none of psycopg's, since there are no parameters.
+    cursor.execute(sql("set_constraints", names=names, mode=mode))
+
+
 def check_references(cursor: Cursor) -> None:
     """Have the deferred foreign keys to schedules checked now, and be deferred again.
 
     Raises:
         psycopg.IntegrityError, django.db.IntegrityError: A row refers to a schedule that is gone.
     """
-    (names,) = _one(cursor, "schedule_references", {})
+    names = schedule_references(cursor)
     if names:
-        cursor.execute(f"SET CONSTRAINTS {names} IMMEDIATE")
-        cursor.execute(f"SET CONSTRAINTS {names} DEFERRED")
+        set_constraints(cursor, names, "IMMEDIATE")
+        set_constraints(cursor, names, "DEFERRED")
 
 
 def live_of_schedule(cursor: Cursor, schedule: int) -> tuple[int, int]:
@@ -911,9 +923,14 @@ class Finding:
     advice: str
 
 
+def has_schema(cursor: Cursor) -> bool:
+    """Return whether the tables are there."""
+    return bool(_one(cursor, "has_schema", {})[0])
+
+
 def schema_version(cursor: Cursor) -> int:
     """Return the number of the newest file of migrations_sql that was run; 0: there are no tables."""
-    if not _one(cursor, "has_schema", {})[0]:
+    if not has_schema(cursor):
         return 0
     return int(_one(cursor, "schema_version", {})[0])
 
@@ -971,25 +988,50 @@ def task_partitions(cursor: Cursor) -> list[tuple[str, UUID, int]]:
     return [(row[0], row[1], row[2]) for row in _all(cursor, "task_partitions", {})]
 
 
-def _on_partition(name: str, partition: str) -> str:
+def limit_lock_wait(cursor: Cursor, *, milliseconds: int) -> None:
+    """Have each statement of this transaction give up after so long a wait for a lock."""
+    _all(cursor, "limit_lock_wait", {"milliseconds": str(milliseconds)})
+
+
+def _part(partition: str) -> str:
     # PostgreSQL quoted the name (regclass); a percent sign in it is not a parameter.
-    return sql(name).replace("{partition}", partition.replace("%", "%%"))
+    return partition.replace("%", "%%")
 
 
-def _lock_partition(cursor: Cursor, partition: str) -> None:
-    for statement in _on_partition("lock_partition", partition).split(";"):
-        cursor.execute(statement)
-
-
-def _drop_partition(cursor: Cursor, partition: str) -> None:
-    for statement in _on_partition("drop_partition", partition).split(";"):
-        cursor.execute(statement)
+def lock_partition(cursor: Cursor, partition: str) -> None:
+    """Keep everybody from writing to a partition until the transaction ends."""
+    _run(cursor, "lock_partition", partition=_part(partition))
 
 
 def partition_needed(cursor: Cursor, partition: str, old: Old) -> bool:
     """Whether a partition holds a row that is not old."""
-    cursor.execute(_on_partition("partition_needed", partition), old.parameters())
-    return bool(cursor.fetchone()[0])  # type: ignore[index]  # EXISTS returns a row
+    return bool(_one(cursor, "partition_needed", old.parameters(), partition=_part(partition))[0])
+
+
+def count_partition(cursor: Cursor, partition: str) -> int:
+    """Return how many rows a partition has."""
+    return int(_one(cursor, "count_partition", {}, partition=_part(partition))[0])
+
+
+def detach_partition(cursor: Cursor, partition: str) -> None:
+    """Make a partition a table by itself."""
+    _run(cursor, "detach_partition", partition=_part(partition))
+
+
+def drop_table(cursor: Cursor, table: str) -> None:
+    """Drop what was a partition."""
+    _run(cursor, "drop_table", table=_part(table))
+
+
+def _lock_partition_soon(cursor: Cursor, partition: str) -> None:
+    # Others would have to wait behind us.
+    limit_lock_wait(cursor, milliseconds=300)
+    lock_partition(cursor, partition)
+
+
+def _drop_locked_partition(cursor: Cursor, partition: str) -> None:
+    detach_partition(cursor, partition)
+    drop_table(cursor, partition)
 
 
 def drop_partition(cursor: Cursor, partition: str, old: Old) -> int | None:
@@ -1000,13 +1042,12 @@ def drop_partition(cursor: Cursor, partition: str, old: Old) -> int | None:
         psycopg.errors.InsufficientPrivilege: The tables are somebody else's.
         psycopg.errors.ForeignKeyViolation: Another table refers to one of the rows.
     """
-    _lock_partition(cursor, partition)
+    _lock_partition_soon(cursor, partition)
     # Once more, now that nobody can add a row.
     if partition_needed(cursor, partition, old):
         return None
-    cursor.execute(_on_partition("count_partition", partition))
-    count = int(cursor.fetchone()[0])  # type: ignore[index]  # count() returns a row
-    _drop_partition(cursor, partition)
+    count = count_partition(cursor, partition)
+    _drop_locked_partition(cursor, partition)
     return count
 
 
@@ -1034,9 +1075,8 @@ def expired_look(
     cursor: Cursor, partition: str, *, after: UUID, before: datetime, limit: int
 ) -> tuple[UUID | None, bool]:
     """Look at the next `limit` results of a partition; return the last id (None: no more), and if one is needed."""
-    statement = _on_partition("expired_look", partition).replace("{limit}", str(limit))
-    cursor.execute(statement, {"after": after, "before": before})
-    last, needed = cursor.fetchone()  # type: ignore[misc]  # it returns a row
+    parameters = {"after": after, "before": before}
+    last, needed = _one(cursor, "expired_look", parameters, partition=_part(partition), limit=limit)
     return last, needed
 
 
@@ -1048,25 +1088,29 @@ def drop_expired(cursor: Cursor, partition: Expired, before: datetime) -> bool:
         psycopg.errors.InsufficientPrivilege: The tables are somebody else's.
         psycopg.errors.ForeignKeyViolation: Another table refers to one of the rows.
     """
-    _lock_partition(cursor, partition.name)
+    _lock_partition_soon(cursor, partition.name)
     if partition not in expired(cursor, before):
         return False
-    _drop_partition(cursor, partition.name)
+    _drop_locked_partition(cursor, partition.name)
     return True
 
 
 # ------------------------------------------------------------------------------------------------- Django-Q's tables
 
 
-def django_q_rows(cursor: Cursor, table: str, *, after: int | str, limit: int) -> list[dict[str, Any]]:
+#: Django-Q's tables, which hold its schedules, its queue (the ORM broker's) and its finished tasks.
+_DJANGO_Q_TABLES = {"schedules": "django_q_schedule", "queued": "django_q_ormq", "results": "django_q_task"}
+
+
+def django_q_rows(cursor: Cursor, kind: str, *, after: int | str, limit: int) -> list[dict[str, Any]]:
     """Return the next rows of one of Django-Q's tables, by column, as that database gives them.
 
     Args:
         cursor: On the database that has Django-Q's tables, which need not be PostgreSQL.
-        table: "schedules", "queued" or "results".
+        kind: "schedules", "queued" or "results".
         after: The id of the last row read; 0 or "" at first.
     """
-    cursor.execute(sql(f"django_q_{table}", limit=limit), {"after": after})
+    cursor.execute(sql("django_q_rows", table=_DJANGO_Q_TABLES[kind], limit=limit), {"after": after})
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 

@@ -223,8 +223,9 @@ class Upkeep:
         try:
             with connection.transaction():
                 # The tables are busy: give up at once, or every claim and every settle would queue behind our lock.
-                connection.execute("SET LOCAL lock_timeout = '200ms'")
-                store.make_partitions(connection.cursor())
+                cursor = connection.cursor()
+                store.limit_lock_wait(cursor, milliseconds=200)
+                store.make_partitions(cursor)
         except psycopg.errors.InsufficientPrivilege:
             logger.debug("upkeep: this role may not make partitions; the owner of the tables should run pgq_clean")
         except psycopg.errors.LockNotAvailable:

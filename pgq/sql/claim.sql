@@ -23,7 +23,7 @@ WITH RECURSIVE turn (priority, lap, behind, size, more, last, queues, low, high)
      UNION ALL
     SELECT CASE WHEN next.lap < 4 THEN turn.priority
                 ELSE (SELECT max(l.priority) FROM pgq_lane l WHERE l.priority < turn.priority) END,
-           next.lap %% 4,
+           mod(next.lap, 4),
            CASE WHEN lanes.last IS NOT NULL THEN lanes.last WHEN next.lap IN (1, 3) THEN '' ELSE %(after)s::text END,
            CASE WHEN lanes.last IS NOT NULL THEN least(2 * turn.size, 64) WHEN next.lap IN (1, 3) THEN turn.size
                 ELSE {limit} / 8 + 4 END,

@@ -1,4 +1,3 @@
--- clean
 -- Looks at the next {limit} rows of a range of ids and deletes those that are old: successes up to one id, failures up to
 -- another (NULL: none), finished before a time (NULL: any). What a collector still has to read stays, and what other
 -- tables refer to; and rows that somebody else is deleting are left to them.
@@ -18,11 +17,11 @@ WITH looked AS MATERIALIZED (
        AND (%(queue)s::text IS NULL OR l.queue = %(queue)s::text)
        AND (%(before)s::timestamptz IS NULL OR l.stopped < %(before)s::timestamptz)
        AND NOT EXISTS (SELECT FROM pgq_queue q
-                        WHERE q.id = CASE WHEN l.collector ~ '^[0-9a-f]{{32}}$' THEN l.collector::uuid END)
+                        WHERE q.id = CASE WHEN l.collector ~ '^[0-9a-f]{32}$' THEN l.collector::uuid END)
        FOR UPDATE OF t SKIP LOCKED
 ), done AS MATERIALIZED (
     SELECT d.reference FROM pgq_delete_results(ARRAY(SELECT id FROM old), false) d
 )
 SELECT (SELECT id FROM looked ORDER BY id DESC LIMIT 1), count(*) FILTER (WHERE reference IS NULL),
-       coalesce(array_agg(reference) FILTER (WHERE reference IS NOT NULL), '{{}}')
+       coalesce(array_agg(reference) FILTER (WHERE reference IS NOT NULL), '{}')
   FROM done

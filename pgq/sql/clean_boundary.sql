@@ -1,4 +1,3 @@
--- clean_boundary
 -- The newest id beyond the newest `keep` of one outcome; no row if there are not so many.
 SELECT id
   FROM pgq_task

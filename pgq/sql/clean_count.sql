@@ -1,4 +1,3 @@
--- clean_count
 -- As clean.sql, but only counts what would be deleted.
 WITH looked AS MATERIALIZED (
     SELECT t.id, t.success, t.queue, t.stopped, t.options ->> 'collector' AS collector
@@ -14,4 +13,4 @@ SELECT (SELECT id FROM looked ORDER BY id DESC LIMIT 1),
            AND (%(queue)s::text IS NULL OR l.queue = %(queue)s::text)
            AND (%(before)s::timestamptz IS NULL OR l.stopped < %(before)s::timestamptz)
            AND NOT EXISTS (SELECT FROM pgq_queue q
-                            WHERE q.id = CASE WHEN l.collector ~ '^[0-9a-f]{{32}}$' THEN l.collector::uuid END))
+                            WHERE q.id = CASE WHEN l.collector ~ '^[0-9a-f]{32}$' THEN l.collector::uuid END))

@@ -1,2 +1,2 @@
--- count_partition
+-- Counts the rows of a partition.
 SELECT count(*) FROM {partition}

@@ -1,4 +1,3 @@
--- finished_counts
 -- How many successes and failures are kept, each counted up to {limit}; last: how many rows of either kind PostgreSQL
 -- estimates, from what it noted about each partition and the size it has grown to since (NULL: it never looked).
 SELECT (SELECT count(*) FROM (SELECT FROM pgq_task WHERE success LIMIT {limit}) x),

@@ -1,4 +1,3 @@
--- import_results
 -- Writes finished tasks that another queue has run; returns the ids of those that were not there yet.
 INSERT INTO pgq_task (id, success, attempt_count, started, stopped, enqueued_at, func, queue, args, kwargs, options, result,
                       name, "group", hook, cluster, exception, message, traceback, signature)

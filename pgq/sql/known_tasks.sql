@@ -1,4 +1,3 @@
--- known_tasks
 -- Which of these tasks are here, live or finished.
 SELECT id FROM pgq_queue WHERE id = ANY (%(ids)s::uuid[])
 UNION

@@ -1,4 +1,3 @@
--- latest_failures
 -- The failures of the tasks enqueued last.
 SELECT id, name, func, queue, exception, left(message, 300), extract(epoch FROM clock_timestamp() - stopped)::float8
   FROM pgq_task

@@ -1,4 +1,2 @@
--- lock_partition
--- Keeps everybody from writing to a partition until the transaction ends; gives up rather than have others wait for us.
-SET LOCAL lock_timeout = '300ms';
+-- Keeps every session from writing to a partition until the transaction ends.
 LOCK TABLE {partition} IN SHARE MODE

@@ -1,3 +1,2 @@
--- now
 -- The clock that counts.
 SELECT clock_timestamp()

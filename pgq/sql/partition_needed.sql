@@ -1,4 +1,3 @@
--- partition_needed
 -- Whether a partition holds a row that clean.sql would leave.
 SELECT EXISTS (
     SELECT

@@ -1,4 +1,3 @@
--- pools
 -- The pools that pgq_worker knows, with their ages by the database's clock, and how many tasks they have claimed.
 -- Without `id` all of them.
 SELECT p.id, p.name, p.host, p.pid, p.queues, p.status, p.started_at, p.heartbeat, p.version, p.workers::text,

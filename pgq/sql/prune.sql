@@ -1,4 +1,3 @@
--- prune
 -- Looks at the next {limit} successful tasks beyond the newest `keep` of those with an id below `before`, newest first,
 -- and deletes them. What a collector still has to read stays, and what other tables refer to.
 -- Returns the last id looked at (NULL: that was all), how many were deleted, and for each one that others keep, who.
@@ -16,8 +15,8 @@ WITH looked AS MATERIALIZED (
              FROM looked l
             -- The option may hold anything if psql wrote the row, and a wrong cast would stop all pruning.
             WHERE NOT EXISTS (SELECT FROM pgq_queue q
-                               WHERE q.id = CASE WHEN l.collector ~ '^[0-9a-f]{{32}}$' THEN l.collector::uuid END)), false) d
+                               WHERE q.id = CASE WHEN l.collector ~ '^[0-9a-f]{32}$' THEN l.collector::uuid END)), false) d
 )
 SELECT (SELECT id FROM looked ORDER BY id DESC OFFSET {limit} - 1), count(*) FILTER (WHERE reference IS NULL),
-       coalesce(array_agg(reference) FILTER (WHERE reference IS NOT NULL), '{{}}')
+       coalesce(array_agg(reference) FILTER (WHERE reference IS NOT NULL), '{}')
   FROM done

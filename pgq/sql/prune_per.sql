@@ -1,4 +1,3 @@
--- prune_per
 -- Deletes the oldest successful tasks beyond the newest `keep` of each group, name or function, a small batch at a time:
 -- {limit} with ids below `before`, newest first. Those without a group, or a name, count together. What stays and what is
 -- returned: see prune.sql.
@@ -16,8 +15,8 @@ WITH ranked AS (
            SELECT l.id
              FROM looked l
             WHERE NOT EXISTS (SELECT FROM pgq_queue q
-                               WHERE q.id = CASE WHEN l.collector ~ '^[0-9a-f]{{32}}$' THEN l.collector::uuid END)), false) d
+                               WHERE q.id = CASE WHEN l.collector ~ '^[0-9a-f]{32}$' THEN l.collector::uuid END)), false) d
 )
 SELECT (SELECT id FROM looked ORDER BY id DESC OFFSET {limit} - 1), count(*) FILTER (WHERE reference IS NULL),
-       coalesce(array_agg(reference) FILTER (WHERE reference IS NOT NULL), '{{}}')
+       coalesce(array_agg(reference) FILTER (WHERE reference IS NOT NULL), '{}')
   FROM done

@@ -1,4 +1,3 @@
--- queue_counts
 -- How many tasks are ready, running, waiting for a time, waiting for other tasks, parked; each counted up to {limit}, by
 -- the index that has them, so a queue of millions costs no more than a short one. Last: the size PostgreSQL estimates.
 SELECT (SELECT count(*) FROM (SELECT FROM pgq_queue

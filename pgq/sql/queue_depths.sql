@@ -1,4 +1,3 @@
--- queue_depths
 -- Each queue in use: ready tasks (each lane counted up to {limit}, from its watermark on), how long the first of them
 -- has been there, running ones, whether it is paused.
 SELECT l.queue, sum(lane.ready)::bigint, bool_or(lane.ready >= {limit}),

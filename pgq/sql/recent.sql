@@ -1,4 +1,3 @@
--- recent
 -- What finished in the last so many seconds, among the {limit} finished tasks that were enqueued last: for each queue, how
 -- many, how many of them successes, the seconds they took, and how long ago the first of all of them finished.
 -- (statement_timestamp, since no index serves a bound that clock_timestamp might change from row to row.)

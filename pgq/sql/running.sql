@@ -1,4 +1,3 @@
--- running
 -- What the workers run, longest first: as of their last heartbeats, and still there.
 SELECT q.id, q.name, q.func, q.queue, q.attempts, q.cancelled, p.name, p.host, (w ->> 'pid')::integer,
        (w ->> 'seconds')::float8 + extract(epoch FROM clock_timestamp() - p.heartbeat)::float8

@@ -1,4 +1,3 @@
--- written_here
 -- Of the live tasks of that id, name or group: how many this transaction has enqueued, which no worker sees before its
 -- commit, and how many others there are.
 -- A row that we see while the transaction which wrote it is still in progress is our own; its xmin may be that of a
@@ -7,7 +6,7 @@ WITH ours AS (
     SELECT pg_current_xact_id_if_assigned()::text::bigint AS number
 ), live AS (
     SELECT q.enqueued_at, ours.number,
-           (q.xmin::text::bigint - ours.number %% 4294967296 + 4294967296) %% 4294967296 AS later
+           mod(q.xmin::text::bigint - mod(ours.number, 4294967296) + 4294967296, 4294967296) AS later
       FROM pgq_queue q CROSS JOIN ours
      WHERE q.id = %(id)s::uuid OR q.name = %(name)s::text OR q."group" = %(group)s::text
 ), counted AS (

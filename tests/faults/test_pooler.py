@@ -118,12 +118,15 @@ def test_a_producer_prepares_nothing_behind_a_pooler(site, bouncer, rounds, note
         django.settings_dict |= {"NAME": there["dbname"], "HOST": there["host"], "PORT": there["port"]}
         connections[django.alias] = django
         producers.append(django)
-    text = "INSERT INTO pgq_queue (func) VALUES (%(func)s)"
+
+    def insert(cursor, func):
+        cursor.execute("INSERT INTO pgq_queue (func) VALUES (%s)", (func,))
+
     try:
         with django_db_blocker.unblock():
             for _ in range(rounds * 12):
                 for django in producers:
-                    db.execute_often(django.alias, text, {"func": "tests.faults.tasks.work"})
+                    db.execute_often(django.alias, insert, "tests.faults.tasks.work")
         note.round([f"{django.alias} took it for a server" for django in producers if db._uses[django.connection]])
         assert site.value("SELECT count(*) FROM pgq_queue") == 12 * 4 * rounds
     finally:

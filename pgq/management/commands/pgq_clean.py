@@ -283,8 +283,9 @@ class Command(PgqCommand):
 @contextlib.contextmanager
 def _impatient(connection: db.Connection) -> Iterator[db.Cursor]:
     with connection.transaction():
-        connection.execute("SET LOCAL lock_timeout = '300ms'")
-        yield connection.cursor()
+        cursor = connection.cursor()
+        store.limit_lock_wait(cursor, milliseconds=300)
+        yield cursor
 
 
 def _floor(moment: datetime) -> UUID:

@@ -1,0 +1,2 @@
+-- Drops a table that was a partition of pgq_task.
+DROP TABLE {table}

@@ -1,0 +1,2 @@
+-- Makes the session receive the notifications of a channel.
+LISTEN "{channel}"

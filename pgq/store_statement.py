@@ -1,0 +1,34 @@
+"""The text of a statement: read from its file in `pgq/sql`, and its parts filled in.
+
+A file is SQL with psycopg's placeholders. What cannot be a parameter of a statement, such as a table's name or a limit
+that the planner has to know, is a part of its text: ``{name}``.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache, lru_cache
+from importlib.resources import files
+
+_PART = re.compile(r"\{([a-z_]+)\}")
+
+
+@cache
+def _text(name: str) -> str:
+    text = (files("pgq") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+    # Comments are for readers: PostgreSQL need not receive them, and psycopg would take a percent sign in them for a
+    # parameter.
+    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
+
+
+@lru_cache(maxsize=512)
+def sql(name: str, **parts: int | str) -> str:
+    """Return the text of ``sql/NAME.sql`` without its comments.
+
+    Args:
+        parts: What stands for each ``{part}`` of the text, which may hold placeholders of its own.
+
+    Raises:
+        KeyError: A part is missing.
+    """
+    return _PART.sub(lambda part: str(parts[part[1]]), _text(name))

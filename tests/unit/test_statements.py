@@ -1,0 +1,85 @@
+"""Statements: each file of pgq/sql is executed by one function of its name, and no other module speaks SQL."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import pgq
+from pgq import store
+
+PACKAGE = Path(pgq.__file__).parent
+FILES = {file.stem for file in (PACKAGE / "sql").glob("*.sql")}
+#: Executed by a function of another name.
+OTHERS = {
+    ("prune_per", "prune"): "how much is kept is counted over all, or by name: which of the two, an argument says",
+    ("clean_count", "clean"): "a dry run counts what the real one would delete",
+    ("kept_places", "with_places"): "a part of the statements that make claimed tasks ready again",
+}
+#: Modules with SQL of their own.
+ALLOWED = {
+    "apps.py": "moves to the store with the checks",
+}
+#: What reads the text of a file, and which of its arguments names the file.
+READERS = {"sql": 0, "_all": 1, "_one": 1, "_run": 1, "_make_ready": 1}
+#: How a statement begins.
+SQL = re.compile(
+    r"\s*(SELECT|INSERT INTO|UPDATE \S+ SET|DELETE FROM|SET (LOCAL|ROLE|CONSTRAINTS)|LOCK TABLE|ALTER|DROP|TRUNCATE|"
+    r"COPY|LISTEN|NOTIFY|WITH \w+ AS)\b"
+)
+
+
+def modules() -> list[Path]:
+    return [path for path in sorted(PACKAGE.rglob("*.py")) if "migrations" not in path.parts]
+
+
+def executed() -> list[tuple[str, str]]:
+    """Return each (file, function) of the package in which the one's text is read by the other."""
+    found = []
+    for path in modules():
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, ast.FunctionDef) and function.name not in READERS:
+                for call in ast.walk(function):
+                    if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in READERS:
+                        for name in call.args[READERS[call.func.id] :][:1]:
+                            texts = [each.value for each in ast.walk(name) if isinstance(each, ast.Constant)]
+                            found += [(text, function.name) for text in texts if text in FILES]
+    return sorted(set(found))
+
+
+def test_each_file_is_executed_by_one_function_of_its_name() -> None:
+    used = executed()
+    assert {file for file, _ in used} == FILES
+    assert [file for file, number in Counter(file for file, _ in used).items() if number > 1] == []
+    others = {(file, function) for file, function in used if function.strip("_") not in (file, f"{file}_text")}
+    assert others == OTHERS.keys()
+
+
+def test_no_other_module_speaks_sql() -> None:
+    said = []
+    for path in modules():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        documented = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        said += [
+            (path.name, node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documented
+            and SQL.match(node.value)
+        ]  # fmt: skip
+    assert {name for name, _ in said} <= ALLOWED.keys(), said
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_file_begins_with_what_it_does_and_no_percent_sign_is_doubled(name: str) -> None:
+    text = (PACKAGE / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+    assert text.startswith("-- ")
+    assert "%%" not in text, "psycopg would need it; write mod() or ||"
+
+
+def test_a_part_that_is_missing_is_an_error() -> None:
+    with pytest.raises(KeyError, match="limit"):
+        store.sql("claim")
