@@ -166,6 +166,15 @@ def written_here(
 
 # ------------------------------------------------------------------------------------------------- claim
 
+#: Positions in a window, a power of two: claims take what lies in one before they take what lies farther on.
+WINDOW = 8192
+
+
+def claim_text(limit: int) -> str:
+    """Return the text of a claim of that size."""
+    return sql("claim", limit=limit, window=WINDOW)
+
+
 _PRIORITY, _POSITION = attrgetter("priority"), attrgetter("position")
 
 
@@ -184,7 +193,8 @@ def claim(
         "worker": worker,
         "receipt": receipt,
     }
-    return [Claim._make((*row, receipt)) for row in _all(cursor, "claim", parameters, limit=limit)]
+    cursor.execute(claim_text(limit), parameters)
+    return [Claim._make((*row, receipt)) for row in cursor.fetchall()]
 
 
 def some_queue(cursor: Cursor) -> str:
@@ -264,7 +274,7 @@ def settle(cursor: Cursor, settlements: Sequence[Settlement], *, cluster: str, o
         "traceback": _texts(traceback),
         "ctid": _texts(ctid),
         "cluster": cluster,
-        "patience": "10000" if ours else None,
+        "idle_limit": "10000" if ours else None,
     }
     return {row[0] for row in _all(cursor, "settle", parameters)}
 

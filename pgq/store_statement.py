@@ -14,7 +14,8 @@ _PART = re.compile(r"\{([a-z_]+)\}")
 
 
 @cache
-def _text(name: str) -> str:
+def read(name: str) -> str:
+    """Return the text of ``sql/NAME.sql`` without its comments, its parts not filled in."""
     text = (files("pgq") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
     # Comments are for readers: PostgreSQL need not receive them, and psycopg would take a percent sign in them for a
     # parameter.
@@ -23,7 +24,7 @@ def _text(name: str) -> str:
 
 @lru_cache(maxsize=512)
 def sql(name: str, **parts: int | str) -> str:
-    """Return the text of ``sql/NAME.sql`` without its comments.
+    """Return the text of ``sql/NAME.sql``, its parts filled in.
 
     Args:
         parts: What stands for each ``{part}`` of the text, which may hold placeholders of its own.
@@ -31,4 +32,4 @@ def sql(name: str, **parts: int | str) -> str:
     Raises:
         KeyError: A part is missing.
     """
-    return _PART.sub(lambda part: str(parts[part[1]]), _text(name))
+    return _PART.sub(lambda part: str(parts[part[1]]), read(name))

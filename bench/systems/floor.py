@@ -102,7 +102,7 @@ class Batches:
         from pgq import store
 
         self.cursor, self.batch, self.behind = cursor, batch, store.behind
-        self.claiming, self.settling = store.sql("claim", limit=batch), store.sql("settle")
+        self.claiming, self.settling = store.claim_text(batch), store.sql("settle")
         self.worker, self.receipt, self.after = uuid4(), uuid4(), ""
 
     def claim(self, *, before: str = "") -> list[tuple[Any, ...]]:
@@ -133,7 +133,7 @@ class Batches:
             "traceback": "{}",
             "ctid": '{"' + '","'.join([row[-1] for row in claimed]) + '"}',
             "cluster": "floor",
-            "patience": "10000",
+            "idle_limit": "10000",
         }
         self.cursor.execute(before + self.settling, parameters)
         rows: list[tuple[Any, ...]] = self.cursor.fetchall()

@@ -1,41 +1,46 @@
--- Claims up to {limit} ready tasks under one new receipt.
--- The limit stands in the text: as a parameter, a generic plan expects a tenth of the table and sorts it all.
--- Turn by turn, each looked for only when the ones before it did not fill the limit: the plan locks just the rows it
--- returns, and a claim costs no more where there are a thousand lanes.
--- Priority by priority; within one, round the ring of its queues, from behind the queue `after`, so that none starves.
--- A turn is of some lanes that follow each other and whose watermarks lie within 16384 positions: one scan of sixty lanes
--- costs half of what sixty scans do, and what it reads in vain, between the lowest watermark and a lane's own, is little.
--- (Of mixed lanes those that had their turn are one window of 8192 ahead of the others, so that it has to be two.)
--- Twice round: first each lane gives what lies in the same 8192 positions as the first task of its turn, or its watermark,
--- then the rest. So the claims of a while stay among neighbouring rows, which caches hold, also where the next task of a
--- queue lies a thousand rows on. (Laps 0 and 1: behind `after`, and up to it; 2 and 3: the same again, for the rest. The
--- turns must be the same as well, or rows between where the one ends and the other begins would be left out.)
--- (`size`: so many lanes are read at most, the next time twice as many. `more`: laps 2 and 3 may find something.)
--- A lane whose watermark has reached the last position drawn is empty: redraw.sql sees to it that no row lies beyond.
--- Updated in the order of their positions, which is about that of the table and of its primary key: each page is met once
--- and is still in the cache, also where the tasks of many queues are mixed. Priority by priority they are run later on.
--- Picked by ctid: the rows are locked, so they stay where they were found, and by id each would be searched for again.
--- (One that changed after our snapshot is locked and not claimed: the next claim finds it.)
--- The predicate is that of the index pgq_queue_ready, which also gives the order; the ring's index is pgq_lane_ring.
+-- Claims up to {limit} ready tasks under one new receipt, and returns their rows.
+-- Order: priority descending; within a priority the queues in a ring that starts after the queue `after`, so that no queue
+-- starves. The ring is gone round twice: first each turn gives what lies in one window of {window} positions, then the rest.
+-- So the claims of a while stay among neighbouring rows, which caches hold, also where a queue's next task lies far off.
+-- A turn reads some lanes that follow each other in the ring. It is made only if the turns before it did not fill the
+-- limit: a claim locks just the rows that it returns, and costs no more where there are a thousand lanes.
+--
+-- Example: queue a has tasks at the positions 1 and 9000, b one at 2, c two at 3 and 4; all of one priority; after = 'b'.
+--     lap 0   one window, the queues behind `after`        c3 c4
+--     lap 1   one window, the queues up to `after`         a1 b2
+--     lap 2   the rest of the turns of lap 0               nothing
+--     lap 3   the rest of the turns of lap 1               a9000
+--     lap 4   is lap 0 of the next lower priority
+-- A claim of four takes c3 c4 a1 b2. The next one has after = 'a' (see store.behind): b would be first, then c, then a.
+--
+-- The limit is part of the text: as a parameter, a generic plan expects a tenth of the table and sorts it all.
+-- "position | ({window} - 1)" is the last position of a position's window.
+-- `behind`: the turn's lanes follow that queue. `size`: it reads so many lanes at most, the next one twice as many.
+-- `more`: laps 2 and 3 may find something. `last`: the last position drawn. `low`, `high`: where the turn's window is.
 WITH RECURSIVE turn (priority, lap, behind, size, more, last, queues, low, high) AS (
     SELECT (SELECT max(l.priority) FROM pgq_lane l), 0, %(after)s::text COLLATE "C", {limit} / 8 + 4, false,
            pg_sequence_last_value('pgq_position'::regclass), NULL::text[] COLLATE "C", NULL::bigint, NULL::bigint
      UNION ALL
     SELECT CASE WHEN next.lap < 4 THEN turn.priority
                 ELSE (SELECT max(l.priority) FROM pgq_lane l WHERE l.priority < turn.priority) END,
-           mod(next.lap, 4),
+           CASE WHEN next.lap < 4 THEN next.lap ELSE 0 END,
            CASE WHEN lanes.last IS NOT NULL THEN lanes.last WHEN next.lap IN (1, 3) THEN '' ELSE %(after)s::text END,
            CASE WHEN lanes.last IS NOT NULL THEN least(2 * turn.size, 64) WHEN next.lap IN (1, 3) THEN turn.size
                 ELSE {limit} / 8 + 4 END,
            next.lap < 4 AND (turn.more OR coalesce(lanes.high < turn.last, false)),
            turn.last, lanes.queues, lanes.low, lanes.high
       FROM turn
+     -- The lanes of a turn have watermarks near each other. One scan of sixty lanes costs half of what sixty scans do, and
+     -- what it reads in vain, between the lowest watermark and a lane's own, is little. (Two windows: among mixed lanes
+     -- those that had their turn are one window ahead of the others.)
      CROSS JOIN LATERAL (
-           SELECT array_agg(near.queue) AS queues, min(near.low) AS low, max(near.low) | 8191 AS high,
+           SELECT array_agg(near.queue) AS queues, min(near.low) AS low, max(near.low) | ({window} - 1) AS high,
                   max(near.queue) AS last
              FROM (SELECT l.queue, l.low, max(l.low) OVER ring - min(l.low) OVER ring AS apart
                      FROM (SELECT l.queue, l.low
                              FROM pgq_lane l
+                            -- A lane whose watermark has reached the last position drawn is empty: redraw.sql sees to it
+                            -- that no row lies beyond. The index of the ring is pgq_lane_ring.
                             WHERE l.priority = turn.priority AND l.low < turn.last
                               AND l.queue > turn.behind AND (turn.lap IN (0, 2) OR l.queue <= %(after)s::text)
                               AND (%(queues)s::text[] IS NULL OR l.queue = ANY (%(queues)s::text[]))
@@ -43,7 +48,9 @@ WITH RECURSIVE turn (priority, lap, behind, size, more, last, queues, low, high)
                             ORDER BY l.queue
                             LIMIT turn.size) l
                    WINDOW ring AS (ORDER BY l.queue ROWS UNBOUNDED PRECEDING)) near
-            WHERE near.apart < 16384) lanes
+            WHERE near.apart < 2 * {window}) lanes
+     -- Laps 2 and 3 make the same turns as laps 0 and 1: else rows between the end of one turn and the begin of another
+     -- would be left out.
      CROSS JOIN LATERAL (
            SELECT CASE WHEN lanes.last IS NOT NULL THEN turn.lap
                        WHEN turn.lap = 1 AND NOT turn.more THEN 4
@@ -54,13 +61,14 @@ WITH RECURSIVE turn (priority, lap, behind, size, more, last, queues, low, high)
       FROM (SELECT ready.ctid, ready.position
               FROM turn
              CROSS JOIN LATERAL (
-                   SELECT greatest(q.position | 8191, turn.high) AS high
+                   SELECT greatest(q.position | ({window} - 1), turn.high) AS high
                      FROM pgq_queue q
                     WHERE q.queue = ANY (turn.queues) AND q.priority = turn.priority AND q.position > turn.low
                       AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
                       AND (turn.lap < 2 OR turn.high < turn.last)
                     ORDER BY q.queue, q.position
                     LIMIT 1) first
+             -- This predicate is that of the index pgq_queue_ready, which also gives the order.
              CROSS JOIN LATERAL (
                    SELECT q.ctid, q.position
                      FROM pgq_queue q
@@ -73,11 +81,15 @@ WITH RECURSIVE turn (priority, lap, behind, size, more, last, queues, low, high)
                       FOR UPDATE SKIP LOCKED) ready
              WHERE turn.queues IS NOT NULL
              LIMIT {limit}) found
+     -- The rows are updated about in the order of the table and of its primary key: each page is met once and is still in
+     -- the cache, also where the tasks of many queues are mixed. The worker runs them priority by priority.
      ORDER BY found.position
 )
 UPDATE pgq_queue q
    SET lock = clock_timestamp(), worker = %(worker)s, receipt = %(receipt)s, attempts = least(q.attempts + 1, 32767)
   FROM picked
+ -- The rows are locked, so they stay where they were found; by id each would be searched for again. (A row that changed
+ -- after our snapshot is locked and not claimed: the next claim finds it.)
  WHERE q.ctid = picked.ctid
 RETURNING q.id, q.priority, q.position, q.queue, q.func, q.args::text, q.kwargs::text, q.options::text,
           q.name, q."group", q.hook, q.timeout, q.attempts, q.crashes, q.max_attempts, q.schedule,

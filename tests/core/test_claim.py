@@ -31,6 +31,22 @@ def skip(session: psycopg.Connection[Any], positions: int) -> None:
     session.execute("SELECT setval('pgq_position', nextval('pgq_position') + %s)", (positions,))
 
 
+def test_the_example_in_the_head_of_the_statement(session):
+    own = session()
+    rows = [("a", 1), ("b", 2), ("c", 3), ("c", 4), ("a", 9000)]
+    with own.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO pgq_queue (func, name, queue, position) VALUES ('f', %s, %s, %s)",
+            [(f"{queue}{position}", queue, position) for queue, position in rows],
+        )
+    own.execute("UPDATE pgq_lane SET low = 0")
+    own.execute("SELECT setval('pgq_position', 9000)")
+    for limit, names in ((4, ["a1", "b2", "c3", "c4"]), (1, ["a9000"])):
+        claims = store.claim(own.cursor(), limit=limit, worker=WORKER, receipt=uuid4(), queues=None, after="b")
+        assert sorted(str(task.name) for task in claims) == names
+    assert store.behind([(0, "c"), (0, "c"), (0, "a"), (0, "b")], after="b") == "a"
+
+
 def test_priority_first_then_first_in_first_out(session):
     wanted = []
     for priority in (0, 10, -10):

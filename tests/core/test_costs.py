@@ -142,7 +142,7 @@ def test_pages_touched_by_a_claim_do_not_depend_on_the_backlog(backlog, session,
     reader = session()
     reader.execute("VACUUM ANALYZE pgq_queue")
     parameters = {"queues": None, "after": "", "worker": WORKER, "receipt": uuid4()}
-    found = explain(reader, "generic", store.sql("claim", limit=BATCH), parameters)
+    found = explain(reader, "generic", store.claim_text(BATCH), parameters)
     assert found.rows == BATCH
     # Each task: its entry in the ready index and its row, then the row anew with its entries in the indexes.
     assert found.buffers / BATCH < 12
@@ -153,7 +153,7 @@ LANES = 300
 
 def pages_of_a_small_claim(worker: psycopg.Connection[Any], after: str) -> Explained:
     parameters = {"queues": None, "after": after, "worker": WORKER, "receipt": uuid4()}
-    return explain(worker, "generic", store.sql("claim", limit=8), parameters)
+    return explain(worker, "generic", store.claim_text(8), parameters)
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_a_lane_with_an_old_backlog_does_not_make_its_neighbour_read_what_is_gon
         gone += len(claim(session(), queues=["young"]))
     store.advance(worker.cursor(), safe=store.positions(worker.cursor())[0])
     parameters = {"queues": None, "after": "", "worker": WORKER, "receipt": uuid4()}
-    found = explain(worker, "generic", store.sql("claim", limit=64), parameters)
+    found = explain(worker, "generic", store.claim_text(64), parameters)
     assert found.rows == 64
     # As few as of a queue in which nothing is gone.
     assert found.buffers / 64 < 14
@@ -224,7 +224,7 @@ def test_a_batch_never_reads_a_whole_queue(plan, backlog, session, worker, oracl
     fill(backlog)
     session().execute("VACUUM ANALYZE pgq_queue")
     parameters = {"queues": None, "after": "", "worker": WORKER, "receipt": uuid4()}
-    found = explain(worker, plan, store.sql("claim", limit=BATCH), parameters)
+    found = explain(worker, plan, store.claim_text(BATCH), parameters)
     assert found.rows == BATCH
     claims = claim(worker, BATCH)
     seen = [*found.nodes, *explain(worker, plan, store.sql("settle"), settlement_of(claims)).nodes]
@@ -236,7 +236,7 @@ def settlement_of(claims: list[Claim]) -> dict[str, Any]:
         "id": [item.id for item in claims], "receipt": [item.receipt for item in claims],
         "success": [True] * BATCH, "keep": [True] * BATCH, "started": [0.0] * BATCH, "stopped": [0.0] * BATCH,
         "result": ["1"] * BATCH, "exception": [None] * BATCH, "message": [None] * BATCH, "traceback": [None] * BATCH,
-        "ctid": [item.ctid for item in claims], "cluster": "costs", "patience": None,
+        "ctid": [item.ctid for item in claims], "cluster": "costs", "idle_limit": None,
     }  # fmt: skip
 
 

@@ -150,7 +150,7 @@ def assert_by_index(explained: Explained) -> None:
 @pytest.mark.parametrize("size", [1, 128, 512])
 def test_claim(size, queues, loaded, plan_mode):
     parameters = {"queues": queues, "after": "", "worker": WORKER, "receipt": uuid4()}
-    found = explain(loaded, plan_mode, store.sql("claim", limit=size), parameters)
+    found = explain(loaded, plan_mode, store.claim_text(size), parameters)
     assert found.rows == size
     assert_by_index(found)
     # It locks what it returns and no more.
@@ -231,7 +231,7 @@ def test_settle(size, moved, loaded, plan_mode):
     parameters = {
         "id": ids, "receipt": [RECEIPT] * size, "success": [True] * size, "keep": [True] * size, "cluster": "c",
         "started": [0.1] * size, "stopped": [0.0] * size, "result": ["1"] * size,
-        "patience": "10000", "exception": [None] * size, "message": [None] * size, "traceback": [None] * size,
+        "idle_limit": "10000", "exception": [None] * size, "message": [None] * size, "traceback": [None] * size,
         "ctid": [places.get(id) for id in ids],
     }  # fmt: skip
     found = explain(loaded, plan_mode, store.sql("settle"), parameters)
@@ -325,7 +325,7 @@ def test_statistics_of_an_empty_table_do_not_spoil_the_claim(loaded, plan_mode):
         loaded.execute("UPDATE pg_class SET relpages = 1, reltuples = 0 WHERE oid = 'pgq_queue'::regclass")
         loaded.execute("DELETE FROM pg_statistic WHERE starelid = 'pgq_queue'::regclass")
         parameters = {"queues": None, "after": "", "worker": WORKER, "receipt": uuid4()}
-        found = explain(loaded, plan_mode, store.sql("claim", limit=64), parameters)
+        found = explain(loaded, plan_mode, store.claim_text(64), parameters)
         assert found.rows == 64
         assert found.locked == 64
         assert_by_index(found)
@@ -343,7 +343,7 @@ def test_a_long_lane_among_hundreds_of_short_ones_is_not_sorted_for_each_claim(p
         )
         connection.execute("VACUUM ANALYZE pgq_queue")
         parameters = {"queues": ["long"], "after": "", "worker": WORKER, "receipt": uuid4()}
-        seen = explain(connection, plan_mode, store.sql("claim", limit=512), parameters)
+        seen = explain(connection, plan_mode, store.claim_text(512), parameters)
         assert seen.rows == 512, seen.text
         assert max(node["Actual Rows"] * node["Actual Loops"] for node in seen.nodes) < 1000, seen.text
     finally:

@@ -53,10 +53,10 @@ def edit(name: str, old: str, new: str) -> Callable[[], None]:
     """Replace what a regular expression finds in the text of a statement."""
 
     def install() -> None:
-        from pgq import store
+        from pgq import store, store_statement
 
         inner = store.sql
-        if not re.search(old, inner(name)):
+        if not re.search(old, store_statement.read(name)):
             raise MutantError(f"{name}.sql has no {old}")
 
         @functools.cache
@@ -217,7 +217,7 @@ SLOT_TEST = f"{COMPAT}/test_schedules.py::test_a_slot_is_fired_once"
 MUTANTS = {
     "settle unfenced": Mutant(
         "settle does not ask for the receipt",
-        edit("settle", r"q\.id = r\.task AND q\.receipt = r\.proof", "q.id = r.task"),
+        edit("settle", r"q\.id = r\.claimed_id AND q\.receipt = r\.claimed_receipt", "q.id = r.claimed_id"),
         f"{CORE}/test_settle.py::test_outcome_of_a_lost_lease_is_not_written",
     ),
     "retry unfenced": Mutant(
