@@ -6,13 +6,12 @@ from the slot that was read, so a slot is enqueued once even if two processes be
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import random
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -29,7 +28,8 @@ from pgq.ids import new_id
 from pgq.models import Schedule
 from pgq.records import NewTask
 from pgq.recurrence import KINDS, Recurrence, anchored, doubt, missed, next_slot
-from pgq.stored import StoredText, stored_text
+from pgq.store import Due
+from pgq.stored import StoredText
 from pgq.timing import as_project, aware
 
 logger = logging.getLogger("pgq")
@@ -38,37 +38,6 @@ logger = logging.getLogger("pgq")
 BATCH = 200
 #: Seconds until a schedule that could not be fired is tried again: PostgreSQL would not, or it cannot be.
 REFUSED_PAUSE, FAULT_PAUSE = 5.0, 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A schedule that is due, as due_schedules.sql returns it."""
-
-    id: int
-    name: str | None
-    func: str
-    hook: str | None
-    args: str
-    kwargs: str
-    options: str
-    queue: str | None
-    priority: int
-    schedule_type: str
-    minutes: int | None
-    seconds: float | None
-    cron: str | None
-    repeats: int
-    next_run: datetime
-    time_zone: str | None
-    catch_up: bool | None
-    overlap: str
-    jitter: float
-    intended_date_kwarg: str | None
-    day: int | None
-    wall_time: Any
-    task: UUID | None
-    signature: bytes | None
-    now: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +52,6 @@ class Resumed:
     next_run: datetime | None
 
 
-#: Fields of `Due` that are not read off a row of the model as they are.
-_NOT_PLAIN = frozenset({"args", "kwargs", "options", "jitter", "signature", "now"})
 #: Options of a schedule that its tasks get as columns; the others go into the tasks' options.
 _COLUMNS = ("group", "task_name", "timeout", "max_attempts")
 #: Keyword arguments that are options of the tasks, beside those that are parameters of `schedule` itself.
@@ -268,8 +235,7 @@ def fire_due(cursor: Cursor, settings: Settings, now: datetime | None = None) ->
         now: The moment it is taken to be, for tests; None: the database's time.
     """
     fired = 0
-    for row in store.due_schedules(cursor, queues=settings.queues, limit=BATCH, now=now):
-        due = Due(*row)
+    for due in store.due_schedules(cursor, queues=settings.queues, limit=BATCH, now=now):
         try:
             # A savepoint for each, so that one which fails leaves the others and the transaction alone.
             with savepoint(cursor):
@@ -412,10 +378,8 @@ def run_now(schedule: Schedule) -> str:
         rows = Schedule.objects.using(settings.database)
         row = rows.select_for_update().get(pk=schedule.pk)
         now = timing.now()
-        taken = {item.name: getattr(row, item.name) for item in dataclasses.fields(Due) if item.name not in _NOT_PLAIN}
-        texts = {name: stored_text(row, name) for name in ("args", "kwargs", "options")}
-        signature = None if row.signature is None else bytes(row.signature)
-        due = Due(**{**taken, **texts, "signature": signature, "jitter": 0, "now": now})
+        # At once, so without its jitter.
+        due = replace(Due.of(row, now=now), jitter=0)
         # As the slot stands the moment, so that it never meets the UNIQUE (schedule, slot) of a slot that is due.
         task = _task(due, now, settings)
         enqueue.enqueue(task)

@@ -7,12 +7,12 @@ commit a transaction. Any of them may raise what psycopg or Django raises for a 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import cache
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
 from django.db.backends.utils import CursorWrapper
@@ -20,11 +20,13 @@ from django.db.backends.utils import CursorWrapper
 from pgq.db import Cursor
 from pgq.records import Blame, Claim, NewTask
 from pgq.store_statement import sql
+from pgq.stored import stored_text
 
 #: The sizes a claim may have; each is a statement of its own, see claim.sql.
 CLAIM_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 Row = tuple[Any, ...]
+T = TypeVar("T")
 
 
 def _all(cursor: Cursor, name: str, parameters: dict[str, Any], **parts: int | str) -> list[Row]:
@@ -39,7 +41,16 @@ def _one(cursor: Cursor, name: str, parameters: dict[str, Any], **parts: int | s
     return row
 
 
-def _run(cursor: Cursor, name: str, **parts: int | str) -> None:
+def records(
+    cursor: Cursor, kind: Callable[..., T], name: str, parameters: dict[str, Any], **parts: int | str
+) -> list[T]:
+    """Return a record for each row: the columns are named as its fields."""
+    cursor.execute(sql(name, **parts), parameters)
+    columns = [column[0] for column in cursor.description or ()]
+    return [kind(**dict(zip(columns, row, strict=True))) for row in cursor.fetchall()]
+
+
+def run(cursor: Cursor, name: str, **parts: int | str) -> None:
     # The empty parameters have psycopg take "%%" for a percent sign, as in every other statement.
     cursor.execute(sql(name, **parts), {})
 
@@ -495,7 +506,7 @@ class Leases:
 
 def oldest_lease(cursor: Cursor, *, since: datetime) -> Leases:
     """Return the oldest lease from `since` on."""
-    return Leases(*_one(cursor, "oldest_lease", {"since": since}))
+    return records(cursor, Leases, "oldest_lease", {"since": since})[0]
 
 
 def touch_lease(cursor: Cursor, *, since: datetime) -> None:
@@ -610,7 +621,7 @@ class LeaderHolder(NamedTuple):
 
 def leader_holder(cursor: Cursor) -> list[LeaderHolder]:
     """Return who else holds the leader's key: one session, or several that share it."""
-    return [LeaderHolder(*row) for row in _all(cursor, "leader_holder", {})]
+    return records(cursor, LeaderHolder, "leader_holder", {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -625,7 +636,7 @@ class Outlook:
 
 def outlook(cursor: Cursor) -> Outlook:
     """Look at what is due, and when something will be."""
-    return Outlook(*_one(cursor, "outlook", {}))
+    return records(cursor, Outlook, "outlook", {})[0]
 
 
 def due(cursor: Cursor, *, limit: int) -> int:
@@ -697,7 +708,7 @@ def prune(cursor: Cursor, *, keep: int, limit: int, per: str | None = None, befo
         before: Look only at those with smaller ids; None: at all. Without `per`, `keep` counts from there.
     """
     parameters = {"keep": keep, "per": per, "before": before or UUID(int=2**128 - 1)}
-    return Deleted(*_all(cursor, "prune_per" if per else "prune", parameters, limit=limit)[0])
+    return records(cursor, Deleted, "prune_per" if per else "prune", parameters, limit=limit)[0]
 
 
 def make_partitions(cursor: Cursor) -> int:
@@ -708,11 +719,49 @@ def make_partitions(cursor: Cursor) -> int:
 # ------------------------------------------------------------------------------------------------- schedules
 
 
-def due_schedules(cursor: Cursor, *, queues: Sequence[str] | None, limit: int, now: datetime | None) -> list[Row]:
-    """Lock and return the schedules that are due, in the order of `pgq.schedule.Due`; `now` None: by the database's."""
-    return _all(
-        cursor, "due_schedules", {"queues": list(queues) if queues is not None else None, "limit": limit, "now": now}
-    )
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A schedule that is due, as due_schedules.sql returns it."""
+
+    id: int
+    name: str | None
+    func: str
+    hook: str | None
+    args: str
+    kwargs: str
+    options: str
+    queue: str | None
+    priority: int
+    schedule_type: str
+    minutes: int | None
+    seconds: float | None
+    cron: str | None
+    repeats: int
+    next_run: datetime
+    time_zone: str | None
+    catch_up: bool | None
+    overlap: str
+    jitter: float
+    intended_date_kwarg: str | None
+    day: int | None
+    wall_time: Any
+    task: UUID | None
+    signature: bytes | None
+    now: datetime
+
+    @classmethod
+    def of(cls, row: Any, *, now: datetime) -> Due:
+        """Return the same of a row of the model `pgq.models.Schedule`, which has a field for each but `now`."""
+        given = {field.name: getattr(row, field.name) for field in fields(cls) if field.name != "now"}
+        texts = {name: stored_text(row, name) for name in ("args", "kwargs", "options")}
+        signature = None if row.signature is None else bytes(row.signature)
+        return cls(**{**given, **texts, "signature": signature, "now": now})
+
+
+def due_schedules(cursor: Cursor, *, queues: Sequence[str] | None, limit: int, now: datetime | None) -> list[Due]:
+    """Lock and return the schedules that are due; `now` None: by the database's clock."""
+    parameters = {"queues": list(queues) if queues is not None else None, "limit": limit, "now": now}
+    return records(cursor, Due, "due_schedules", parameters)
 
 
 def fire(
@@ -809,7 +858,7 @@ class PoolRow:
 
 def pools(cursor: Cursor, id: UUID | None = None) -> list[PoolRow]:
     """Return the pools that have not said goodbye, or the one of that id."""
-    return [PoolRow(*row) for row in _all(cursor, "pools", {"id": id})]
+    return records(cursor, PoolRow, "pools", {"id": id})
 
 
 @dataclass(frozen=True, slots=True)
@@ -826,7 +875,7 @@ class QueueCounts:
 
 def queue_counts(cursor: Cursor, *, limit: int) -> QueueCounts:
     """Count the live tasks by state, up to `limit` of each."""
-    return QueueCounts(*_all(cursor, "queue_counts", {}, limit=limit)[0])
+    return records(cursor, QueueCounts, "queue_counts", {}, limit=limit)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -849,7 +898,7 @@ def lane_count(cursor: Cursor) -> int:
 
 def queue_depths(cursor: Cursor, *, limit: int) -> list[QueueDepth]:
     """Return the queues in use; each of their lanes is counted up to `limit`."""
-    return [QueueDepth(*row) for row in _all(cursor, "queue_depths", {}, limit=limit)]
+    return records(cursor, QueueDepth, "queue_depths", {}, limit=limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -871,7 +920,7 @@ class RunningTask:
 
 def running(cursor: Cursor, *, alive: float, limit: int) -> list[RunningTask]:
     """Return what the pools run that were heard of in the last `alive` seconds, longest first."""
-    return [RunningTask(*row) for row in _all(cursor, "running", {"alive": alive, "limit": limit})]
+    return records(cursor, RunningTask, "running", {"alive": alive, "limit": limit})
 
 
 @dataclass(frozen=True, slots=True)
@@ -889,7 +938,7 @@ class FailedTask:
 
 def latest_failures(cursor: Cursor, *, limit: int) -> list[FailedTask]:
     """Return failures, those of the tasks enqueued last first."""
-    return [FailedTask(*row) for row in _all(cursor, "latest_failures", {"limit": limit})]
+    return records(cursor, FailedTask, "latest_failures", {"limit": limit})
 
 
 @dataclass(frozen=True, slots=True)
@@ -907,7 +956,7 @@ class Recent:
 
 def recent(cursor: Cursor, *, seconds: float, limit: int) -> list[Recent]:
     """Return by queue what has finished in so many seconds, a day at most, of the last `limit` that were enqueued."""
-    return [Recent(*row) for row in _all(cursor, "recent", {"seconds": seconds}, limit=limit)]
+    return records(cursor, Recent, "recent", {"seconds": seconds}, limit=limit)
 
 
 def finished_counts(cursor: Cursor, *, limit: int) -> tuple[int, int, int | None, int | None]:
@@ -947,7 +996,7 @@ def schema_version(cursor: Cursor) -> int:
 
 def check(cursor: Cursor, *, needed: int) -> list[Finding]:
     """Check what should hold; `needed` is the version of the schema that the caller's code was written for."""
-    return [Finding(*row) for row in _all(cursor, "check", {"needed": needed})]
+    return records(cursor, Finding, "check", {"needed": needed})
 
 
 def now(cursor: Cursor) -> datetime:
@@ -984,7 +1033,7 @@ def clean(cursor: Cursor, old: Old, *, after: UUID, to: UUID, limit: int, dry: b
     if dry:
         last, count = _all(cursor, "clean_count", parameters, limit=limit)[0]
         return Deleted(last, count, [])
-    return Deleted(*_all(cursor, "clean", parameters, limit=limit)[0])
+    return records(cursor, Deleted, "clean", parameters, limit=limit)[0]
 
 
 def clean_boundary(cursor: Cursor, *, success: bool, keep: int, queue: str | None) -> UUID | None:
@@ -1010,7 +1059,7 @@ def _part(partition: str) -> str:
 
 def lock_partition(cursor: Cursor, partition: str) -> None:
     """Keep everybody from writing to a partition until the transaction ends."""
-    _run(cursor, "lock_partition", partition=_part(partition))
+    run(cursor, "lock_partition", partition=_part(partition))
 
 
 def partition_needed(cursor: Cursor, partition: str, old: Old) -> bool:
@@ -1025,12 +1074,12 @@ def count_partition(cursor: Cursor, partition: str) -> int:
 
 def detach_partition(cursor: Cursor, partition: str) -> None:
     """Make a partition a table by itself."""
-    _run(cursor, "detach_partition", partition=_part(partition))
+    run(cursor, "detach_partition", partition=_part(partition))
 
 
 def drop_table(cursor: Cursor, table: str) -> None:
     """Drop what was a partition."""
-    _run(cursor, "drop_table", table=_part(table))
+    run(cursor, "drop_table", table=_part(table))
 
 
 def _lock_partition_soon(cursor: Cursor, partition: str) -> None:
@@ -1078,7 +1127,7 @@ class Expired(NamedTuple):
 
 def expired(cursor: Cursor, before: datetime) -> list[Expired]:
     """Return the partitions that ended before a time, oldest first."""
-    return [Expired._make(row) for row in _all(cursor, "expired", {"before": before})]
+    return records(cursor, Expired, "expired", {"before": before})
 
 
 def expired_look(

@@ -14,7 +14,7 @@ _PART = re.compile(r"\{([a-z_]+)\}")
 
 
 @cache
-def read(name: str) -> str:
+def text_of(name: str) -> str:
     """Return the text of ``sql/NAME.sql`` without its comments, its parts not filled in."""
     text = (files("pgq") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
     # Comments are for readers: PostgreSQL need not receive them, and psycopg would take a percent sign in them for a
@@ -32,4 +32,4 @@ def sql(name: str, **parts: int | str) -> str:
     Raises:
         KeyError: A part is missing.
     """
-    return _PART.sub(lambda part: str(parts[part[1]]), read(name))
+    return _PART.sub(lambda part: str(parts[part[1]]), text_of(name))

@@ -22,6 +22,7 @@ WITH looked AS MATERIALIZED (
 ), done AS MATERIALIZED (
     SELECT d.reference FROM pgq_delete_results(ARRAY(SELECT id FROM old), false) d
 )
-SELECT (SELECT id FROM looked ORDER BY id DESC LIMIT 1), count(*) FILTER (WHERE reference IS NULL),
-       coalesce(array_agg(reference) FILTER (WHERE reference IS NOT NULL), '{}')
+SELECT (SELECT id FROM looked ORDER BY id DESC LIMIT 1) AS last,
+       count(*) FILTER (WHERE reference IS NULL) AS count,
+       coalesce(array_agg(reference) FILTER (WHERE reference IS NOT NULL), '{}') AS kept
   FROM done

@@ -1,7 +1,7 @@
 -- The schedules that are due, locked until the transaction ends. The next slot of each is worked out in Python.
 SELECT id, name, func, hook, args::text, kwargs::text, options::text, queue, priority, schedule_type, minutes, seconds, cron,
        repeats, next_run, time_zone, catch_up, overlap, jitter, intended_date_kwarg, day, wall_time, task, signature,
-       coalesce(%(now)s::timestamptz, statement_timestamp())
+       coalesce(%(now)s::timestamptz, statement_timestamp()) AS now
   FROM pgq_schedule
  WHERE NOT paused AND repeats <> 0 AND next_run <= coalesce(%(now)s::timestamptz, statement_timestamp())
    AND (retry_at IS NULL OR retry_at <= coalesce(%(now)s::timestamptz, statement_timestamp()))

@@ -1,5 +1,6 @@
 -- The failures of the tasks enqueued last.
-SELECT id, name, func, queue, exception, left(message, 300), extract(epoch FROM clock_timestamp() - stopped)::float8
+SELECT id, name, func, queue, exception, left(message, 300) AS message,
+       extract(epoch FROM clock_timestamp() - stopped)::float8 AS seconds
   FROM pgq_task
  WHERE NOT success
  ORDER BY id DESC

@@ -3,7 +3,8 @@
 WITH leader AS (
     SELECT hashtextextended('pgq tick ' || 'pgq_schedule'::regclass::oid, 0) AS key
 )
-SELECT l.pid, a.usename::text, a.application_name, extract(epoch FROM clock_timestamp() - a.xact_start)::float8
+SELECT l.pid, a.usename::text AS "user", a.application_name AS application,
+       extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS seconds
   FROM leader
   JOIN pg_locks l ON l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
                  AND l.classid = (leader.key >> 32 & 4294967295)::oid AND l.objid = (leader.key & 4294967295)::oid

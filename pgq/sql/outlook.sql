@@ -1,6 +1,7 @@
 -- What upkeep has to do: is a waiting task due, is a schedule due, when is the next of either.
 -- One cheap statement, so that an idle pool costs one query a tick.
-SELECT coalesce(task.at <= statement_timestamp(), false), coalesce(schedule.at <= statement_timestamp(), false),
-       extract(epoch FROM least(task.at, schedule.at) - statement_timestamp())::float8
+SELECT coalesce(task.at <= statement_timestamp(), false) AS tasks_due,
+       coalesce(schedule.at <= statement_timestamp(), false) AS schedules_due,
+       extract(epoch FROM least(task.at, schedule.at) - statement_timestamp())::float8 AS next_in
   FROM (SELECT min(run_after) AS at FROM pgq_queue WHERE run_after IS NOT NULL) task,
        (SELECT min(greatest(next_run, retry_at)) AS at FROM pgq_schedule WHERE NOT paused AND repeats <> 0) schedule

@@ -17,6 +17,7 @@ WITH ranked AS (
             WHERE NOT EXISTS (SELECT FROM pgq_queue q
                                WHERE q.id = CASE WHEN l.collector ~ '^[0-9a-f]{32}$' THEN l.collector::uuid END)), false) d
 )
-SELECT (SELECT id FROM looked ORDER BY id DESC OFFSET {limit} - 1), count(*) FILTER (WHERE reference IS NULL),
-       coalesce(array_agg(reference) FILTER (WHERE reference IS NOT NULL), '{}')
+SELECT (SELECT id FROM looked ORDER BY id DESC OFFSET {limit} - 1) AS last,
+       count(*) FILTER (WHERE reference IS NULL) AS count,
+       coalesce(array_agg(reference) FILTER (WHERE reference IS NOT NULL), '{}') AS kept
   FROM done

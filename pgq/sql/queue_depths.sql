@@ -1,8 +1,8 @@
 -- Each queue in use: ready tasks (each lane counted up to {limit}, from its watermark on), how long the first of them
 -- has been there, running ones, whether it is paused.
-SELECT l.queue, sum(lane.ready)::bigint, bool_or(lane.ready >= {limit}),
-       extract(epoch FROM clock_timestamp() - min(first.enqueued_at))::float8, coalesce(max(busy.running), 0),
-       bool_or(l.paused)
+SELECT l.queue, sum(lane.ready)::bigint AS ready, bool_or(lane.ready >= {limit}) AS more,
+       extract(epoch FROM clock_timestamp() - min(first.enqueued_at))::float8 AS oldest,
+       coalesce(max(busy.running), 0) AS running, bool_or(l.paused) AS paused
   FROM pgq_lane l
  CROSS JOIN LATERAL (
        SELECT count(*) AS ready

@@ -56,7 +56,7 @@ def edit(name: str, old: str, new: str) -> Callable[[], None]:
         from pgq import store, store_statement
 
         inner = store.sql
-        if not re.search(old, store_statement.read(name)):
+        if not re.search(old, store_statement.text_of(name)):
             raise MutantError(f"{name}.sql has no {old}")
 
         @functools.cache

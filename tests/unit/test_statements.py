@@ -13,7 +13,7 @@ import pgq
 from pgq import store
 
 PACKAGE = Path(pgq.__file__).parent
-FILES = {file.stem for file in (PACKAGE / "sql").glob("*.sql")}
+FILES = {file.stem: file for file in PACKAGE.rglob("*.sql") if "migrations_sql" not in file.parts}
 #: Executed by a function of another name.
 OTHERS = {
     ("prune_per", "prune"): "how much is kept is counted over all, or by name: which of the two, an argument says",
@@ -25,7 +25,7 @@ ALLOWED = {
     "apps.py": "moves to the store with the checks",
 }
 #: What reads the text of a file, and which of its arguments names the file.
-READERS = {"sql": 0, "_all": 1, "_one": 1, "_run": 1, "_make_ready": 1}
+READERS = {"sql": 0, "_all": 1, "_one": 1, "run": 1, "records": 2, "_make_ready": 1}
 #: How a statement begins.
 SQL = re.compile(
     r"\s*(SELECT|INSERT INTO|UPDATE \S+ SET|DELETE FROM|SET (LOCAL|ROLE|CONSTRAINTS)|LOCK TABLE|ALTER|DROP|TRUNCATE|"
@@ -53,7 +53,7 @@ def executed() -> list[tuple[str, str]]:
 
 def test_each_file_is_executed_by_one_function_of_its_name() -> None:
     used = executed()
-    assert {file for file, _ in used} == FILES
+    assert {file for file, _ in used} == FILES.keys()
     assert [file for file, number in Counter(file for file, _ in used).items() if number > 1] == []
     others = {(file, function) for file, function in used if function.strip("_") not in (file, f"{file}_text")}
     assert others == OTHERS.keys()
@@ -75,7 +75,7 @@ def test_no_other_module_speaks_sql() -> None:
 
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_a_file_begins_with_what_it_does_and_no_percent_sign_is_doubled(name: str) -> None:
-    text = (PACKAGE / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+    text = FILES[name].read_text(encoding="utf-8")
     assert text.startswith("-- ")
     assert "%%" not in text, "psycopg would need it; write mod() or ||"
 
