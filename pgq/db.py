@@ -43,8 +43,8 @@ _KEEPALIVES = {
     "tcp_user_timeout": DEAD_AFTER * 1000,
 }
 
-#: What our own sessions need, whatever ALTER ROLE or ALTER DATABASE says for everybody's. Claims and receipts rely on
-#: READ COMMITTED: they look at a row again after waiting for it. (Not default_transaction_read_only: whoever sets that
+#: What our own sessions need, whatever ALTER ROLE or ALTER DATABASE says for all sessions. Claims and receipts rely on
+#: READ COMMITTED: they look at a row again after waiting for it. (Not default_transaction_read_only: who sets that
 #: means us too, and we wait until it is lifted.) The last ones have the server, too, notice that we are gone.
 _PINS = {
     "default_transaction_isolation": "read committed",
@@ -95,7 +95,7 @@ def callers_cursor(alias: str) -> Iterator[CursorWrapper]:
 
 #: After so many of them on one connection, what is written again and again is prepared there.
 _OFTEN = 5
-#: What was prepared is gone, or there by somebody else's doing.
+#: What was prepared is gone, or another client of a pooler has prepared it.
 _NOT_AS_PREPARED = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)
 #: How often each of Django's connections was used for that; None: nothing may be prepared on it. Process-wide because
 #: Django's connections are; each belongs to one thread, and takes its entry along.
@@ -286,7 +286,7 @@ def shares_sessions(connection: Connection, another: Callable[[], Connection]) -
         for _ in range(3):
             theirs.add(_server_pid(other))
             ours.add(_server_pid(connection))
-    # Where each has a session of its own, no two are in the same one, and nobody ever changes.
+    # Where each has a session of its own, no two are in the same one, and none ever changes.
     return bool(ours & theirs) or len(ours) > 1 or len(theirs) > 1
 
 
@@ -316,7 +316,7 @@ class Listener:
         self.deaf = deaf
         self.pooled = another is not None and shares_sessions(connection, another)
         if self.pooled:
-            # Nor should it be tried: it would stay behind in a session that nobody listens to.
+            # Nor should it be tried: it would stay behind in a session of the server that another client gets.
             self.deaf = "a pooler in transaction mode stands between"
         elif deaf is None:
             self.listen()

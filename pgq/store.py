@@ -367,7 +367,7 @@ def collect(cursor: Cursor, counts: dict[UUID, tuple[int, int]]) -> None:
 
 
 def forget(cursor: Cursor, *, ids: Sequence[UUID], groups: Sequence[str]) -> None:
-    """Delete results that were kept only until somebody had read them."""
+    """Delete results that were kept only until they were read."""
     cursor.execute(sql("forget"), {"ids": list(ids), "groups": list(groups)})
 
 
@@ -439,7 +439,7 @@ def renew(cursor: Cursor, workers: Sequence[UUID], *, since: datetime, age: floa
 
 
 def cancelled(cursor: Cursor, workers: Sequence[UUID], *, since: datetime) -> list[tuple[UUID, UUID]]:
-    """Return (task, worker) for the running tasks that somebody has cancelled."""
+    """Return (task, worker) for the running tasks that were cancelled."""
     return [(row[0], row[1]) for row in _all(cursor, "cancelled", {"workers": list(workers), "since": since})]
 
 
@@ -541,7 +541,7 @@ def all_awake(cursor: Cursor, *, said: int) -> None:
 
 
 def try_notify(cursor: Cursor) -> float:
-    """Notify nobody, to see whether that works; return how full the queue of notifications is (1: full)."""
+    """Send a notification without listeners, to see whether that works; return how full their queue is (1: full)."""
     return float(_one(cursor, "try_notify", {})[0])
 
 
@@ -651,7 +651,7 @@ def positions(cursor: Cursor) -> tuple[int, int | None]:
 
 
 def writers(cursor: Cursor, among: Iterable[str] | None = None) -> list[str]:
-    """Return the transactions that may hold a position nobody else sees yet."""
+    """Return the transactions that may hold a position which other sessions do not see yet."""
     return [row[0] for row in _all(cursor, "writers", {"among": list(among) if among is not None else None})]
 
 
@@ -683,7 +683,7 @@ def sweep(cursor: Cursor) -> list[tuple[str, int]]:
 
 
 def redraw(cursor: Cursor, *, limit: int) -> int:
-    """Draw new positions for ready tasks whose own nobody has drawn yet; return for how many."""
+    """Draw new positions for ready tasks whose own lie beyond the last one drawn; return for how many."""
     cursor.execute(sql("redraw"), {"limit": limit})
     return cursor.rowcount
 
@@ -828,7 +828,7 @@ def live_of_schedule(cursor: Cursor, schedule: int) -> tuple[int, int]:
 
 
 def await_settled(cursor: Cursor, *, milliseconds: int) -> None:
-    """Say that somebody waits for results."""
+    """Have settlements notify for so long, since a process waits for results."""
     _all(cursor, "await_settled", {"milliseconds": milliseconds})
 
 
@@ -1058,7 +1058,7 @@ def _part(partition: str) -> str:
 
 
 def lock_partition(cursor: Cursor, partition: str) -> None:
-    """Keep everybody from writing to a partition until the transaction ends."""
+    """Keep all sessions from writing to a partition until the transaction ends."""
     run(cursor, "lock_partition", partition=_part(partition))
 
 
@@ -1098,11 +1098,11 @@ def drop_partition(cursor: Cursor, partition: str, old: Old) -> int | None:
 
     Raises:
         psycopg.errors.LockNotAvailable: The tables are busy.
-        psycopg.errors.InsufficientPrivilege: The tables are somebody else's.
+        psycopg.errors.InsufficientPrivilege: Another role owns the tables.
         psycopg.errors.ForeignKeyViolation: Another table refers to one of the rows.
     """
     _lock_partition_soon(cursor, partition)
-    # Once more, now that nobody can add a row.
+    # Once more, now that no session can add a row.
     if partition_needed(cursor, partition, old):
         return None
     count = count_partition(cursor, partition)
@@ -1144,7 +1144,7 @@ def drop_expired(cursor: Cursor, partition: Expired, before: datetime) -> bool:
 
     Raises:
         psycopg.errors.LockNotAvailable: The tables are busy.
-        psycopg.errors.InsufficientPrivilege: The tables are somebody else's.
+        psycopg.errors.InsufficientPrivilege: Another role owns the tables.
         psycopg.errors.ForeignKeyViolation: Another table refers to one of the rows.
     """
     _lock_partition_soon(cursor, partition.name)

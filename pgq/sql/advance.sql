@@ -1,7 +1,8 @@
 -- Moves each lane's watermark up to just below its first ready row, but never past `safe`: the last position of which
--- it is known that no unfinished transaction holds it or one below. Searches from the old watermark on, so each dead
--- entry of the index is passed once and no more.
--- Only of the lanes that are locked: to wait for another one here, whose holder may wait for ours, would be a deadlock.
+-- upkeep knows that no unfinished transaction holds it or one below. The search begins at the old watermark, so it passes
+-- each dead entry of the index once and no more.
+-- It touches only lanes that lock_lanes.sql has locked: if it waited for another lane here, whose holder may wait for
+-- one of these, that would be a deadlock.
 -- (MATERIALIZED: else the search would be pulled into both places that use its outcome, and be made twice.)
 WITH found AS MATERIALIZED (
     SELECT lane.queue, lane.priority, least(%(safe)s::bigint, coalesce((

@@ -1,2 +1,2 @@
--- Cancels a task, queued or running; says which it was.
+-- Cancels a task, queued or running; returns which it was.
 SELECT pgq_cancel(%(id)s)

@@ -1,4 +1,4 @@
--- The running tasks of these workers that somebody has cancelled.
+-- Returns the running tasks of these workers that were cancelled.
 SELECT id, worker
   FROM pgq_queue
  -- `since` may be of before the clock was set back.

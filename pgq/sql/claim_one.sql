@@ -1,4 +1,4 @@
--- Claims one task by its id, ready or not, for a caller who runs it himself.
+-- Claims one task by its id, ready or not, for a process that runs it without a pool.
 UPDATE pgq_queue q
    SET lock = clock_timestamp(), worker = %(worker)s, receipt = %(receipt)s, attempts = q.attempts + 1,
        run_after = NULL, parked = NULL, remaining = NULL

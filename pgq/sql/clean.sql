@@ -1,8 +1,8 @@
 -- Looks at the next {limit} rows of a range of ids and deletes those that are old: successes up to one id, failures up to
--- another (NULL: none), finished before a time (NULL: any). What a collector still has to read stays, and what other
--- tables refer to; and rows that somebody else is deleting are left to them.
--- Returns the last id looked at (NULL: the range is done), how many rows were deleted, and for each one that others keep,
--- who.
+-- another (NULL: none), finished before a time (NULL: any). It keeps results that a collector still has to read or that
+-- another table refers to, and skips rows that another session is deleting.
+-- Returns the last id looked at (NULL: the range is done), how many rows were deleted, and for each one that a foreign key
+-- keeps, which.
 WITH looked AS MATERIALIZED (
     SELECT t.id, t.success, t.queue, t.stopped, t.options ->> 'collector' AS collector
       FROM pgq_task t

@@ -1,4 +1,4 @@
--- The newest id beyond the newest `keep` of one outcome; no row if there are not so many.
+-- Returns the newest id beyond the newest `keep` of one outcome; no row if there are not so many.
 SELECT id
   FROM pgq_task
  WHERE success = %(success)s AND (%(queue)s::text IS NULL OR queue = %(queue)s::text)

@@ -1,6 +1,6 @@
--- Tells collectors that so many of the tasks they wait for have settled; the last one makes its collector ready.
--- In the transaction that settles those tasks, and in the order of the ids, so that two settlers cannot deadlock.
--- Anybody can name a collector in a row of his own. So one that Python signed waits for rows that Python signed.
+-- Tells collectors how many of the tasks that they wait for have settled; the last one makes its collector ready.
+-- It runs in the transaction that settles those tasks, and in the order of the ids, so that two of them cannot deadlock.
+-- A role that may insert can name a collector in its rows: so a signed collector waits for signed tasks only.
 -- Returns the number still awaited (NULL: none, the collector is ready).
 WITH done AS (
     SELECT * FROM unnest(%(id)s::uuid[], %(signed)s::integer[], %(others)s::integer[]) AS d (id, signed, others)

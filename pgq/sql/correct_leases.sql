@@ -1,4 +1,4 @@
--- Brings leases from the future back to the present. The clock was set back since they were granted: they would not be
+-- Sets leases that lie in the future to the present. The clock was set back since they were granted: they would not be
 -- renewed, nor run out, until it has caught up.
 WITH ahead AS MATERIALIZED (
     SELECT id

@@ -1,4 +1,4 @@
--- The schedules that are due, locked until the transaction ends. The next slot of each is worked out in Python.
+-- Returns the schedules that are due, and locks them until the transaction ends. Python works out the next slot of each.
 SELECT id, name, func, hook, args::text, kwargs::text, options::text, queue, priority, schedule_type, minutes, seconds, cron,
        repeats, next_run, time_zone, catch_up, overlap, jitter, intended_date_kwarg, day, wall_time, task, signature,
        coalesce(%(now)s::timestamptz, statement_timestamp()) AS now

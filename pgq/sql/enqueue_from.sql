@@ -1,5 +1,5 @@
 -- Enqueues one task for each row of a query, which yields the arguments as a jsonb array.
--- The ids are made here, so these rows carry no signature.
+-- PostgreSQL makes the ids, so these rows carry no signature.
 INSERT INTO pgq_queue (func, kwargs, options, queue, priority, name, "group", hook, timeout, max_attempts, run_after, args)
 SELECT %s, %s::jsonb, %s::jsonb, %s, %s::smallint, %s::text, %s::text, %s::text, %s::float8, %s::integer, %s::timestamptz,
        row.args

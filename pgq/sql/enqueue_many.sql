@@ -1,5 +1,5 @@
 -- Enqueues many tasks in one statement; positions follow the order of the arrays.
--- The columns of a schedule are named only for tasks of one: who only enqueues has no right to them (see roles.sql).
+-- It names the columns of a schedule only for tasks of one: a role that only enqueues has no right to them (see roles.sql).
 INSERT INTO pgq_queue (id, func, args, kwargs, options, queue, priority, name, "group", hook, timeout, max_attempts,
                        run_after, remaining, signature{columns})
 SELECT t.id, t.func, t.args, t.kwargs, t.options, t.queue, t.priority, t.name, t."group", t.hook, t.timeout,

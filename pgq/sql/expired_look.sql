@@ -1,5 +1,6 @@
--- Looks at the next {limit} results of a partition: the last id among them (NULL: there are no more), and whether one is
--- still needed, since it finished after `before` or a collector has to read it. The limit stands in the text, see claim.sql.
+-- Looks at the next {limit} results of a partition. Returns the last id among them (NULL: there are no more), and whether
+-- one is still needed: it finished after `before`, or a collector has to read it. The limit is part of the text: see
+-- claim.sql.
 WITH looked AS MATERIALIZED (
     SELECT t.id, t.stopped, t.options ->> 'collector' AS collector
       FROM {partition} t

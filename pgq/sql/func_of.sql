@@ -1,2 +1,2 @@
--- The function of a live task.
+-- Returns the function of a live task.
 SELECT func FROM pgq_queue WHERE id = %(id)s

@@ -1,2 +1,2 @@
--- Whether pgq's tables are there. (A statement that names one which is not there fails.)
+-- Returns whether pgq's tables are there. (A statement that names a missing table fails.)
 SELECT to_regclass('pgq_schema') IS NOT NULL

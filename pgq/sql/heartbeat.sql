@@ -1,4 +1,4 @@
--- Says that a pool is alive and what it does. Its clock is compared with ours at the moment its word arrives.
+-- Writes that a pool is alive and what it does. PostgreSQL compares the pool's clock with its own when this arrives.
 INSERT INTO pgq_worker (id, name, host, pid, queues, status, version, workers, retry, clock_skew, stalled_since)
 VALUES (%(id)s, %(name)s, %(host)s, %(pid)s, %(queues)s, %(status)s, %(version)s, %(workers)s, %(retry)s,
         %(clock)s - extract(epoch FROM statement_timestamp()), clock_timestamp() - %(stalled)s * interval '1 second')

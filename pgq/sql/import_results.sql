@@ -1,4 +1,4 @@
--- Writes finished tasks that another queue has run; returns the ids of those that were not there yet.
+-- Inserts finished tasks that another queue has run; returns the ids of those that were not there yet.
 INSERT INTO pgq_task (id, success, attempt_count, started, stopped, enqueued_at, func, queue, args, kwargs, options, result,
                       name, "group", hook, cluster, exception, message, traceback, signature)
 SELECT t.id, t.success, t.attempt_count, t.started, t.stopped, t.started, t.func, t.queue, t.args, t.kwargs, t.options,

@@ -1,2 +1,2 @@
--- Whether this is still the transaction that mark_transaction.sql has marked.
+-- Returns whether this is still the transaction that mark_transaction.sql has marked.
 SELECT current_setting('pgq.atomic', true) = 'on'

@@ -1,2 +1,2 @@
--- How many queues and priorities are, or were, in use.
+-- Counts the lanes: the queues and priorities that are, or were, in use.
 SELECT count(*) FROM pgq_lane

@@ -1,4 +1,4 @@
--- The failures of the tasks enqueued last.
+-- Returns the failures of the tasks that were enqueued last.
 SELECT id, name, func, queue, exception, left(message, 300) AS message,
        extract(epoch FROM clock_timestamp() - stopped)::float8 AS seconds
   FROM pgq_task

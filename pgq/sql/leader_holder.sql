@@ -1,5 +1,6 @@
--- Who else holds the leader's key (see lead.sql), which any session can take: pid (NULL: a prepared transaction), user,
--- application, and for how many seconds its transaction has lasted (NULL: it is in none, or we may not see that).
+-- Returns which other sessions hold the leader's key (see lead.sql), which any session can take: pid (NULL: a prepared
+-- transaction), user, application, and for how many seconds its transaction has lasted (NULL: it is in none, or this role
+-- may not see that).
 WITH leader AS (
     SELECT hashtextextended('pgq tick ' || 'pgq_schedule'::regclass::oid, 0) AS key
 )

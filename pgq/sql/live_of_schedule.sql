@@ -1,4 +1,4 @@
--- How many tasks of a schedule run, and how many wait.
+-- Counts the tasks of a schedule that run, and those that wait.
 SELECT count(*) FILTER (WHERE lock IS NOT NULL), count(*) FILTER (WHERE lock IS NULL)
   FROM pgq_queue
  WHERE schedule = %(schedule)s

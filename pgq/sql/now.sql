@@ -1,2 +1,2 @@
--- The clock that counts.
+-- Returns the time of the database's clock, which is the one that counts.
 SELECT clock_timestamp()

@@ -1,5 +1,5 @@
--- What upkeep has to do: is a waiting task due, is a schedule due, when is the next of either.
--- One cheap statement, so that an idle pool costs one query a tick.
+-- Returns what upkeep has to do: whether a waiting task is due, whether a schedule is, and when the next of either.
+-- It is one cheap statement, so that an idle pool costs one query a tick.
 SELECT coalesce(task.at <= statement_timestamp(), false) AS tasks_due,
        coalesce(schedule.at <= statement_timestamp(), false) AS schedules_due,
        extract(epoch FROM least(task.at, schedule.at) - statement_timestamp())::float8 AS next_in

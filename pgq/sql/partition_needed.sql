@@ -1,4 +1,4 @@
--- Whether a partition holds a row that clean.sql would leave.
+-- Returns whether a partition holds a row that clean.sql would leave.
 SELECT EXISTS (
     SELECT
       FROM {partition} t

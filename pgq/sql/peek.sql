@@ -1,5 +1,5 @@
--- Says that a worker sleeps, for so many milliseconds, and looks whether anything is ready.
--- What commits between this look and the flag is found by the next look.
+-- Raises the flag that says a worker sleeps, for so many milliseconds, and returns whether a task is ready.
+-- A task that is committed after this looked and before the flag was visible is found by the next call.
 SELECT CASE WHEN %(milliseconds)s::bigint IS NULL THEN 0
             ELSE setval('pgq_sleep_until', (extract(epoch FROM clock_timestamp()) * 1000 + %(milliseconds)s::bigint)::bigint) END,
        EXISTS (

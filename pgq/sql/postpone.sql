@@ -1,6 +1,6 @@
 -- Gives back, for a while, tasks that the worker's code does not know: a worker of another release may. They are not
--- charged an attempt. Fenced by the receipt. Returns the ids that were given back.
--- The note takes the place of the last one of its kind, so that a history does not grow while nobody comes.
+-- charged an attempt. A row whose receipt is another by now is left alone. Returns the ids that were given back.
+-- The note replaces the last one of its kind, so that a history does not grow while no worker knows the task.
 WITH receipt AS (
     SELECT *
       FROM unnest(%(id)s::uuid[], %(receipt)s::uuid[], %(delay)s::float8[], %(note)s::jsonb[])

@@ -1,6 +1,6 @@
 -- Deletes the oldest successful tasks beyond the newest `keep` of each group, name or function, a small batch at a time:
--- {limit} with ids below `before`, newest first. Those without a group, or a name, count together. What stays and what is
--- returned: see prune.sql.
+-- {limit} with ids below `before`, newest first. Tasks without a group, or a name, count together. What it keeps and what
+-- it returns: see prune.sql.
 WITH ranked AS (
     SELECT t.id, t.options ->> 'collector' AS collector,
            row_number() OVER (PARTITION BY CASE %(per)s WHEN 'group' THEN t."group" WHEN 'name' THEN t.name ELSE t.func END

@@ -1,5 +1,5 @@
--- How many tasks are ready, running, waiting for a time, waiting for other tasks, parked; each counted up to {limit}, by
--- the index that has them, so a queue of millions costs no more than a short one. Last: the size PostgreSQL estimates.
+-- Counts the tasks that are ready, running, waiting for a time, waiting for other tasks, parked; each up to {limit}, by the
+-- index that has them, so a queue of millions costs no more than a short one. Last: the size that PostgreSQL estimates.
 SELECT (SELECT count(*) FROM (SELECT FROM pgq_queue
                                WHERE lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL
                                LIMIT {limit}) x) AS ready,

@@ -1,5 +1,5 @@
--- Each queue in use: ready tasks (each lane counted up to {limit}, from its watermark on), how long the first of them
--- has been there, running ones, whether it is paused.
+-- Returns for each queue in use: its ready tasks (each lane counted up to {limit}, from its watermark on), how long the
+-- first of them has been there, its running tasks, whether it is paused.
 SELECT l.queue, sum(lane.ready)::bigint AS ready, bool_or(lane.ready >= {limit}) AS more,
        extract(epoch FROM clock_timestamp() - min(first.enqueued_at))::float8 AS oldest,
        coalesce(max(busy.running), 0) AS running, bool_or(l.paused) AS paused

@@ -1,5 +1,5 @@
--- What finished in the last so many seconds, among the {limit} finished tasks that were enqueued last: for each queue, how
--- many, how many of them successes, the seconds they took, and how long ago the first of all of them finished.
+-- Looks at the {limit} finished tasks that were enqueued last, and returns for each queue those that finished in the last so
+-- many seconds: how many, how many successes, how long they ran, and how long ago the first of all of them finished.
 -- (statement_timestamp, since no index serves a bound that clock_timestamp might change from row to row.)
 SELECT t.queue, count(*) AS finished, count(*) FILTER (WHERE t.success) AS succeeded,
        coalesce(sum(extract(epoch FROM t.stopped - t.started)), 0)::float8 AS seconds,

@@ -1,5 +1,5 @@
--- Draws new positions for up to `limit` ready rows that lie beyond the last position drawn, where claims need not look: put
--- there by hand, or the sequence has begun anew, as it does on a logical replica.
+-- Draws new positions for up to `limit` ready rows that lie beyond the last position drawn, where claims do not look: they
+-- were inserted by hand, or the sequence has begun anew, as it does on a logical replica.
 -- (No row that is visible has drawn a position after this read the last one.)
 WITH drawn AS MATERIALIZED (
     SELECT coalesce(pg_sequence_last_value('pgq_position'::regclass), 0) AS last

@@ -1,5 +1,5 @@
--- Brings tasks that run on under the new id of their worker, before what the old one holds is released. Fenced by the
--- receipt: one that was rescued meanwhile is another's.
+-- Gives tasks that run on the new id of their worker, before the tasks of the old id are released. A row whose receipt is
+-- another by now is left alone: its task was rescued, and another worker holds it.
 UPDATE pgq_queue q
    SET worker = %(worker)s
   FROM unnest(%(id)s::uuid[], %(receipt)s::uuid[]) AS r (id, receipt)

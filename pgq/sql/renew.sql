@@ -1,7 +1,7 @@
 -- Renews the leases of a pool's living workers that are older than `age` seconds.
--- A worker's id is as random as a receipt and dies with its process, so it fences as well.
--- SKIP LOCKED: a row that is being settled needs no renewal, and waiting for it could deadlock.
--- Always returns a row: the time of the database, and each renewed task with its wish to be cancelled.
+-- A worker's id is as random as a receipt and dies with its process, so it identifies the lease as well.
+-- SKIP LOCKED: a row that is being settled needs no renewal, and to wait for it could deadlock.
+-- Always returns a row: the time of the database, and each renewed task with whether it was cancelled.
 WITH held AS (
     SELECT id
       FROM pgq_queue

@@ -1,4 +1,4 @@
--- Puts failed tasks back for another attempt, after a delay in seconds. Fenced by the receipt.
+-- Puts failed tasks back for another attempt, after a delay in seconds. A row whose receipt is another by now is left alone.
 -- Returns the ids that were put back.
 WITH receipt AS (
     SELECT *

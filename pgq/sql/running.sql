@@ -1,4 +1,4 @@
--- What the workers run, longest first: as of their last heartbeats, and still there.
+-- Returns the tasks that workers run, longest first: as of the pools' last heartbeats, and still claimed.
 SELECT q.id, q.name, q.func, q.queue, q.attempts AS attempt, q.cancelled, p.name AS pool, p.host,
        (w ->> 'pid')::integer AS pid,
        (w ->> 'seconds')::float8 + extract(epoch FROM clock_timestamp() - p.heartbeat)::float8 AS seconds

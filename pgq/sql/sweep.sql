@@ -1,5 +1,5 @@
--- Looks at the ready rows without the watermarks: lowers one that stands above a ready row, and makes lanes for rows
--- that have none (whose lane was another transaction's to make, and that rolled back). Neither should be needed often.
+-- Looks at the ready rows without the watermarks. Lowers a watermark that stands above a ready row, and makes lanes for rows
+-- that have none (another transaction was to make the lane, and rolled back). Neither should be needed often.
 -- Walks from one (queue, priority) to the next by the index, so a long queue costs no more than a short one.
 -- Returns the lanes that were mended.
 WITH RECURSIVE first AS (

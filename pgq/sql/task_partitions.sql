@@ -1,4 +1,4 @@
--- The weekly partitions of pgq_task: name, end of its range of ids, size in bytes.
+-- Returns the weekly partitions of pgq_task: name, end of its range of ids, size in bytes.
 SELECT c.oid::regclass::text, b.upper::uuid, pg_total_relation_size(c.oid)
   FROM pg_inherits i
   JOIN pg_class c ON c.oid = i.inhrelid

@@ -1,2 +1,2 @@
--- Wakes sleeping workers after an UPDATE made rows ready; INSERT does so by its trigger.
+-- Wakes sleeping workers after an UPDATE made rows ready; after an INSERT the trigger does.
 SELECT pgq_wake()

@@ -1,5 +1,5 @@
--- Of the live tasks of that id, name or group: how many this transaction has enqueued, which no worker sees before its
--- commit, and how many others there are.
+-- Of the live tasks of that id, name or group, returns how many this transaction has enqueued, which no worker sees before
+-- its commit, and how many others there are.
 -- A row that we see while the transaction which wrote it is still in progress is our own; its xmin may be that of a
 -- savepoint. xmin has 32 bits, so it is counted from our own transaction's number, which is never later.
 WITH ours AS (
