@@ -103,7 +103,7 @@ class Atomic:
         except Exception as error:
             if not self._committed:
                 # A deferred constraint, a serialization failure, a broken transaction: the attempt failed.
-                return execute.failed(receipt.claim, error, self.settings, receipt.started)
+                return execute.failed(receipt, error, self.settings)
             logger.exception("task %s: a function it left to on_commit failed", receipt.claim.id.hex)
             settled = True
         if not isinstance(receipt.outcome, Succeeded):

@@ -16,7 +16,6 @@ from django.core.cache import BaseCache, caches
 
 from pgq import ids, timing
 from pgq.conf import Settings, get_settings
-from pgq.execute import is_signed
 from pgq.models import Task
 from pgq.records import Failed, Receipt, Succeeded
 from pgq.stored import StoredText
@@ -34,8 +33,8 @@ def _seconds(cached: bool | int) -> int | None:
     return None if cached is True else int(cached)
 
 
-def deliver(receipts: Sequence[tuple[Receipt, Mapping[str, Any]]], now: float) -> None:
-    """Put finished tasks, given with their options, into the cache.
+def deliver(receipts: Sequence[Receipt], now: float) -> None:
+    """Put finished tasks into the cache.
 
     Args:
         now: The monotonic time.
@@ -43,10 +42,10 @@ def deliver(receipts: Sequence[tuple[Receipt, Mapping[str, Any]]], now: float) -
     settings = get_settings()
     cache = _cache(settings)
     groups: dict[str, tuple[list[str], int | None]] = {}
-    for receipt, options in receipts:
-        claim, seconds = receipt.claim, _seconds(options["cached"])
+    for receipt in receipts:
+        claim, seconds = receipt.claim, _seconds(receipt.options.cached)
         entry, key = _entry(receipt, settings.name, now), _key(settings, claim.id.hex)
-        if not is_signed(claim) and cache.get(key) is not None:
+        if not receipt.trusted and cache.get(key) is not None:
             # A row put in by hand under the id of a finished task: it changes nobody's result.
             continue
         cache.set(key, entry, seconds)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,57 +11,67 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from pgq import caching, inline, results, signing
+from pgq import schedule as schedules
 from pgq.conf import get_settings
-from pgq.enqueue import CHUNK, check_chunk, enqueue, enqueue_all, enqueue_calls, make_task, path, unknown_option
+from pgq.enqueue import CHUNK, check_chunk, enqueue, enqueue_all, enqueue_calls, make_task, path
 from pgq.errors import EnqueueError
 from pgq.flow import chained
 from pgq.ids import new_id
-from pgq.models import Task
+from pgq.models import Schedule, Task
+from pgq.options import CALL_OPTIONS, NO_OPTIONS, OF_SCHEDULE, TaskOptions, unknown_option
 from pgq.records import NewTask
 
-#: Keyword arguments that are options, not the function's.
-OPTIONS = frozenset({
-    "hook", "group", "save", "sync", "cached", "ack_failure", "timeout", "task_name", "cluster", "broker", "q_options",
-    "queue", "priority", "run_after", "max_attempts", "retry_backoff", "retry_on", "no_retry_on", "ack", "unique_key",
-    "sensitive",
-    "iter_count", "iter_cached", "chain",
-})  # fmt: skip
-#: Options that other code writes: Django-Q's inner ones, and one that is kept free.
+#: Django-Q's words for options that have another name here; the last one is of its schedules.
+_OTHER_WORDS = {"task_name": "name", "cluster": "queue", "broker_name": "queue"}
+#: Django-Q's own business, and a word that is kept free.
 _NOT_YET = {
     "unique_key": "is reserved, and not there yet",
     "iter_count": "is Django-Q's own business; use async_iter",
     "iter_cached": "is Django-Q's own business; use async_iter with cached",
     "chain": "is Django-Q's own business; use async_chain",
 }
+#: Keyword arguments of a call that are options, not the function's (which may have one called name).
+_WORDS = frozenset({*CALL_OPTIONS, "task_name", "cluster", "broker", "sync"}) - {"name"}
+#: The same for a schedule, which has some of them as parameters of its own.
+_WORDS_OF_SCHEDULE = _WORDS - {"priority", "run_after"} | {"broker_name"}
 
 
-def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], bool]:
-    """Split keyword arguments into the function's, the options of `make_task`, and whether to run at once.
+def _words(
+    kwargs: Mapping[str, Any], q_options: Any, known: Collection[str], refused: Collection[str] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split keyword arguments into the function's, and the words that are options.
 
     As in Django-Q, what stands in q_options wins, and leaves a keyword of the same name to the function.
     """
-    if not kwargs:
-        return {}, {"name": None, "queue": None}, get_settings().sync
-    given = dict(kwargs)
-    q_options = given.pop("q_options", None) or {}
+    given, q_options = dict(kwargs), q_options or {}
     if not isinstance(q_options, Mapping):
         raise EnqueueError("q_options", f"must be a dict, got {q_options!r}")
-    options = dict(q_options)
-    for name in options:
-        if name not in OPTIONS:
-            raise unknown_option(name, OPTIONS - _NOT_YET.keys(), of="q_options")
-    for key in OPTIONS & given.keys() - q_options.keys():
-        options[key] = given.pop(key)
-    for key, why in _NOT_YET.items():
-        if options.get(key) is not None:
-            raise EnqueueError(key, why)
-        options.pop(key, None)
-    options.pop("broker", None)
-    sync = options.pop("sync", None)
-    options["name"] = options.pop("task_name", None)
-    cluster = options.pop("cluster", None)
-    options["queue"] = options.get("queue") or cluster
-    return given, options, get_settings().sync if sync is None else bool(sync)
+    for word in q_options:
+        if word not in known and word not in refused:
+            raise unknown_option(word, known, of="q_options")
+    own = [word for word in given if (word in known or word in refused) and word not in q_options]
+    return given, {**q_options, **{word: given.pop(word) for word in own}}
+
+
+def _options(words: Mapping[str, Any]) -> TaskOptions:
+    """Return the options that Django-Q's words, or ours, say."""
+    said = {word: value for word, value in words.items() if word in CALL_OPTIONS}
+    for word, name in _OTHER_WORDS.items():
+        said[name] = said.get(name) or words.get(word)
+    return TaskOptions.of(**said)
+
+
+def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], TaskOptions, bool]:
+    """Split keyword arguments of a call into the function's, the options, and whether to run at once."""
+    if not kwargs:
+        return {}, NO_OPTIONS, get_settings().sync
+    given = dict(kwargs)
+    given, words = _words(given, given.pop("q_options", None), _WORDS, _NOT_YET)
+    for word, why in _NOT_YET.items():
+        if words.get(word) is not None:
+            raise EnqueueError(word, why)
+    sync = words.get("sync")
+    return given, _options(words), get_settings().sync if sync is None else bool(sync)
 
 
 def _submit(new: NewTask, sync: bool) -> str:
@@ -83,7 +94,7 @@ def async_task(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> str
         EnqueueError: Something is wrong; the message names the argument. Nothing was written.
     """
     given, options, sync = _split(kwargs)
-    return _submit(make_task(func, args, given, **options), sync)
+    return _submit(make_task(func, args, given, options), sync)
 
 
 def enqueue_many(
@@ -108,28 +119,29 @@ def enqueue_many(
     Raises:
         EnqueueError: As for `async_task`. Nothing was written.
     """
-    given, fixed, sync = _split(options)
+    given, said, sync = _split(options)
     for name in given:
-        raise unknown_option(name, OPTIONS - _NOT_YET.keys())
+        raise unknown_option(name, _WORDS)
     check_chunk(chunk)
     calls = several("calls", calls)
     if then is not None:
         then = path("then", then)
-    collector = new_id() if then is not None else None
-    if collector is not None:
-        fixed["group"] = fixed.get("group") or collector.hex
+    collector = new_id()
+    of_then = TaskOptions(queue=said.queue)
+    if then is not None:
+        said = said.but(group=said.group or collector.hex)
     if sync:
-        ran = [inline.run(make_task(func, *_arguments(call), **fixed)).hex for call in calls]
+        ran = [inline.run(make_task(func, *_arguments(call), said)).hex for call in calls]
         if then is not None:
-            inline.run(make_task(then, (fixed["group"],), queue=fixed["queue"]))
+            inline.run(make_task(then, (said.group,), options=of_then))
         return ran
-    if collector is not None:
-        fixed["collector"] = collector.hex
+    if then is not None:
+        said = said.but(collector=collector.hex)
     with transaction.atomic(using=get_settings().database):
-        ids = enqueue_calls(func, map(_arguments, calls), chunk=chunk, **fixed)
+        ids = enqueue_calls(func, map(_arguments, calls), said, chunk=chunk)
         if then is not None:
             # Last, since only now their number is known; nobody sees any of them before the commit.
-            enqueue(make_task(then, (fixed["group"],), id=collector, remaining=len(ids) or None, queue=fixed["queue"]))
+            enqueue(make_task(then, (said.group,), options=of_then, id=collector, remaining=len(ids) or None))
     return ids
 
 
@@ -286,14 +298,14 @@ def async_iter(func: str | Callable[..., Any], args_iter: Iterable[Any], **kwarg
     """
     given, options, sync = _split(kwargs)
     whole = new_id()
-    hook, cached, name = options.pop("hook", None), options.pop("cached", None), options.pop("name", None)
-    options |= {"group": whole.hex, "collector": whole.hex, "save": True}
-    calls = [call if isinstance(call, tuple) else (call,) for call in several("args_iter", args_iter)]
-    parts = [make_task(func, call, given, index=index, **options) for index, call in enumerate(calls)]
-    collector = make_task(
-        collect_results, (whole.hex,), id=whole, remaining=len(parts) or None, hook=hook, name=name, cached=cached,
-        queue=options["queue"], collects=whole.hex, sensitive=options.get("sensitive"),
+    of_part = options.but(hook=None, cached=None, name=None, group=whole.hex, collector=whole.hex, save=True)
+    of_whole = TaskOptions(
+        hook=options.hook, cached=options.cached, name=options.name, queue=options.queue, sensitive=options.sensitive,
+        collects=whole.hex,
     )  # fmt: skip
+    calls = [call if isinstance(call, tuple) else (call,) for call in several("args_iter", args_iter)]
+    parts = [make_task(func, call, given, of_part.but(index=index)) for index, call in enumerate(calls)]
+    collector = make_task(collect_results, (whole.hex,), None, of_whole, id=whole, remaining=len(parts) or None)
     with transaction.atomic(using=get_settings().database):
         enqueue_all([*parts, collector])
         if sync:
@@ -340,10 +352,8 @@ def link_task(link: Any, group: str, cached: Any) -> NewTask:
     """Return the task of one link of a chain."""
     func, args, kwargs = (*link, (), {})[:3] if isinstance(link, tuple | list) and len(link) == 1 else _parts(link)
     given, options, _ = _split(kwargs or {})
-    options["group"] = options.get("group") or group
-    if cached is not None:
-        options.setdefault("cached", cached)
-    return make_task(func, args if isinstance(args, tuple | list) else (args,), given, **options)
+    options = options.but(group=options.group or group, cached=cached if options.cached is None else options.cached)
+    return make_task(func, args if isinstance(args, tuple | list) else (args,), given, options)
 
 
 def _parts(link: Any) -> tuple[Any, Any, Any]:
@@ -352,3 +362,72 @@ def _parts(link: Any) -> tuple[Any, Any, Any]:
     if isinstance(link, tuple | list) and len(link) in (2, 3):
         return link[0], link[1], link[2] if len(link) == 3 else {}
     raise EnqueueError("chain", f"a link is a function, or (function, args, kwargs), got {link!r}")
+
+
+# ------------------------------------------------------------------------------------------------- schedules
+
+
+def schedule(
+    func: str | Callable[..., Any],
+    *args: Any,
+    name: str | None = None,
+    hook: str | Callable[..., Any] | None = None,
+    schedule_type: str | None = None,
+    minutes: int | None = None,
+    seconds: float | None = None,
+    cron: str | None = None,
+    repeats: int = -1,
+    next_run: datetime | None = None,
+    cluster: str | None = None,
+    queue: str | None = None,
+    priority: int = 0,
+    time_zone: str | None = None,
+    catch_up: bool | None = None,
+    overlap: str = "allow",
+    jitter: float = 0,
+    paused: bool = False,
+    intended_date_kwarg: str | None = None,
+    q_options: Mapping[str, Any] | None = None,
+    update: bool = False,
+    **kwargs: Any,
+) -> Schedule:
+    """Enqueue a call of a function again and again, or once at a time.
+
+    Args:
+        func: A function at the top of a module, or its dotted path.
+        args, kwargs: The function's: anything that a task can be given, not only literals. Keywords that are options
+            of `async_task`, such as ``timeout``, are options of the tasks, as if they stood in q_options.
+        name: Unique. Also the group of the tasks, unless q_options name one.
+        schedule_type: One of the letters of `Schedule`: ONCE, SECONDS, MINUTES, HOURLY, DAILY ... CRON; None: what
+            `minutes`, `seconds` or `cron` is for, or else ONCE.
+        minutes, seconds: The interval, for MINUTES and SECONDS.
+        cron: For CRON: five fields, or six with seconds as the last.
+        repeats: How often; negative: for ever; 0: not at all. ONCE with a negative number is deleted after it has run.
+        next_run: The first slot; None: now, or the next one that `cron` names.
+        cluster, queue: Where the tasks go.
+        time_zone: Whose days and hours are meant; None: PGQ["time_zone"] or TIME_ZONE.
+        catch_up: Fire missed slots, or one for all of them; None: as PGQ["catch_up"] says.
+        overlap: ``allow``; ``skip`` a slot while a task of this schedule waits or runs; ``queue_one``: let one wait.
+        jitter: Seconds by which each task is delayed at most, at random.
+        intended_date_kwarg: Give the task its slot as this keyword argument (ISO text).
+        q_options: group, task_name, timeout, max_attempts and the other options of `async_task`.
+        update: Change the schedule of that name, if there is one.
+
+    Raises:
+        IntegrityError: There is one of that name, and `update` is not set.
+        ValidationError: A field is wrong; the message names it.
+        EnqueueError: The function, an argument or an option is wrong.
+    """
+    kwargs, words = _words(kwargs, q_options, _WORDS_OF_SCHEDULE)
+    # What a form leaves empty is not said.
+    may_be_empty = ("hook", *OF_SCHEDULE.values())
+    words = {word: value for word, value in words.items() if value != "" or word not in may_be_empty}
+    own = {"hook": hook, "queue": queue or cluster, "priority": priority}
+    options = _options({**words, **{word: value for word, value in own.items() if value not in (None, "")}})
+    new = Schedule(
+        name=name or None, schedule_type=schedule_type,  # type: ignore[misc]  # `define` has None follow the others
+        minutes=minutes, seconds=seconds, cron=cron or None,
+        repeats=repeats, next_run=next_run, time_zone=time_zone or None, catch_up=catch_up, overlap=overlap,
+        jitter=jitter, paused=paused, intended_date_kwarg=intended_date_kwarg or None,
+    )  # fmt: skip
+    return schedules.define(new, func, args, kwargs, options, update=update)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 from uuid import UUID
 
 from pgq import inline, registry
 from pgq.conf import get_settings
-from pgq.enqueue import CALL_OPTIONS, TASK_OPTIONS, check_names, enqueue, enqueue_from, make_extra, make_task
+from pgq.enqueue import enqueue, enqueue_from, make_task, with_path
 from pgq.errors import EnqueueError
-from pgq.records import NewTask, Options
+from pgq.options import By, TaskOptions
+from pgq.records import NewTask
 
 if TYPE_CHECKING:
     from django.db.models import Manager, QuerySet
@@ -30,7 +31,7 @@ class TaskFunction(registry.Decorated, Generic[P, R]):
 
     func: Callable[P, R]
 
-    def __init__(self, func: Callable[P, R], options: Options) -> None:
+    def __init__(self, func: Callable[P, R], options: TaskOptions) -> None:
         functools.update_wrapper(self, func)
         self.func = func
         self.options = options
@@ -48,9 +49,9 @@ class TaskFunction(registry.Decorated, Generic[P, R]):
 
         Raises:
             UnknownOption: There is no such option; the message names the nearest, and all of them.
+            EnqueueError: An option has a wrong value.
         """
-        check_names(options, CALL_OPTIONS)
-        return BoundTask(self, options)
+        return BoundTask(self, TaskOptions.of(**options))
 
     def enqueue_from(self, queryset: QuerySet[Any] | Manager[Any], *args: str, **options: Any) -> int:
         """Enqueue one call for each row of a query; see `enqueue_from`."""
@@ -63,12 +64,12 @@ class TaskFunction(registry.Decorated, Generic[P, R]):
 class BoundTask(Generic[P, R]):
     """A task with options for one call."""
 
-    def __init__(self, task: TaskFunction[P, R], options: Mapping[str, Any]) -> None:
+    def __init__(self, task: TaskFunction[P, R], options: TaskOptions) -> None:
         self.task, self.options = task, options
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Enqueue a call with these options; return the task's id."""
-        return submit(make_task(self.task, args, kwargs, **self.options)).hex
+        return submit(make_task(self.task, args, kwargs, self.options)).hex
 
 
 @overload
@@ -112,13 +113,14 @@ def task(
     Raises:
         EnqueueError: An option is wrong, or the function stands where no worker can find it.
     """
-
-    check_names(extra, TASK_OPTIONS)
+    options = TaskOptions.of(
+        By.TASK, queue=queue, priority=priority, timeout=timeout, max_attempts=max_attempts,
+        retry_backoff=retry_backoff, retry_on=retry_on, no_retry_on=no_retry_on, atomic=atomic or None, **extra,
+    )  # fmt: skip
 
     def decorate(func: Callable[P, R]) -> TaskFunction[P, R]:
         if atomic and registry.is_async(func):
             raise EnqueueError("atomic", "an async function cannot be atomic, since Django has no async transactions")
-        stored = make_extra(extra, retry_backoff, retry_on, no_retry_on, follow=False)
-        return TaskFunction(func, Options(queue, priority, timeout, max_attempts, atomic, stored))
+        return TaskFunction(func, with_path(options))
 
     return decorate if func is None else decorate(func)

@@ -20,12 +20,14 @@ from pgq import backoff, codec, failures, flow, registry, reporting, signals, si
 from pgq.conf import Settings
 from pgq.errors import Discard, NotAllowed, PgqError, Retry, TaskCancelled, TaskTimeout, UnknownFunction, WorkerDied
 from pgq.ids import task_name
+from pgq.options import NO_OPTIONS, TaskOptions
 from pgq.records import Claim, Failed, Failure, NewTask, Outcome, Parked, Postponed, Receipt, Retried, Succeeded
 
 logger = logging.getLogger("pgq")
 
-_NO_OPTIONS: Mapping[str, Any] = {}
 _GENERATORS = (GeneratorType, AsyncGeneratorType)
+#: Errors of a row that cannot be run as it is.
+_NOT_RUN = (NotAllowed, UnknownFunction, codec.NotDecodable)
 CANCELLED = "the task was cancelled while it ran"
 
 #: What this worker's code does not know is given back so often, a quarter of an hour in all, before it is parked.
@@ -44,7 +46,9 @@ class Call(NamedTuple):
     """A claim that is ready to run: everything that the row could spoil has been looked at."""
 
     claim: Claim
-    options: Mapping[str, Any]
+    options: TaskOptions
+    #: Whether Python signed the claim: its signature was verified.
+    trusted: bool
     func: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -54,36 +58,33 @@ class Call(NamedTuple):
     finish: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run
 
 
-def options_of(claim: Claim) -> Mapping[str, Any]:
-    """Return the options that stay with the task."""
-    if claim.options == "{}":
-        return _NO_OPTIONS
-    options: Mapping[str, Any] = json.loads(claim.options)
-    return options
-
-
 def ready(claim: Claim, settings: Settings) -> Call | Receipt:
     """Look at everything that the row could spoil: return what can be called, or a receipt that says why nothing can.
 
-    Never raises.
+    The row's options are parsed and its signature is verified here, and nowhere else. Never raises.
     """
     started = time.monotonic()
-    options: Mapping[str, Any] = _NO_OPTIONS
+    options, trusted = NO_OPTIONS, False
     try:
-        options = options_of(claim)
+        trusted = claim.signature is not None and signing.verify_claim(claim)
+        options = TaskOptions.parse(claim.options)
         failure = _refuse_unrun(claim, settings)
         if failure is not None:
             # Claiming it was counted, and it does not run.
             claim = claim._replace(attempts=claim.attempts - 1)
-            return Receipt(claim, _final(claim, options, failure, ran=False), started, time.monotonic())
-        return _prepare(claim, settings, options, started)
-    except codec.ObjectGone as error:
-        # As if the function had looked for it: a failure, that its retries, its hook and its group hear of.
-        return failed(claim, error, settings, started, options)
-    except (NotAllowed, UnknownFunction, codec.NotDecodable) as error:
-        return Receipt(claim, _not_run(claim, error), started, time.monotonic())
+            outcome: Outcome = _final(claim, options, trusted, failure, ran=False)
+            return Receipt(claim, outcome, started, time.monotonic(), options=options, trusted=trusted)
+        return _prepare(claim, options, trusted, settings, started)
     except BaseException as error:
-        return failed(claim, error, settings, started, options)
+        if isinstance(error, _NOT_RUN) and not isinstance(error, codec.ObjectGone):
+            outcome = _not_run(claim, error)
+            return Receipt(claim, outcome, started, time.monotonic(), options=options, trusted=trusted)
+        # ObjectGone is as if the function had looked for it: its retries, its hook and its group hear of it.
+        return failed(Call(claim, options, trusted, _nothing, (), {}, started), error, settings)
+
+
+def _nothing() -> None:
+    """Stand for the function of a task that failed before its function was found."""
 
 
 def run_call(call: Call, settings: Settings, begin: Callable[[], None] | None = None) -> Receipt:
@@ -105,7 +106,7 @@ def _run_call(call: Call, settings: Settings, begin: Callable[[], None] | None) 
         return _succeeded(call, _call(call), settings)
     except BaseException as error:
         # Also SystemExit and KeyboardInterrupt: a task that says sys.exit(0) has not succeeded.
-        return failed(call.claim, error, settings, call.started, call.options)
+        return failed(call, error, settings)
 
 
 async def run_coroutine(call: Call, settings: Settings) -> Receipt:
@@ -121,52 +122,46 @@ async def run_coroutine(call: Call, settings: Settings) -> Receipt:
         current = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and current is not None and current.cancelling():
             error = TaskCancelled(CANCELLED)
-        return failed(call.claim, error, settings, call.started, call.options)
+        return failed(call, error, settings)
 
 
 def _succeeded(call: Call, value: Any, settings: Settings) -> Receipt:
-    claim, options = call.claim, call.options
+    claim, options, trusted = call.claim, call.options, call.trusted
     result = _stored_result(claim, value, settings)
     keep = settings.save_limit >= 0
-    if options:
-        keep = flow.needed(claim, options) or (flow.kept(options) and (keep or "save" in options))
+    if options is not NO_OPTIONS:
+        keep = flow.needed(claim, options) or (flow.kept(options) and (keep or options.save is not None))
     elif claim.hook is not None:
         keep = True
-    outcome = Succeeded(result=result, keep=bool(keep), follow_ons=_follow(claim, options, result))
-    return Receipt(claim, outcome, call.started, time.monotonic(), value)
+    outcome = Succeeded(result=result, keep=keep, follow_ons=_follow(claim, options, trusted, result))
+    return Receipt(claim, outcome, call.started, time.monotonic(), value, None, options, trusted)
 
 
-def failed(
-    claim: Claim,
-    error: BaseException,
-    settings: Settings,
-    started: float,
-    options: Mapping[str, Any] | None = None,
-) -> Receipt:
+def failed(ran: Call | Receipt, error: BaseException, settings: Settings) -> Receipt:
     """Return the receipt of a run that ended with an exception, and report it."""
-    options = options_of(claim) if options is None else options
-    receipt = Receipt(claim, _after_error(claim, options, error, settings), started, time.monotonic(), error=error)
+    claim, options, trusted = ran.claim, ran.options, ran.trusted
+    outcome = _after_error(claim, options, trusted, error, settings)
+    receipt = Receipt(claim, outcome, ran.started, time.monotonic(), None, error, options, trusted)
     reporting.report(error, settings)
     return receipt
 
 
-def _prepare(claim: Claim, settings: Settings, options: Mapping[str, Any], started: float) -> Call:
-    """Verify, resolve and decode.
+def _prepare(claim: Claim, options: TaskOptions, trusted: bool, settings: Settings, started: float) -> Call:
+    """Resolve and decode.
 
     Raises:
         NotAllowed, UnknownFunction, NotDecodable: The row cannot be run as it is.
     """
-    signed = claim.signature is not None
-    if signed and not signing.verify_claim(claim):
+    if claim.signature is not None and not trusted:
         raise NotAllowed("the signature does not fit the row: it was changed, or signed with a key not known here")
-    func = registry.resolve(claim.func, signed=signed)
-    pickles = signed and settings.allow_pickle
+    func = registry.resolve(claim.func, signed=trusted)
+    pickles = trusted and settings.allow_pickle
     args, kwargs = codec.decode_args(
-        claim.args, claim.kwargs, trusted=signed, allow_pickle=pickles, unsign=signing.unsign_blob if pickles else None
+        claim.args, claim.kwargs, trusted=trusted, allow_pickle=pickles, unsign=signing.unsign_blob if pickles else None
     )
-    if "hook_of" in options:
-        args = (_finished_task(options["hook_of"], settings), *args)
-    return Call(claim, options, func, args, kwargs, started)
+    if options.hook_of is not None:
+        args = (_finished_task(options.hook_of, settings), *args)
+    return Call(claim, options, trusted, func, args, kwargs, started)
 
 
 def _not_run(claim: Claim, error: PgqError) -> Outcome:
@@ -329,62 +324,57 @@ def ran_too_long(seconds: float | None) -> TaskTimeout:
 # ------------------------------------------------------------------------------------------------- what went wrong
 
 
-def _after_error(claim: Claim, options: Mapping[str, Any], error: BaseException, settings: Settings) -> Outcome:
+def _after_error(
+    claim: Claim, options: TaskOptions, trusted: bool, error: BaseException, settings: Settings
+) -> Outcome:
     failure = failures.describe(error)
     try:
         if _may_retry(claim, options, error):
             # A float, as all others: PostgreSQL takes no list of mixed numbers, and so would refuse the whole batch.
-            return Retried(failure=failure, delay=float(_delay(claim, options, error, settings)))
+            return Retried(failure=failure, delay=float(_delay(claim, options, trusted, error, settings)))
     except Exception:
         logger.exception("task %s: its retry policy failed, so it is not retried", claim.id.hex)
-    return _final(claim, options, failure)
+    return _final(claim, options, trusted, failure)
 
 
-def _may_retry(claim: Claim, options: Mapping[str, Any], error: BaseException) -> bool:
+def _may_retry(claim: Claim, options: TaskOptions, error: BaseException) -> bool:
     # In this order: what the task said itself, what may be retried at all, how often.
-    if isinstance(error, Discard) or options.get("ack_failure"):
+    if isinstance(error, Discard) or options.ack_failure:
         return False
-    if not isinstance(error, Retry):
+    if options is not NO_OPTIONS and not isinstance(error, Retry):
         names = {failures.path_of(kind) for kind in type(error).__mro__}
-        if names.intersection(options.get("no_retry_on", ())):
+        if options.no_retry_on is not None and names.intersection(options.no_retry_on):
             return False
-        if "retry_on" in options and not names.intersection(options["retry_on"]):
+        if options.retry_on is not None and not names.intersection(options.retry_on):
             return False
     return claim.max_attempts == 0 or claim.failed_attempts + 1 < claim.max_attempts
 
 
-def _delay(claim: Claim, options: Mapping[str, Any], error: BaseException, settings: Settings) -> float:
+def _delay(claim: Claim, options: TaskOptions, trusted: bool, error: BaseException, settings: Settings) -> float:
     if isinstance(error, Retry) and error.delay is not None:
         return error.delay
-    policy = options.get("backoff", settings.retry_backoff)
+    policy = settings.retry_backoff if options.retry_backoff is None else options.retry_backoff
     if callable(policy):
         return max(0.0, float(policy(claim.failed_attempts + 1, error)))
     # Only a row that was signed may have anything imported by its name.
-    return backoff.delay(
-        policy, claim.failed_attempts + 1, error, lambda path: registry.resolve(path, signed=is_signed(claim))
-    )
+    return backoff.delay(policy, claim.failed_attempts + 1, error, lambda path: registry.resolve(path, signed=trusted))
 
 
-def _final(claim: Claim, options: Mapping[str, Any], failure: Failure, *, ran: bool = True) -> Failed:
+def _final(claim: Claim, options: TaskOptions, trusted: bool, failure: Failure, *, ran: bool = True) -> Failed:
     try:
-        follow_ons = _follow(claim, options, None)
+        follow_ons = _follow(claim, options, trusted, None)
     except Exception:
         logger.exception("task %s: what should follow it cannot be made", claim.id.hex)
         follow_ons = ()
     return Failed(failure=failure, follow_ons=follow_ons, ran=ran)
 
 
-def _follow(claim: Claim, options: Mapping[str, Any], result: str | None) -> tuple[NewTask, ...]:
-    if claim.hook is None and not options:
+def _follow(claim: Claim, options: TaskOptions, trusted: bool, result: str | None) -> tuple[NewTask, ...]:
+    if claim.hook is None and options is NO_OPTIONS:
         return ()
     new = flow.follow_ons(claim, options, result)
     # What an unsigned row asks for is not ours to sign: that would let whoever writes to the table run anything.
-    return new if is_signed(claim) else tuple(task._replace(signature=None) for task in new)
-
-
-def is_signed(claim: Claim) -> bool:
-    """Whether Python enqueued this very task. Asked anew, since a row that is settled without running was not asked."""
-    return claim.signature is not None and signing.verify_claim(claim)
+    return new if trusted else tuple(task._replace(signature=None) for task in new)
 
 
 def _refuse_unrun(claim: Claim, settings: Settings) -> Failure | None:

@@ -9,14 +9,14 @@ beginning: it waits (`remaining`) until so many tasks that name it (`collector`)
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from pgq import codec, enqueue
+from pgq import enqueue
 from pgq.ids import new_id, parse_id
-from pgq.records import Claim, NewTask
+from pgq.options import TaskOptions
+from pgq.records import Claim, NewTask, Receipt
 
 _LINK_FIELDS = ("func", "args", "kwargs", "queue", "priority", "name", "group", "hook", "timeout", "max_attempts")
 
@@ -34,64 +34,57 @@ def chained(tasks: Sequence[NewTask], *, pass_results: bool, continue_on_failure
 
 def _link_task(links: Sequence[Mapping[str, Any]], passing: bool, continuing: bool, result: str | None) -> NewTask:
     link, rest = links[0], links[1:]
-    options = json.loads(link["options"])
+    options = TaskOptions.parse(link["options"])
     if rest:
-        options |= {"chain": list(rest)}
-        options |= {"chain_pass": True} if passing else {}
-        options |= {"chain_on_failure": True} if continuing else {}
+        options = options.but(chain=list(rest), chain_pass=passing or None, chain_on_failure=continuing or None)
     args = link["args"] if result is None else _with_first(result, link["args"])
     fields = {name: link[name] for name in _LINK_FIELDS}
-    return enqueue.signed(NewTask(**{**fields, "id": new_id(), "args": args, "options": codec.canonical(options)}))
+    return enqueue.signed(NewTask(**{**fields, "id": new_id(), "args": args, "options": options.text()}))
 
 
 def _with_first(result: str, args: str) -> str:
     return f"[{result}]" if args == "[]" else f"[{result}, {args[1:]}"
 
 
-def follow_ons(claim: Claim, options: Mapping[str, Any], result: str | None) -> tuple[NewTask, ...]:
+def follow_ons(claim: Claim, options: TaskOptions, result: str | None) -> tuple[NewTask, ...]:
     """Return the tasks to enqueue when this one settles.
 
     Args:
         result: Its result as it is stored; None: it failed.
     """
     new = []
-    links = options.get("chain")
-    if links and (result is not None or options.get("chain_on_failure")):
-        passing, continuing = bool(options.get("chain_pass")), bool(options.get("chain_on_failure"))
+    links, passing, continuing = options.chain, bool(options.chain_pass), bool(options.chain_on_failure)
+    if links and (result is not None or continuing):
         new.append(_link_task(links, passing, continuing, (result or "null") if passing else None))
     if claim.hook is not None:
         new.append(_hook(claim, claim.hook, keep=kept(options)))
     return tuple(new)
 
 
-def kept(options: Mapping[str, Any]) -> bool:
+def kept(options: TaskOptions) -> bool:
     """Whether the caller wants this task's result in the database."""
-    return bool(options.get("save", True)) and not options.get("cached")
+    return (options.save is None or bool(options.save)) and not options.cached
 
 
-def needed(claim: Claim, options: Mapping[str, Any]) -> bool:
+def needed(claim: Claim, options: TaskOptions) -> bool:
     """Whether a hook or a collector is going to read this task's result from the database."""
-    return claim.hook is not None or "collector" in options
+    return claim.hook is not None or options.collector is not None
 
 
 def _hook(claim: Claim, hook: str, *, keep: bool) -> NewTask:
     """The hook's argument is the finished task, which is in the database, or in the cache, when the hook runs."""
-    options = codec.encode({"hook_of": claim.id.hex} if keep else {"hook_of": claim.id.hex, "forget": True})
+    options = TaskOptions(hook_of=claim.id.hex, forget=None if keep else True).text()
     # In no group: who counts the group's tasks does not mean their hooks.
     return enqueue.signed(NewTask(id=new_id(), func=hook, options=options, queue=claim.queue, priority=claim.priority))
 
 
-def collectors(finished: Iterable[tuple[Mapping[str, Any], bool]]) -> dict[UUID, tuple[int, int]]:
-    """Return how many of the finished tasks each collector was waiting for: signed ones, and others.
-
-    Args:
-        finished: The options of each, and whether Python signed it.
-    """
+def collectors(finished: Iterable[Receipt]) -> dict[UUID, tuple[int, int]]:
+    """Return how many of the finished tasks each collector was waiting for: signed ones, and others."""
     counts: dict[UUID, tuple[int, int]] = {}
-    for options, signed in finished:
+    for receipt in finished:
         # Rows from psql may hold anything here.
-        id = parse_id(options.get("collector"))
+        id = parse_id(receipt.options.collector)
         if id is not None:
             before = counts.get(id, (0, 0))
-            counts[id] = (before[0] + signed, before[1] + (not signed))
+            counts[id] = (before[0] + receipt.trusted, before[1] + (not receipt.trusted))
     return counts

@@ -164,7 +164,7 @@ def _execute(
                 logger.exception("task %s: a function it left to on_commit failed", claim.id.hex)
             elif isinstance(receipt.outcome, Succeeded):
                 # Without a transaction it is called at once, inside the function.
-                receipt = execute.failed(claim, error, settings, receipt.started)
+                receipt = execute.failed(receipt, error, settings)
     return receipt
 
 
@@ -273,6 +273,3 @@ def _run_on_commit(registered: dict[BaseDatabaseWrapper, int]) -> None:
                 if not robust:
                     raise
                 logger.exception("a function left to on_commit failed")
-
-
-# So that functions with @task, which stand below, can be run at once too.

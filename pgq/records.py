@@ -6,11 +6,12 @@ A task is a `NewTask` before it is a row, a `Claim` while a worker holds it, an 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
+
+from pgq.options import NO_OPTIONS, TaskOptions
 
 PRIORITY_MIN, PRIORITY_MAX = -100, 100
 
@@ -158,22 +159,12 @@ class Receipt(NamedTuple):
     value: Any = None
     #: What the function raised, for a caller in whose process it ran.
     error: BaseException | None = None
+    #: The options of the claim.
+    options: TaskOptions = NO_OPTIONS
+    #: Whether Python signed the claim: its signature was verified.
+    trusted: bool = False
     #: It is written already: with what an atomic task wrote, in one commit.
     settled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a task is to be run: what `@task(...)` fixes and a call may override. None: not said."""
-
-    queue: str | None = None
-    priority: int | None = None
-    timeout: float | None = None
-    max_attempts: int | None = None
-    #: What the function writes to pgq's database, its result and its receipt are one commit.
-    atomic: bool = False
-    #: What goes into the options column as it is.
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

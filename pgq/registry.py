@@ -17,7 +17,7 @@ from typing import Any
 from pgq import dotted
 from pgq.conf import get_settings
 from pgq.errors import NotAllowed, UnknownFunction
-from pgq.records import Options
+from pgq.options import TaskOptions
 
 Function = Callable[..., Any]
 
@@ -28,7 +28,7 @@ class Registered:
 
     path: str
     func: Function
-    options: Options
+    options: TaskOptions
 
 
 class Decorated:
@@ -47,7 +47,7 @@ class Decorated:
 _registered: dict[str, Registered] = {}
 
 
-def register(func: Function, options: Options) -> Registered:
+def register(func: Function, options: TaskOptions) -> Registered:
     """Register a function under the dotted path that it gives. A later one of that path replaces the earlier (reload).
 
     A module that is run as a script (``__main__``) may have tasks as well, but there they can only be called.
@@ -75,7 +75,7 @@ def may_be_named(path: str) -> bool:
 def is_atomic(path: str) -> bool:
     """Return whether the function of that path is registered as atomic."""
     entry = _registered.get(path)
-    return entry is not None and entry.options.atomic
+    return entry is not None and bool(entry.options.atomic)
 
 
 def all_registered() -> list[Registered]:

@@ -26,6 +26,7 @@ from pgq.db import Cursor, savepoint
 from pgq.errors import NotAllowed
 from pgq.ids import new_id
 from pgq.models import Schedule
+from pgq.options import OF_SCHEDULE, TaskOptions
 from pgq.records import NewTask
 from pgq.recurrence import KINDS, Recurrence, anchored, doubt, missed, next_slot
 from pgq.store import Due
@@ -52,59 +53,26 @@ class Resumed:
     next_run: datetime | None
 
 
-#: Options of a schedule that its tasks get as columns; the others go into the tasks' options.
-_COLUMNS = ("group", "task_name", "timeout", "max_attempts")
-#: Keyword arguments that are options of the tasks, beside those that are parameters of `schedule` itself.
-_KEYWORDS = frozenset({
-    *_COLUMNS, "save", "sync", "cached", "ack_failure", "broker", "broker_name", "retry_backoff", "retry_on",
-    "no_retry_on", "ack", "sensitive",
-})  # fmt: skip
+#: What a schedule is made with that neither its function nor the options of its tasks say, but for its name.
+_GIVEN = ("schedule_type", "minutes", "seconds", "cron", "repeats", "time_zone", "catch_up", "overlap", "jitter",
+          "paused", "intended_date_kwarg")  # fmt: skip
 
 
-def schedule(
+def define(
+    new: Schedule,
     func: str | Callable[..., Any],
-    *args: Any,
-    name: str | None = None,
-    hook: str | Callable[..., Any] | None = None,
-    schedule_type: str | None = None,
-    minutes: int | None = None,
-    seconds: float | None = None,
-    cron: str | None = None,
-    repeats: int = -1,
-    next_run: datetime | None = None,
-    cluster: str | None = None,
-    queue: str | None = None,
-    priority: int = 0,
-    time_zone: str | None = None,
-    catch_up: bool | None = None,
-    overlap: str = "allow",
-    jitter: float = 0,
-    paused: bool = False,
-    intended_date_kwarg: str | None = None,
-    q_options: Mapping[str, Any] | None = None,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    options: TaskOptions,
+    *,
     update: bool = False,
-    **kwargs: Any,
 ) -> Schedule:
-    """Enqueue a call of a function again and again, or once at a time.
+    """Check, sign and write a schedule; return its row.
 
     Args:
-        func: A function at the top of a module, or its dotted path.
-        args, kwargs: The function's: anything that a task can be given, not only literals. Keywords that are options
-            of `async_task`, such as ``timeout``, are options of the tasks, as if they stood in q_options.
-        name: Unique. Also the group of the tasks, unless q_options name one.
-        schedule_type: One of the letters of `Schedule`: ONCE, SECONDS, MINUTES, HOURLY, DAILY ... CRON; None: what
-            `minutes`, `seconds` or `cron` is for, or else ONCE.
-        minutes, seconds: The interval, for MINUTES and SECONDS.
-        cron: For CRON: five fields, or six with seconds as the last.
-        repeats: How often; negative: for ever; 0: not at all. ONCE with a negative number is deleted after it has run.
-        next_run: The first slot; None: now, or the next one that `cron` names.
-        cluster, queue: Where the tasks go.
-        time_zone: Whose days and hours are meant; None: PGQ["time_zone"] or TIME_ZONE.
-        catch_up: Fire missed slots, or one for all of them; None: as PGQ["catch_up"] says.
-        overlap: ``allow``; ``skip`` a slot while a task of this schedule waits or runs; ``queue_one``: let one wait.
-        jitter: Seconds by which each task is delayed at most, at random.
-        intended_date_kwarg: Give the task its slot as this keyword argument (ISO text).
-        q_options: group, task_name, timeout, max_attempts and the other options of `async_task`.
+        new: A row that is not saved, with the schedule's name and what says when it fires. Its next_run: None: now, or
+            the next slot that `cron` names.
+        func, args, kwargs, options: Those of its tasks.
         update: Change the schedule of that name, if there is one.
 
     Raises:
@@ -113,54 +81,26 @@ def schedule(
         EnqueueError: The function, an argument or an option is wrong.
     """
     settings = get_settings()
-    name, hook, cron, time_zone = name or None, hook or None, cron or None, time_zone or None
-    schedule_type = _type(schedule_type, {"minutes": minutes, "seconds": seconds, "cron": cron})
-    kwargs, options = _split(kwargs, q_options)
-    stored = {key: value for key in _COLUMNS if (value := options.pop(key, None)) not in (None, "")}
-    model = enqueue.make_task(
-        func, args, kwargs, hook=hook, priority=priority, group=stored.get("group"), name=stored.get("task_name"),
-        timeout=stored.get("timeout"), max_attempts=stored.get("max_attempts"),
-    )  # fmt: skip
-    if "timeout" in stored:
-        # As a task has it: None for no limit.
-        stored["timeout"] = model.timeout
-    target = (
-        queue
-        or cluster
-        or options.pop("cluster", None)
-        or options.pop("queue", None)
-        or options.pop("broker_name", None)
-    )
-    policy = {key: options.pop(key, None) for key in ("retry_backoff", "retry_on", "no_retry_on")}
-    hook_path = model.hook or (enqueue.path("hook", options["hook"]) if options.get("hook") else None)
-    for ignored in ("broker", "hook", "sync"):
-        options.pop(ignored, None)
-    extra = enqueue.make_extra(options, **policy)
-    if extra:
-        stored["extra"] = extra
-    fields = {
-        "func": model.func, "hook": hook_path, "queue": target, "priority": priority, "schedule_type": schedule_type,
-        "minutes": minutes, "seconds": seconds, "cron": cron, "repeats": _repeats(repeats), "time_zone": time_zone,
-        "catch_up": catch_up, "overlap": overlap, "jitter": jitter, "paused": paused,
-        "intended_date_kwarg": intended_date_kwarg or None, "args": StoredText(model.args),
-        "kwargs": StoredText(model.kwargs),
-        "options": StoredText(codec.encode(stored, where="q_options")), "error": None, "day": None, "wall_time": None,
-    }  # fmt: skip
+    new.schedule_type = _type(new.schedule_type, {field: getattr(new, field) for field in _NEEDS.values()})
+    new.repeats = _repeats(new.repeats)
+    model = enqueue.make_task(func, args, kwargs, options.of_columns().but(queue=None))
+    stored = codec.encode(_stored_options(options, model), where="q_options")
     with transaction.atomic(using=settings.database):
         rows = Schedule.objects.using(settings.database)
-        found = rows.select_for_update().filter(name=name).first() if name else None
+        found = rows.select_for_update().filter(name=new.name).first() if new.name else None
         if found is not None and not update:
             raise IntegrityError("A schedule with the same name already exists.")
-        row = found or Schedule(name=name)
-        kept_time = found is not None and next_run is None and _same_times(found, fields)
-        for field, value in fields.items():
-            setattr(row, field, value)
-        if not kept_time:
-            row.next_run = None if next_run is None else as_project(aware(next_run))
+        row = found or new
+        if found is None or new.next_run is not None or not _same_times(found, new):
+            row.next_run = None if new.next_run is None else as_project(aware(new.next_run))
+        for field in _GIVEN:
+            setattr(row, field, getattr(new, field))
+        row.func, row.hook, row.queue, row.priority = model.func, model.hook, options.queue, model.priority
+        row.args, row.kwargs, row.options = map(StoredText, (model.args, model.kwargs, stored))
+        row.error = row.day = row.wall_time = None
         row.signature = signing.sign_schedule(
-            func=row.func, hook=row.hook, args=model.args, kwargs=model.kwargs,
-            options=str(fields["options"]), queue=row.queue,
-        )  # fmt: skip
+            func=row.func, hook=row.hook, args=model.args, kwargs=model.kwargs, options=stored, queue=row.queue
+        )
         row.full_clean(exclude=["args", "kwargs", "options"], validate_unique=False)
         if row.next_run is None:
             row.next_run = row.first_run()
@@ -169,6 +109,14 @@ def schedule(
         row.save(using=settings.database)
     _warn(row)
     return row
+
+
+def _stored_options(options: TaskOptions, model: NewTask) -> dict[str, Any]:
+    """Return the options column of a schedule: what it fixes of its tasks' columns, and "extra": their options."""
+    # As a task has it: a timeout of None is no limit.
+    stored = {key: getattr(model, name) for name, key in OF_SCHEDULE.items() if options.is_said(name)}
+    extra = enqueue.followed(options).stored()
+    return {**stored, "extra": extra} if extra else stored
 
 
 #: The field that a type needs.
@@ -199,17 +147,6 @@ def _type(given: str | None, fields: Mapping[str, Any]) -> str:
     return given
 
 
-def _split(kwargs: Mapping[str, Any], q_options: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split keyword arguments into the function's and the options of its tasks, as `async_task` does.
-
-    What stands in q_options wins, and leaves a keyword of the same name to the function.
-    """
-    given, options = dict(kwargs), dict(q_options or {})
-    for key in _KEYWORDS & given.keys() - options.keys():
-        options[key] = given.pop(key)
-    return given, options
-
-
 def _repeats(repeats: Any) -> int:
     if isinstance(repeats, bool) or not isinstance(repeats, int):
         raise ValidationError({"repeats": f"repeats: must be a whole number, negative for ever; got {repeats!r}"})
@@ -219,13 +156,13 @@ def _repeats(repeats: Any) -> int:
 def _warn(row: Schedule) -> None:
     said = doubt(Recurrence.of(row, get_settings().zone))
     if said is not None:
-        warnings.warn(said, UserWarning, stacklevel=3)
+        warnings.warn(said, UserWarning, stacklevel=4)
 
 
-def _same_times(row: Schedule, fields: Mapping[str, Any]) -> bool:
+def _same_times(row: Schedule, new: Schedule) -> bool:
     """Whether an update leaves the times as they are: then the next run stays where it is, at every deploy."""
     names = ("schedule_type", "minutes", "seconds", "cron", "time_zone")
-    return row.next_run is not None and all(getattr(row, name) == fields[name] for name in names)
+    return row.next_run is not None and all(getattr(row, name) == getattr(new, name) for name in names)
 
 
 def fire_due(cursor: Cursor, settings: Settings, now: datetime | None = None) -> int:
@@ -399,7 +336,7 @@ def _task(due: Due, slot: datetime, settings: Settings) -> NewTask:
         func=due.func,
         args=due.args,
         kwargs=kwargs,
-        options=codec.canonical(enqueue.with_policy(options.get("extra", {}), policy)),
+        options=enqueue.with_policy(TaskOptions.of_stored(options.get("extra", {})), policy).text(),
         queue=queue,
         priority=due.priority,
         name=options.get("task_name"),

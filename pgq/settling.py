@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -14,8 +14,8 @@ import psycopg
 
 from pgq import caching, codec, failures, flow, signals, store, timing
 from pgq.db import Connection, Cursor
-from pgq.execute import is_signed, options_of
 from pgq.ids import task_name
+from pgq.options import NO_OPTIONS
 from pgq.records import Failed, Parked, Postponed, Receipt, Retried, Succeeded
 from pgq.store import Settlement
 
@@ -134,38 +134,32 @@ def _follow_up(cursor: Cursor, settled: Sequence[Receipt]) -> None:
     followers = [new for receipt in settled for new in receipt.outcome.follow_ons]  # type: ignore[union-attr]
     if followers:
         store.enqueue_many(cursor, followers)
-    with_options = [(receipt, options_of(receipt.claim)) for receipt in settled if receipt.claim.options != "{}"]
+    with_options = [receipt for receipt in settled if receipt.options is not NO_OPTIONS]
     if not with_options:
         return
-    counts = flow.collectors(
-        (options, is_signed(receipt.claim)) for receipt, options in with_options if "collector" in options
-    )
+    counts = flow.collectors(with_options)
     if counts:
         store.collect(cursor, counts)
     _cache_results(cursor, with_options)
     _forget(cursor, with_options)
 
 
-def _cache_results(cursor: Cursor, settled: Sequence[tuple[Receipt, Mapping[str, Any]]]) -> None:
-    cached = [(receipt, options) for receipt, options in settled if options.get("cached")]
+def _cache_results(cursor: Cursor, settled: Sequence[Receipt]) -> None:
+    cached = [receipt for receipt in settled if receipt.options.cached]
     if not cached:
         return
-    groups = {receipt.claim.group for receipt, _ in cached if receipt.claim.group is not None}
+    groups = {receipt.claim.group for receipt in cached if receipt.claim.group is not None}
     if groups:
         store.lock_groups(cursor, sorted(groups))
     caching.deliver(cached, time.monotonic())
 
 
-def _forget(cursor: Cursor, settled: Sequence[tuple[Receipt, Mapping[str, Any]]]) -> None:
+def _forget(cursor: Cursor, settled: Sequence[Receipt]) -> None:
     """Results that somebody wanted elsewhere, or not at all, were kept until their hook or collector had read them."""
     # Only rows that Python signed may say so; who writes to the table must not delete results by it.
-    done = [
-        options
-        for receipt, options in settled
-        if isinstance(receipt.outcome, Succeeded) and receipt.claim.signature is not None
-    ]
-    ids = [UUID(options["hook_of"]) for options in done if options.get("forget")]
-    groups = [options["collects"] for options in done if "collects" in options]
+    done = [receipt.options for receipt in settled if isinstance(receipt.outcome, Succeeded) and receipt.trusted]
+    ids = [UUID(options.hook_of) for options in done if options.forget]
+    groups = [options.collects for options in done if options.collects is not None]
     if ids or groups:
         store.forget(cursor, ids=ids, groups=groups)
 
@@ -206,7 +200,7 @@ def without_options(receipt: Receipt, error: Exception) -> Receipt:
     if isinstance(outcome, Succeeded):
         # Not into the cache, then.
         outcome = outcome._replace(keep=True)
-    return receipt._replace(claim=receipt.claim._replace(options="{}"), outcome=outcome)
+    return receipt._replace(options=NO_OPTIONS, outcome=outcome)
 
 
 def parked(receipt: Receipt, error: Exception) -> Receipt:

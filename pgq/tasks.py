@@ -25,13 +25,13 @@ from pgq.calls import (
     result_cached,
     result_group,
     result_group_cached,
+    schedule,
 )
 from pgq.control import cancel, pause, resume, retry
 from pgq.definition import task
 from pgq.enqueue import enqueue_from
 from pgq.execute import current_task
 from pgq.models import Schedule, Task
-from pgq.schedule import schedule
 
 __all__ = [
     "AsyncTask", "Chain", "Iter", "Schedule", "Task", "async_chain", "async_iter", "async_task", "cancel",

@@ -243,8 +243,7 @@ class Worker:
             receipt = receipt._replace(error=None)
         if not receipt.settled:
             self.exchange.finished.append(receipt)
-            claim = receipt.claim
-            if claim.options != "{}" and execute.options_of(claim).get("ack") == "task":
+            if receipt.options.ack == "task":
                 self.exchange.urgent = True
 
     def _show(self) -> None:

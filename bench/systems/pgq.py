@@ -42,9 +42,9 @@ class Pgq(System):
 
     def open(self) -> None:
         django_setup()
-        from pgq import enqueue, tasks
+        from pgq import enqueue, options, tasks
 
-        self._tasks, self._enqueue = tasks, enqueue
+        self._tasks, self._enqueue, self._options = tasks, enqueue, options.TaskOptions
         self.queues = int(os.environ["BENCH_QUEUES"])
 
     def enqueue_one(self, task: str, *args: int) -> None:
@@ -55,7 +55,8 @@ class Pgq(System):
             self._tasks.enqueue_many(_path(task), ((),) * count, chunk=5000)
             return
         queues = islice(cycle(range(self.queues)), count)
-        self._enqueue.enqueue_all(self._enqueue.make_task(_path(task), (), {}, queue=f"queue{n}") for n in queues)
+        made = (self._enqueue.make_task(_path(task), options=self._options(queue=f"queue{n}")) for n in queues)
+        self._enqueue.enqueue_all(made)
 
 
 def _path(task: str) -> str:

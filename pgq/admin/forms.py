@@ -27,6 +27,7 @@ from pgq.conf import get_settings
 from pgq.enqueue import encode_arguments, make_task
 from pgq.errors import EnqueueError, PgqError, reason_of
 from pgq.models import Lane, QueuedTask, Schedule
+from pgq.options import OF_SCHEDULE, TaskOptions
 from pgq.records import PRIORITY_MAX, PRIORITY_MIN, NewTask
 from pgq.recurrence import Recurrence, upcoming
 from pgq.stored import StoredText, stored_text
@@ -149,8 +150,10 @@ class QueuedTaskForm(_QueuedTaskForm):
             return cleaned
         try:
             self.task = make_task(
-                cleaned["func"], given["args"], given["kwargs"], queue=cleaned["queue"], priority=cleaned["priority"],
-                run_after=cleaned["run_after"],
+                cleaned["func"], given["args"], given["kwargs"],
+                TaskOptions.of(
+                    queue=cleaned["queue"], priority=cleaned["priority"], run_after=cleaned["run_after"]
+                ),
             )  # fmt: skip
         except EnqueueError as error:
             _add_named_error(self, error)
@@ -361,7 +364,7 @@ class ScheduleForm(TimingForm):
             self.fields["paused"].show_hidden_initial = True
         self._offer("func", row.func)
         self._offer("hook", row.hook)
-        for name in _OPTIONS:
+        for name in OF_SCHEDULE.values():
             self.initial.setdefault(name, self.options.get(name))
         if row.catch_up is not None:
             self.initial["catch_up"] = str(row.catch_up)  # as its choices are, so that it does not count as changed
@@ -433,7 +436,7 @@ class ScheduleForm(TimingForm):
 
     def _new_options(self, cleaned: Mapping[str, Any]) -> dict[str, Any]:
         options = dict(self.options)
-        for name in _OPTIONS:
+        for name in OF_SCHEDULE.values():
             if cleaned.get(name) is None:
                 options.pop(name, None)
             elif name in self.changed_data:
@@ -471,10 +474,6 @@ class ScheduleForm(TimingForm):
             self.instance.error = None
             changed.add("error")
         return sorted(changed)
-
-
-#: Options of a schedule that the form has fields for; the others stay as they are.
-_OPTIONS = ("group", "task_name", "timeout", "max_attempts")
 
 
 def _object(text: str) -> dict[str, Any]:

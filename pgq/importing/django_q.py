@@ -41,6 +41,7 @@ from pgq.db import callers_cursor
 from pgq.errors import EnqueueError, NotStorable, PgqError
 from pgq.importing import unpickle
 from pgq.models import Schedule
+from pgq.options import TaskOptions
 from pgq.records import NewTask
 from pgq.stored import StoredText, stored_text
 
@@ -382,14 +383,13 @@ class Import:
         if started is None:
             raise Skip("its payload has no time")
         group = package.get("group")
-        options: dict[str, Any] = {
-            "queue": self._queue(row["key"]), "name": package.get("name"),
-            "group": None if group is None else str(group), "hook": package.get("hook"),
-            "timeout": package.get("timeout"), "save": package.get("save"), "cached": package.get("cached"),
-            "ack_failure": package.get("ack_failure"), "run_after": run_after,
-        }  # fmt: skip
+        options = TaskOptions.of(
+            queue=self._queue(row["key"]), name=package.get("name"), group=None if group is None else str(group),
+            hook=package.get("hook"), timeout=package.get("timeout"), save=package.get("save"),
+            cached=package.get("cached"), ack_failure=package.get("ack_failure"), run_after=run_after,
+        )  # fmt: skip
         task = enqueue.make_task(
-            package["func"], tuple(package.get("args") or ()), package.get("kwargs") or {}, **options
+            package["func"], tuple(package.get("args") or ()), package.get("kwargs") or {}, options
         )
         if package.get("iter_count"):
             self.tallies["queued"].note(
@@ -501,7 +501,7 @@ class Import:
         return registry.registered(func) is not None or func in self.settings.allowed
 
     def _schedule_options(self, row: Row, q_options: dict[str, Any]) -> dict[str, Any]:
-        extra = enqueue.make_extra({key: q_options.get(key) for key in ("save", "cached", "ack_failure")})
+        extra = TaskOptions.of(**{name: q_options.get(name) for name in ("save", "cached", "ack_failure")}).stored()
         # Without a name, Django-Q's group is the schedule's id there.
         group = q_options.get("group") or (None if row["name"] else row["id"])
         options = {

@@ -123,8 +123,14 @@ def test_wrong_field_is_named(wrong, field):
 def test_wrong_function_or_option_is_refused():
     with pytest.raises(EnqueueError, match="func"):
         schedule("tests.compat.functions.nowhere")
-    with pytest.raises(EnqueueError, match="grop"):
+    with pytest.raises(EnqueueError, match=r"^q_options: there is no option grop; did you mean group"):
         schedule(functions.nothing, q_options={"grop": 1})
+    # It was taken, and its tasks had links that nobody had checked.
+    with pytest.raises(EnqueueError, match=r"^q_options: there is no option chain"):
+        schedule(functions.nothing, q_options={"chain": []})
+    with pytest.raises(EnqueueError, match=r"^q_options: must be a dict"):
+        schedule(functions.nothing, q_options="group")
+    assert Schedule.objects.count() == 0
 
 
 def test_the_type_follows_from_what_is_given(clock):

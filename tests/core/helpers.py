@@ -18,6 +18,7 @@ from pgq.connections import Connections
 from pgq.enqueue import enqueue_all, make_task
 from pgq.gate import Gate
 from pgq.hygiene import Surroundings
+from pgq.options import TaskOptions
 from pgq.protocol import ChildConfig
 from pgq.records import Claim, Receipt
 from pgq.worker import Worker
@@ -85,7 +86,7 @@ class Hand(Worker):
 
 def fill(count: int, *, func: str = MARK, **options: Any) -> list[UUID]:
     """Enqueue that many tasks; return their ids in order."""
-    return enqueue_all(make_task(func, (number,), **options) for number in range(count))
+    return enqueue_all(make_task(func, (number,), options=TaskOptions.of(**options)) for number in range(count))
 
 
 def fill_mixed(session: psycopg.Connection[Any], *, queues: int, each: int) -> None:

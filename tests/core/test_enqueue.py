@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from django.db.models import F
 from pgq.enqueue import enqueue, make_task
 from pgq.errors import EnqueueError
 from pgq.models import QueuedTask, Task
+from pgq.options import TaskOptions
 from pgq.tasks import async_task, enqueue_from, enqueue_many, fetch
 from tests.app.models import Note
 from tests.core import oracle_tasks
@@ -138,7 +138,7 @@ def test_unsigned_row_gets_nothing_run_that_it_may_not_name(columns, session, ha
 
 
 def test_what_follows_a_signed_row_runs(session, hand, oracle):
-    enqueue(make_task(MARK, ("first",), chain=json.loads(CHAIN)["chain"]))
+    enqueue(make_task(MARK, ("first",), options=TaskOptions.parse(CHAIN)))
     hand.work()
     assert (oracle.starts("first"), oracle.starts("intruder")) == (1, 1)
 

@@ -11,9 +11,10 @@ from unittest import mock
 import pytest
 
 from pgq import registry
-from pgq.enqueue import CALL_OPTIONS, TASK_OPTIONS, make_task
+from pgq.enqueue import make_task
 from pgq.errors import EnqueueError, NotStorable, UnknownFunction, UnknownOption
 from pgq.models import QueuedTask, Schedule
+from pgq.options import CALL_OPTIONS, TASK_OPTIONS, TaskOptions
 from pgq.tasks import AsyncTask, Chain, async_chain, async_iter, async_task, enqueue_many, schedule, task
 from pgq.testing import drain, enqueued
 from tests.app.models import Note
@@ -49,7 +50,7 @@ DOORS = {
     "schedule's hook": lambda func: schedule(MARK, hook=func, schedule_type="D").hook,
     "schedule's q_options": lambda func: schedule(MARK, q_options={"hook": func}, schedule_type="D").hook,
     "retry_backoff": lambda func: options_of(async_task(MARK, retry_backoff=func))["backoff"]["callable"],
-    "@task(retry_backoff)": lambda func: task(retry_backoff=func)(named.add).options.extra["backoff"]["callable"],
+    "@task(retry_backoff)": lambda func: task(retry_backoff=func)(named.add).options.retry_backoff["callable"],
     "argument": lambda func: json.loads(QueuedTask.objects.get(pk=async_task(MARK, func)).__dict__["args"])[0],
 }
 GOOD = {
@@ -175,7 +176,7 @@ def test_decorator_refuses_what_cannot_be_called():
 @pytest.mark.parametrize("option", ["retry_on", "no_retry_on"])
 def test_exceptions_are_found_by_what_was_named(option):
     def stored(*values):
-        return json.loads(make_task(MARK, **{option: values}).options)[option]
+        return json.loads(make_task(MARK, options=TaskOptions.of(**{option: values})).options)[option]
 
     assert stored(OSError, Note.DoesNotExist, named.Original) == [
         "builtins.OSError", "tests.app.models.Note.DoesNotExist", "tests.core.named.Original",
@@ -208,7 +209,7 @@ def test_text_in_a_decorator_is_followed_when_it_is_enqueued():
 @pytest.mark.parametrize("option", ["retry_on", "no_retry_on"])
 def test_empty_list_is_kept(option, more):
     """`retry_on=[]` says: retry nothing. It did so only beside another option."""
-    assert json.loads(make_task(MARK, **{option: []}, **more).options) == {option: [], **more}
+    assert json.loads(make_task(MARK, options=TaskOptions.of(**{option: []}, **more)).options) == {option: [], **more}
 
 
 def test_nothing_is_retried_with_an_empty_list():

@@ -8,6 +8,7 @@ from typing import Any
 
 from pgq import store
 from pgq.enqueue import make_task
+from pgq.options import TaskOptions
 from tests.faults.site import Site
 
 POISON = "tests.faults.poison"
@@ -41,7 +42,7 @@ class Mixture:
         self.canaries: list[str] = []
         tasks = []
         for name in poisons:
-            poison = make_task(f"{POISON}.{func}", (name,), **options)
+            poison = make_task(f"{POISON}.{func}", (name,), options=TaskOptions.of(**options))
             birds = [make_task(f"{POISON}.canary", (database,)) for _ in range(canaries)]
             self.ids[name] = poison.id.hex
             self.canaries += [task.id.hex for task in birds]

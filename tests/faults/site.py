@@ -30,6 +30,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pgq import store
 from pgq.embedded import Server
 from pgq.enqueue import make_task
+from pgq.options import TaskOptions
 from pgq.orphans import children_of
 from tests.faults import trace
 from tests.pools import ROOT, Oracle, Pool, is_alive, until, wait_for
@@ -150,9 +151,10 @@ class Site:
         """Enqueue tasks of tasks.py and note those whose commit was confirmed; returns their ids."""
         path = func if "." in func else f"{TASKS}.{func}"
         ids: list[str] = []
+        said = TaskOptions.of(**options)
         with self.session() as session:
             while len(ids) < count:
-                tasks = [make_task(path, args, **options) for _ in range(min(chunk, count - len(ids)))]
+                tasks = [make_task(path, args, options=said) for _ in range(min(chunk, count - len(ids)))]
                 store.enqueue_many(session.cursor(), tasks)
                 ids += [task.id.hex for task in tasks]
                 self.acknowledged += [task.id.hex for task in tasks]

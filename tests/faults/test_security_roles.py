@@ -17,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from pgq import store
 from pgq.enqueue import make_task
+from pgq.options import TaskOptions
 from tests.faults.site import Site
 from tests.pools import ROOT, wait_for
 
@@ -252,7 +253,9 @@ def test_a_pool_and_a_producer_with_their_roles_do_their_work(site: Site, log_in
     subprocess.run([sys.executable, "-c", ENQUEUE], env=environment, cwd=ROOT, check=True, timeout=60)
     with psycopg.connect(producer, autocommit=True) as session:
         assert session.execute("SELECT pgq_enqueue(%s)", (f"{TASKS}.registered",)).fetchone()
-        store.enqueue_many(session.cursor(), [make_task(f"{TASKS}.fail", max_attempts=2, retry_backoff=0)])
+        store.enqueue_many(
+            session.cursor(), [make_task(f"{TASKS}.fail", options=TaskOptions(max_attempts=2, retry_backoff=0))]
+        )
         store.enqueue(session.cursor(), make_task(f"{TASKS}.die"))
     wait_for(
         lambda: site.value("SELECT count(*) FILTER (WHERE success) = 7 AND count(*) FILTER (WHERE NOT success) = 2"

@@ -67,6 +67,7 @@ class Producer(threading.Thread):
 
     def run(self) -> None:
         from pgq.enqueue import make_task
+        from pgq.options import TaskOptions
         from tests.faults.site import TASKS
 
         names, seconds, weights = zip(*MIX, strict=True)
@@ -74,7 +75,7 @@ class Producer(threading.Thread):
         while not self.stop.wait(self.rng.expovariate(self.rate / 10)):
             tasks = []
             for name, nap in self.rng.choices(list(zip(names, seconds, strict=True)), weights, k=10):
-                task = make_task(f"{TASKS}.{name}", (nap,), max_attempts=3, retry_backoff=0.1)
+                task = make_task(f"{TASKS}.{name}", (nap,), options=TaskOptions(max_attempts=3, retry_backoff=0.1))
                 tasks.append(task)
                 if name == "fail":
                     self.failing.add(task.id.hex)

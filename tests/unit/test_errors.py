@@ -8,8 +8,9 @@ import pickle
 import pytest
 
 from pgq import codec, literals, registry
-from pgq.enqueue import check_text, path, unknown_option
+from pgq.enqueue import check_text, path
 from pgq.errors import EnqueueError, NotStorable, UnknownFunction, UnknownOption, field_of, invalid, reason_of
+from pgq.options import unknown_option
 
 ERRORS = [
     (EnqueueError("priority", "must be a number"), "priority: must be a number"),

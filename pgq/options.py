@@ -1,0 +1,251 @@
+"""What may be said of a task beside its function and its arguments: one record, one line for each option.
+
+An option either is a column of the task's row, or stands in the row's ``options`` column under its `key`. Every other
+list of options is derived from these lines, so a new option is one line here and the code that uses it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from pgq import backoff, codec, dotted
+from pgq.errors import EnqueueError, UnknownFunction, UnknownOption
+
+#: Turns what was said of the option of that name into what is kept, or raises EnqueueError.
+Check = Callable[[str, Any], Any]
+
+
+class By(enum.Flag):
+    """Who may say an option: `@task` for all calls, one call for itself; INNER: only pgq's own code."""
+
+    INNER = 0
+    TASK = enum.auto()
+    CALL = enum.auto()
+    BOTH = TASK | CALL
+
+
+# ------------------------------------------------------------------------------------------------- checks
+
+
+def check_backoff(option: str, value: Any) -> Any:
+    """Return a backoff as it is stored; a callable stays one, since its path depends on what is registered."""
+    if callable(value):
+        return value
+    try:
+        backoff.validate(value)
+    except ValueError as error:
+        raise EnqueueError(option, str(error)) from None
+    # As JSON has it: the codec would store a tuple with a tag, which no backoff has.
+    return list(value) if isinstance(value, tuple) else value
+
+
+def check_exception(option: str, value: type[BaseException] | str) -> str:
+    """Return the dotted path of an exception class; a text is taken for one."""
+    if isinstance(value, str):
+        return value
+    if not (isinstance(value, type) and issubclass(value, BaseException)):
+        raise EnqueueError(option, f"must hold exception classes or their dotted paths, got {value!r}")
+    try:
+        return dotted.path_in_memory(value)
+    except dotted.Unnamed as error:
+        raise UnknownFunction(option, f"{value.__name__} {error}") from None
+
+
+def _exceptions(option: str, value: Any) -> list[str]:
+    several = isinstance(value, Iterable) and not isinstance(value, str)
+    return [check_exception(option, item) for item in (value if several else [value])]
+
+
+def _ack(option: str, value: Any) -> Any:
+    if value not in ("task", "batch"):
+        raise EnqueueError(option, f"must be 'task' or 'batch', got {value!r}")
+    return value
+
+
+def _unless_empty(option: str, value: Any) -> Any:
+    return value or None
+
+
+# ------------------------------------------------------------------------------------------------- the record
+
+
+def _column(meaning: str, by: By, *, of_schedule: str | None = None, check: Check | None = None) -> Any:
+    """Declare an option that is a column of the task's row.
+
+    Args:
+        of_schedule: Its key in the options of a schedule that fixes this column of its tasks, which it has not itself.
+    """
+    return field(default=None, metadata={"meaning": meaning, "by": by, "of_schedule": of_schedule, "check": check})
+
+
+def _stored(meaning: str, by: By = By.INNER, *, key: str | None = None, check: Check | None = None) -> Any:
+    """Declare an option that stands in the options column of the task's row; `key`: None: under its name."""
+    return field(default=None, metadata={"meaning": meaning, "by": by, "stored": True, "key": key, "check": check})
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """The options of a task. None: not said.
+
+    Make one by `of` from what a caller said, by `parse` from a row, and by the class from what our own code says. The
+    values of a row that Python did not sign may be of any type, so who uses one has to expect that.
+    """
+
+    queue: str | None = _column("where it waits", By.BOTH, check=_unless_empty)
+    priority: int | None = _column("-100 to 100, larger is sooner", By.BOTH)
+    run_after: datetime | timedelta | float | None = _column("a moment, or a delay (seconds)", By.CALL)
+    name: str | int | UUID | None = _column("a text, or the key of a row", By.CALL, of_schedule="task_name")
+    group: str | int | UUID | None = _column("a text, or the key of a row", By.CALL, of_schedule="group")
+    hook: str | Callable[..., Any] | None = _column("called with the finished task", By.CALL)
+    timeout: float | None = _column("seconds an attempt may run; -1: no limit", By.BOTH, of_schedule="timeout")
+    max_attempts: int | None = _column("attempts; 0: no limit", By.BOTH, of_schedule="max_attempts")
+    atomic: bool | None = _column("True: its writes, result and receipt are one commit", By.TASK)
+
+    save: bool | None = _stored("False: keep no result of a success", By.BOTH)
+    cached: Any = _stored("keep the result in the cache: seconds, True (for ever) or False", By.BOTH)
+    ack_failure: bool | None = _stored("True: a failure is final, whatever is left", By.BOTH)
+    ack: str | None = _stored("'task': settle this task by itself, at once", By.BOTH, check=_ack)
+    sensitive: bool | None = _stored("True: the admin shows digests, no values", By.BOTH)
+    retry_backoff: Any = _stored("see `pgq.backoff`", By.BOTH, key="backoff", check=check_backoff)
+    retry_on: list[str] | None = _stored("exceptions to retry, no others", By.BOTH, check=_exceptions)
+    no_retry_on: list[str] | None = _stored("final exceptions", By.BOTH, check=_exceptions)
+
+    chain: list[Mapping[str, Any]] | None = _stored("the links that follow this one")
+    chain_pass: bool | None = _stored("give the next link this one's result")
+    chain_on_failure: bool | None = _stored("go on after a failure")
+    collector: str | None = _stored("id of the task that waits for this one")
+    index: int | None = _stored("place of its result among those collected")
+    collects: str | None = _stored("group to forget once this one has its results")
+    hook_of: str | None = _stored("id of the task this one is the hook of")
+    forget: bool | None = _stored("forget that task once the hook has run")
+
+    #: What else a row has in its options column: of another release, or of an import. It stays there.
+    other: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        # As `_made` makes it: the record holds what was said, and finds None in its class for all else.
+        said = _without_none(vars(self))
+        vars(self).clear()
+        vars(self).update(said)
+
+    @classmethod
+    def of(cls, by: By = By.CALL, /, **said: Any) -> TaskOptions:
+        """Return what `@task` or a call has said, checked as far as that takes neither settings nor the registry.
+
+        Raises:
+            UnknownOption: There is no such option; the message names the nearest, and all of them.
+            EnqueueError: An option has a wrong value; the message names it.
+        """
+        known = _KNOWN[by]
+        kept: dict[str, Any] = {}
+        for name, value in said.items():
+            if name not in known:
+                raise unknown_option(name, known)
+            check = known[name]
+            checked = value if check is None or value is None else check(name, value)
+            if checked is not None:
+                kept[name] = checked
+        return _made(kept)
+
+    @classmethod
+    def parse(cls, text: str) -> TaskOptions:
+        """Return what stands in the options column of a row, whatever the types of its values.
+
+        Raises:
+            ValueError, RecursionError: PostgreSQL takes it for JSON, and Python does not.
+        """
+        return NO_OPTIONS if text == "{}" else cls.of_stored(json.loads(text))
+
+    @classmethod
+    def of_stored(cls, stored: Mapping[str, Any]) -> TaskOptions:
+        """Return the options of an options column that was read as JSON."""
+        said = {_NAMES[key]: value for key, value in stored.items() if key in _NAMES and value is not None}
+        if len(said) < len(stored):
+            said["other"] = {key: value for key, value in stored.items() if key not in _NAMES} or None
+            said = _without_none(said)
+        return _made(said)
+
+    def is_said(self, option: str) -> bool:
+        """Whether anything was said of the option of that name."""
+        return option in vars(self)
+
+    def but(self, **changes: Any) -> TaskOptions:
+        """Return these options with others in their place; None takes one away."""
+        return _made(_without_none({**vars(self), **changes}))
+
+    def over(self, below: TaskOptions) -> TaskOptions:
+        """Return these options, and of the others those that are not said here."""
+        if below is NO_OPTIONS or self is NO_OPTIONS:
+            return self if below is NO_OPTIONS else below
+        return _made({**vars(below), **vars(self)})
+
+    def of_columns(self) -> TaskOptions:
+        """Return those that do not stand in the options column."""
+        return _made({name: value for name, value in vars(self).items() if name not in _KEYS and name != "other"})
+
+    def stored(self) -> dict[str, Any]:
+        """Return what the options column gets."""
+        stored = {_KEYS[name]: value for name, value in vars(self).items() if name in _KEYS}
+        return stored if self.other is None else {**self.other, **stored}
+
+    def text(self) -> str:
+        """Return the options column as canonical JSON. The values are JSON already: see `codec.canonical`."""
+        return codec.canonical(self.stored())
+
+
+def _without_none(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _made(said: dict[str, Any]) -> TaskOptions:
+    """Return the record of these options, none of which is None; for all others the defaults of the class are read.
+
+    In a tenth of the time of ``__init__``, which sets each field: one is made for each call that has an option.
+    """
+    if not said:
+        return NO_OPTIONS
+    options = object.__new__(TaskOptions)
+    vars(options).update(said)
+    return options
+
+
+# ------------------------------------------------------------------------------------------------- derived lists
+
+
+_FIELDS: tuple[Field[Any], ...] = tuple(option for option in fields(TaskOptions) if option.metadata)
+_KEYS = {option.name: option.metadata["key"] or option.name for option in _FIELDS if "stored" in option.metadata}
+_NAMES = {key: name for name, key in _KEYS.items()}
+
+
+def _known(by: By) -> dict[str, Check | None]:
+    return {option.name: option.metadata["check"] for option in _FIELDS if by in option.metadata["by"]}
+
+
+#: What `@task` fixes, and what one call may say.
+TASK_OPTIONS, CALL_OPTIONS = tuple(_known(By.TASK)), tuple(_known(By.CALL))
+_KNOWN = {by: _known(by) for by in (By.TASK, By.CALL)}
+#: Options by which a schedule fixes columns of its tasks, with their keys in its options; "extra" holds all others.
+OF_SCHEDULE: dict[str, str] = {
+    option.name: key for option in _FIELDS if (key := option.metadata.get("of_schedule")) is not None
+}
+#: The options of a task of which nothing was said: one object, so that to ask for it is one comparison.
+NO_OPTIONS: TaskOptions = object.__new__(TaskOptions)
+
+
+def unknown_option(given: object, known: Iterable[str], *, of: str | None = None) -> UnknownOption:
+    """Return the error for an option that there is not: it names the nearest of those there are, and all of them.
+
+    Args:
+        of: The argument that holds it; None: it is an argument itself.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
+    field, what = (str(given), "there is no such option") if of is None else (of, f"there is no option {given}")
+    return UnknownOption(field, f"{what}{f'; did you mean {near[0]}?' if near else '.'} There are {', '.join(names)}.")
