@@ -57,7 +57,8 @@ def _options(words: Mapping[str, Any]) -> TaskOptions:
     """Return the options that Django-Q's words, or ours, say."""
     said = {word: value for word, value in words.items() if word in CALL_OPTIONS}
     for word, name in _OTHER_WORDS.items():
-        said[name] = said.get(name) or words.get(word)
+        if word in words:
+            said[name] = said.get(name) or words[word]
     return TaskOptions.of(**said)
 
 

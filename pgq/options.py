@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import functools
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -161,7 +162,10 @@ class TaskOptions:
         Raises:
             ValueError, RecursionError: PostgreSQL takes it for JSON, and Python does not.
         """
-        return NO_OPTIONS if text == "{}" else cls.of_stored(json.loads(text))
+        if text == "{}":
+            return NO_OPTIONS
+        # The tasks of a function share a few short texts. A long one holds the links of a chain, and is not kept.
+        return _parsed(text) if len(text) <= 200 else _parsed.__wrapped__(text)
 
     @classmethod
     def of_stored(cls, stored: Mapping[str, Any]) -> TaskOptions:
@@ -200,6 +204,11 @@ class TaskOptions:
         return codec.canonical(self.stored())
 
 
+@functools.lru_cache(maxsize=1000)
+def _parsed(text: str) -> TaskOptions:
+    return TaskOptions.of_stored(json.loads(text))
+
+
 def _without_none(said: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in said.items() if value is not None}
 
@@ -228,9 +237,9 @@ def _known(by: By) -> dict[str, Check | None]:
     return {option.name: option.metadata["check"] for option in _FIELDS if by in option.metadata["by"]}
 
 
-#: What `@task` fixes, and what one call may say.
-TASK_OPTIONS, CALL_OPTIONS = tuple(_known(By.TASK)), tuple(_known(By.CALL))
 _KNOWN = {by: _known(by) for by in (By.TASK, By.CALL)}
+#: What `@task` fixes, and what one call may say.
+TASK_OPTIONS, CALL_OPTIONS = _KNOWN[By.TASK].keys(), _KNOWN[By.CALL].keys()
 #: Options by which a schedule fixes columns of its tasks, with their keys in its options; "extra" holds all others.
 OF_SCHEDULE: dict[str, str] = {
     option.name: key for option in _FIELDS if (key := option.metadata.get("of_schedule")) is not None

@@ -108,3 +108,10 @@ def test_options_that_python_cannot_read_fail_their_task():
     receipt = run(claim)
     assert isinstance(receipt.outcome, Failed)
     assert receipt.options is NO_OPTIONS
+
+
+def test_short_options_are_parsed_once_for_all_rows_that_have_them():
+    short, long = '{"save": false, "retry_on": ["a.B"]}', f'{{"chain": [{{"args": "{"x" * 200}"}}]}}'
+    assert TaskOptions.parse(short) is TaskOptions.parse(short)
+    assert TaskOptions.parse(long) is not TaskOptions.parse(long)
+    assert TaskOptions.parse(long) == TaskOptions.parse(long)
