@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
 from django.contrib import admin
@@ -15,13 +15,11 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from pgq import control, signing
+from pgq import control
 from pgq.admin import display
-from pgq.admin.base import PgqAdminMixin, QueueFilter, TaskListMixin, bulk_action, newest
-from pgq.models import Failure, QueuedTask, Schedule, Success, WorkerPool
-
-if TYPE_CHECKING:
-    from django.utils.safestring import SafeString
+from pgq.admin.base import QueueFilter, bulk_action, newest
+from pgq.admin.cells import TaskCells
+from pgq.models import Failure, QueuedTask, Success, WorkerPool
 
 #: As in Django-Q.
 SHORT_RESULT = 100
@@ -61,7 +59,7 @@ class ClusterFilter(admin.SimpleListFilter):
         return newest(queryset).filter(cluster=self.value())
 
 
-class TaskAdminMixin(TaskListMixin):
+class TaskAdminMixin(TaskCells):
     """For finished tasks of either kind. Everything is read-only."""
 
     actions: Any = ["resubmit_task", "delete_selected"]
@@ -112,14 +110,6 @@ class TaskAdminMixin(TaskListMixin):
 
     # --------------------------------------------------------------------------------------------- what is shown
 
-    @admin.display(description=gettext_lazy("name"))
-    def task_name(self, row: Any) -> str:
-        return display.cut(row.display_name)
-
-    @admin.display(description=gettext_lazy("func"))
-    def func_cell(self, row: Any) -> Any:
-        return display.func_path(row.func)
-
     @admin.display(description=gettext_lazy("group"))
     def group_link(self, row: Any) -> Any:
         address = display.url(self.admin_site, self.model, "changelist", group=row.group)
@@ -144,10 +134,6 @@ class TaskAdminMixin(TaskListMixin):
     def stopped_at(self, row: Any) -> Any:
         return display.moment(row.stopped)
 
-    @admin.display(description=gettext_lazy("enqueued"))
-    def enqueued(self, row: Any) -> Any:
-        return display.moment(row.enqueued_at)
-
     @admin.display(description=gettext_lazy("time taken"))
     def duration(self, row: Any) -> str:
         return f"{row.time_taken():,.3f} s"
@@ -159,34 +145,6 @@ class TaskAdminMixin(TaskListMixin):
     @admin.display(description=gettext_lazy("result"))
     def result_block(self, row: Any) -> Any:
         return self.value_block(row, "value")
-
-    @admin.display(description=gettext_lazy("args"))
-    def arguments(self, row: Any) -> Any:
-        return self.value_block(row, "args")
-
-    @admin.display(description=gettext_lazy("kwargs"))
-    def keywords(self, row: Any) -> Any:
-        return self.value_block(row, "kwargs")
-
-    @admin.display(description=gettext_lazy("options"))
-    def options_block(self, row: Any) -> Any:
-        return self.value_block(row, "options")
-
-    @admin.display(description=gettext_lazy("earlier attempts"))
-    def earlier(self, row: Any) -> Any:
-        return self.history_of(row)
-
-    @admin.display(description=gettext_lazy("schedule"))
-    def schedule_link(self, row: Any) -> Any:
-        return schedule_link(self, row)
-
-    @admin.display(description=gettext_lazy("limits"))
-    def limits(self, row: Any) -> str:
-        return limits(row)
-
-    @admin.display(description=gettext_lazy("signed"))
-    def signed(self, row: Any) -> str:
-        return signed(row)
 
 
 class SuccessAdminMixin(TaskAdminMixin):
@@ -232,32 +190,3 @@ class FailureAdminMixin(TaskAdminMixin):
     @admin.display(description=gettext_lazy("traceback"))
     def traceback_block(self, row: Any) -> Any:
         return self.value_block(row, "traceback")
-
-
-def schedule_link(model_admin: PgqAdminMixin, row: Any) -> SafeString | str:
-    """Link to the schedule that a task came from."""
-    if row.schedule is None:
-        return display.EMPTY
-    schedules = Schedule.objects.using(model_admin.database).filter(pk=row.schedule)
-    found = schedules.values_list("name", "func").first()
-    if found is None:
-        return _("%(number)d, which is gone") % {"number": row.schedule}
-    address = display.url(model_admin.admin_site, Schedule, "change", row.schedule)
-    return display.link(address, display.cut(found[0] or found[1]))
-
-
-def limits(row: Any) -> str:
-    """Say how often and how long a task may run."""
-    attempts = _("any number of attempts") if row.max_attempts == 0 else _("attempts: %d") % row.max_attempts
-    return f"{attempts}, " + (_("no timeout") if row.timeout is None else _("timeout: %g s") % row.timeout)
-
-
-def signed(row: Any) -> str:
-    """Say whether Python code that knows the key wrote the row."""
-    if row.signature is None:
-        return _("no: written by psql, the ORM or the admin, so it may only name registered functions")
-    return (
-        _("yes")
-        if signing.verify_row(row)
-        else _("with a key not known here, or it was changed since: it would not run")
-    )

@@ -12,8 +12,8 @@ from django.utils.translation import gettext_lazy
 
 from pgq import control
 from pgq.admin import display, forms
-from pgq.admin.base import QueueFilter, TaskListMixin, bulk_action
-from pgq.admin.finished import limits, schedule_link, signed
+from pgq.admin.base import QueueFilter, bulk_action
+from pgq.admin.cells import TaskCells
 from pgq.enqueue import enqueue
 from pgq.models import Lane, WorkerPool
 
@@ -44,7 +44,7 @@ class StateFilter(admin.SimpleListFilter):
         return queryset.filter(chosen[0]) if chosen else None
 
 
-class QueuedTaskAdminMixin(TaskListMixin):
+class QueuedTaskAdminMixin(TaskCells):
     """For `QueuedTask`. A task can be added, cancelled, run now and deleted, not changed."""
 
     actions: Any = ["cancel_task", "run_now", "release_parked", "delete_selected"]
@@ -172,17 +172,9 @@ class QueuedTaskAdminMixin(TaskListMixin):
 
     # --------------------------------------------------------------------------------------------- what is shown
 
-    @admin.display(description=gettext_lazy("name"))
-    def task_name(self, row: Any) -> str:
-        return display.cut(row.display_name)
-
     @admin.display(description=gettext_lazy("queue"))
     def queue_cell(self, row: Any) -> str:
         return display.cut(row.queue, 40)
-
-    @admin.display(description=gettext_lazy("func"))
-    def func_cell(self, row: Any) -> Any:
-        return display.func_path(row.func)
 
     @admin.display(description=gettext_lazy("state"))
     def state_badge(self, row: Any) -> Any:
@@ -206,25 +198,9 @@ class QueuedTaskAdminMixin(TaskListMixin):
     def parked_block(self, row: Any) -> Any:
         return self.value_block(row, "parked")
 
-    @admin.display(description=gettext_lazy("args"))
-    def arguments(self, row: Any) -> Any:
-        return self.value_block(row, "args")
-
-    @admin.display(description=gettext_lazy("kwargs"))
-    def keywords(self, row: Any) -> Any:
-        return self.value_block(row, "kwargs")
-
-    @admin.display(description=gettext_lazy("options"))
-    def options_block(self, row: Any) -> Any:
-        return self.value_block(row, "options")
-
     @admin.display(description=gettext_lazy("waits for"))
     def waits_for(self, row: Any) -> str:
         return display.EMPTY if row.remaining is None else _("%d other tasks") % row.remaining
-
-    @admin.display(description=gettext_lazy("limits"))
-    def limits(self, row: Any) -> str:
-        return limits(row)
 
     @admin.display(description=gettext_lazy("runs on"))
     def runs_on(self, row: Any) -> Any:
@@ -235,19 +211,3 @@ class QueuedTaskAdminMixin(TaskListMixin):
         if pool is None:
             return _("worker %s, of no pool that is known") % row.worker
         return display.link(display.url(self.admin_site, WorkerPool, "change", pool.pk), pool)
-
-    @admin.display(description=gettext_lazy("earlier attempts"))
-    def earlier(self, row: Any) -> Any:
-        return self.history_of(row)
-
-    @admin.display(description=gettext_lazy("enqueued"))
-    def enqueued(self, row: Any) -> Any:
-        return display.moment(row.enqueued_at)
-
-    @admin.display(description=gettext_lazy("schedule"))
-    def schedule_link(self, row: Any) -> Any:
-        return schedule_link(self, row)
-
-    @admin.display(description=gettext_lazy("signed"))
-    def signed(self, row: Any) -> str:
-        return signed(row)

@@ -17,7 +17,8 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from pgq import recurrence, signing, timing
 from pgq.admin import display, forms
-from pgq.admin.base import PgqAdminMixin, bulk_action
+from pgq.admin.base import bulk_action
+from pgq.admin.cells import StoredCells
 from pgq.conf import get_settings
 from pgq.models import Failure, QueuedTask, Schedule, Success, Task
 from pgq.schedule import resume, run_now
@@ -25,7 +26,7 @@ from pgq.schedule import resume, run_now
 _RESUMING = ("resume", "resume_skipping")
 
 
-class ScheduleAdminMixin(PgqAdminMixin):
+class ScheduleAdminMixin(StoredCells):
     """For `Schedule`."""
 
     actions: Any = ["run_now", "pause", *_RESUMING, "delete_selected"]
@@ -208,10 +209,6 @@ class ScheduleAdminMixin(PgqAdminMixin):
     def title(self, row: Any) -> str:
         return display.cut(row.name or f"#{row.pk}")
 
-    @admin.display(description=gettext_lazy("func"), ordering="func")
-    def func_cell(self, row: Any) -> Any:
-        return display.func_path(row.func)
-
     @admin.display(description=gettext_lazy("fires"))
     def words(self, row: Any) -> str:
         try:
@@ -260,18 +257,6 @@ class ScheduleAdminMixin(PgqAdminMixin):
     @admin.display(description=gettext_lazy("error"))
     def error_block(self, row: Any) -> Any:
         return self.value_block(row, "error")
-
-    @admin.display(description=gettext_lazy("args"))
-    def arguments(self, row: Any) -> Any:
-        return self.value_block(row, "args")
-
-    @admin.display(description=gettext_lazy("kwargs"))
-    def keywords(self, row: Any) -> Any:
-        return self.value_block(row, "kwargs")
-
-    @admin.display(description=gettext_lazy("options"))
-    def options_block(self, row: Any) -> Any:
-        return self.value_block(row, "options")
 
     @admin.display(description=gettext_lazy("signed"))
     def signed(self, row: Any) -> str:

@@ -1,0 +1,75 @@
+"""What the pages of tasks and schedules show of a stored row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from pgq import signing
+from pgq.admin import display
+from pgq.admin.base import PgqAdminMixin, TaskListMixin
+from pgq.models import Schedule
+
+
+class StoredCells(PgqAdminMixin):
+    """Of a row that stores a call: a task or a schedule."""
+
+    @admin.display(description=gettext_lazy("func"), ordering="func")
+    def func_cell(self, row: Any) -> Any:
+        return display.func_path(row.func)
+
+    @admin.display(description=gettext_lazy("args"))
+    def arguments(self, row: Any) -> Any:
+        return self.value_block(row, "args")
+
+    @admin.display(description=gettext_lazy("kwargs"))
+    def keywords(self, row: Any) -> Any:
+        return self.value_block(row, "kwargs")
+
+    @admin.display(description=gettext_lazy("options"))
+    def options_block(self, row: Any) -> Any:
+        return self.value_block(row, "options")
+
+
+class TaskCells(StoredCells, TaskListMixin):
+    """Of a task, queued or finished."""
+
+    @admin.display(description=gettext_lazy("name"))
+    def task_name(self, row: Any) -> str:
+        return display.cut(row.display_name)
+
+    @admin.display(description=gettext_lazy("enqueued"))
+    def enqueued(self, row: Any) -> Any:
+        return display.moment(row.enqueued_at)
+
+    @admin.display(description=gettext_lazy("earlier attempts"))
+    def earlier(self, row: Any) -> Any:
+        return self.history_of(row)
+
+    @admin.display(description=gettext_lazy("schedule"))
+    def schedule_link(self, row: Any) -> Any:
+        if row.schedule is None:
+            return display.EMPTY
+        found = Schedule.objects.using(self.database).filter(pk=row.schedule).values_list("name", "func").first()
+        if found is None:
+            return _("%(number)d, which is gone") % {"number": row.schedule}
+        address = display.url(self.admin_site, Schedule, "change", row.schedule)
+        return display.link(address, display.cut(found[0] or found[1]))
+
+    @admin.display(description=gettext_lazy("limits"))
+    def limits(self, row: Any) -> str:
+        """Say how often and how long the task may run."""
+        attempts = _("any number of attempts") if row.max_attempts == 0 else _("attempts: %d") % row.max_attempts
+        return f"{attempts}, " + (_("no timeout") if row.timeout is None else _("timeout: %g s") % row.timeout)
+
+    @admin.display(description=gettext_lazy("signed"))
+    def signed(self, row: Any) -> str:
+        """Say whether Python code that knows the key wrote the row."""
+        if row.signature is None:
+            return _("no: written by psql, the ORM or the admin, so it may only name registered functions")
+        if signing.verify_row(row):
+            return _("yes")
+        return _("with a key not known here, or it was changed since: it would not run")
