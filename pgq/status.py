@@ -55,68 +55,89 @@ def _processes(text: str) -> list[Process]:
 
 
 _KINDS: dict[str, Any] = {
-    "number": int, "state": str, "pid": int, "id": str, "task": str, "seconds": int | float, "succeeded": int,
-    "failed": int, "restarts": int,
-}  # fmt: skip
+    "number": int,
+    "state": str,
+    "pid": int,
+    "id": str,
+    "task": str,
+    "seconds": int | float,
+    "succeeded": int,
+    "failed": int,
+    "restarts": int,
+}
 
 
 def _is(row: Mapping[str, Any], key: str, kind: Any) -> bool:
     return isinstance(row.get(key), kind) and not isinstance(row[key], bool)
 
 
+@dataclass(eq=False, repr=False)
 class Status:
     """A pool of which nothing is known: it has stopped, or was never there."""
 
     STARTING, WORKING, IDLE, STOPPING, STOPPED = STARTING, WORKING, IDLE, STOPPING, STOPPED
 
-    def __init__(self, pid: int | None, cluster_id: UUID | str | None) -> None:
-        self.pid = pid
-        self.cluster_id = cluster_id
-        #: Pids of the worker processes.
-        self.workers: list[int] = []
-        #: Time of birth.
-        self.tob: datetime | None = None
-        #: How often a worker was replaced.
-        self.reincarnations = 0
-        #: Pid of the supervisor.
-        self.sentinel = 0
-        self.status = STOPPED
-        #: Always 0: results wait in no queue.
-        self.done_q_size = 0
-        #: Tasks claimed by the workers and not running yet.
-        self.task_q_size = 0
-        self.host = ""
-        #: Django-Q's processes that pgq has no need of: always 0.
-        self.monitor = 0
-        self.pusher = 0
-        self.timestamp = timezone.now()
+    pid: int | None
+    cluster_id: UUID | str | None
+    #: Pids of the worker processes.
+    workers: list[int] = field(default_factory=list)
+    #: Time of birth.
+    tob: datetime | None = None
+    #: How often a worker was replaced.
+    reincarnations: int = 0
+    #: Pid of the supervisor.
+    sentinel: int = 0
+    status: str = STOPPED
+    #: Always 0: results wait in no queue.
+    done_q_size: int = 0
+    #: Tasks claimed by the workers and not running yet.
+    task_q_size: int = 0
+    host: str = ""
+    #: Django-Q's processes that pgq has no need of: always 0.
+    monitor: int = 0
+    pusher: int = 0
+    timestamp: datetime = field(default_factory=timezone.now)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.cluster_id} {self.status}>"
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Stat(Status):
     """A pool that is running, as of its last heartbeat."""
 
-    def __init__(self, pool: store.PoolRow) -> None:
-        super().__init__(pool.pid, pool.id)
-        self.processes = _processes(pool.workers)
-        self.workers = [process.pid for process in self.processes if process.pid]
-        self.tob = timing.as_project(pool.started_at)
-        self.reincarnations = sum(process.restarts or 0 for process in self.processes)
-        self.sentinel = pool.pid
-        self.status = pool.status.capitalize()
-        running = sum(1 for process in self.processes if process.task)
-        self.task_q_size = max(pool.claimed - running, 0)
-        self.host = pool.host
-        self.timestamp = timing.as_project(pool.heartbeat)
-        self.name = pool.name
-        self.version = pool.version
-        #: The queues it serves; None: all.
-        self.queues = pool.queues
-        #: Seconds since its last heartbeat, by the database's clock.
-        self.silent = pool.silent
-        self._uptime = pool.uptime
+    processes: list[Process]
+    name: str
+    version: str
+    #: The queues it serves; None: all.
+    queues: list[str] | None
+    #: Seconds since its last heartbeat, by the database's clock.
+    silent: float
+    _uptime: float
+
+    @classmethod
+    def of(cls, pool: store.PoolRow) -> Stat:
+        """Return what the row of a pool says."""
+        processes = _processes(pool.workers)
+        running = sum(1 for process in processes if process.task)
+        return cls(
+            pool.pid,
+            pool.id,
+            workers=[process.pid for process in processes if process.pid],
+            tob=timing.as_project(pool.started_at),
+            reincarnations=sum(process.restarts or 0 for process in processes),
+            sentinel=pool.pid,
+            status=pool.status.capitalize(),
+            task_q_size=max(pool.claimed - running, 0),
+            host=pool.host,
+            timestamp=timing.as_project(pool.heartbeat),
+            processes=processes,
+            name=pool.name,
+            version=pool.version,
+            queues=pool.queues,
+            silent=pool.silent,
+            _uptime=pool.uptime,
+        )
 
     def uptime(self) -> float:
         """Return the seconds since the pool started, by the database's clock."""
@@ -157,7 +178,7 @@ class Stat(Status):
         if id is None:
             raise ValueError(f"cluster_id: must be the id of a pool, got {cluster_id!r}")
         with callers_cursor(get_settings().database) as cursor:
-            found = [Stat(pool) for pool in store.pools(cursor, id)]
+            found = [Stat.of(pool) for pool in store.pools(cursor, id)]
         if found and found[0].is_alive:
             return found[0]
         return Status(pid if isinstance(pid, int) else None, id)
@@ -166,7 +187,7 @@ class Stat(Status):
     def get_all(broker: Any = None) -> list[Stat]:
         """Return all pools that are running, oldest first."""
         with callers_cursor(get_settings().database) as cursor:
-            return [stat for stat in map(Stat, store.pools(cursor)) if stat.is_alive]
+            return [stat for stat in map(Stat.of, store.pools(cursor)) if stat.is_alive]
 
 
 # ------------------------------------------------------------------------------------------------- for the commands
@@ -318,7 +339,7 @@ class Snapshot:
 
 def snapshot(cursor: Cursor, before: Snapshot | None = None) -> Snapshot:
     """Look at everything once; with the snapshot `before`, rates of pools can be told."""
-    stats = [Stat(pool) for pool in store.pools(cursor)]
+    stats = [Stat.of(pool) for pool in store.pools(cursor)]
     recent = store.recent(cursor, seconds=_RECENT_SECONDS, limit=_RECENT_LIMIT)
     window = _window(recent, _RECENT_SECONDS, _RECENT_LIMIT) if recent else _RECENT_SECONDS
     new = Snapshot(

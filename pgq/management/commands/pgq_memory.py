@@ -127,7 +127,7 @@ class Command(PgqCommand):
 
 
 def _read(cursor: db.Cursor, before: Reading | None) -> Reading:
-    stats = [stat for stat in map(Stat, store.pools(cursor)) if stat.is_alive]
+    stats = [stat for stat in map(Stat.of, store.pools(cursor)) if stat.is_alive]
     here = socket.gethostname()
     pools, elsewhere = [], []
     for stat in stats:
