@@ -23,10 +23,20 @@ from pgq.admin.schedules import ScheduleAdminMixin
 from pgq.models import Failure, QueuedTask, Schedule, Success, WorkerPool
 
 __all__ = [
-    "BoundedPaginator", "FailAdmin", "FailureAdminMixin", "PgqAdminMixin", "PoolAdmin", "QueueAdmin",
-    "QueuedTaskAdminMixin", "ScheduleAdmin", "ScheduleAdminMixin", "SuccessAdminMixin", "TaskAdmin", "TaskAdminMixin",
+    "BoundedPaginator",
+    "FailAdmin",
+    "FailureAdminMixin",
+    "PgqAdminMixin",
+    "PoolAdmin",
+    "QueueAdmin",
+    "QueuedTaskAdminMixin",
+    "ScheduleAdmin",
+    "ScheduleAdminMixin",
+    "SuccessAdminMixin",
+    "TaskAdmin",
+    "TaskAdminMixin",
     "WorkerPoolAdminMixin",
-]  # fmt: skip
+]
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]

@@ -332,13 +332,21 @@ class PgqAdminMixin(_ModelAdmin):
     def _ask(self, request: HttpRequest, rows: list[Any], *, label: Any, question: Any, more: bool) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
-            "title": _("Are you sure?"), "opts": self.opts, "media": self.media, "question": question, "label": label,
+            "title": _("Are you sure?"),
+            "opts": self.opts,
+            "media": self.media,
+            "question": question,
+            "label": label,
             "items": model_ngettext(self.opts, len(rows)),
-            "rows": [(str(row), getattr(row, "func", "")) for row in rows[:50]], "pks": [str(row.pk) for row in rows],
-            "count": len(rows), "unseen": max(0, len(rows) - 50), "more": more,
-            "action": request.POST.get("action"), "checkbox": helpers.ACTION_CHECKBOX_NAME,
+            "rows": [(str(row), getattr(row, "func", "")) for row in rows[:50]],
+            "pks": [str(row.pk) for row in rows],
+            "count": len(rows),
+            "unseen": max(0, len(rows) - 50),
+            "more": more,
+            "action": request.POST.get("action"),
+            "checkbox": helpers.ACTION_CHECKBOX_NAME,
             "back": display.url(self.admin_site, self.model, "changelist"),
-        }  # fmt: skip
+        }
         return TemplateResponse(request, "pgq/admin/confirm.html", context)
 
     @bulk_action(

@@ -147,8 +147,10 @@ def moment(value: datetime | None) -> SafeString | str:
     # In two pieces: in a narrow list the date would be broken at its hyphens.
     return format_html(
         '<time class="pgq-time" datetime="{}"><span>{}</span> <span>{}</span></time>',
-        value.isoformat(), f"{local:%Y-%m-%d}", f"{local:%H:%M:%S}",
-    )  # fmt: skip
+        value.isoformat(),
+        f"{local:%Y-%m-%d}",
+        f"{local:%H:%M:%S}",
+    )
 
 
 def func_path(path: str) -> SafeString:
@@ -208,10 +210,14 @@ def _attempt(entry: Any) -> tuple[SafeString]:
         format_html(
             "<details><summary>Attempt {}, {}: <strong>{}</strong> {}</summary>"
             '<p>worker {}</p><pre class="pgq-value">{}</pre></details>',
-            said["attempt"], said["at"][:19].replace("T", " "), said["exception"], cut(said["message"], 200),
-            said["worker"], said["traceback"],
+            said["attempt"],
+            said["at"][:19].replace("T", " "),
+            said["exception"],
+            cut(said["message"], 200),
+            said["worker"],
+            said["traceback"],
         ),
-    )  # fmt: skip
+    )
 
 
 _ATTEMPT = ("attempt", "at", "exception", "message", "worker", "traceback")

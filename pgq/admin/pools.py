@@ -120,11 +120,12 @@ class WorkerPoolAdminMixin(PgqAdminMixin):
             task = _("%s, settled by now") % display.named(None, id.hex)
         seconds = worker.get("seconds")
         return [
-            display.cut(display.plain(worker.get("number")), 20), display.cut(display.plain(worker.get("pid")), 20),
-            display.cut(display.plain(worker.get("state")), 20), task,
+            *(display.cut(display.plain(worker.get(key)), 20) for key in ("number", "pid", "state")),
+            task,
             display.EMPTY if seconds is None else f"{display.cut(display.plain(seconds), 20)} s",
-            f"{_number(worker.get('succeeded')):,}", f"{_number(worker.get('failed')):,}",
-        ]  # fmt: skip
+            f"{_number(worker.get('succeeded')):,}",
+            f"{_number(worker.get('failed')):,}",
+        ]
 
 
 def _number(value: Any) -> int:

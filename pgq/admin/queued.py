@@ -35,9 +35,11 @@ class StateFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         return [
-            ("ready", _("Ready")), ("running", _("Running")), ("waiting", _("Waiting for a time")),
+            ("ready", _("Ready")),
+            ("running", _("Running")),
+            ("waiting", _("Waiting for a time")),
             ("parked", _("Parked")),
-        ]  # fmt: skip
+        ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
         chosen = STATES.get(self.value() or "")
@@ -49,9 +51,16 @@ class QueuedTaskAdminMixin(TaskCells):
 
     actions: Any = ["cancel_task", "run_now", "release_parked", "delete_selected"]
     list_display: Any = [
-        "task_name", "queue_cell", "func_cell", "state_badge", "priority", "runs_after", "attempts", "locked",
+        "task_name",
+        "queue_cell",
+        "func_cell",
+        "state_badge",
+        "priority",
+        "runs_after",
+        "attempts",
+        "locked",
         "parked_reason",
-    ]  # fmt: skip
+    ]
     list_filter: ClassVar[Any] = [StateFilter, QueueFilter]
     heavy_fields = ("args", "kwargs", "options", "signature")
     value_fields = ("args", "kwargs", "options", "parked")

@@ -31,9 +31,17 @@ class ScheduleAdminMixin(StoredCells):
 
     actions: Any = ["run_now", "pause", *_RESUMING, "delete_selected"]
     list_display: Any = [
-        "title", "func_cell", "words", "next_cell", "last_run", "last_success", "repeats_cell", "queue", "paused_cell",
+        "title",
+        "func_cell",
+        "words",
+        "next_cell",
+        "last_run",
+        "last_success",
+        "repeats_cell",
+        "queue",
+        "paused_cell",
         "error_cell",
-    ]  # fmt: skip
+    ]
     list_filter: ClassVar[Any] = ["paused", "schedule_type"]
     search_fields: ClassVar[Any] = ["name", "func"]
     search_help_text: ClassVar[Any] = gettext_lazy("Part of a name or of a function's path.")
@@ -49,12 +57,13 @@ class ScheduleAdminMixin(StoredCells):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         last = Task.objects.filter(pk=OuterRef("task")).order_by()
-        rows = super().get_queryset(request).annotate(
+        rows = super().get_queryset(request)
+        annotated = rows.annotate(
             last_success_value=Subquery(last.values("success")[:1]),
             last_stopped=Subquery(last.values("stopped")[:1]),
             last_is_live=Exists(QueuedTask.objects.filter(pk=OuterRef("task")).order_by()),
-        )  # fmt: skip
-        return cast("QuerySet[Any]", rows)
+        )
+        return cast("QuerySet[Any]", annotated)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
         # There are few schedules, so they can be sorted.
@@ -128,9 +137,18 @@ class ScheduleAdminMixin(StoredCells):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         when = ["schedule_type", "minutes", "seconds", "cron", "time_zone", "next_run", "repeats", "firings", "paused"]
         tasks = [
-            "queue", "priority", "group", "task_name", "timeout", "max_attempts", "hook", "overlap", "catch_up",
-            "jitter", "intended_date_kwarg",
-        ]  # fmt: skip
+            "queue",
+            "priority",
+            "group",
+            "task_name",
+            "timeout",
+            "max_attempts",
+            "hook",
+            "overlap",
+            "catch_up",
+            "jitter",
+            "intended_date_kwarg",
+        ]
         state = ["last_run", "last_success", "last_slot_cell", "error_block", "options_block"]
         if obj is not None and not self.has_change_permission(request, obj):
             tasks = ["queue", "priority", "hook", "overlap", "catch_up", "jitter", "intended_date_kwarg"]
@@ -187,14 +205,16 @@ class ScheduleAdminMixin(StoredCells):
             else:
                 now = timing.now()
                 context |= {
-                    "words": words, "zone": str(zone),
+                    "words": words,
+                    "zone": str(zone),
                     "doubt": recurrence.doubt(recurrence.Recurrence.of(row, get_settings().zone)),
-                    "paused": row.paused, "ended": not slots,
+                    "paused": row.paused,
+                    "ended": not slots,
                     "slots": [
                         (slot.isoformat(), f"{slot.astimezone(zone):%a %Y-%m-%d %H:%M:%S %Z}", slot <= now)
                         for slot in slots
                     ],
-                }  # fmt: skip
+                }
         return render_to_string("pgq/admin/firings.html", context)
 
     @admin.display(description=gettext_lazy("next firings"))
