@@ -28,7 +28,7 @@ from django.core.management.base import CommandError
 from django.db import connection
 from django.test import override_settings
 
-from pgq import __version__, console
+from pgq import __version__, clean, console
 from pgq.models import Schedule, Task
 from pgq.tasks import async_task, enqueue_many, schedule
 from tests.pools import ROOT, connect, test_dsn, wait_for
@@ -623,11 +623,23 @@ class TestClean:
         assert run_json("pgq_clean", "--older-than", "5", "--dry-run")["deleted"] == 5
 
     def test_in_small_batches(self, monkeypatch):
-        monkeypatch.setattr("pgq.management.commands.pgq_clean._BATCH", 7)
+        monkeypatch.setattr("pgq.clean._RESULTS_PER_LOOK", 7)
         kept_ids = finish(10, days=1)
         finish(100, days=10)
         assert run_json("pgq_clean", "--older-than", "5")["deleted"] == 100
         assert kept() == hexes(kept_ids)
+
+    def test_interrupted_it_tells_what_it_did(self, monkeypatch):
+        def interrupt(share: float, deleted: int) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("pgq.clean._RESULTS_PER_LOOK", 7)
+        finish(20, days=10)
+        with pytest.raises(clean.Interrupted) as stopped:
+            clean.delete_old(older_than=5, progress=interrupt)
+        assert stopped.value.cleaned.deleted == 7
+        assert "Interrupted" in stopped.value.cleaned.notes[-1]
+        assert len(kept()) == 13
 
     def test_leaves_what_a_collector_still_has_to_read(self):
         group = enqueue_many(MARK, [(1,)], then=MARK)
@@ -735,7 +747,7 @@ class TestPartitions:
         assert is_there(old_partition)
 
     def test_makes_nobody_wait_for_it(self, old_partition, inside, session, monkeypatch):
-        monkeypatch.setattr("pgq.management.commands.pgq_clean._TRIES", 1)
+        monkeypatch.setattr("pgq.clean._TRIES", 1)
         finish(5, days=inside)
         other = session(autocommit=False)
         other.execute("SELECT FROM pgq_task LIMIT 1")
