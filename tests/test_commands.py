@@ -556,7 +556,7 @@ class TestMemory:
         assert "No pools appear to be running." in run("pgq_memory")
 
     def test_no_proc(self, monkeypatch, tmp_path, db):
-        monkeypatch.setattr("pgq.management.commands.pgq_memory._PROC", tmp_path)
+        monkeypatch.setattr("pgq.memory._PROC", tmp_path)
         with pytest.raises(CommandError, match="reads /proc"):
             run("pgq_memory")
 
