@@ -22,6 +22,7 @@ from pgq.admin.cells import StoredCells
 from pgq.conf import get_settings
 from pgq.models import Failure, QueuedTask, Schedule, Success, Task
 from pgq.schedule import resume, run_now
+from pgq.schedule_overview import pause
 
 _RESUMING = ("resume", "resume_skipping")
 
@@ -87,8 +88,7 @@ class ScheduleAdminMixin(StoredCells):
 
     @bulk_action(permission="pause", description=gettext_lazy("Pause selected schedules"), label=gettext_lazy("Pause"))
     def pause(self, request: HttpRequest, row: Any) -> str | None:
-        rows = Schedule.objects.using(self.database).filter(pk=row.pk, paused=False)
-        return _("paused") if rows.update(paused=True) else None
+        return _("paused") if pause(row) else None
 
     @bulk_action(
         permission="pause", description=gettext_lazy("Resume selected schedules"), label=gettext_lazy("Resume")
