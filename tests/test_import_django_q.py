@@ -28,7 +28,8 @@ from pgq import codec, ids
 from pgq import signing as pgq_signing
 from pgq.control import retry
 from pgq.importing import unpickle
-from pgq.importing.django_q import TAKEN, derived_id
+from pgq.importing.plan import derived_id
+from pgq.importing.queued import TAKEN
 from pgq.models import QueuedTask, Schedule, Task
 from tests.core.helpers import Hand
 

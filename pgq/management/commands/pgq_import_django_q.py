@@ -10,7 +10,8 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
 from pgq.console import Column, PgqCommand, emit, message, table, text, visible
-from pgq.importing.django_q import TABLES, Import, Plan, Tally
+from pgq.importing import django_q
+from pgq.importing.plan import TABLES, Plan, Tally
 
 _TITLES = {"results": "Results", "queued": "Queued tasks", "schedules": "Schedules"}
 
@@ -42,14 +43,16 @@ class Command(PgqCommand):
         )
         parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
         parser.add_argument(
-            "--trust-schedules", action="store_true",
+            "--trust-schedules",
+            action="store_true",
             help="import schedules of any function, signed; without it only of functions registered with @task",
-        )  # fmt: skip
+        )
         parser.add_argument(
-            "--trust-results", action="store_true",
+            "--trust-results",
+            action="store_true",
             help="load the pickles of finished tasks as they are. DANGER: they are not signed, so whoever could write "
             "to that table can run code here. Without it text stands for objects of other than plain types",
-        )  # fmt: skip
+        )
         parser.add_argument(
             "--include-locked",
             action="store_true",
@@ -65,13 +68,18 @@ class Command(PgqCommand):
         if source not in connections:
             raise CommandError(f"--database: {source!r} is not in DATABASES.", returncode=2)
         plan = Plan(
-            kinds=options["kinds"] or tuple(TABLES), source=source, dry_run=options["dry_run"],
-            trust_schedules=options["trust_schedules"], trust_results=options["trust_results"],
-            include_locked=options["include_locked"], pause=options["pause"], name=options["name"],
-        )  # fmt: skip
+            kinds=options["kinds"] or tuple(TABLES),
+            source=source,
+            dry_run=options["dry_run"],
+            trust_schedules=options["trust_schedules"],
+            trust_results=options["trust_results"],
+            include_locked=options["include_locked"],
+            pause=options["pause"],
+            name=options["name"],
+        )
         with self._progress(options) as progress:
             try:
-                tallies = Import(plan, progress).run()
+                tallies = django_q.run(plan, progress)
             except LookupError as error:
                 raise CommandError(f"Nothing to import: {error}.") from None
         if options["json"]:
@@ -153,6 +161,10 @@ def _by_reason(tally: Tally) -> dict[str, list[str]]:
 
 def _as_json(tally: Tally) -> dict[str, Any]:
     return {
-        "read": tally.read, "imported": tally.imported, "present": tally.present, "skipped": tally.skipped,
-        "examples": [{"which": which, "why": why} for which, why in tally.examples], "notes": tally.notes,
-    }  # fmt: skip
+        "read": tally.read,
+        "imported": tally.imported,
+        "present": tally.present,
+        "skipped": tally.skipped,
+        "examples": [{"which": which, "why": why} for which, why in tally.examples],
+        "notes": tally.notes,
+    }
