@@ -60,11 +60,14 @@ class Command(PgqCommand):
                 value = dict.fromkeys(value, "...")
             rows.append((item.name, value, item.name in values))
         if options["json"]:
-            self.print_json({
-                "version": __version__, "source": setting,
-                "settings": {name: {"value": value, "set": was_set} for name, value, was_set in rows},
-                "problems": [{"key": item.key, "message": f"{item.message} {item.hint}"} for item in problems],
-            })  # fmt: skip
+            self.print_json(
+                {
+                    "version": __version__,
+                    "source": setting,
+                    "settings": {name: {"value": value, "set": was_set} for name, value, was_set in rows},
+                    "problems": [{"key": item.key, "message": f"{item.message} {item.hint}"} for item in problems],
+                }
+            )
             return
         out = self.console(options)
         emit(out, text(f"pgq {__version__}, settings.{setting}", "bold"))
@@ -109,15 +112,22 @@ class Command(PgqCommand):
         restarts = sum(counted) if counted else None
         number, per = _per(throughput.rate) if throughput.rate is not None else ("-", "second")
         if options["json"]:
-            self.print_json({
-                "version": __version__, "name": self.settings.name, "database": self.settings.database,
-                "pools": len(stats), "workers": workers, "restarts": restarts,
-                "queued": {state: getattr(queued, state) for state in ("ready", "running", "waiting", "parked")},
-                "successes": finished.successes, "failures": finished.failures,
-                "schedules": {"all": schedules, "active": active, "faulty": faulty},
-                "tasks_per_second": None if throughput.rate is None else round(throughput.rate, 6),
-                "average_seconds": throughput.average,
-            })  # fmt: skip
+            self.print_json(
+                {
+                    "version": __version__,
+                    "name": self.settings.name,
+                    "database": self.settings.database,
+                    "pools": len(stats),
+                    "workers": workers,
+                    "restarts": restarts,
+                    "queued": {state: getattr(queued, state) for state in ("ready", "running", "waiting", "parked")},
+                    "successes": finished.successes,
+                    "failures": finished.failures,
+                    "schedules": {"all": schedules, "active": active, "faulty": faulty},
+                    "tasks_per_second": None if throughput.rate is None else round(throughput.rate, 6),
+                    "average_seconds": throughput.average,
+                }
+            )
             return
         out = self.console(options)
         emit(out, text(f"pgq {__version__}: {self.settings.name} on the database {self.settings.database!r}", "bold"))

@@ -69,57 +69,94 @@ class Command(PgqCommand):
 # ------------------------------------------------------------------------------------------------- tables
 
 _POOLS = (
-    Column("Host"), Column("Id"), Column("Name", from_width=70), Column("State"), Column("Pool", right=True),
-    Column("TQ", right=True, from_width=60), Column("RC", right=True, from_width=60),
-    Column("Done/s", right=True, from_width=50), Column("Up", right=True), Column("Queues", from_width=90),
+    Column("Host"),
+    Column("Id"),
+    Column("Name", from_width=70),
+    Column("State"),
+    Column("Pool", right=True),
+    Column("TQ", right=True, from_width=60),
+    Column("RC", right=True, from_width=60),
+    Column("Done/s", right=True, from_width=50),
+    Column("Up", right=True),
+    Column("Queues", from_width=90),
     Column("Version", from_width=110),
-)  # fmt: skip
+)
 _QUEUES = (
-    Column("Queue"), Column("Ready", right=True), Column("Running", right=True),
-    Column("Oldest", right=True, from_width=40), Column("Done/s", right=True, from_width=50), Column(""),
-)  # fmt: skip
+    Column("Queue"),
+    Column("Ready", right=True),
+    Column("Running", right=True),
+    Column("Oldest", right=True, from_width=40),
+    Column("Done/s", right=True, from_width=50),
+    Column(""),
+)
 _RUNNING = (
-    Column("For", right=True), Column("Function"), Column("Name", from_width=90), Column("Queue", from_width=60),
-    Column("Attempt", right=True, from_width=80), Column("Pid", right=True, from_width=50),
+    Column("For", right=True),
+    Column("Function"),
+    Column("Name", from_width=90),
+    Column("Queue", from_width=60),
+    Column("Attempt", right=True, from_width=80),
+    Column("Pid", right=True, from_width=50),
     Column("Host", from_width=100),
-)  # fmt: skip
+)
 _FAILURES = (
-    Column("Ago", right=True), Column("Function"), Column("Exception", from_width=60), Column("Message", from_width=80),
+    Column("Ago", right=True),
+    Column("Function"),
+    Column("Exception", from_width=60),
+    Column("Message", from_width=80),
     Column("Id", from_width=130),
-)  # fmt: skip
+)
 
 
 def _pool(stat: Stat, seen: Snapshot) -> list[Any]:
     restarts = [process.restarts for process in stat.processes if process.restarts is not None]
     missing = len(stat.processes) - len(stat.workers)
     return [
-        stat.host, str(stat.cluster_id)[-8:], stat.name, state(stat.status if stat.is_alive else "Silent"),
-        text(len(stat.workers), "yellow" if missing else ""), stat.task_q_size, sum(restarts) if restarts else "-",
+        stat.host,
+        str(stat.cluster_id)[-8:],
+        stat.name,
+        state(stat.status if stat.is_alive else "Silent"),
+        text(len(stat.workers), "yellow" if missing else ""),
+        stat.task_q_size,
+        sum(restarts) if restarts else "-",
         rate(seen.pool_rates.get(stat.cluster_id)) if stat.is_alive else f"silent for {span(stat.silent)}",
-        clock(stat.uptime()), "all" if stat.queues is None else ", ".join(stat.queues), stat.version,
-    ]  # fmt: skip
+        clock(stat.uptime()),
+        "all" if stat.queues is None else ", ".join(stat.queues),
+        stat.version,
+    ]
 
 
 def _queue(queue: Any, seen: Snapshot) -> list[Any]:
     done = "-" if seen.rates is None else rate(seen.rates.get(queue.queue, 0.0))
     return [
-        queue.queue, f"{queue.ready:,}{'+' if queue.more else ''}", f"{queue.running:,}", span(queue.oldest), done,
+        queue.queue,
+        f"{queue.ready:,}{'+' if queue.more else ''}",
+        f"{queue.running:,}",
+        span(queue.oldest),
+        done,
         text("paused", "yellow") if queue.paused else "",
-    ]  # fmt: skip
+    ]
 
 
 def _running(task: Any) -> list[Any]:
     return [
-        span(task.seconds), text(task.func, "yellow" if task.cancelled else "", limit=100),
-        task.name or task_name(task.id), task.queue, task.attempt, task.pid or "", task.host,
-    ]  # fmt: skip
+        span(task.seconds),
+        text(task.func, "yellow" if task.cancelled else "", limit=100),
+        task.name or task_name(task.id),
+        task.queue,
+        task.attempt,
+        task.pid or "",
+        task.host,
+    ]
 
 
 def _failure(task: Any) -> list[Any]:
     return [
-        span(task.seconds), text(task.func, limit=100), text(task.exception.rpartition(".")[2], "red", limit=60),
-        text(task.message or "", limit=120), task.id.hex,
-    ]  # fmt: skip
+        span(task.seconds),
+        text(task.func, limit=100),
+        text(task.exception.rpartition(".")[2], "red", limit=60),
+        text(task.message or "", limit=120),
+        task.id.hex,
+    ]
 
 
 def _tables(seen: Snapshot) -> list[tuple[str, Any, list[list[Any]]]]:
@@ -200,34 +237,59 @@ def as_json(seen: Snapshot) -> dict[str, Any]:
         "queued": {name: getattr(seen.queued, name) for name in ("ready", "running", "waiting", "parked")},
         "queues": [
             {
-                "queue": queue.queue, "ready": queue.ready, "more": queue.more, "running": queue.running,
-                "oldest": queue.oldest, "paused": queue.paused,
+                "queue": queue.queue,
+                "ready": queue.ready,
+                "more": queue.more,
+                "running": queue.running,
+                "oldest": queue.oldest,
+                "paused": queue.paused,
                 "per_second": None if seen.rates is None else round(seen.rates.get(queue.queue, 0.0), 3),
             }
             for queue in seen.queues
         ],
         "running": [
             {
-                "id": task.id, "name": task.name or task_name(task.id), "func": task.func, "queue": task.queue,
-                "attempt": task.attempt, "cancelled": task.cancelled, "pool": task.pool, "host": task.host,
-                "pid": task.pid, "seconds": task.seconds,
+                "id": task.id,
+                "name": task.name or task_name(task.id),
+                "func": task.func,
+                "queue": task.queue,
+                "attempt": task.attempt,
+                "cancelled": task.cancelled,
+                "pool": task.pool,
+                "host": task.host,
+                "pid": task.pid,
+                "seconds": task.seconds,
             }
             for task in seen.running
         ],
         "failures": [
             {
-                "id": task.id, "name": task.name or task_name(task.id), "func": task.func, "queue": task.queue,
-                "exception": task.exception, "message": task.message, "seconds_ago": task.seconds,
+                "id": task.id,
+                "name": task.name or task_name(task.id),
+                "func": task.func,
+                "queue": task.queue,
+                "exception": task.exception,
+                "message": task.message,
+                "seconds_ago": task.seconds,
             }
             for task in seen.failures
         ],
         "schedules_with_errors": seen.schedules_faulty,
-    }  # fmt: skip
+    }
 
 
 def _pool_json(stat: Stat, seen: Snapshot) -> dict[str, Any]:
     return {
-        "id": str(stat.cluster_id), "name": stat.name, "host": stat.host, "pid": stat.pid, "state": stat.status,
-        "workers": stat.workers, "claimed": stat.task_q_size, "queues": stat.queues, "version": stat.version,
-        "uptime": stat.uptime(), "silent": stat.silent, "per_second": seen.pool_rates.get(stat.cluster_id),
-    }  # fmt: skip
+        "id": str(stat.cluster_id),
+        "name": stat.name,
+        "host": stat.host,
+        "pid": stat.pid,
+        "state": stat.status,
+        "workers": stat.workers,
+        "claimed": stat.task_q_size,
+        "queues": stat.queues,
+        "version": stat.version,
+        "uptime": stat.uptime(),
+        "silent": stat.silent,
+        "per_second": seen.pool_rates.get(stat.cluster_id),
+    }

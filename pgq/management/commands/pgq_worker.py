@@ -49,13 +49,15 @@ class Command(BaseCommand):
         )
         parser.add_argument("--run-once", action="store_true", help="run what is ready, then end")
         parser.add_argument(
-            "--log-format", choices=["plain", "json"],
+            "--log-format",
+            choices=["plain", "json"],
             help="lines for people or for machines on stderr (default: as LOGGING says, else plain)",
-        )  # fmt: skip
+        )
         parser.add_argument(
-            "--log-level", choices=["DEBUG", "INFO", "WARNING", "ERROR"],
+            "--log-level",
+            choices=["DEBUG", "INFO", "WARNING", "ERROR"],
             help="of the logger pgq (default: as LOGGING says, else PGQ['log_level'])",
-        )  # fmt: skip
+        )
         parser.add_argument("--autoreload", action="store_true", help="for development: start anew when code changes")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -81,9 +83,12 @@ class Command(BaseCommand):
         connections.close_all()
         try:
             supervisor = Supervisor(
-                settings, run_once=options["run_once"], log_format=options["log_format"],
-                log_level=options["log_level"], reload=CodeWatch() if options["autoreload"] else None,
-            )  # fmt: skip
+                settings,
+                run_once=options["run_once"],
+                log_format=options["log_format"],
+                log_level=options["log_level"],
+                reload=CodeWatch() if options["autoreload"] else None,
+            )
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from None
         if supervisor.run():
