@@ -123,9 +123,12 @@ class QueuedTaskForm(_QueuedTaskForm):
     keywords = _literals_field("kwargs", _KWARGS_HELP)
     queue = _text(gettext_lazy("queue"), gettext_lazy("Empty: as @task says, or the default queue."), _Suggestions)
     priority = forms.IntegerField(
-        label=gettext_lazy("priority"), required=False, min_value=PRIORITY_MIN, max_value=PRIORITY_MAX,
+        label=gettext_lazy("priority"),
+        required=False,
+        min_value=PRIORITY_MIN,
+        max_value=PRIORITY_MAX,
         help_text=gettext_lazy("-100 to 100, larger is sooner. Empty: as @task says, or 0."),
-    )  # fmt: skip
+    )
     run_after = forms.SplitDateTimeField(
         label=gettext_lazy("run after"),
         required=False,
@@ -150,11 +153,11 @@ class QueuedTaskForm(_QueuedTaskForm):
             return cleaned
         try:
             self.task = make_task(
-                cleaned["func"], given["args"], given["kwargs"],
-                TaskOptions.of(
-                    queue=cleaned["queue"], priority=cleaned["priority"], run_after=cleaned["run_after"]
-                ),
-            )  # fmt: skip
+                cleaned["func"],
+                given["args"],
+                given["kwargs"],
+                TaskOptions.of(queue=cleaned["queue"], priority=cleaned["priority"], run_after=cleaned["run_after"]),
+            )
         except EnqueueError as error:
             _add_named_error(self, error)
         return cleaned
@@ -171,8 +174,9 @@ def _finish(form: forms.BaseForm) -> None:
         field.label = capfirst(str(field.label or pretty_name(name)))
         if isinstance(field, forms.SplitDateTimeField):
             field.help_text = _("In %(zone)s. %(text)s") % {
-                "zone": timezone.get_current_timezone_name(), "text": field.help_text,
-            }  # fmt: skip
+                "zone": timezone.get_current_timezone_name(),
+                "text": field.help_text,
+            }
 
 
 #: Form fields of stored columns.
@@ -219,17 +223,24 @@ class TimingForm(_ScheduleForm):
         gettext_lazy("Type Cron: minute, hour, day of month, month, day of week; seconds may stand as a sixth."),
     )
     time_zone = forms.TypedChoiceField(
-        label=gettext_lazy("time zone"), required=False, empty_value=None,
+        label=gettext_lazy("time zone"),
+        required=False,
+        empty_value=None,
         help_text=gettext_lazy("Whose days and hours are meant."),
-    )  # fmt: skip
+    )
     next_run = forms.SplitDateTimeField(
-        label=gettext_lazy("next run"), required=False, widget=AdminSplitDateTime,
-        help_text=gettext_lazy("Empty: what the rule names next, or now."), show_hidden_initial=True,
-    )  # fmt: skip
+        label=gettext_lazy("next run"),
+        required=False,
+        widget=AdminSplitDateTime,
+        help_text=gettext_lazy("Empty: what the rule names next, or now."),
+        show_hidden_initial=True,
+    )
     repeats = forms.IntegerField(
-        label=gettext_lazy("repeats"), initial=-1, show_hidden_initial=True,
+        label=gettext_lazy("repeats"),
+        initial=-1,
+        show_hidden_initial=True,
         help_text=gettext_lazy("How many more times: -1 for ever, 0 not at all."),
-    )  # fmt: skip
+    )
 
     class Meta:
         model = Schedule
@@ -305,14 +316,19 @@ class ScheduleForm(TimingForm):
     arguments = _literals_field("args", _ARGS_HELP)
     keywords = _literals_field("kwargs", _KWARGS_HELP)
     hook = forms.TypedChoiceField(
-        label=gettext_lazy("hook"), required=False, empty_value=None,
+        label=gettext_lazy("hook"),
+        required=False,
+        empty_value=None,
         help_text=gettext_lazy("Called with each finished task."),
-    )  # fmt: skip
+    )
     queue = _text(gettext_lazy("queue"), gettext_lazy("Empty: the default queue."), _Suggestions)
     priority = forms.IntegerField(
-        label=gettext_lazy("priority"), initial=0, min_value=PRIORITY_MIN, max_value=PRIORITY_MAX,
+        label=gettext_lazy("priority"),
+        initial=0,
+        min_value=PRIORITY_MIN,
+        max_value=PRIORITY_MAX,
         help_text=gettext_lazy("-100 to 100, larger is sooner."),
-    )  # fmt: skip
+    )
     group = _text(gettext_lazy("group"), gettext_lazy("Of its tasks. Empty: the schedule's name."))
     task_name = _text(gettext_lazy("task name"), gettext_lazy("Of its tasks. Empty: four words."))
     timeout = forms.FloatField(
@@ -328,24 +344,37 @@ class ScheduleForm(TimingForm):
         gettext_lazy("Keyword argument that is given the time it should have fired."),
     )
     catch_up = forms.TypedChoiceField(
-        required=False, empty_value=None, coerce=lambda value: value == "True",
+        required=False,
+        empty_value=None,
+        coerce=lambda value: value == "True",
         choices=[("", gettext_lazy("as configured")), ("True", gettext_lazy("yes")), ("False", gettext_lazy("no"))],
         help_text=gettext_lazy("After an outage: fire all the slots that were missed, or one for all of them."),
-    )  # fmt: skip
+    )
     overlap = forms.ChoiceField(
-        choices=Schedule.OVERLAP, initial="allow",
+        choices=Schedule.OVERLAP,
+        initial="allow",
         help_text=gettext_lazy("When a slot comes while a task of this schedule still waits or runs."),
-    )  # fmt: skip
+    )
     jitter = forms.FloatField(
-        label=gettext_lazy("jitter"), initial=0, min_value=0,
+        label=gettext_lazy("jitter"),
+        initial=0,
+        min_value=0,
         help_text=gettext_lazy("Seconds by which each task is delayed at most, at random."),
-    )  # fmt: skip
+    )
 
     class Meta(TimingForm.Meta):
         fields = [
-            *TimingForm.Meta.fields, "func", "hook", "queue", "priority", "overlap", "catch_up", "jitter", "paused",
+            *TimingForm.Meta.fields,
+            "func",
+            "hook",
+            "queue",
+            "priority",
+            "overlap",
+            "catch_up",
+            "jitter",
+            "paused",
             "intended_date_kwarg",
-        ]  # fmt: skip
+        ]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
