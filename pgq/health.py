@@ -17,7 +17,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from pgq import checkup
+from pgq import findings
 from pgq.conf import get_settings
 from pgq.db import callers_cursor
 
@@ -29,10 +29,10 @@ def health(request: HttpRequest) -> HttpResponse:
     """Answer a probe."""
     try:
         with callers_cursor(get_settings().database) as cursor:
-            status = checkup.overall(checkup.findings(cursor))
+            status = findings.overall(findings.findings(cursor))
     except (Error, psycopg.Error):
-        status = checkup.PROBLEM
-    if status == checkup.PROBLEM:
+        status = findings.PROBLEM
+    if status == findings.PROBLEM:
         return JsonResponse({"status": "problem"}, status=503)
     return JsonResponse({"status": "ok"})
 

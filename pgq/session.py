@@ -19,9 +19,9 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from pgq import __version__, checkup, db, store
-from pgq.checkup import Outdated
+from pgq import __version__, db, findings, store
 from pgq.conf import Settings
+from pgq.findings import Outdated
 from pgq.former_ids import FormerIds
 from pgq.notifications import Notifications
 from pgq.pool import Children
@@ -181,7 +181,7 @@ class Session:
             self._disconnected(error)
             return
         try:
-            checkup.require_tables(connection.cursor())
+            findings.require_tables(connection.cursor())
             self.listener = self.notifications.listen(connection)
         except psycopg.Error as error:
             connection.close()

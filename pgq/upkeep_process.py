@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 
 import psycopg
 
-from pgq import checkup, child, db, store
+from pgq import child, db, findings, store
 from pgq.conf import get_settings
 from pgq.protocol import READY, TICKED, ChildConfig
 from pgq.upkeep import Upkeep
@@ -39,7 +39,7 @@ def main(config: ChildConfig, pipe: Connection) -> None:
         try:
             if connection is None or connection.closed:
                 connection = db.connect(config.database, "pgq upkeep", patience=_STATEMENT_SECONDS)
-                checkup.require_tables(connection.cursor())
+                findings.require_tables(connection.cursor())
             pause = upkeep.tick(connection)
             backoff.succeeded()
             pipe.send_bytes(TICKED)

@@ -22,7 +22,7 @@ from django.db import connection
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgq import checkup, schema, store
+from pgq import findings, schema, store
 from pgq.store import Finding
 from pgq.tasks import async_task, enqueue_many, pause, resume, schedule
 from tests.core.helpers import MARK
@@ -649,7 +649,7 @@ class TestCommand:
 
 def test_overall_is_the_worst():
     def status(*all: str) -> str:
-        return checkup.overall(Finding("x", status, "", "") for status in all)
+        return findings.overall(Finding("x", status, "", "") for status in all)
 
     assert status("ok", "warning", "ok") == "warning"
     assert status("problem", "warning") == "problem"

@@ -7,12 +7,12 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from pgq import checkup
+from pgq import findings
 from pgq.console import Column, PgqCommand, emit, message, table, text
 from pgq.db import callers_cursor
 from pgq.store import Finding
 
-_STYLES = {checkup.OK: "green", checkup.WARNING: "yellow", checkup.PROBLEM: "red"}
+_STYLES = {findings.OK: "green", findings.WARNING: "yellow", findings.PROBLEM: "red"}
 
 
 class Command(PgqCommand):
@@ -33,13 +33,13 @@ class Command(PgqCommand):
 
     def run(self, options: dict[str, Any]) -> None:
         with callers_cursor(self.settings.database) as cursor:
-            found = checkup.findings(cursor)
-        status = checkup.overall(found)
+            found = findings.findings(cursor)
+        status = findings.overall(found)
         if options["json"]:
             self.print_json({"status": status, "checks": [dataclasses.asdict(finding) for finding in found]})
         else:
             self._show(found, options)
-        if status == checkup.PROBLEM:
+        if status == findings.PROBLEM:
             raise SystemExit(1)
 
     def _show(self, found: list[Finding], options: dict[str, Any]) -> None:
