@@ -10,7 +10,8 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import override_settings
 
-from pgq import apps, conf, discovery
+from pgq import conf, discovery
+from pgq.checks import _asked_by_migrate, check_database
 
 OTHERS = "from a_queue_that_is_not_here import shared_task\n"
 
@@ -55,12 +56,12 @@ def test_missing_tables_are_named_by_who_does_not_make_them(project):
 
 @pytest.mark.django_db
 def test_only_migrate_itself_is_spared(monkeypatch):
-    assert not apps._asked_by_migrate()
+    assert not _asked_by_migrate()
     call_command("migrate", plan=True, verbosity=0, skip_checks=False)
     assert "django.core.management.commands.migrate" in sys.modules
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE pgq_schema CASCADE")
-    assert [message.id for message in apps.check_database(None, ["default"])] == ["pgq.W002"]
+    assert [message.id for message in check_database(None, ["default"])] == ["pgq.W002"]
 
 
 def test_whose_app_it_is(monkeypatch):
