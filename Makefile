@@ -58,6 +58,10 @@ lint: $(VENV)/.installed-dev ## Run the linters and the type checker
 	@echo "==> Layers (import-linter)"
 	@$(VENV)/bin/lint-imports
 
+.PHONY: docs
+docs: $(VENV)/.installed ## Write the tables of docs/settings.md from what pgq/conf.py declares
+	@$(PY) -m tests.settings_page
+
 .PHONY: matrix
 matrix: $(VENV)/.installed-embedded ## Run the tests over the Pythons, Djangos and PostgreSQLs at hand (ARGS=--short: a few)
 	@echo "==> Tests over all versions"

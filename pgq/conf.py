@@ -7,8 +7,8 @@ A wrong value raises `ImproperlyConfigured` at use and is named by ``manage.py c
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from datetime import UTC, tzinfo
 from functools import cache
 from typing import Any
@@ -18,7 +18,8 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from pgq import backoff, recurrence
+from pgq import recurrence, rules
+from pgq.rules import Declaration, declare
 
 #: Keys of Q_CLUSTER that mean nothing here, and why.
 WITHOUT_MEANING = {
@@ -52,94 +53,252 @@ def _cpus() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 4
 
 
+#: Kilobytes that Python and Django take before they do anything.
+_LEAST_RSS = 20_000
+
+
+def _too_small_for_a_worker(kilobytes: int | None) -> tuple[str, str] | None:
+    if kilobytes is None or kilobytes >= _LEAST_RSS:
+        return None
+    said = "kB, less than a worker takes before its first task"
+    return said, f"It is in kilobytes: {kilobytes} MB are {kilobytes * 1000}."
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of pgq. Times are seconds unless the name says otherwise."""
+    """The settings of pgq: each key with its type, default, rule and meaning, from which all else is derived.
 
-    #: Name of the pool, shown in the admin and kept with each result; with ALT_CLUSTERS also the queue it serves.
-    name: str = "default"
-    #: Alias in DATABASES that holds the tables. Django-Q's `orm` is understood.
-    database: str = "default"
-    #: Queues that workers serve; None: all of them, and so does an empty list in the settings.
-    queues: tuple[str, ...] | None = None
-    #: Queue of a task that names none.
-    default_queue: str = "default"
-    #: Worker processes of a pool.
-    workers: int = field(default_factory=_cpus)
-    #: `async def` tasks that one worker runs at a time, on one event loop; 1: one after the other, as all others.
-    coroutines: int = 100
-    #: Other tasks that one worker runs at a time, each in a thread; 1: one after the other, in the main thread.
-    threads: int = 1
-    #: A worker is replaced after so many tasks; 0: never.
-    recycle: int = 500_000
-    #: A worker is replaced once its resident memory exceeds this many kilobytes; None: no limit.
-    max_rss: int | None = None
-    #: Seconds one attempt of a task may run; None: no limit.
-    timeout: float | None = None
-    #: Seconds between the exception raised in a task at its timeout and the SIGKILL for its worker.
-    kill_after: float = 3.0
-    #: Length of a lease. It is renewed while the worker lives, so this is only how long a dead *host's* tasks wait.
-    retry: float = 60.0
-    #: Attempts of a task that fails by an exception; 0: no limit (Django-Q's default, and its users' complaint).
-    max_attempts: int = 1
-    #: Seconds before the next attempt: a number, a list, or a dict (see `pgq.backoff`).
-    retry_backoff: Any = None
-    #: Times a task may take its worker down with it before it has failed.
-    max_crashes: int = 3
-    #: Django-Q: a failure is final, whatever attempts are left.
-    ack_failures: bool = False
-    #: Successful tasks to keep; 0: all; negative: none. This deletes no failures.
-    save_limit: int = 250
-    #: Count save_limit per "group", "name" or "func"; None: over all.
-    save_limit_per: str | None = None
-    #: Days after which results go, failures too, a week of them at a time; None: never.
-    keep_days: float | None = None
-    #: Fire the missed slots of a schedule, or only one for all of them.
-    catch_up: bool = True
-    #: Missed slots fired at most.
-    catch_up_limit: int = 100
-    #: Whether this pool fires schedules.
-    scheduler: bool = True
-    #: Zone in which schedules count days; None: TIME_ZONE.
-    time_zone: str | None = None
-    #: Run tasks at once in the caller instead of enqueuing them.
-    sync: bool = False
-    #: Keep results in the cache instead of the database: seconds, True (for ever) or False.
-    cached: bool | int = False
-    #: Alias in CACHES for `cached`.
-    cache: str = "default"
-    #: Compress arguments that are larger than a few kilobytes.
-    compress: bool = False
-    #: Largest stored form of one task's arguments, and of one result, in bytes.
-    max_payload: int = 16 * 1024 * 1024
-    #: Allow signed pickles for arguments and results that JSON cannot hold.
-    allow_pickle: bool = False
-    #: Dotted paths that rows nobody signed may name, besides functions registered with @task.
-    allowed: tuple[str, ...] = ()
-    #: Longest interval between two looks at the queue when no notification comes.
-    poll: float = 1.0
-    #: Interval of upkeep: schedules, due rows, rescue, watermarks, pruning.
-    tick: float = 1.0
-    #: Milliseconds of work a worker claims ahead.
-    claim_ms: float = 50.0
-    #: Milliseconds after which a finished task is settled at the latest.
-    settle_ms: float = 50.0
-    #: Seconds that running tasks get when the pool is told to stop; None: as long as they need.
-    grace: float | None = None
-    #: Port on which the supervisor answers GET /health; None: on none.
-    health_port: int | None = None
-    #: Address for that.
-    health_host: str = "127.0.0.1"
-    #: How worker processes are made: "forkserver" or "spawn".
-    start_method: str = "forkserver"
-    #: Processors a worker is bound to; 0: any.
-    cpu_affinity: int = 0
-    #: Error reporters: {name: arguments}.
-    error_reporter: Mapping[str, Any] = field(default_factory=dict)
-    #: Level of the logger "pgq" in workers.
-    log_level: str = "INFO"
-    #: Title of the app in the admin.
-    label: str = "pgq"
+    Times are seconds unless the name says otherwise. The page of the settings (docs/settings.md) is written from this
+    by ``make docs``.
+    """
+
+    name: str = declare(
+        "default",
+        rules.text,
+        "Name of the pool: shown in the admin, kept as `cluster` with each result, and the prefix of keys in the cache",
+        unit="text",
+        read_by="pool, reader",
+        django_q=True,
+        alias="cluster_name",
+    )
+    database: str = declare(
+        "default",
+        rules.text,
+        "Where the tables are. pgq's rows are read and written there, whatever `DATABASE_ROUTERS` says",
+        unit="alias in `DATABASES`",
+        read_by="all",
+        alias="orm",
+    )
+    queues: tuple[str, ...] | None = declare(
+        None,
+        rules.texts_or_none,
+        "Queues to serve, tasks and schedules alike; `None` or `[]`: all",
+        unit="list of texts",
+        # No queues in particular are all of them, as for QUEUES of a backend in TASKS.
+        keep=lambda value: tuple(dict.fromkeys(value or ())) or None,
+    )
+    default_queue: str = declare(
+        "default", rules.text, "Queue of a task that names none", unit="text", read_by="producer"
+    )
+    workers: int = declare(
+        _cpus, rules.positive_whole, "Worker processes", unit="processes", shown="one for each processor", django_q=True
+    )
+    coroutines: int = declare(
+        100,
+        rules.positive_whole,
+        "`async def` tasks that one worker runs at a time, on one event loop, see below; `1`: one after the other",
+        unit="tasks",
+    )
+    threads: int = declare(
+        1,
+        rules.positive_whole,
+        "Other tasks that one worker runs at a time, each in a thread; `1`: one after the other, in the main thread",
+        unit="tasks",
+    )
+    recycle: int = declare(
+        500_000, rules.not_negative_whole, "A worker is replaced after so many; `0`: never", unit="tasks", django_q=True
+    )
+    max_rss: int | None = declare(
+        None,
+        rules.positive_or_none,
+        "A worker is replaced once its memory has exceeded this. In kilobytes, and a worker takes 40,000 to 60,000 "
+        "before its first task; one that is too large from the start works for a second, a task at least",
+        unit="kB",
+        django_q=True,
+        caution=_too_small_for_a_worker,
+    )
+    timeout: float | None = declare(
+        None,
+        rules.positive_or_none,
+        "How long one attempt may run; `None`: no limit. Then `TaskTimeout` is raised in the task",
+        unit="seconds",
+        read_by="producer",
+        django_q=True,
+    )
+    kill_after: float = declare(
+        3.0,
+        rules.not_negative,
+        "After the timeout, or the second signal to stop, until the worker is killed",
+        unit="seconds",
+    )
+    retry: float = declare(
+        60.0,
+        rules.positive,
+        "Length of a lease. Renewed while the worker lives, so it only says how long the tasks of a dead *host* wait",
+        unit="seconds",
+        django_q=True,
+    )
+    max_attempts: int = declare(
+        1,
+        rules.not_negative_whole,
+        "How often a task may fail by an exception or at its timeout; `0`: no limit",
+        unit="attempts",
+        read_by="producer",
+        django_q=True,
+    )
+    retry_backoff: Any = declare(None, rules.pauses, "Pause before the next attempt", unit="see below")  # noqa: RUF009  # a dataclass field
+    max_crashes: int = declare(
+        3, rules.positive_whole, "How often a task may take its worker down with it", unit="times"
+    )
+    ack_failures: bool = declare(
+        False,
+        rules.boolean,
+        "A failure is final, whatever attempts are left",
+        unit="bool",
+        read_by="producer",
+        django_q=True,
+    )
+    save_limit: int = declare(
+        250,
+        rules.whole,
+        "Successes to keep; `0`: all; negative: none. It deletes no failures",
+        unit="tasks",
+        django_q=True,
+    )
+    save_limit_per: str | None = declare(
+        None,
+        rules.one_of(None, "group", "name", "func"),
+        "Count `save_limit` for each `'group'`, `'name'` or `'func'`; those without one count together",
+        django_q=True,
+    )
+    keep_days: float | None = declare(
+        None, rules.days_or_none, "Results older than this go, **failures too**, see below; `None`: never", unit="days"
+    )
+    catch_up: bool = declare(
+        True, rules.boolean, "Fire each slot that was missed, or only one for all of them", unit="bool", django_q=True
+    )
+    catch_up_limit: int = declare(
+        100, rules.positive_whole, "How many missed slots are fired at most, the latest ones", unit="slots"
+    )
+    scheduler: bool = declare(True, rules.boolean, "Whether this pool fires schedules", unit="bool", django_q=True)
+    time_zone: str | None = declare(
+        None,
+        rules.zone_or_none,
+        "Zone in which schedules count days; `None`: `TIME_ZONE`",
+        unit="name",
+        read_by="pool, producer",
+        django_q=True,
+    )
+    sync: bool = declare(
+        False,
+        rules.boolean,
+        "Run tasks at once in the caller, raise what they raise",
+        unit="bool",
+        read_by="producer",
+        django_q=True,
+    )
+    cached: bool | int = declare(
+        False,
+        rules.boolean_or_seconds,
+        "Keep results in the cache instead; `True`: for ever",
+        unit="seconds, or bool",
+        read_by="producer, reader",
+        django_q=True,
+    )
+    cache: str = declare(
+        "default",
+        rules.text,
+        "The cache for that. One that processes share",
+        unit="alias in `CACHES`",
+        read_by="pool, reader",
+        django_q=True,
+    )
+    compress: bool = declare(
+        False,
+        rules.boolean,
+        "Compress arguments that are larger than a few kB",
+        unit="bool",
+        read_by="producer",
+        django_q=True,
+    )
+    max_payload: int = declare(
+        16 * 1024 * 1024,
+        rules.positive_whole,
+        "Largest stored form of one task's arguments, and of one result",
+        unit="bytes",
+        read_by="producer, pool",
+        shown="16 MiB",
+    )
+    allow_pickle: bool = declare(
+        False,
+        rules.boolean,
+        "Signed pickles for what JSON cannot hold, such as NumPy arrays",
+        unit="bool",
+        read_by="all",
+    )
+    allowed: tuple[str, ...] = declare(
+        (),
+        rules.texts,
+        "Functions that rows from psql, the ORM or the admin may name, besides those with `@task`",
+        unit="list of dotted paths",
+        shown="none",
+        keep=tuple,
+    )
+    poll: float = declare(
+        1.0,
+        rules.positive,
+        "Longest pause between two looks at the queue when no notification comes",
+        unit="seconds",
+        django_q=True,
+    )
+    tick: float = declare(
+        1.0, rules.positive, "Interval of upkeep: schedules, due tasks, lost leases, pruning", unit="seconds"
+    )
+    claim_ms: float = declare(50.0, rules.positive, "How much work a worker claims ahead", unit="ms")
+    settle_ms: float = declare(50.0, rules.positive, "How long a finished task may wait to be settled", unit="ms")
+    grace: float | None = declare(
+        None,
+        rules.positive_or_none,
+        "What running tasks get when the pool is told to stop; `None`: as long as they need",
+        unit="seconds",
+    )
+    health_port: int | None = declare(
+        None, rules.port_or_none, "Where the supervisor answers `GET /health`, see below; `None`: nowhere", unit="port"
+    )
+    health_host: str = declare("127.0.0.1", rules.text, "On which address; `'0.0.0.0'` in a container", unit="address")
+    start_method: str = declare("forkserver", rules.one_of("forkserver", "spawn"), "How workers are made; or `'spawn'`")
+    cpu_affinity: int = declare(
+        0,
+        rules.not_negative_whole,
+        "How many processors each worker is bound to; `0`: any (Linux)",
+        unit="processors",
+        django_q=True,
+    )
+    error_reporter: Mapping[str, Any] = declare(
+        dict,
+        rules.reporters,
+        "Whom to tell of failures, see below",
+        unit="`{name: {argument: value}}`",
+        shown="none",
+        django_q=True,
+    )
+    log_level: str = declare(
+        "INFO",
+        rules.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+        "Level of the logger `pgq` in the pool, unless `LOGGING` names one, see below",
+        django_q=True,
+    )
+    label: str = declare("pgq", rules.text, "Title in the admin", unit="text", read_by="admin", django_q=True)
 
     @property
     def zone(self) -> tzinfo:
@@ -153,104 +312,25 @@ class Settings:
         return ZoneInfo(django_settings.TIME_ZONE) if django_settings.TIME_ZONE else UTC
 
 
+#: The one key that is no setting of a pool: it holds those of others.
+ALT_CLUSTERS = Declaration(
+    rule=rules.pools,
+    meaning="Settings of other pools, see below",
+    unit="`{name: {key: value}}`",
+    read_by="pool, producer",
+    default="none",
+    django_q=True,
+)
+#: What is declared of each key.
+DECLARATIONS: Mapping[str, Declaration] = {item.name: item.metadata["declaration"] for item in fields(Settings)}
 #: Other names for a key: Django-Q's on the left.
-ALIASES = {"orm": "database", "cluster_name": "name"}
-
-_POSITIVE = {
-    "workers",
-    "coroutines",
-    "threads",
-    "retry",
-    "poll",
-    "tick",
-    "claim_ms",
-    "settle_ms",
-    "max_payload",
-    "max_crashes",
-    "catch_up_limit",
-}
-_NOT_NEGATIVE = {"recycle", "max_attempts", "cpu_affinity", "kill_after"}
-_POSITIVE_OR_NONE = {"max_rss", "timeout", "grace"}
-#: Kilobytes that Python and Django take before they do anything.
-_LEAST_RSS = 20_000
-#: Longer ago than that, PostgreSQL's and Python's calendars end.
-_MOST_DAYS = 365_000
-_BOOLEAN = {"ack_failures", "catch_up", "scheduler", "sync", "compress", "allow_pickle"}
-_INTEGER = {
-    "workers",
-    "coroutines",
-    "threads",
-    "recycle",
-    "max_attempts",
-    "max_crashes",
-    "catch_up_limit",
-    "save_limit",
-    "max_payload",
-    "cpu_affinity",
-}
-_TEXT = {"name", "database", "default_queue", "cache", "label", "health_host"}
-_CHOICE = {
-    "save_limit_per": (None, "group", "name", "func"),
-    "start_method": ("forkserver", "spawn"),
-    "log_level": ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
-}
-
-
-def _wrong(key: str, value: Any) -> str | None:
-    """Say what a value should have been, or None if it is right."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if key in _INTEGER and not (number and isinstance(value, int)):
-        return "a whole number"
-    if key in _POSITIVE and not (number and value > 0):
-        return "a number above 0"
-    if key in _NOT_NEGATIVE and not (number and value >= 0):
-        return "a number, 0 or above"
-    if key in _POSITIVE_OR_NONE and not (value is None or (number and value > 0)):
-        return "a number above 0, or None"
-    if key == "keep_days" and not (value is None or (number and 0 < value <= _MOST_DAYS)):
-        return f"a number of days above 0, {_MOST_DAYS} at most, or None"
-    if key in _BOOLEAN and not isinstance(value, bool):
-        return "True or False"
-    if key in _TEXT and not (isinstance(value, str) and value):
-        return "a text that is not empty"
-    if key in _CHOICE and value not in _CHOICE[key]:
-        return "one of " + ", ".join(repr(choice) for choice in _CHOICE[key])
-    if key == "health_port" and not (value is None or (number and isinstance(value, int) and 0 < value < 65536)):
-        return "the number of a port, or None"
-    if key == "time_zone" and not (value is None or _is_zone(value)):
-        return "the name of a time zone, such as 'Europe/Paris', or None"
-    if key == "retry_backoff" and not callable(value):
-        try:
-            backoff.validate(value)
-        except ValueError:
-            return "seconds, a list of seconds, a dict (see docs/settings.md), a function, or None"
-    if key in ("queues", "allowed") and not (
-        (value is None and key == "queues")
-        or (isinstance(value, list | tuple | set) and all(isinstance(item, str) and item for item in value))
-    ):
-        return "a list of texts"
-    if key == "cached" and not (isinstance(value, bool) or (number and value > 0)):
-        return "True, False or a number of seconds"
-    if key == "error_reporter" and not (
-        isinstance(value, Mapping) and all(isinstance(item, Mapping) for item in value.values())
-    ):
-        return "a dict {name: {argument: value}}"
-    return None
-
-
-def _is_zone(value: Any) -> bool:
-    try:
-        recurrence.parse_zone(value, UTC)
-    except (ValueError, AttributeError):
-        return False
-    return True
+ALIASES = {declared.alias: key for key, declared in DECLARATIONS.items() if declared.alias is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with the settings: the setting, its key, and what to do."""
+    """Something wrong with the settings: the key as it is written, what is wrong and what to do."""
 
-    setting: str
     key: str
     message: str
     hint: str
@@ -290,84 +370,66 @@ def _unknown_name(setting: str, given: Mapping[str, Any]) -> list[Problem]:
     known = {str(given.get(key) or "default") for key in ("name", "default_queue")}
     if chosen is None or not isinstance(entries, Mapping) or not entries or chosen in {*known, *entries}:
         return []
-    return [
-        Problem(
-            setting, "ALT_CLUSTERS",
-            f"{setting}['ALT_CLUSTERS'] has no entry {chosen!r}: a pool of that name serves the queue {chosen!r} and "
-            "no other, by the settings outside ALT_CLUSTERS.",
-            _nearest(chosen, set(map(str, entries)), otherwise=f"There are {', '.join(map(str, entries))}."),
-            serious=False,
-        )
-    ]  # fmt: skip
+    message = (
+        f"{setting}['ALT_CLUSTERS'] has no entry {chosen!r}: a pool of that name serves the queue {chosen!r} and no "
+        "other, by the settings outside ALT_CLUSTERS."
+    )
+    hint = _nearest(chosen, set(map(str, entries)), otherwise=f"There are {', '.join(map(str, entries))}.")
+    return [Problem("ALT_CLUSTERS", message, hint, serious=False)]
 
 
 def read(setting: str, given: Any) -> tuple[dict[str, Any], list[Problem]]:
     """Return the right values among those given, and a problem for each of the others."""
     if not isinstance(given, Mapping):
-        return {}, [
-            Problem(setting, "", f"settings.{setting} must be a dict, not {type(given).__name__}.", "Make it a dict.")
-        ]
+        return {}, [Problem("", f"settings.{setting} must be a dict, not {type(given).__name__}.", "Make it a dict.")]
     values, problems = _read(setting, {**given, **_alternative(given)})
     return values, problems + _unknown_name(setting, given)
 
 
 def _read(setting: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    known = {item.name for item in fields(Settings)}
     values: dict[str, Any] = {}
     problems: list[Problem] = []
     for written, value in given.items():
         key = ALIASES.get(written, written)
+        where = f"{setting}[{written!r}]"
         if written == "ALT_CLUSTERS":
             problems += _alternatives(setting, value)
         elif written in ALIASES and key in given:
             continue
         elif key in WITHOUT_MEANING:
-            problems.append(
-                Problem(setting, written, f"{setting}[{written!r}] has no meaning in pgq: {WITHOUT_MEANING[key]}.",
-                        "Remove the key.", serious=False)
-            )  # fmt: skip
-        elif key not in known:
-            problems.append(
-                Problem(setting, written, f"{setting} has no key {written!r}.", _nearest(str(written), known))
-            )
-        elif (wanted := _wrong(key, value)) is not None:
-            problems.append(Problem(setting, written, f"{setting}[{written!r}] is {value!r}.", f"Make it {wanted}."))
+            message = f"{where} has no meaning in pgq: {WITHOUT_MEANING[key]}."
+            problems.append(Problem(written, message, "Remove the key.", serious=False))
+        elif (declared := DECLARATIONS.get(key)) is None:
+            message = f"{setting} has no key {written!r}."
+            problems.append(Problem(written, message, _nearest(str(written), DECLARATIONS)))
+        elif (wanted := declared.rule(value)) is not None:
+            problems.append(Problem(written, f"{where} is {value!r}.", f"Make it {wanted}."))
         else:
-            if key == "max_rss" and value is not None and value < _LEAST_RSS:
-                problems.append(
-                    Problem(setting, written, f"{setting}[{written!r}] is {value!r} kB, less than a worker takes before"
-                            " its first task.", f"It is in kilobytes: {value} MB are {value * 1000}.", serious=False)
-                )  # fmt: skip
-            values[key] = _LISTS[key](value) if key in _LISTS else value
+            if (odd := declared.caution(value)) is not None:
+                said, hint = odd
+                problems.append(Problem(written, f"{where} is {value!r} {said}.", hint, serious=False))
+            values[key] = declared.keep(value)
     return values, problems
-
-
-#: How a list is kept. No queues in particular are all of them, as for QUEUES of a backend in TASKS.
-_LISTS: Mapping[str, Callable[[Any], Any]] = {
-    "queues": lambda value: tuple(dict.fromkeys(value or ())) or None,
-    "allowed": tuple,
-}
 
 
 def _alternatives(setting: str, entries: Any) -> list[Problem]:
     """Look at all of ALT_CLUSTERS, also at what only another pool uses."""
-    if not isinstance(entries, Mapping):
-        return [Problem(setting, "ALT_CLUSTERS", f"{setting}['ALT_CLUSTERS'] is {entries!r}.",
-                        "Make it a dict {name: {key: value}}.")]  # fmt: skip
+    if (wanted := ALT_CLUSTERS.rule(entries)) is not None:
+        return [Problem("ALT_CLUSTERS", f"{setting}['ALT_CLUSTERS'] is {entries!r}.", f"Make it {wanted}.")]
     problems: list[Problem] = []
     for name, overrides in entries.items():
         where = f"{setting}['ALT_CLUSTERS'][{name!r}]"
         if not isinstance(overrides, Mapping):
-            problems.append(Problem(setting, "ALT_CLUSTERS", f"{where} is {overrides!r}.", "Make it a dict."))
+            problems.append(Problem("ALT_CLUSTERS", f"{where} is {overrides!r}.", "Make it a dict."))
         elif "ALT_CLUSTERS" in overrides:
-            problems.append(Problem(setting, "ALT_CLUSTERS", f"{where} holds ALT_CLUSTERS itself.", "Remove the key."))
+            problems.append(Problem("ALT_CLUSTERS", f"{where} holds ALT_CLUSTERS itself.", "Remove the key."))
         else:
             problems += _read(where, overrides)[1]
     return problems
 
 
 def _nearest(
-    written: str, known: set[str], otherwise: str = "Remove it, or see docs/settings.md for the keys there are."
+    written: str, known: Iterable[str], otherwise: str = "Remove it, or see docs/settings.md for the keys there are."
 ) -> str:
     import difflib
 

@@ -27,6 +27,7 @@ from pgq.schedule import run_now
 from pgq.tasks import async_task, enqueue_many, schedule
 from pgq.testing import drain, fire_schedules
 from pgq.upkeep import Upkeep
+from tests import settings_page
 from tests.core import oracle_tasks
 
 ROOT = Path(__file__).parent.parent
@@ -138,19 +139,23 @@ def test_every_setting_does_something():
         assert used, f"nothing uses PGQ[{item.name!r}]"
 
 
-def test_settings_page_has_every_key_and_its_default():
-    page = (ROOT / "docs/settings.md").read_text()
-    ours = page.partition("## Several pools")[0]
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", ours, re.MULTILINE))
-    own = {item.name for item in dataclasses.fields(Settings)}
-    assert own | {"ALT_CLUSTERS"} == set(rows)
+def test_settings_page_is_what_the_declarations_say():
+    page = settings_page.PAGE.read_text(encoding="utf-8")
+    assert sorted(settings_page.keys(page)) == sorted([*conf.DECLARATIONS, "ALT_CLUSTERS"])
+    assert page == settings_page.written(page), "run make docs"
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE))
     for item in dataclasses.fields(Settings):
         default = getattr(Settings(), item.name)
         if item.name not in ("workers", "max_payload", "allowed", "error_reporter"):
-            written = rows[item.name].strip("`")
-            assert written == (str(int(default)) if isinstance(default, float) else repr(default)), item.name
+            expected = str(int(default)) if isinstance(default, float) else repr(default)
+            assert rows[item.name] == f"`{expected}`", item.name
     for key in {**conf.WITHOUT_MEANING, **conf.ALIASES}:
         assert f"`{key}`" in page
+
+
+def test_the_declarations_say_which_keys_are_django_qs():
+    same = {key for key, declared in conf.DECLARATIONS.items() if declared.django_q}
+    assert same | {*conf.ALIASES, *conf.WITHOUT_MEANING, "ALT_CLUSTERS"} == {*DJANGO_Q, *OLDER}
 
 
 # ------------------------------------------------------------------------------------------------- wrong values
