@@ -285,6 +285,7 @@ class TestReal:
             cursor.execute(statements)
             cursor.execute("SELECT schedule_id, task_id FROM shop_reminder ORDER BY id")
             [(new_schedule, new_task), left] = cursor.fetchall()
+            cursor.execute("DROP TABLE shop_reminder")
         assert Schedule.objects.get(pk=new_schedule).name == "stopped"
         assert Task.objects.get(pk=new_task).func == func
         # The third was not imported.
