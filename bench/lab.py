@@ -23,7 +23,7 @@ from bench import measure, peers
 from bench.redis import Redis
 from bench.redis import running as running_redis
 from bench.systems.base import ROOT, System
-from pgq.embedded import Server
+from pgq.contrib.embedded import Server
 
 #: Durable, as in production. Larger than the defaults, so that no checkpoint falls into a cell: each begins after one
 #: (dropping a database makes one), and all systems write their first pages under the same conditions.

@@ -28,8 +28,8 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pgq import schema
-from pgq.embedded import Server
+from pgq.contrib.embedded import Server
+from pgq.store import schema
 
 ROOT = Path(__file__).parent.parent
 GOAL = 0.9

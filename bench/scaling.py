@@ -33,7 +33,7 @@ from bench.__main__ import PARTIAL, TROUBLE, say
 from bench.lab import Lab, describe, laboratory
 from bench.systems.floor import Batches, Floor, as_a_worker
 from bench.systems.pgq import Pgq
-from pgq import store
+from pgq.store import lanes
 
 #: No checkpoint may fall between the fill and the measuring: after it, the first write to each page logs all of it.
 MORE_WAL = "32GB"
@@ -236,7 +236,7 @@ class Client:
                 self.round()
                 if number % TICK == 0:
                     # As upkeep does, five times a second. Nobody else draws positions.
-                    store.advance(self.cursor, safe=store.positions(self.cursor)[0])
+                    lanes.advance(self.cursor, safe=lanes.positions(self.cursor)[0])
                     self.connection.commit()
         self.turns.append((_medians(self.claims[COLD:]), _medians(self.settlings[COLD:])))
 

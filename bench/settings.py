@@ -3,7 +3,7 @@
 import json
 import os
 
-from pgq.embedded import database_from_url
+from pgq.contrib.embedded import database_from_url
 
 SECRET_KEY = "only for benchmarks"
 USE_TZ = True

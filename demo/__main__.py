@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from demo.screen import Counted
-    from pgq.embedded import Server
+    from pgq.contrib.embedded import Server
 
 #: Locked while a demo runs in a database: its counts and its files belong to one only. Any number would do.
 LOCK = 0x706771_64656D6F
@@ -91,7 +91,7 @@ class Demo:
         """Find a PostgreSQL or start one, and make sure that no other demo runs there."""
         import psycopg
 
-        from pgq.embedded import Server, ServerError
+        from pgq.contrib.embedded import Server, ServerError
 
         url = os.environ.get("DATABASE_URL")
         if url:

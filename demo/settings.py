@@ -2,7 +2,7 @@
 
 import os
 
-from pgq.embedded import database_from_url
+from pgq.contrib.embedded import database_from_url
 
 DATABASES = {"default": database_from_url(os.environ.get("DATABASE_URL") or "postgresql:///demo")}
 

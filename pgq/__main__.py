@@ -2,7 +2,7 @@
 
 from django.core.management import execute_from_command_line
 
-from pgq import boot
+from pgq.pool import boot
 
 if __name__ == "__main__":
     boot.run_setup()

@@ -11,8 +11,11 @@ from django.conf import settings as django_settings
 from django.core import checks
 from django.db import connections
 
-from pgq import conf, discovery, registry, reporting, schema, store
+from pgq import conf
+from pgq.enqueue import discovery, registry
 from pgq.errors import UnknownFunction
+from pgq.execution import reporters
+from pgq.store import overview, schema
 
 
 def register() -> None:
@@ -90,7 +93,7 @@ def check_database(
             )
         ]
     with connection.cursor() as cursor:
-        current = store.schema_version(cursor) >= schema.VERSION
+        current = overview.schema_version(cursor) >= schema.VERSION
     if not current and not _asked_by_migrate():
         return [
             checks.Warning("The tables of pgq are missing or old.", hint="Run manage.py migrate pgq.", id="pgq.W002")
@@ -137,7 +140,7 @@ def _names(settings: conf.Settings) -> Iterator[tuple[str, str, Callable[[str], 
     for path in settings.allowed:
         yield "PGQ['allowed']", path, registry.found, "Give the dotted path of a function, or remove it."
     for name in settings.error_reporter:
-        yield "PGQ['error_reporter']", name, reporting.find, "Install the package that offers it, or name a class."
+        yield "PGQ['error_reporter']", name, reporters.find, "Install the package that offers it, or name a class."
     backoff = settings.retry_backoff
     if isinstance(backoff, dict) and "callable" in backoff:
         yield "PGQ['retry_backoff']", backoff["callable"], registry.found, "Give the dotted path of a function."

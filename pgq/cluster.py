@@ -16,11 +16,13 @@ from uuid import UUID, uuid4
 
 from django.db import connections
 
-from pgq import boot, ids, status, store
+from pgq import ids, status
 from pgq.conf import get_settings
-from pgq.db import callers_cursor
 from pgq.errors import PgqError
+from pgq.pool import boot
 from pgq.status import Stat, Status
+from pgq.store import pools
+from pgq.store.caller import callers_cursor
 
 logger = logging.getLogger("pgq")
 
@@ -106,7 +108,7 @@ class Cluster:
     def _find(self) -> UUID | None:
         """Return the id under which our process has reported."""
         with callers_cursor(get_settings().database) as cursor:
-            for pool in store.pools(cursor):
+            for pool in pools.pools(cursor):
                 # Heard of since it started, or it would be another pool that had this pid once.
                 if (pool.host, pool.pid) == (self.host, self.pid) and pool.silent < status.ALIVE:
                     return pool.id

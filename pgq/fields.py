@@ -15,9 +15,10 @@ from django.db.models.lookups import In
 from django.db.models.query_utils import DeferredAttribute
 from psycopg.types.json import Jsonb
 
-from pgq import codec, failures, ids, literals
+from pgq import codec, ids
+from pgq.codec import failures, literals
+from pgq.codec.stored import StoredText, stored_text
 from pgq.errors import PgqError, invalid
-from pgq.stored import StoredText, stored_text
 
 if TYPE_CHECKING:
     _UUIDField = models.UUIDField[Any, Any]

@@ -17,9 +17,9 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from pgq import findings
 from pgq.conf import get_settings
-from pgq.db import callers_cursor
+from pgq.status import findings
+from pgq.store.caller import callers_cursor
 
 
 @transaction.non_atomic_requests

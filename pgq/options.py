@@ -16,7 +16,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from pgq import backoff, codec, dotted
+from pgq import backoff, codec
+from pgq.codec import dotted
 from pgq.errors import EnqueueError, UnknownFunction, UnknownOption
 
 #: Turns what was said of the option of that name into what is kept, or raises EnqueueError.

@@ -6,6 +6,8 @@ A task is a `NewTask` before it is a row, a `Claim` while a worker holds it, an 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias
@@ -177,3 +179,19 @@ class Blame:
     crash: bool
     #: What the task's history says of it, as JSON.
     error: str
+
+
+class Call(NamedTuple):
+    """A claim that is ready to run: everything that the row could spoil has been looked at."""
+
+    claim: Claim
+    options: TaskOptions
+    #: Whether Python signed the claim: its signature was verified.
+    trusted: bool
+    func: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    #: Monotonic seconds.
+    started: float
+    #: Runs a coroutine to its end that a function has returned in a thread without a loop.
+    finish: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run

@@ -38,12 +38,16 @@ from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from pgq import control, enqueue, schedule, store, timing
-from pgq import inline as inlining
 from pgq.conf import get_settings
-from pgq.db import callers_cursor
+from pgq.enqueue import options
+from pgq.execution import inline as inlining
 from pgq.models import QueuedTask
 from pgq.records import Failed, Parked, Postponed, Receipt, Retried, Succeeded
+from pgq.recurrence import moments
+from pgq.schedules import fire
+from pgq.store import lanes
+from pgq.store.caller import callers_cursor
+from pgq.tasks import control
 
 __all__ = ["Clock", "Ran", "assert_enqueued", "drain", "enqueued", "fire_schedules", "freeze", "inline"]
 
@@ -126,7 +130,7 @@ def _make_ready() -> None:
     if _clock is None:
         database = get_settings().database
         with transaction.atomic(using=database), callers_cursor(database) as cursor:
-            store.due(cursor, limit=10_000)
+            lanes.due(cursor, limit=10_000)
         return
     for id in _waiting().filter(run_after__lte=_clock.now).values_list("id", flat=True):
         control.retry(id)
@@ -159,7 +163,7 @@ def enqueued(func: str | Callable[..., Any] | None = None) -> list[QueuedTask]:
         func: Only calls of this function: itself or its path.
     """
     rows = QueuedTask.objects.using(get_settings().database).order_by("position")
-    return list(rows if func is None else rows.filter(func=enqueue.path("func", func)))
+    return list(rows if func is None else rows.filter(func=options.path("func", func)))
 
 
 def assert_enqueued(
@@ -178,7 +182,7 @@ def assert_enqueued(
     Raises:
         AssertionError: There are not; the message lists what is in the queue.
     """
-    path = enqueue.path("func", func)
+    path = options.path("func", func)
     found = [
         row
         for row in enqueued(path)
@@ -213,12 +217,12 @@ class Clock:
     @property
     def now(self) -> datetime:
         """What ``timezone.now()`` returns: naive if USE_TZ is off."""
-        return timing.as_project(self.instant)
+        return moments.as_project(self.instant)
 
     @now.setter
     def now(self, now: datetime) -> None:
         # Local time with a zone would be moved on by the face of the clock, over its changes.
-        self.instant = timing.aware(now).astimezone(UTC) if timezone.is_naive(now) else now
+        self.instant = moments.aware(now).astimezone(UTC) if timezone.is_naive(now) else now
 
     def tick(self, delta: timedelta | None = None, **units: float) -> datetime:
         """Move on by a timedelta, or by its arguments: ``clock.tick(hours=1)``; return the new time."""
@@ -258,11 +262,11 @@ def fire_schedules(now: datetime | None = None) -> int:
     """
     settings = get_settings()
     if now is not None:
-        now = timing.aware(now)
+        now = moments.aware(now)
     elif _clock is not None:
         now = _clock.instant
     fired = 0
     with transaction.atomic(using=settings.database), callers_cursor(settings.database) as cursor:
-        while count := schedule.fire_due(cursor, settings, now):
+        while count := fire.fire_due(cursor, settings, now):
             fired += count
     return fired

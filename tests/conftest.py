@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgq.embedded import Server, ServerError
+from pgq.contrib.embedded import Server, ServerError
 
 pytest_plugins = ["tests.pools", "tests.projects", "tests.skips"]
 

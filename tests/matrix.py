@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pgq.embedded import all_binaries, major_version
+from pgq.contrib.embedded import all_binaries, major_version
 
 ROOT = Path(__file__).parent.parent
 VENVS = ROOT / ".venv-matrix"

@@ -28,7 +28,7 @@ import pytest
 from django.db import connection as django_connection
 from psycopg.conninfo import make_conninfo
 
-from pgq.orphans import process_stat
+from pgq.pool.orphans import process_stat
 
 ROOT = Path(__file__).parent.parent
 #: Long: it is only waited for when a test fails, and the machines that run tests are slow and busy.

@@ -148,7 +148,7 @@ class Project:
 
     def _own_settings(self) -> str:
         return (
-            "from pgq.embedded import database_from_url\n\n"
+            "from pgq.contrib.embedded import database_from_url\n\n"
             f"DATABASES = {{'default': database_from_url({self.dsn!r})}}\n"
             f"INSTALLED_APPS += {[*self.installed]!r}\n"
         )

@@ -6,7 +6,7 @@ The database is that of DATABASE_URL, or the embedded one that conftest.py start
 
 import os
 
-from pgq.embedded import database_from_url
+from pgq.contrib.embedded import database_from_url
 
 SECRET_KEY = "a key for the tests, long enough for Django's own checks of it"
 USE_TZ = True

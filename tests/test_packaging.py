@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.smoke, pytest.mark.xdist_group("pack
 
 SETTINGS = """
 import os
-from pgq.embedded import database_from_url
+from pgq.contrib.embedded import database_from_url
 
 SECRET_KEY = "a key for the test of the package, as long as Django wants it to be"
 USE_TZ = True

@@ -17,16 +17,17 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from pgq import conf, store
+from pgq import conf
 from pgq.conf import Settings, get_settings
-from pgq.db import callers_cursor
-from pgq.enqueue import enqueue_from
+from pgq.enqueue.write import enqueue_from
 from pgq.management.commands.pgq_worker import warn_of_name
 from pgq.models import QueuedTask, Task
-from pgq.schedule import run_now
+from pgq.schedules.fire import run_now
+from pgq.store import results
+from pgq.store.caller import callers_cursor
 from pgq.tasks import async_task, enqueue_many, schedule
 from pgq.testing import drain, fire_schedules
-from pgq.upkeep import Upkeep
+from pgq.upkeep.chores import Upkeep
 from tests import settings_page
 from tests.core import oracle_tasks
 
@@ -130,7 +131,7 @@ def test_defaults():
 
 
 def test_every_setting_does_something():
-    code = "".join(path.read_text() for path in (ROOT / "pgq").rglob("*.py") if path.name != "conf.py")
+    code = "".join(path.read_text() for path in (ROOT / "pgq").rglob("*.py") if path.parent.name != "conf")
     # Others read it as `settings.zone`.
     inside = inspect.getsource(Settings.zone.fget)
     for item in dataclasses.fields(Settings):
@@ -393,7 +394,7 @@ def test_save_limit_per(per, left):
     async_task("tests.app.tasks.fail", "kept")
     drain()
     with callers_cursor("default") as cursor:
-        deleted = store.prune(cursor, keep=2, limit=1000, per=per).count
+        deleted = results.prune(cursor, keep=2, limit=1000, per=per).count
     counts = {func: Task.objects.filter(func=func).count() for func in left}
     assert (counts, deleted) == (left, 10 - sum(left.values()))
     assert Task.objects.filter(success=False).count() == 1
@@ -407,8 +408,8 @@ def test_prune_in_small_batches():
         async_task("tests.app.tasks.noop")
     drain()
     with callers_cursor("default") as cursor:
-        assert store.prune(cursor, keep=1, limit=3, per="func").count == 3
-        assert store.prune(cursor, keep=1, limit=3, per="func").count == 1
+        assert results.prune(cursor, keep=1, limit=3, per="func").count == 3
+        assert results.prune(cursor, keep=1, limit=3, per="func").count == 1
 
 
 def test_upkeep_prunes_only_if_there_is_a_limit():

@@ -13,10 +13,12 @@ from django.db import connection
 from django.test import override_settings
 from psycopg.types.json import Jsonb
 
-from pgq import status, store
+from pgq import status
 from pgq.cluster import Cluster
 from pgq.errors import PgqError
-from pgq.status import Count, Stat, Status
+from pgq.status import Stat, Status, snapshot
+from pgq.status.snapshot import Count
+from pgq.store import overview, pools
 from pgq.tasks import async_task, enqueue_many, pause
 from tests.core.helpers import MARK, Hand
 from tests.pools import Oracle, wait_for
@@ -117,7 +119,7 @@ class TestCounts:
         enqueue_many(MARK, [(8,)], then=MARK)
         with connection.cursor() as cursor:
             cursor.execute("UPDATE pgq_queue SET parked = 'x' WHERE args = '[0]' AND run_after IS NULL")
-            counts = status.queued(cursor)
+            counts = snapshot.queued(cursor)
         assert (str(counts.ready), str(counts.waiting), str(counts.parked), str(counts.running)) == ("7", "3", "1", "0")
         assert str(counts.total) == "11"
 
@@ -127,54 +129,54 @@ class TestCounts:
             cursor.execute("ANALYZE pgq_queue")
         enqueue_many(MARK, [(n,) for n in range(30)])
         with connection.cursor() as cursor:
-            assert str(status.queued(cursor, limit=10).ready) == "10+"
+            assert str(snapshot.queued(cursor, limit=10).ready) == "10+"
             cursor.execute("ANALYZE pgq_queue")
-            assert str(status.queued(cursor, limit=10).ready) == "~30"
-            assert status.queued(cursor, limit=10).ready.as_json() == {"count": 30, "exact": False}
+            assert str(snapshot.queued(cursor, limit=10).ready) == "~30"
+            assert snapshot.queued(cursor, limit=10).ready.as_json() == {"count": 30, "exact": False}
 
     def test_sums_say_how_exact_they_are(self):
-        assert str(status._sum([Count(5), Count(10, "+")])) == "15+"
-        assert str(status._sum([Count(5, "+"), Count(10, "~")])) == "~15"
+        assert str(snapshot._sum([Count(5), Count(10, "+")])) == "15+"
+        assert str(snapshot._sum([Count(5, "+"), Count(10, "~")])) == "~15"
 
     def test_results_beyond_the_limit_are_estimated_over_partitions(self, hand):
         enqueue_many(MARK, [(n,) for n in range(30)])
         hand.work()
         with connection.cursor() as cursor:
-            assert str(status.finished(cursor).successes) == "30"
+            assert str(snapshot.finished(cursor).successes) == "30"
             cursor.execute("ANALYZE pgq_task")
-            assert str(status.finished(cursor, limit=10).successes) == "~30"
+            assert str(snapshot.finished(cursor, limit=10).successes) == "~30"
 
     def test_throughput(self, hand):
         with connection.cursor() as cursor:
-            assert status.throughput(cursor, seconds=60, limit=100) == status.Throughput(0.0, None, 0)
+            assert snapshot.throughput(cursor, seconds=60, limit=100) == snapshot.Throughput(0.0, None, 0)
             enqueue_many(MARK, [(n,) for n in range(30)])
             hand.work()
-            seen = status.throughput(cursor, seconds=60, limit=100)
+            seen = snapshot.throughput(cursor, seconds=60, limit=100)
             assert (seen.sample, round(seen.rate, 6)) == (30, 0.5)
             assert seen.average < 1
             # The sample is full: what matters is the time it took, not the time asked for.
-            assert status.throughput(cursor, seconds=86400, limit=30).rate > 0.1
+            assert snapshot.throughput(cursor, seconds=86400, limit=30).rate > 0.1
 
     @override_settings(PGQ={"save_limit": 10})
     def test_nothing_is_said_of_what_may_have_been_deleted(self, hand):
         enqueue_many(MARK, [(n,) for n in range(9)])
         hand.work()
         with connection.cursor() as cursor:
-            assert status.throughput(cursor, seconds=60, limit=100).rate == pytest.approx(9 / 60)
-            assert status.snapshot(cursor).rates == {"default": pytest.approx(9 / 60)}
+            assert snapshot.throughput(cursor, seconds=60, limit=100).rate == pytest.approx(9 / 60)
+            assert snapshot.snapshot(cursor).rates == {"default": pytest.approx(9 / 60)}
             async_task(MARK, 9)
             hand.work()
-            seen = status.throughput(cursor, seconds=60, limit=100)
+            seen = snapshot.throughput(cursor, seconds=60, limit=100)
             assert (seen.rate, seen.sample) == (None, 10)
-            assert status.snapshot(cursor).rates is None
+            assert snapshot.snapshot(cursor).rates is None
 
     def test_depths_of_many_lanes_are_bounded_together(self, monkeypatch):
-        monkeypatch.setattr(status, "_DEPTHS_LIMIT", 2500)
+        monkeypatch.setattr(snapshot, "_DEPTHS_LIMIT", 2500)
         enqueue_many(MARK, [(n,) for n in range(1001)], queue="a")
         with connection.cursor() as cursor:
-            assert [(one.ready, one.more) for one in status.queue_depths(cursor)] == [(1000, True)]
+            assert [(one.ready, one.more) for one in snapshot.queue_depths(cursor)] == [(1000, True)]
             cursor.execute("INSERT INTO pgq_lane SELECT 'b' || n FROM generate_series(1, 9) n")
-            assert (status.queue_depths(cursor)[0].ready, status.queue_depths(cursor)[0].more) == (100, True)
+            assert (snapshot.queue_depths(cursor)[0].ready, snapshot.queue_depths(cursor)[0].more) == (100, True)
 
     def test_snapshot(self, hand):
         async_task("tests.core.oracle_tasks.fail", 1)
@@ -189,7 +191,7 @@ class TestCounts:
             )
         make_pool(workers=[{**WORKERS[0], "task": id}])
         with connection.cursor() as cursor:
-            first = status.snapshot(cursor)
+            first = snapshot.snapshot(cursor)
         assert [stat.cluster_id for stat in first.pools] == [ID]
         assert len(first.silent) == 1
         depths = {queue.queue: queue for queue in first.queues}
@@ -204,16 +206,16 @@ class TestCounts:
                 "UPDATE pgq_worker SET heartbeat = heartbeat + interval '500 ms', workers = %s WHERE id = %s",
                 [Jsonb([{**WORKERS[0], "succeeded": 25}]), ID],
             )
-            second = status.snapshot(cursor, first)
+            second = snapshot.snapshot(cursor, first)
             assert second.pool_rates == {ID: 40.0}
             # No new heartbeat, so nothing new is known.
-            assert status.snapshot(cursor, second).pool_rates == {ID: 40.0}
+            assert snapshot.snapshot(cursor, second).pool_rates == {ID: 40.0}
 
     def test_running_survives_what_others_write(self):
         make_pool(workers=[{"number": 0, "state": "working", "id": "nonsense", "task": None}])
         with connection.cursor() as cursor:
-            assert store.running(cursor, alive=60, limit=5) == []
-            assert store.pools(cursor)[0].claimed == 0
+            assert overview.running(cursor, alive=60, limit=5) == []
+            assert pools.pools(cursor)[0].claimed == 0
 
 
 class TestCluster:

@@ -235,7 +235,7 @@ class Adapter:
 
     def descriptor(self) -> None:
         import pgq
-        from pgq import schema
+        from pgq.store import schema
 
         self._say(
             kind="descriptor",

@@ -31,11 +31,12 @@ class Floor(Pgq):
         django_setup()
         import psycopg
 
-        from pgq import enqueue, tasks
+        from pgq import tasks
+        from pgq.enqueue import make
 
         self._tasks = tasks
         self._connection = psycopg.connect(**database(), autocommit=True, prepare_threshold=1)
-        new = enqueue.make_task("bench.tasks.noop", (), {})
+        new = make.make_task("bench.tasks.noop", (), {})
         #: The row that an enqueue of a no-op writes, but for its id.
         self._row = (new.func, new.args, new.kwargs, new.signature)
 
@@ -87,8 +88,8 @@ def _new_id() -> str:
 
 
 def as_a_worker(connection: Any) -> None:
-    """Set what the sessions of workers have set, see `pgq.db`."""
-    from pgq.db import BY_INDEX
+    """Set what the sessions of workers have set, see `pgq.store.connection`."""
+    from pgq.store.connection import BY_INDEX
 
     for name, value in {"enable_bitmapscan": "off", "jit": "off", **BY_INDEX}.items():
         connection.execute(f"SET {name} = {value}")
@@ -99,10 +100,10 @@ class Batches:
     """Claims and settles, one batch after the other; whoever has the cursor commits."""
 
     def __init__(self, cursor: Any, batch: int) -> None:
-        from pgq import store
+        from pgq.store import queue, statement
 
-        self.cursor, self.batch, self.behind = cursor, batch, store.behind
-        self.claiming, self.settling = store.claim_text(batch), store.sql("settle")
+        self.cursor, self.batch, self.behind = cursor, batch, queue.behind
+        self.claiming, self.settling = queue.claim_text(batch), statement.sql("settle")
         self.worker, self.receipt, self.after = uuid4(), uuid4(), ""
 
     def claim(self, *, before: str = "") -> list[tuple[Any, ...]]:

@@ -42,9 +42,10 @@ class Pgq(System):
 
     def open(self) -> None:
         django_setup()
-        from pgq import enqueue, options, tasks
+        from pgq import options, tasks
+        from pgq.enqueue import make, write
 
-        self._tasks, self._enqueue, self._options = tasks, enqueue, options.TaskOptions
+        self._tasks, self._make, self._write, self._options = tasks, make, write, options.TaskOptions
         self.queues = int(os.environ["BENCH_QUEUES"])
 
     def enqueue_one(self, task: str, *args: int) -> None:
@@ -55,8 +56,8 @@ class Pgq(System):
             self._tasks.enqueue_many(_path(task), ((),) * count, chunk=5000)
             return
         queues = islice(cycle(range(self.queues)), count)
-        made = (self._enqueue.make_task(_path(task), options=self._options(queue=f"queue{n}")) for n in queues)
-        self._enqueue.enqueue_all(made)
+        made = (self._make.make_task(_path(task), options=self._options(queue=f"queue{n}")) for n in queues)
+        self._write.enqueue_all(made)
 
 
 def _path(task: str) -> str:

@@ -8,9 +8,9 @@ from django.contrib import admin
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from pgq import signing
 from pgq.admin import display
 from pgq.admin.base import PgqAdminMixin, TaskListMixin
+from pgq.codec import signing
 from pgq.models import Schedule
 
 

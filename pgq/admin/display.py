@@ -18,8 +18,9 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from pgq import codec, ids, signing
-from pgq.stored import stored_text
+from pgq import codec, ids
+from pgq.codec import signing
+from pgq.codec.stored import stored_text
 
 #: Characters of a value that a page shows; the rest is a click away.
 PREVIEW = 10_000

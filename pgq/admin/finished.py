@@ -15,11 +15,11 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from pgq import control
 from pgq.admin import display
 from pgq.admin.base import QueueFilter, bulk_action, newest
 from pgq.admin.cells import TaskCells
 from pgq.models import Failure, QueuedTask, Success, WorkerPool
+from pgq.tasks import control
 
 #: As in Django-Q.
 SHORT_RESULT = 100

@@ -21,17 +21,19 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from pgq import codec, literals, registry, signing
+from pgq import codec
 from pgq.admin import display
+from pgq.codec import literals, signing
+from pgq.codec.stored import StoredText, stored_text
 from pgq.conf import get_settings
-from pgq.enqueue import encode_arguments, make_task
+from pgq.enqueue import registry
+from pgq.enqueue.make import encode_arguments, make_task
 from pgq.errors import EnqueueError, PgqError, reason_of
 from pgq.models import Lane, QueuedTask, Schedule
 from pgq.options import OF_SCHEDULE, TaskOptions
 from pgq.records import PRIORITY_MAX, PRIORITY_MIN, NewTask
 from pgq.recurrence import Recurrence, upcoming
-from pgq.stored import StoredText, stored_text
-from pgq.timing import aware
+from pgq.recurrence.moments import aware
 
 if TYPE_CHECKING:
     _QueuedTaskForm = forms.ModelForm[QueuedTask]

@@ -10,12 +10,12 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from pgq import control
 from pgq.admin import display, forms
 from pgq.admin.base import QueueFilter, bulk_action
 from pgq.admin.cells import TaskCells
-from pgq.enqueue import enqueue
+from pgq.enqueue.write import enqueue
 from pgq.models import Lane, WorkerPool
+from pgq.tasks import control
 
 #: Rows of each state that the list of a queue shows at most.
 PART = 2_000

@@ -15,14 +15,16 @@ from django.urls import path
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from pgq import recurrence, signing, timing
+from pgq import recurrence
 from pgq.admin import display, forms
 from pgq.admin.base import bulk_action
 from pgq.admin.cells import StoredCells
+from pgq.codec import signing
 from pgq.conf import get_settings
 from pgq.models import Failure, QueuedTask, Schedule, Success, Task
-from pgq.schedule import resume, run_now
-from pgq.schedule_overview import pause
+from pgq.recurrence import moments
+from pgq.schedules.fire import resume, run_now
+from pgq.schedules.overview import pause
 
 _RESUMING = ("resume", "resume_skipping")
 
@@ -203,7 +205,7 @@ class ScheduleAdminMixin(StoredCells):
             except (ValueError, OverflowError) as error:
                 context["fault"] = str(error)
             else:
-                now = timing.now()
+                now = moments.now()
                 context |= {
                     "words": words,
                     "zone": str(zone),

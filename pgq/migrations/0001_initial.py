@@ -5,8 +5,8 @@ import django.utils.timezone
 from django.db import migrations, models
 
 import pgq.fields
-import pgq.schedule_row
-from pgq.schema import RunSQLFile
+import pgq.models.schedule_row
+from pgq.store.schema import RunSQLFile
 
 
 class Migration(migrations.Migration):
@@ -151,7 +151,7 @@ class Migration(migrations.Migration):
                         ("repeats", models.IntegerField(db_default=-1, default=-1)),
                         (
                             "next_run",
-                            pgq.schedule_row.NextRunField(
+                            pgq.models.schedule_row.NextRunField(
                                 blank=True, db_default=django.db.models.functions.datetime.Now(), null=True
                             ),
                         ),
@@ -186,9 +186,9 @@ class Migration(migrations.Migration):
                             ("pause_schedule", "Can pause and resume schedule"),
                         ],
                     },
-                    bases=(pgq.schedule_row.ScheduleRow, models.Model),
+                    bases=(pgq.models.schedule_row.ScheduleRow, models.Model),
                     managers=[
-                        ("objects", pgq.schedule_row.ScheduleManager()),
+                        ("objects", pgq.models.schedule_row.ScheduleManager()),
                     ],
                 ),
                 migrations.CreateModel(

@@ -2,7 +2,7 @@
 
 from django.db import migrations
 
-from pgq.schema import RunSQLFile
+from pgq.store.schema import RunSQLFile
 
 
 class Migration(migrations.Migration):

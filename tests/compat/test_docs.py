@@ -13,7 +13,9 @@ import pytest
 from django.db import connection
 from django.test import override_settings
 
-from pgq import conf, registry, reporting
+from pgq import conf
+from pgq.enqueue import registry
+from pgq.execution import reporters
 from pgq.models import Schedule
 from pgq.testing import drain, enqueued, fire_schedules
 from tests.app.models import Note
@@ -117,7 +119,7 @@ def test_snippets_of_the_settings(monkeypatch):
         if "PGQ" in namespace:
             assert conf.read("PGQ", namespace["PGQ"])[1] == []
         elif "Sentry" in namespace:
-            reporter = reporting.Reporter("x", {})
+            reporter = reporters.Reporter("x", {})
             reporter._report = namespace["Sentry"]("dsn").report
             reporter.tell(ValueError("x"))
     assert [call[0] for call in sdk.calls] == ["init", "capture_exception", "flush"]

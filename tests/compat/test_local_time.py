@@ -14,9 +14,11 @@ from django.test import override_settings
 from django.urls import reverse
 from django.utils import timezone
 
-from pgq import caching, status, timing
-from pgq.db import callers_cursor
+from pgq import status
+from pgq.execution import result_cache
 from pgq.models import QueuedTask, Schedule, Task
+from pgq.recurrence import moments
+from pgq.store.caller import callers_cursor
 from pgq.tasks import async_task, fetch, schedule
 from pgq.testing import drain, enqueued, fire_schedules, freeze
 from tests.compat import functions
@@ -103,7 +105,7 @@ def test_results_are_local():
         id = async_task(functions.nothing)
         drain()
         assert abs(fetch(id, cached=True).stopped - now) < timedelta(minutes=1)
-        assert caching.find(id).time_taken() >= 0
+        assert result_cache.find(id).time_taken() >= 0
 
 
 def test_pools_are_local():
@@ -162,5 +164,5 @@ def test_an_hour_that_comes_twice_is_kept_apart():
     row = schedule(functions.nothing, schedule_type="H", next_run=second)
     row = Schedule.objects.get(pk=row.pk)
     assert (row.next_run, row.next_run.fold) == (datetime(2032, 10, 31, 2, 30), 1)
-    assert timing.aware(row.next_run).astimezone(UTC) == second
+    assert moments.aware(row.next_run).astimezone(UTC) == second
     assert row.calculate_next_run() == datetime(2032, 10, 31, 3, 30)

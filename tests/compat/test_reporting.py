@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint
 import pytest
 from django.test import override_settings
 
-from pgq import reporting
+from pgq.execution import reporters as execution_reporters
 from pgq.tasks import async_task, cancel, fetch
 from pgq.testing import drain
 from tests.compat import functions
@@ -108,7 +108,7 @@ def test_entry_points(group, monkeypatch):
         entry = EntryPoint(name="sentry", group=group, value="tests.compat.test_reporting:Collecting")
         return [entry] if entry.matches(**wanted) else []
 
-    monkeypatch.setattr(reporting, "entry_points", entry_points)
+    monkeypatch.setattr(execution_reporters, "entry_points", entry_points)
     with configured(sentry={"dsn": "y"}):
         async_task(functions.fail)
         drain()
@@ -128,7 +128,7 @@ def test_broken_reporter_harms_nobody(broken, caplog):
 
 
 def test_hanging_reporter_is_not_waited_for(monkeypatch, caplog):
-    monkeypatch.setattr(reporting, "WAIT_FOR_REPORTER_SECONDS", 0.1)
+    monkeypatch.setattr(execution_reporters, "WAIT_FOR_REPORTER_SECONDS", 0.1)
     Hanging.release.clear()
     with configured(**{HERE + "Hanging": {}}):
         began = time.monotonic()

@@ -13,10 +13,10 @@ from django.db.migrations.loader import MigrationLoader
 from django.test import override_settings
 from django.utils import timezone
 
-from pgq import signing
+from pgq.codec import signing
+from pgq.codec.stored import stored_text
 from pgq.errors import EnqueueError
 from pgq.models import Failure, QueuedTask, Schedule, Success, Task
-from pgq.stored import stored_text
 from pgq.tasks import async_task, schedule
 from pgq.testing import drain, enqueued, fire_schedules, freeze
 from tests.app import tasks

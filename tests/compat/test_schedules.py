@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from pgq.errors import EnqueueError
 from pgq.models import Schedule, Task
-from pgq.schedule import run_now
+from pgq.schedules.fire import run_now
 from pgq.tasks import schedule
 from pgq.testing import assert_enqueued, drain, enqueued, fire_schedules, freeze
 from tests.compat import functions

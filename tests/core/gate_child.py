@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from pgq.board import ActivityCell
-from pgq.gate import LARGE, Gate
+from pgq.pool.activity import ActivityCell
+from pgq.pool.gate import LARGE, Gate
 
 
 def hold(gate: Gate, cell: ActivityCell) -> None:

@@ -11,17 +11,21 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from pgq import execute, settling, store
-from pgq.board import ActivityCell
 from pgq.conf import get_settings
-from pgq.connections import Connections
-from pgq.enqueue import enqueue_all, make_task
-from pgq.gate import Gate
-from pgq.hygiene import Surroundings
+from pgq.enqueue.make import make_task
+from pgq.enqueue.write import enqueue_all
+from pgq.execution import call as calling
+from pgq.execution import prepare
+from pgq.execution import settle as settling
 from pgq.options import TaskOptions
-from pgq.protocol import ChildConfig
+from pgq.pool.activity import ActivityCell
+from pgq.pool.gate import Gate
+from pgq.pool.protocol import ChildConfig
+from pgq.pool.worker.connections import Connections
+from pgq.pool.worker.loop import Worker
+from pgq.pool.worker.surroundings import Surroundings
 from pgq.records import Claim, Receipt
-from pgq.worker import Worker
+from pgq.store import leases, queue
 from tests.pools import wait_for
 
 MARK = "tests.core.oracle_tasks.mark"
@@ -37,19 +41,19 @@ def claim(
     worker: UUID = WORKER,
 ) -> list[Claim]:
     """Claim as a worker does, and return the tasks as it would run them."""
-    claims = store.claim(session.cursor(), limit=limit, worker=worker, receipt=uuid4(), queues=queues, after=after)
-    return store.in_order(claims)
+    claims = queue.claim(session.cursor(), limit=limit, worker=worker, receipt=uuid4(), queues=queues, after=after)
+    return queue.in_order(claims)
 
 
 def run(claimed: Claim) -> Receipt:
-    call = execute.ready(claimed, get_settings())
-    return call if isinstance(call, Receipt) else execute.run_call(call, get_settings())
+    call = prepare.ready(claimed, get_settings())
+    return call if isinstance(call, Receipt) else calling.run_call(call, get_settings())
 
 
 def expire(session: psycopg.Connection[Any], *, since: datetime) -> list[UUID]:
     """Rescue all that is claimed, as if its lease had run out; return the ids."""
     tomorrow = datetime.now(UTC) + timedelta(days=1)
-    return store.rescue_expired(session.cursor(), since=since, before=tomorrow, age=-60, error="{}")
+    return leases.rescue_expired(session.cursor(), since=since, before=tomorrow, age=-60, error="{}")
 
 
 def settle(session: psycopg.Connection[Any], *receipts: Receipt) -> None:

@@ -6,9 +6,9 @@ import pytest
 from django.db import IntegrityError, connection, connections, transaction
 from django.test import override_settings
 
-from pgq.atomic import Atomic
 from pgq.conf import get_settings
 from pgq.errors import EnqueueError
+from pgq.execution.atomic import Atomic
 from pgq.models import Failure, QueuedTask, Task
 from pgq.tasks import async_task, current_task, task
 from pgq.testing import drain

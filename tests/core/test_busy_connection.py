@@ -8,8 +8,8 @@ import pytest
 from django.db import DatabaseError, DataError, InterfaceError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
-from pgq import db
 from pgq.models import QueuedTask
+from pgq.store import caller
 from pgq.tasks import async_task
 from tests.core.helpers import MARK
 
@@ -99,7 +99,7 @@ def test_a_name_that_is_taken_already():
 
 def test_a_pooler_is_never_asked_to_prepare(monkeypatch):
     """Its clients see other pids than the server's sessions have (with PgBouncer: tests/faults/test_pooler.py)."""
-    monkeypatch.setattr(db, "_server_pid", lambda connection: connection.info.backend_pid + 1)
+    monkeypatch.setattr(caller, "server_pid", lambda connection: connection.info.backend_pid + 1)
     enqueue(20)
     assert prepared() == []
     assert queued() == [*range(20)]

@@ -11,8 +11,11 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from pgq import db, store
 from pgq.models import QueuedTask
+from pgq.store import connection as store_connection
+from pgq.store import lanes as store_lanes
+from pgq.store import pools
+from pgq.store import queue as store_queue
 from pgq.tasks import async_task
 from tests.core.helpers import MARK, WORKER, Hand, begin_at, claim, fill, fill_mixed, value
 
@@ -42,9 +45,9 @@ def test_the_example_in_the_head_of_the_statement(session):
     own.execute("UPDATE pgq_lane SET low = 0")
     own.execute("SELECT setval('pgq_position', 9000)")
     for limit, names in ((4, ["a1", "b2", "c3", "c4"]), (1, ["a9000"])):
-        claims = store.claim(own.cursor(), limit=limit, worker=WORKER, receipt=uuid4(), queues=None, after="b")
+        claims = store_queue.claim(own.cursor(), limit=limit, worker=WORKER, receipt=uuid4(), queues=None, after="b")
         assert sorted(str(task.name) for task in claims) == names
-    assert store.behind([(0, "c"), (0, "c"), (0, "a"), (0, "b")], after="b") == "a"
+    assert store_queue.behind([(0, "c"), (0, "c"), (0, "a"), (0, "b")], after="b") == "a"
 
 
 def test_priority_first_then_first_in_first_out(session):
@@ -101,9 +104,9 @@ def test_paused_queue_rests_and_the_others_do_not(session):
     # On any lane of it.
     own.execute("UPDATE pgq_lane SET paused = true WHERE queue = 'paused' AND priority = 5")
     assert [claimed.id.hex for claimed in claim(own)] == [other]
-    assert store.peek(own.cursor(), milliseconds=0, queues=None)[1] is False
+    assert pools.peek(own.cursor(), milliseconds=0, queues=None)[1] is False
     own.execute("UPDATE pgq_lane SET paused = false")
-    assert store.peek(own.cursor(), milliseconds=0, queues=None)[1] is True
+    assert pools.peek(own.cursor(), milliseconds=0, queues=None)[1] is True
     assert len(claim(own)) == 2
 
 
@@ -113,7 +116,7 @@ def test_what_waits_or_is_parked_is_not_claimed(session):
     for column in ("parked = 'x'", "remaining = 1", "run_after = now() + interval '1 hour'"):
         own.execute(f"UPDATE pgq_queue SET {column} WHERE id = %s", (async_task(MARK),))
     assert claim(own) == []
-    assert store.peek(own.cursor(), milliseconds=0, queues=None)[1] is False
+    assert pools.peek(own.cursor(), milliseconds=0, queues=None)[1] is False
 
 
 def test_no_queue_starves(session):
@@ -138,11 +141,11 @@ def test_queues_take_turns_whatever_their_number(session):
     for number in range(20):
         fill(40 if number % 4 else 3, queue=f"queue{number}")
     after, served = "", Counter[str]()
-    with db.connect("default", "pgq tests", pins=db.BY_INDEX) as own:
+    with store_connection.connect("default", "pgq tests", pins=store_connection.BY_INDEX) as own:
         for _ in range(60):
-            claims = store.claim(own.cursor(), limit=8, worker=WORKER, receipt=uuid4(), queues=None, after=after)
+            claims = store_queue.claim(own.cursor(), limit=8, worker=WORKER, receipt=uuid4(), queues=None, after=after)
             assert len(claims) == 8
-            after = store.behind([(task.priority, task.queue) for task in claims], after=after)
+            after = store_queue.behind([(task.priority, task.queue) for task in claims], after=after)
             served.update({task.queue for task in claims})
     assert len(served) == 20
     # 60 claims of 8 tasks are four rounds. Who comes behind a queue that runs dry has the rest of that claim and all of
@@ -159,21 +162,21 @@ def test_claims_stay_among_neighbours_where_tasks_of_many_queues_are_mixed(place
     fill_mixed(own, queues=100, each=400)
     after, seen = "", set[int]()
     while len(seen) < 40_000:
-        claims = store.claim(own.cursor(), limit=512, worker=WORKER, receipt=uuid4(), queues=None, after=after)
+        claims = store_queue.claim(own.cursor(), limit=512, worker=WORKER, receipt=uuid4(), queues=None, after=after)
         assert claims
         positions = {task.position for task in claims}
         # Some lanes are a turn ahead of others.
         assert max(positions) - min(positions) <= 2 * 8192
-        after = store.behind([(task.priority, task.queue) for task in claims], after=after)
+        after = store_queue.behind([(task.priority, task.queue) for task in claims], after=after)
         seen |= positions
 
 
 def test_a_turn_that_the_limit_cut_short_goes_on():
-    assert store.behind([(0, "a")], after="") == "a"
-    assert store.behind([(0, "b"), (0, "a"), (0, "b")], after="") == "a"
-    assert store.behind([(0, "b"), (0, "a"), (0, "c")], after="a") == "c"
+    assert store_queue.behind([(0, "a")], after="") == "a"
+    assert store_queue.behind([(0, "b"), (0, "a"), (0, "b")], after="") == "a"
+    assert store_queue.behind([(0, "b"), (0, "a"), (0, "c")], after="a") == "c"
     # Once: a queue that had all of a claim waits for its next turn.
-    assert store.behind([(0, "b"), (0, "b")], after="a") == "b"
+    assert store_queue.behind([(0, "b"), (0, "b")], after="a") == "b"
 
 
 def test_the_ring_is_in_the_order_in_which_python_sorts(session):
@@ -188,23 +191,25 @@ def test_the_ring_is_in_the_order_in_which_python_sorts(session):
         fill(2, queue=name)
     after, served = "", list[str]()
     for _ in names:
-        claims = store.claim(session().cursor(), limit=1, worker=WORKER, receipt=uuid4(), queues=None, after=after)
-        after = store.behind([(task.priority, task.queue) for task in claims], after=after)
+        claims = store_queue.claim(
+            session().cursor(), limit=1, worker=WORKER, receipt=uuid4(), queues=None, after=after
+        )
+        after = store_queue.behind([(task.priority, task.queue) for task in claims], after=after)
         served += [task.queue for task in claims]
     assert served == sorted(names)
 
 
-@pytest.mark.parametrize("pins", [{}, db.BY_INDEX], ids=["any plan", "by index"])
+@pytest.mark.parametrize("pins", [{}, store_connection.BY_INDEX], ids=["any plan", "by index"])
 def test_no_queue_starves_where_each_claim_begins_with_something_urgent(pins):
     """Behind the urgent queue there is always the same one."""
     for queue in ("a", "b", "c", "d"):
         fill(40, queue=queue)
     after, served = "", Counter[str]()
-    with db.connect("default", "pgq tests", pins=pins) as own:
+    with store_connection.connect("default", "pgq tests", pins=pins) as own:
         for _ in range(9):
             fill(1, queue="urgent", priority=1)
-            claims = store.claim(own.cursor(), limit=8, worker=WORKER, receipt=uuid4(), queues=None, after=after)
-            after = store.behind([(task.priority, task.queue) for task in claims], after=after)
+            claims = store_queue.claim(own.cursor(), limit=8, worker=WORKER, receipt=uuid4(), queues=None, after=after)
+            after = store_queue.behind([(task.priority, task.queue) for task in claims], after=after)
             served.update({task.queue for task in claims})
     assert served.pop("urgent") == 9
     assert set(served) == {"a", "b", "c", "d"}
@@ -214,10 +219,10 @@ def test_no_queue_starves_where_each_claim_begins_with_something_urgent(pins):
 def test_the_first_claim_of_a_worker_begins_anywhere(session):
     """Or workers that are replaced after a few tasks would all serve the same queue."""
     cursor = session().cursor()
-    assert store.some_queue(cursor) == ""
+    assert store_queue.some_queue(cursor) == ""
     for queue in "abcdef":
         fill(1, queue=queue)
-    assert {store.some_queue(cursor) for _ in range(100)} == set("abcdef")
+    assert {store_queue.some_queue(cursor) for _ in range(100)} == set("abcdef")
 
 
 def test_workers_that_do_little_favour_no_queue():
@@ -235,7 +240,7 @@ def test_workers_that_do_little_favour_no_queue():
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("pins", [{}, db.BY_INDEX], ids=["any plan", "by index"])
+@pytest.mark.parametrize("pins", [{}, store_connection.BY_INDEX], ids=["any plan", "by index"])
 @pytest.mark.parametrize("near", [True, False], ids=["near", "far"])
 def test_claims_are_full_while_there_are_tasks_wherever_they_lie(near, seed, pins, session):
     """Lanes near each other and far apart, with watermarks that are exact, behind, or not there; and nothing twice."""
@@ -250,20 +255,22 @@ def test_claims_are_full_while_there_are_tasks_wherever_they_lie(near, seed, pin
     own.execute(BELOW_THE_FIRST, {"share": rng.choice((0, 0.5, 1))})
     after = ""
     last: dict[tuple[int, str], int] = {}
-    with db.connect("default", "pgq tests", pins=pins) as worker:
+    with store_connection.connect("default", "pgq tests", pins=pins) as worker:
         while ready:
             limit = rng.choice((1, 8, 64, 512))
-            claims = store.claim(worker.cursor(), limit=limit, worker=WORKER, receipt=uuid4(), queues=None, after=after)
+            claims = store_queue.claim(
+                worker.cursor(), limit=limit, worker=WORKER, receipt=uuid4(), queues=None, after=after
+            )
             assert len(claims) == min(limit, ready)
             ready -= len(claims)
-            after = store.behind([(task.priority, task.queue) for task in claims], after=after)
+            after = store_queue.behind([(task.priority, task.queue) for task in claims], after=after)
             # As a worker runs them: as they were enqueued, within a lane, and no later claim has an earlier one.
-            for task in store.in_order(claims):
+            for task in store_queue.in_order(claims):
                 lane = task.priority, task.queue
                 assert task.position > last.get(lane, 0)
                 last[lane] = task.position
             if rng.random() < 0.3:
-                store.advance(own.cursor(), safe=store.positions(own.cursor())[0])
+                store_lanes.advance(own.cursor(), safe=store_lanes.positions(own.cursor())[0])
 
 
 def test_lanes_whose_tasks_lie_far_apart_take_turns(session):
@@ -276,12 +283,14 @@ def test_lanes_whose_tasks_lie_far_apart_take_turns(session):
     skip(own, 500_000)
     for number in range(10):
         fill(100, queue=f"{number} young")
-    store.advance(own.cursor(), safe=store.positions(own.cursor())[0])
+    store_lanes.advance(own.cursor(), safe=store_lanes.positions(own.cursor())[0])
     after, served = "", Counter[str]()
-    with db.connect("default", "pgq tests", pins=db.BY_INDEX) as worker:
+    with store_connection.connect("default", "pgq tests", pins=store_connection.BY_INDEX) as worker:
         for _ in range(20):
-            claims = store.claim(worker.cursor(), limit=8, worker=WORKER, receipt=uuid4(), queues=None, after=after)
-            after = store.behind([(task.priority, task.queue) for task in claims], after=after)
+            claims = store_queue.claim(
+                worker.cursor(), limit=8, worker=WORKER, receipt=uuid4(), queues=None, after=after
+            )
+            after = store_queue.behind([(task.priority, task.queue) for task in claims], after=after)
             served.update({task.queue for task in claims})
     assert len(served) == 20
     assert set(served.values()) == {1}
@@ -392,16 +401,16 @@ def test_supervisor_learns_of_what_commits_while_nobody_sleeps(session):
     """The flag: nobody is notified while it is down, everybody while it is up; it comes down by itself."""
     own, listener = session(), session()
     listener.execute("LISTEN pgq_wake")
-    store.peek(own.cursor(), milliseconds=-1, queues=None)
+    pools.peek(own.cursor(), milliseconds=-1, queues=None)
     async_task(MARK)
     assert list(listener.notifies(timeout=0.2)) == []
-    said, _ = store.peek(own.cursor(), milliseconds=60_000, queues=None)
+    said, _ = pools.peek(own.cursor(), milliseconds=60_000, queues=None)
     async_task(MARK)
     assert [note.channel for note in listener.notifies(timeout=10, stop_after=1)] == ["pgq_wake"]
     # A task that is not ready wakes nobody.
     async_task(MARK, run_after=3600)
     assert list(listener.notifies(timeout=0.2)) == []
-    store.all_awake(own.cursor(), said=said - 1)
+    pools.all_awake(own.cursor(), said=said - 1)
     assert value(own, "SELECT last_value FROM pgq_sleep_until") == said
-    store.all_awake(own.cursor(), said=said)
+    pools.all_awake(own.cursor(), said=said)
     assert value(own, "SELECT last_value FROM pgq_sleep_until") == 0

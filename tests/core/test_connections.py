@@ -7,7 +7,7 @@ import time
 import pytest
 from django.db import connection, transaction
 
-from pgq.connections import Connections, _has_news
+from pgq.pool.worker.connections import Connections, _has_news
 from pgq.tasks import async_task, fetch
 from tests.pools import wait_for
 

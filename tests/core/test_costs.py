@@ -15,10 +15,12 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from pgq import db, store
-from pgq.enqueue import enqueue_all, make_task
+from pgq.enqueue.make import make_task
+from pgq.enqueue.write import enqueue_all
+from pgq.execution.settle import _settlement
 from pgq.records import Claim
-from pgq.settling import _settlement
+from pgq.store import connection as store_connection
+from pgq.store import lanes, queue, statement
 from pgq.tasks import async_task, enqueue_many
 from tests.core.helpers import MARK, WORKER, Hand, begin_at, claim, fill, fill_mixed, run
 from tests.core.test_plans import Explained, explain
@@ -41,13 +43,13 @@ def hand(oracle: Any) -> Iterator[Hand]:
 def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A line for each time that one of our own connections waits for PostgreSQL."""
     waits: list[str] = []
-    inner = db._Patient.wait
+    inner = store_connection._Patient.wait
 
     def wait(self: Any, *args: Any, **kwargs: Any) -> Any:
         waits.append("wait")
         return inner(self, *args, **kwargs)
 
-    monkeypatch.setattr(db._Patient, "wait", wait)
+    monkeypatch.setattr(store_connection._Patient, "wait", wait)
     return waits
 
 
@@ -122,14 +124,14 @@ def test_rows_written_by_a_claim_and_its_settlement(session, oracle):
     receipts = [run(claimed) for claimed in claims]
     # Another session, since the first counts its last transaction for a while.
     settler = session(autocommit=False)
-    store.settle(settler.cursor(), [_settlement(receipt, receipt.stopped) for receipt in receipts], cluster="costs")
+    queue.settle(settler.cursor(), [_settlement(receipt, receipt.stopped) for receipt in receipts], cluster="costs")
     assert written(settler) == {"pgq_queue": (0, 0, BATCH), "pgq_task": (BATCH, 0, 0)}
 
 
 def test_rows_written_by_an_enqueue(session, oracle):
     fill(1)
     writer = session(autocommit=False)
-    store.enqueue_many(writer.cursor(), [make_task(MARK, (number,)) for number in range(BATCH)])
+    queue.enqueue_many(writer.cursor(), [make_task(MARK, (number,)) for number in range(BATCH)])
     assert written(writer) == {"pgq_queue": (BATCH, 0, 0)}
 
 
@@ -142,7 +144,7 @@ def test_pages_touched_by_a_claim_do_not_depend_on_the_backlog(backlog, session,
     reader = session()
     reader.execute("VACUUM ANALYZE pgq_queue")
     parameters = {"queues": None, "after": "", "worker": WORKER, "receipt": uuid4()}
-    found = explain(reader, "generic", store.claim_text(BATCH), parameters)
+    found = explain(reader, "generic", queue.claim_text(BATCH), parameters)
     assert found.rows == BATCH
     # Each task: its entry in the ready index and its row, then the row anew with its entries in the indexes.
     assert found.buffers / BATCH < 12
@@ -153,19 +155,19 @@ LANES = 300
 
 def pages_of_a_small_claim(worker: psycopg.Connection[Any], after: str) -> Explained:
     parameters = {"queues": None, "after": after, "worker": WORKER, "receipt": uuid4()}
-    return explain(worker, "generic", store.claim_text(8), parameters)
+    return explain(worker, "generic", queue.claim_text(8), parameters)
 
 
 @pytest.fixture
 def worker() -> Iterator[psycopg.Connection[Any]]:
-    with db.connect("default", "pgq tests", pins=db.BY_INDEX) as worker:
+    with store_connection.connect("default", "pgq tests", pins=store_connection.BY_INDEX) as worker:
         yield worker
 
 
 def test_a_claim_passes_over_empty_lanes(worker):
     fill_mixed(worker, queues=LANES, each=1)
     assert len(claim(worker)) == LANES
-    store.advance(worker.cursor(), safe=store.positions(worker.cursor())[0])
+    lanes.advance(worker.cursor(), safe=lanes.positions(worker.cursor())[0])
     found = pages_of_a_small_claim(worker, "")
     assert found.rows == 0
     # The lanes themselves, twice, and none of their tasks.
@@ -185,7 +187,7 @@ def test_a_claim_does_not_look_at_each_lane_in_vain_while_watermarks_lag(place, 
     claimer = session().cursor()
     after = ""
     for _ in range(18):
-        claims = store.claim(claimer, limit=512, worker=WORKER, receipt=uuid4(), queues=None, after=after)
+        claims = queue.claim(claimer, limit=512, worker=WORKER, receipt=uuid4(), queues=None, after=after)
         after = claims[-1].queue
 
     def reads_fewer_than(bound: int) -> bool:
@@ -195,7 +197,7 @@ def test_a_claim_does_not_look_at_each_lane_in_vain_while_watermarks_lag(place, 
 
     # Whoever comes by what is dead marks it so in the index, once no snapshot (of an ANALYZE) can see it any more.
     wait_for(lambda: reads_fewer_than(pages), f"a small claim reads less than {pages} pages")
-    store.advance(worker.cursor(), safe=store.positions(worker.cursor())[0])
+    lanes.advance(worker.cursor(), safe=lanes.positions(worker.cursor())[0])
     wait_for(lambda: reads_fewer_than(LANES), f"a small claim reads less than {LANES} pages")
 
 
@@ -209,9 +211,9 @@ def test_a_lane_with_an_old_backlog_does_not_make_its_neighbour_read_what_is_gon
     gone = 0
     while gone < 19_000:
         gone += len(claim(session(), queues=["young"]))
-    store.advance(worker.cursor(), safe=store.positions(worker.cursor())[0])
+    lanes.advance(worker.cursor(), safe=lanes.positions(worker.cursor())[0])
     parameters = {"queues": None, "after": "", "worker": WORKER, "receipt": uuid4()}
-    found = explain(worker, "generic", store.claim_text(64), parameters)
+    found = explain(worker, "generic", queue.claim_text(64), parameters)
     assert found.rows == 64
     # As few as of a queue in which nothing is gone.
     assert found.buffers / 64 < 14
@@ -224,10 +226,10 @@ def test_a_batch_never_reads_a_whole_queue(plan, backlog, session, worker, oracl
     fill(backlog)
     session().execute("VACUUM ANALYZE pgq_queue")
     parameters = {"queues": None, "after": "", "worker": WORKER, "receipt": uuid4()}
-    found = explain(worker, plan, store.claim_text(BATCH), parameters)
+    found = explain(worker, plan, queue.claim_text(BATCH), parameters)
     assert found.rows == BATCH
     claims = claim(worker, BATCH)
-    seen = [*found.nodes, *explain(worker, plan, store.sql("settle"), settlement_of(claims)).nodes]
+    seen = [*found.nodes, *explain(worker, plan, statement.sql("settle"), settlement_of(claims)).nodes]
     assert not [node for node in seen if (node["Node Type"], node.get("Relation Name")) == ("Seq Scan", "pgq_queue")]
 
 
@@ -252,7 +254,7 @@ def test_pages_touched_by_a_settlement_do_not_depend_on_the_history(history, ses
     # So many that PostgreSQL fetches each row by its ctid: the whole of a small table it might read instead.
     fill(20 * BATCH)
     claims = claim(writer, BATCH)
-    found = explain(writer, "generic", store.sql("settle"), settlement_of(claims))
+    found = explain(writer, "generic", statement.sql("settle"), settlement_of(claims))
     assert found.rows == BATCH
     # The whole statement's do not include an INSERT of whose rows nothing is read.
     deleting, searching, inserting = (

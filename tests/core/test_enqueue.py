@@ -8,7 +8,8 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
-from pgq.enqueue import enqueue, make_task
+from pgq.enqueue.make import make_task
+from pgq.enqueue.write import enqueue
 from pgq.errors import EnqueueError
 from pgq.models import QueuedTask, Task
 from pgq.options import TaskOptions

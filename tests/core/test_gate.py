@@ -11,10 +11,10 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from pgq import gate
-from pgq.board import ActivityCell
-from pgq.gate import LARGE, PLACES, Gate
 from pgq.models import QueuedTask, Task
+from pgq.pool import gate
+from pgq.pool.activity import ActivityCell
+from pgq.pool.gate import LARGE, PLACES, Gate
 from pgq.tasks import enqueue_many
 from tests.core.gate_child import hold
 from tests.pools import wait_for

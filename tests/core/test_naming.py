@@ -10,8 +10,8 @@ from unittest import mock
 
 import pytest
 
-from pgq import registry
-from pgq.enqueue import make_task
+from pgq.enqueue import registry
+from pgq.enqueue.make import make_task
 from pgq.errors import EnqueueError, NotStorable, UnknownFunction, UnknownOption
 from pgq.models import QueuedTask, Schedule
 from pgq.options import CALL_OPTIONS, TASK_OPTIONS, TaskOptions

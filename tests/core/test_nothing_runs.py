@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pgq import schema
 from pgq.models import Task
+from pgq.store import schema
 from pgq.tasks import enqueue_many
 from tests.pools import ROOT, connect, test_dsn
 from tests.test_health import ask, free_port
@@ -84,7 +84,7 @@ def test_without_its_tables_a_pool_waits_for_migrate(empty_database, pool, oracl
 def test_a_database_that_is_not_there(transactional_db, oracle):
     """Nobody knows whether it will be, so this takes some seconds; here, not ten of them."""
     script = (
-        "import django; django.setup(); from pgq import session; session._GIVE_UP_SECONDS = 0.5;"
+        "import django; django.setup(); from pgq.pool import session; session._GIVE_UP_SECONDS = 0.5;"
         "from django.core.management import execute_from_command_line as run;"
         "run(['manage.py', 'pgq_worker', '--run-once'])"
     )

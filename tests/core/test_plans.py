@@ -13,7 +13,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pgq import db, store
+from pgq.store import connection as store_connection
+from pgq.store import leases, queue
+from pgq.store import statement as store_statement
 from tests.core.helpers import WORKER
 from tests.core.test_schema import fresh_database, up
 
@@ -150,7 +152,7 @@ def assert_by_index(explained: Explained) -> None:
 @pytest.mark.parametrize("size", [1, 128, 512])
 def test_claim(size, queues, loaded, plan_mode):
     parameters = {"queues": queues, "after": "", "worker": WORKER, "receipt": uuid4()}
-    found = explain(loaded, plan_mode, store.claim_text(size), parameters)
+    found = explain(loaded, plan_mode, queue.claim_text(size), parameters)
     assert found.rows == size
     assert_by_index(found)
     # It locks what it returns and no more.
@@ -164,19 +166,19 @@ def test_locks_are_counted(loaded, plan_mode):
 
 
 def test_peek(loaded, plan_mode):
-    found = explain(loaded, plan_mode, store.sql("peek"), {"milliseconds": 0, "queues": None})
+    found = explain(loaded, plan_mode, store_statement.sql("peek"), {"milliseconds": 0, "queues": None})
     assert_by_index(found)
     assert found.buffers < 100, found.text
 
 
 def test_outlook(loaded, plan_mode):
-    found = explain(loaded, plan_mode, store.sql("outlook"), {})
+    found = explain(loaded, plan_mode, store_statement.sql("outlook"), {})
     assert_by_index(found)
     assert found.buffers < 50
 
 
 def test_due_finds_the_few_that_are(loaded, plan_mode):
-    found = explain(loaded, plan_mode, store.sql("due"), {"limit": 2000})
+    found = explain(loaded, plan_mode, store_statement.sql("due"), {"limit": 2000})
     assert_by_index(found)
     assert found.buffers < 50
 
@@ -191,27 +193,27 @@ def test_rescue(name, loaded, plan_mode):
         "since": since(3600), "age": 300, "before": since(0), "worker": uuid4(), "workers": [uuid4()], "task": uuid4(),
         "crash": True, "error": "{}",
     }  # fmt: skip
-    found = explain(loaded, plan_mode, store.with_places(name), parameters)
+    found = explain(loaded, plan_mode, leases.with_places(name), parameters)
     assert_by_index(found)
     assert found.rows == 0
     assert found.buffers < 1500
 
 
 def test_oldest_lease(loaded, plan_mode):
-    found = explain(loaded, plan_mode, store.sql("oldest_lease"), {"since": since(3600)})
+    found = explain(loaded, plan_mode, store_statement.sql("oldest_lease"), {"since": since(3600)})
     assert_by_index(found)
     assert found.buffers < 50
 
 
 def test_correct_leases(loaded, plan_mode):
-    found = explain(loaded, plan_mode, store.sql("correct_leases"), {})
+    found = explain(loaded, plan_mode, store_statement.sql("correct_leases"), {})
     assert_by_index(found)
     assert found.buffers < 50
 
 
 def test_renew(loaded, plan_mode):
     parameters = {"workers": [WORKER], "since": since(3600), "age": 20}
-    found = explain(loaded, plan_mode, store.sql("renew"), parameters)
+    found = explain(loaded, plan_mode, store_statement.sql("renew"), parameters)
     assert_by_index(found)
     assert found.rows > 100
     assert found.buffers < 100 * RUNNING
@@ -234,7 +236,7 @@ def test_settle(size, moved, loaded, plan_mode):
         "idle_limit": "10000", "exception": [None] * size, "message": [None] * size, "traceback": [None] * size,
         "ctid": [places.get(id) for id in ids],
     }  # fmt: skip
-    found = explain(loaded, plan_mode, store.sql("settle"), parameters)
+    found = explain(loaded, plan_mode, store_statement.sql("settle"), parameters)
     assert found.rows == size
     assert_by_index(found)
     assert found.buffers < 500 + 60 * size
@@ -243,7 +245,7 @@ def test_settle(size, moved, loaded, plan_mode):
 @pytest.mark.parametrize("size", [1, 200])
 def test_release(size, loaded, plan_mode):
     parameters = {"id": held(loaded, size), "receipt": [RECEIPT] * size}
-    found = explain(loaded, plan_mode, store.with_places("release", wait=True), parameters)
+    found = explain(loaded, plan_mode, leases.with_places("release", wait=True), parameters)
     assert found.rows == size
     assert_by_index(found)
     assert found.buffers < 500 + 80 * size
@@ -252,7 +254,7 @@ def test_release(size, loaded, plan_mode):
 def test_retry(loaded, plan_mode):
     ids = held(loaded, 50)
     parameters = {"id": ids, "receipt": [RECEIPT] * 50, "delay": [1.0] * 50, "error": ["{}"] * 50}
-    found = explain(loaded, plan_mode, store.sql("retry"), parameters)
+    found = explain(loaded, plan_mode, store_statement.sql("retry"), parameters)
     assert found.rows == 50
     assert_by_index(found)
     assert found.buffers < 500 + 80 * 50
@@ -262,24 +264,24 @@ def test_watermarks(loaded, plan_mode):
     last = loaded.execute("SELECT last_value FROM pgq_position").fetchone()[0]
     lanes = loaded.execute("SELECT array_agg(queue), array_agg(priority) FROM pgq_lane").fetchone()
     parameters = {"safe": last, "queues": lanes[0], "priorities": lanes[1]}
-    found = explain(loaded, plan_mode, store.sql("advance"), parameters)
+    found = explain(loaded, plan_mode, store_statement.sql("advance"), parameters)
     assert_by_index(found)
     assert found.buffers < 5000
     # Each lane is searched once, though what is found is used twice.
     searches = [node for node in found.nodes if node.get("Relation Name") == "pgq_queue" and node["Actual Loops"]]
     assert len(searches) == 1, found.text
-    found = explain(loaded, plan_mode, store.sql("positions"), {})
+    found = explain(loaded, plan_mode, store_statement.sql("positions"), {})
     assert found.buffers < 20
 
 
 def test_sweep(loaded, plan_mode):
-    found = explain(loaded, plan_mode, store.sql("sweep"), {})
+    found = explain(loaded, plan_mode, store_statement.sql("sweep"), {})
     assert_by_index(found)
     assert found.buffers < 3000
 
 
 def test_redraw(loaded, plan_mode):
-    found = explain(loaded, plan_mode, store.sql("redraw"), {"limit": 1000})
+    found = explain(loaded, plan_mode, store_statement.sql("redraw"), {"limit": 1000})
     assert_by_index(found)
     assert found.buffers < 1000
 
@@ -325,7 +327,7 @@ def test_statistics_of_an_empty_table_do_not_spoil_the_claim(loaded, plan_mode):
         loaded.execute("UPDATE pg_class SET relpages = 1, reltuples = 0 WHERE oid = 'pgq_queue'::regclass")
         loaded.execute("DELETE FROM pg_statistic WHERE starelid = 'pgq_queue'::regclass")
         parameters = {"queues": None, "after": "", "worker": WORKER, "receipt": uuid4()}
-        found = explain(loaded, plan_mode, store.claim_text(64), parameters)
+        found = explain(loaded, plan_mode, queue.claim_text(64), parameters)
         assert found.rows == 64
         assert found.locked == 64
         assert_by_index(found)
@@ -334,7 +336,7 @@ def test_statistics_of_an_empty_table_do_not_spoil_the_claim(loaded, plan_mode):
 @pytest.mark.django_db(transaction=True)
 def test_a_long_lane_among_hundreds_of_short_ones_is_not_sorted_for_each_claim(plan_mode: str) -> None:
     """From the statistics, all lanes are as long as the average one."""
-    connection = db.connect("default", "pgq tests")
+    connection = store_connection.connect("default", "pgq tests")
     try:
         connection.execute(
             "INSERT INTO pgq_queue (func, queue)"
@@ -343,7 +345,7 @@ def test_a_long_lane_among_hundreds_of_short_ones_is_not_sorted_for_each_claim(p
         )
         connection.execute("VACUUM ANALYZE pgq_queue")
         parameters = {"queues": ["long"], "after": "", "worker": WORKER, "receipt": uuid4()}
-        seen = explain(connection, plan_mode, store.claim_text(512), parameters)
+        seen = explain(connection, plan_mode, queue.claim_text(512), parameters)
         assert seen.rows == 512, seen.text
         assert max(node["Actual Rows"] * node["Actual Loops"] for node in seen.nodes) < 1000, seen.text
     finally:

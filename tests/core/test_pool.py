@@ -11,9 +11,10 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from pgq.enqueue import enqueue_all, make_task
+from pgq.enqueue.make import make_task
+from pgq.enqueue.write import enqueue_all
 from pgq.models import Failure, QueuedTask, Task, WorkerPool
-from pgq.orphans import process_stat
+from pgq.pool.orphans import process_stat
 from pgq.tasks import async_task, enqueue_many, fetch, queue_size, result, schedule
 from tests.core.helpers import MARK, value
 from tests.pools import connect, is_alive, wait_for

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 
-from pgq import store
 from pgq.models import Task
+from pgq.store import results
 
 pytestmark = pytest.mark.django_db
 
@@ -25,7 +25,7 @@ def finished(count: int, options: str = "{}", success: bool = True) -> None:
 
 def prune(keep: int) -> int:
     with connection.cursor() as cursor:
-        return store.prune(cursor, keep=keep, limit=1000).count
+        return results.prune(cursor, keep=keep, limit=1000).count
 
 
 def test_oldest_successes_beyond_the_limit_go_and_failures_stay():

@@ -13,31 +13,31 @@ from uuid import UUID, uuid4
 import pytest
 
 import pgq
-from pgq import store
 from pgq.models import Schedule
 from pgq.records import Claim
+from pgq.store import lanes, leases, overview, pools, queue, results, schedules
 from tests.core.helpers import WORKER
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NOW, ID = datetime.now(UTC), UUID(int=0)
-OLD = store.Old(None, None, None, None)
+OLD = results.Old(None, None, None, None)
 RECORDS: list[tuple[type, Callable[[Any], object]]] = [
-    (store.Deleted, lambda cursor: store.prune(cursor, keep=0, limit=1)),
-    (store.Deleted, lambda cursor: store.prune(cursor, keep=0, limit=1, per="func")),
-    (store.Deleted, lambda cursor: store.clean(cursor, OLD, after=ID, to=ID, limit=1)),
-    (store.Due, lambda cursor: store.due_schedules(cursor, queues=None, limit=1, now=None)),
-    (store.Expired, lambda cursor: store.expired(cursor, NOW)),
-    (store.FailedTask, lambda cursor: store.latest_failures(cursor, limit=1)),
-    (store.Finding, lambda cursor: store.check(cursor, needed=0)),
-    (store.LeaderHolder, store.leader_holder),
-    (store.Leases, lambda cursor: store.oldest_lease(cursor, since=NOW)),
-    (store.Outlook, store.outlook),
-    (store.PoolRow, store.pools),
-    (store.QueueCounts, lambda cursor: store.queue_counts(cursor, limit=1)),
-    (store.QueueDepth, lambda cursor: store.queue_depths(cursor, limit=1)),
-    (store.Recent, lambda cursor: store.recent(cursor, seconds=1, limit=1)),
-    (store.RunningTask, lambda cursor: store.running(cursor, alive=1, limit=1)),
+    (results.Deleted, lambda cursor: results.prune(cursor, keep=0, limit=1)),
+    (results.Deleted, lambda cursor: results.prune(cursor, keep=0, limit=1, per="func")),
+    (results.Deleted, lambda cursor: results.clean(cursor, OLD, after=ID, to=ID, limit=1)),
+    (schedules.Due, lambda cursor: schedules.due_schedules(cursor, queues=None, limit=1, now=None)),
+    (results.Expired, lambda cursor: results.expired(cursor, NOW)),
+    (overview.FailedTask, lambda cursor: overview.latest_failures(cursor, limit=1)),
+    (overview.Finding, lambda cursor: overview.check(cursor, needed=0)),
+    (pools.LeaderHolder, pools.leader_holder),
+    (leases.Leases, lambda cursor: leases.oldest_lease(cursor, since=NOW)),
+    (lanes.Outlook, lanes.outlook),
+    (pools.PoolRow, pools.pools),
+    (overview.QueueCounts, lambda cursor: overview.queue_counts(cursor, limit=1)),
+    (overview.QueueDepth, lambda cursor: overview.queue_depths(cursor, limit=1)),
+    (overview.Recent, lambda cursor: overview.recent(cursor, seconds=1, limit=1)),
+    (overview.RunningTask, lambda cursor: overview.running(cursor, alive=1, limit=1)),
 ]
 
 
@@ -68,13 +68,13 @@ def test_a_claim_has_its_columns_in_this_order(session):
     cursor = session().cursor()
     *columns, receipt = Claim._fields
     assert receipt == "receipt"
-    store.claim(cursor, limit=1, worker=WORKER, receipt=uuid4(), queues=None)
+    queue.claim(cursor, limit=1, worker=WORKER, receipt=uuid4(), queues=None)
     assert [column.name for column in cursor.description] == columns
-    store.claim_one(cursor, ID, worker=WORKER, receipt=uuid4())
+    queue.claim_one(cursor, ID, worker=WORKER, receipt=uuid4())
     assert [column.name for column in cursor.description] == columns
 
 
 def test_a_schedule_that_is_due_is_the_same_read_by_the_model(session):
     Schedule.objects.create(name="s", func="app.f", args=(1, "a"), kwargs={"b": 2}, schedule_type="H", jitter=3)
-    [due] = store.due_schedules(session().cursor(), queues=None, limit=1, now=None)
-    assert store.Due.of(Schedule.objects.get(), now=due.now) == due
+    [due] = schedules.due_schedules(session().cursor(), queues=None, limit=1, now=None)
+    assert schedules.Due.of(Schedule.objects.get(), now=due.now) == due

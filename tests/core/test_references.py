@@ -14,15 +14,17 @@ from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.test import override_settings
 
-from pgq import settling, store
 from pgq.conf import Settings
-from pgq.control import retry
-from pgq.enqueue import enqueue_all, make_task
+from pgq.enqueue.make import make_task
+from pgq.enqueue.write import enqueue_all
 from pgq.errors import StillReferenced
+from pgq.execution import settle
 from pgq.models import Task
-from pgq.retention import Retention
+from pgq.store import results
 from pgq.tasks import async_task, schedule
-from pgq.upkeep import Upkeep
+from pgq.tasks.control import retry
+from pgq.upkeep.chores import Upkeep
+from pgq.upkeep.retention import Retention
 from tests.core.helpers import Hand, claim, run
 from tests.core.test_retention import DAYS, finish, look_at_all, there, weeks  # noqa: F401  a fixture
 
@@ -66,7 +68,7 @@ def left(session: psycopg.Connection[Any]) -> list[Any]:
 
 @pytest.mark.parametrize("per", [None, "func"])
 def test_pruning_deletes_the_others_and_names_the_table_once(per, own, orders, caplog, monkeypatch):
-    monkeypatch.setattr("pgq.upkeep.ROWS_PER_STATEMENT", 3)
+    monkeypatch.setattr("pgq.upkeep.chores.ROWS_PER_STATEMENT", 3)
     tasks = succeeded(own, 20)
     orders(*tasks[10:18:2], *tasks[4:8])
     upkeep = Upkeep(Settings(save_limit=2, save_limit_per=per, tick=60.0), "default")
@@ -80,9 +82,9 @@ def test_pruning_deletes_the_others_and_names_the_table_once(per, own, orders, c
 def test_pruning_goes_when_nobody_refers_any_more(own, orders):
     tasks = succeeded(own, 3)
     orders(*tasks)
-    assert store.prune(own.cursor(), keep=0, limit=10) == store.Deleted(None, 0, [KEEPER] * 3)
+    assert results.prune(own.cursor(), keep=0, limit=10) == results.Deleted(None, 0, [KEEPER] * 3)
     own.execute("DELETE FROM shop_order")
-    assert store.prune(own.cursor(), keep=0, limit=10) == store.Deleted(None, 3, [])
+    assert results.prune(own.cursor(), keep=0, limit=10) == results.Deleted(None, 3, [])
 
 
 def test_a_table_that_the_role_may_not_read_keeps_its_rows_too(own, orders):
@@ -94,7 +96,7 @@ def test_a_table_that_the_role_may_not_read_keeps_its_rows_too(own, orders):
         own.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
         own.execute(f"REVOKE ALL ON shop_order FROM {role}")
         own.execute(f"SET ROLE {role}")
-        deleted = store.prune(own.cursor(), keep=0, limit=10)
+        deleted = results.prune(own.cursor(), keep=0, limit=10)
     finally:
         own.execute(f"RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")
     assert deleted.count == 7
@@ -109,7 +111,7 @@ def test_a_reference_that_is_being_written_is_not_waited_for(own, orders, sessio
     other.execute("SET CONSTRAINTS ALL IMMEDIATE")
     other.execute("INSERT INTO shop_order (task_id) VALUES (%s)", [tasks[1]])
     own.execute("SET statement_timeout = '5s'")
-    assert store.prune(own.cursor(), keep=0, limit=10).count == 2
+    assert results.prune(own.cursor(), keep=0, limit=10).count == 2
     other.commit()
     assert left(own) == [tasks[1]]
 
@@ -119,7 +121,7 @@ def test_a_database_that_is_told_what_to_do_then_does_it(action, orders_left, ow
     own.execute("ALTER TABLE shop_order DROP CONSTRAINT shop_order_task")
     own.execute(f"ALTER TABLE shop_order ADD FOREIGN KEY (task_id) REFERENCES pgq_task ON DELETE {action}")
     orders(*succeeded(own, 1), None)
-    assert store.prune(own.cursor(), keep=0, limit=10).count == 1
+    assert results.prune(own.cursor(), keep=0, limit=10).count == 1
     assert [row[0] for row in own.execute("SELECT task_id FROM shop_order")] == orders_left
 
 
@@ -150,7 +152,7 @@ def test_keep_days_deletes_what_can_go_and_drops_the_rest_later(command, own, or
     finish(own, 3, 3)
     orders(first, last)
     kept = Retention(DAYS, rest=0.0)
-    monkeypatch.setattr("pgq.retention._REFERENCED_REST_SECONDS", 0.0)
+    monkeypatch.setattr("pgq.upkeep.retention._REFERENCED_REST_SECONDS", 0.0)
 
     def retain() -> None:
         if command:
@@ -222,7 +224,7 @@ def test_a_hook_may_refer_to_a_task_whose_result_nobody_wants(own, orders):
 
 
 def settling_of(session: psycopg.Connection[Any], *receipts: Any) -> None:
-    with settling.transaction(session, receipts, "tests"):
+    with settle.transaction(session, receipts, "tests"):
         pass
 
 

@@ -11,8 +11,8 @@ import weakref
 import pytest
 from django.db import connection
 
-from pgq.hygiene import Surroundings
-from pgq.logs import JsonFormatter, PlainFormatter
+from pgq.pool.logs import JsonFormatter, PlainFormatter
+from pgq.pool.worker.surroundings import Surroundings
 from pgq.tasks import async_task
 from tests.core.helpers import Hand
 

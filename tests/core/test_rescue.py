@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pgq import store
-from pgq.former_ids import FormerId, FormerIds
-from pgq.leadership import Leadership
 from pgq.models import Lane
+from pgq.pool.former_ids import FormerId, FormerIds
 from pgq.records import Blame
-from pgq.watermarks import Watermarks
+from pgq.store import leases
+from pgq.upkeep.leadership import Leadership
+from pgq.upkeep.watermarks import Watermarks
 from tests.core.helpers import WORKER, claim, expire, fill, value
 from tests.pools import wait_for
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def release_worker(session, since, task, *, crash=True):
-    return store.release_worker(session.cursor(), WORKER, Blame(task, crash, "{}"), since=since)
+    return leases.release_worker(session.cursor(), WORKER, Blame(task, crash, "{}"), since=since)
 
 
 def order(session) -> list:
@@ -65,7 +65,7 @@ def test_it_does_not_wait_for_who_moves_the_watermarks(session):
     own.execute("SET lock_timeout = '2s'")
     with leader.transaction():
         leader.execute("SELECT FROM pgq_lane FOR UPDATE")
-        assert store.release_uncharged(own.cursor(), [WORKER], since=claimed.enqueued_at) == [claimed.id]
+        assert leases.release_uncharged(own.cursor(), [WORKER], since=claimed.enqueued_at) == [claimed.id]
     assert order(own) == [*ids[1:], ids[0]]
     assert [task.id for task in claim(own)] == [*ids[1:], ids[0]]
 

@@ -13,10 +13,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pgq import retention, store
 from pgq.conf import Settings
-from pgq.retention import Retention
-from pgq.upkeep import Upkeep
+from pgq.store import overview
+from pgq.upkeep import retention
+from pgq.upkeep.chores import Upkeep
+from pgq.upkeep.retention import Retention
 from tests.pools import wait_for
 
 Session = psycopg.Connection[Any]
@@ -228,7 +229,7 @@ def test_a_clock_that_was_set_forward_drops_nothing(
     if wrong == "of the host":
         monkeypatch.setattr(retention, "datetime", Later)
     else:
-        monkeypatch.setattr(store, "now", lambda cursor: Later.now(UTC))
+        monkeypatch.setattr(overview, "now", lambda cursor: Later.now(UTC))
     finish(own, 3)
     run(Retention(100, 0), own)
     assert set(weeks) <= there(own)

@@ -19,7 +19,7 @@ from django.db import connection
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgq import schema
+from pgq.store import schema
 from tests.pools import ROOT, test_dsn
 
 pytestmark = pytest.mark.django_db(transaction=True)

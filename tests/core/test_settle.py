@@ -12,11 +12,14 @@ import psycopg
 import pytest
 from django.test import override_settings
 
-from pgq import db, settling, store
-from pgq.enqueue import enqueue, make_task
+from pgq.enqueue.make import make_task
+from pgq.enqueue.write import enqueue
+from pgq.execution import settle as settling
 from pgq.models import Failure, QueuedTask, Success, Task
 from pgq.records import Blame, Failed, Parked, Receipt, Retried, Succeeded
 from pgq.records import Failure as FailureRecord
+from pgq.store import connection as store_connection
+from pgq.store import lanes, leases, statement
 from pgq.tasks import async_task, fetch, retry
 from tests.core.helpers import (
     MARK,
@@ -48,7 +51,7 @@ def hand():
 
 def due_now(session: psycopg.Connection[Any]) -> None:
     session.execute("UPDATE pgq_queue SET run_after = now() WHERE run_after IS NOT NULL")
-    store.due(session.cursor(), limit=100)
+    lanes.due(session.cursor(), limit=100)
 
 
 # ------------------------------------------------------------------------------------------------- fencing
@@ -100,7 +103,7 @@ def test_outcome_of_a_lost_lease_is_not_written(lost, session, caplog, oracle):
     if lost == "delete":
         other.execute("DELETE FROM pgq_queue")
     elif lost == "release":
-        store.release(other.cursor(), [claimed])
+        leases.release(other.cursor(), [claimed])
     else:
         assert expire(other, since=claimed.enqueued_at) == [id]
     if lost == "other claim":
@@ -408,10 +411,10 @@ def test_a_dead_worker_is_charged_to_what_it_ran(blamed, session):
     (since, *_) = [claimed.enqueued_at for claimed in claim(own, 2)]
     assert [claimed.id for claimed in claim(own, worker=others)] == [theirs]
     if blamed == "none of them":
-        assert set(store.release_uncharged(own.cursor(), [WORKER, uuid4()], since=since)) == {first, second}
+        assert set(leases.release_uncharged(own.cursor(), [WORKER, uuid4()], since=since)) == {first, second}
     else:
         blame = Blame(first if blamed == "one of them" else None, True, '{"message": "it died"}')
-        charged = store.release_worker(own.cursor(), WORKER, blame, since=since)
+        charged = leases.release_worker(own.cursor(), WORKER, blame, since=since)
         assert dict(charged) == {first: True, second: blame.task is None}
     rows = {row.id: (row.attempts, row.crashes, len(row.history)) for row in QueuedTask.objects.all()}
     charged, not_charged = (1, 1, 1), (0, 0, 0)
@@ -428,13 +431,13 @@ def test_renewed_lease_is_not_rescued(session):
     claimed = claim(own)
     own.execute("UPDATE pgq_queue SET lock = lock - interval '1 hour'")
     since = claimed[0].enqueued_at.replace(year=2000)
-    assert store.renew(own.cursor(), [uuid4()], since=since, age=10).cancelled == []
+    assert leases.renew(own.cursor(), [uuid4()], since=since, age=10).cancelled == []
     worker = QueuedTask.objects.first().worker
     own.execute("UPDATE pgq_queue SET cancelled = true WHERE id = %s", (claimed[1].id,))
-    renewal = store.renew(own.cursor(), [UUID(worker)], since=since, age=10)
+    renewal = leases.renew(own.cursor(), [UUID(worker)], since=since, age=10)
     assert [task for task, _ in renewal.cancelled] == [claimed[1].id]
     tomorrow = claimed[0].enqueued_at + timedelta(days=1)
-    assert store.rescue_expired(own.cursor(), since=since, before=tomorrow, age=60, error="{}") == []
+    assert leases.rescue_expired(own.cursor(), since=since, before=tomorrow, age=60, error="{}") == []
 
 
 # ------------------------------------------------------------------------------------------------- how it is sent
@@ -444,13 +447,13 @@ AWKWARD = ["", "NULL", "a,b", "{}", '"', "\\", '\\"', "ü\n", " "]
 
 @pytest.mark.parametrize("texts", [AWKWARD, [*AWKWARD, None], ["one"], [""]], ids=["all", "and NULL", "one", "empty"])
 def test_texts_arrive_as_they_are(texts, session):
-    assert session().execute("SELECT %s::text[]", (store._texts(texts),)).fetchone()[0] == texts
+    assert session().execute("SELECT %s::text[]", (statement.text_array(texts),)).fetchone()[0] == texts
 
 
 @pytest.mark.parametrize("texts", [["a\0b", "c"], ["a\0b", None], ["\0"]])
 def test_nul_is_refused_not_taken_for_two_elements(texts, session):
     with pytest.raises(psycopg.DataError):
-        session().execute("SELECT %s::text[]", (store._texts(texts),))
+        session().execute("SELECT %s::text[]", (statement.text_array(texts),))
 
 
 def test_successes_and_failures_settled_together(session, oracle):
@@ -479,7 +482,7 @@ def test_a_worker_does_not_leave_while_its_guard_settles(hand, oracle, session, 
     locked, goes_on = threading.Event(), threading.Event()
     connected = hand.exchange._connected
 
-    def slow() -> db.Connection:
+    def slow() -> store_connection.Connection:
         # Called with the receipts in hand.
         locked.set()
         assert goes_on.wait(20)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pgq.codec.stored import stored_text
 from pgq.models import QueuedTask, Schedule
-from pgq.stored import stored_text
 from pgq.tasks import async_task, schedule
 from tests.app import tasks
 from tests.app.models import Note

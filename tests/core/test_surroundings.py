@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pgq import registry
+from pgq.enqueue import registry
 from pgq.tasks import async_task, fetch
 from tests.core.helpers import Hand
 

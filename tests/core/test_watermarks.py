@@ -11,12 +11,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgq import store, upkeep
 from pgq.conf import Settings
-from pgq.leadership import Leadership
 from pgq.models import QueuedTask
+from pgq.store import lanes as store_lanes
+from pgq.store import leases
 from pgq.tasks import async_task
-from pgq.watermarks import Watermarks
+from pgq.upkeep.chores import ROWS_PER_STATEMENT, Upkeep
+from pgq.upkeep.leadership import Leadership
+from pgq.upkeep.watermarks import Watermarks
 from tests.core.helpers import MARK, claim, fill, in_background, value, wait_until_it_waits
 from tests.pools import wait_for
 
@@ -31,7 +33,7 @@ def low(session: psycopg.Connection[Any], queue: str = "default") -> int:
 
 def sweep(session: psycopg.Connection[Any]) -> list[tuple[str, int]]:
     with session.transaction():
-        return store.sweep(session.cursor())
+        return store_lanes.sweep(session.cursor())
 
 
 def move_until(
@@ -46,7 +48,7 @@ def move_until(
 
 def advance_to_the_end(session: psycopg.Connection[Any]) -> None:
     with session.transaction():
-        store.advance(session.cursor(), safe=store.positions(session.cursor())[0])
+        store_lanes.advance(session.cursor(), safe=store_lanes.positions(session.cursor())[0])
 
 
 # ------------------------------------------------------------------------------------------------- late commits
@@ -56,9 +58,9 @@ def test_lanes_are_not_locked_while_the_disk_is_slow(session):
     """Tasks rescued meanwhile would go to the end of the queue. What a crash takes back is a lower watermark: safe."""
     fill(3)
     mover = session(autocommit=False)
-    safe, _ = store.positions(mover.cursor())
+    safe, _ = store_lanes.positions(mover.cursor())
     claim(session())
-    assert store.advance(mover.cursor(), safe=safe) == 1
+    assert store_lanes.advance(mover.cursor(), safe=safe) == 1
     assert value(mover, "SHOW synchronous_commit") == "off"
     mover.commit()
     assert value(mover, "SHOW synchronous_commit") == "on"
@@ -186,7 +188,7 @@ def test_given_back_row_below_the_watermark_is_claimed_again(session):
     claimed = claim(own)
     advance_to_the_end(own)
     assert low(own) >= claimed[-1].position
-    assert store.release(own.cursor(), claimed[1:]) == set(ids[1:])
+    assert leases.release(own.cursor(), claimed[1:]) == set(ids[1:])
     # In its old place, and not charged.
     assert [(task.id, task.position, task.attempts) for task in claim(own)] == [
         (task.id, task.position, 1) for task in claimed[1:]
@@ -201,9 +203,9 @@ def test_give_back_while_watermarks_move(lanes, session):
         fill(3, queue=f"q{number}")
     claimed = claim(giver)
     with mover.transaction():
-        store.advance(mover.cursor(), safe=store.positions(mover.cursor())[0])
+        store_lanes.advance(mover.cursor(), safe=store_lanes.positions(mover.cursor())[0])
         assert low(mover, "q0") >= claimed[0].position
-        thread = in_background(lambda: store.release(giver.cursor(), claimed))
+        thread = in_background(lambda: leases.release(giver.cursor(), claimed))
         wait_until_it_waits(own, giver.info.backend_pid)
     thread.join()
     assert {task.id for task in claim(own)} == {task.id for task in claimed}
@@ -217,7 +219,7 @@ def test_watermarks_move_while_rows_are_given_back(lanes, session):
         fill(3, queue=f"q{number}")
     claimed = claim(giver)
     with giver.transaction():
-        assert len(store.release(giver.cursor(), claimed)) == 3 * lanes
+        assert len(leases.release(giver.cursor(), claimed)) == 3 * lanes
         thread = in_background(lambda: advance_to_the_end(mover))
         wait_until_it_waits(own, mover.info.backend_pid)
     thread.join()
@@ -228,9 +230,9 @@ def test_wrong_receipt_gives_nothing_back(session):
     own = session()
     fill(2)
     (first, _) = claim(own)
-    store.release(own.cursor(), [first])
+    leases.release(own.cursor(), [first])
     (again,) = claim(own)
-    assert store.release(own.cursor(), [first]) == set()
+    assert leases.release(own.cursor(), [first]) == set()
     assert QueuedTask.objects.get(pk=again.id.hex).receipt == again.receipt.hex
 
 
@@ -285,7 +287,7 @@ def test_sweep_finds_rows_that_sql_moved_or_released(session):
 
 def redraw(session: psycopg.Connection[Any], limit: int = 100) -> int:
     with session.transaction():
-        return store.redraw(session.cursor(), limit=limit)
+        return store_lanes.redraw(session.cursor(), limit=limit)
 
 
 def test_positions_that_nobody_drew_are_drawn_anew(session):
@@ -316,9 +318,9 @@ def test_a_sequence_that_began_anew_loses_nothing(session):
 
 def test_upkeep_draws_positions_anew(session):
     own = session()
-    fill(upkeep.ROWS_PER_STATEMENT + 1)
+    fill(ROWS_PER_STATEMENT + 1)
     own.execute("UPDATE pgq_queue SET position = 1e12 + position")
-    chores = upkeep.Upkeep(Settings(tick=0.01), "default")
+    chores = Upkeep(Settings(tick=0.01), "default")
     chores.tick(own)
     assert value(own, "SELECT max(position) < 1e12 FROM pgq_queue")
     assert len(claim(own)) == 512
@@ -366,7 +368,7 @@ def test_nothing_is_missed_in_a_crowd(session):
         back = [task for task in claimed if rng.random() < 0.3]
         time.sleep(rng.random() * 0.01)
         if back:
-            store.release(own.cursor(), back)
+            leases.release(own.cursor(), back)
         got.extend(task.position for task in claimed if task not in back)
 
     def move(own: psycopg.Connection[Any], rng: random.Random) -> None:

@@ -103,36 +103,39 @@ def _around(owner: Any, name: str, before: str | None = None, after: str | None 
 
 def install(points: Sequence[dict[str, Any]]) -> None:
     """Wrap pgq's functions in this process and in what it forks."""
-    from pgq import execute, settling, store, upkeep
-    from pgq.atomic import Atomic
-    from pgq.worker import Worker
+    from pgq.execution import call, settle
+    from pgq.execution.atomic import Atomic
+    from pgq.pool.worker.loop import Worker
+    from pgq.schedules import fire
+    from pgq.store import leases, pools, queue, schedules
+    from pgq.upkeep import chores
 
     for point in points:
         if point["at"] not in NAMES:
             raise ValueError(f"no such failpoint: {point['at']}")
         _points[point["at"]].append(dict(point))
-    _around(store, "claim", after="claim.locked", when=bool)
+    _around(queue, "claim", after="claim.locked", when=bool)
     _around(Worker, "_exchange", after="claim.committed", when=bool)
     _around(Worker, "_run_one", before="dispatched")
-    _around(execute, "run_call", before="run.pre", after="run.post")
-    _around(store, "release", before="release.pre")
-    _around(store, "renew", before="renew.pre", after="renew.post")
+    _around(call, "run_call", before="run.pre", after="run.post")
+    _around(leases, "release", before="release.pre")
+    _around(leases, "renew", before="renew.pre", after="renew.post")
     for rescue in ("rescue_expired", "release_worker", "release_uncharged"):
-        _around(store, rescue, after="rescue.locked", when=bool)
-    _around(store, "lead", after="lead.acquired", when=bool)
-    _around(store, "due_schedules", after="sched.read", when=bool)
-    _around(store, "enqueue", after="enqueue.written")
-    _around(store, "fire", after="sched.advanced", when=bool)
-    _around(upkeep.Upkeep, "_due", after="sched.committed")
+        _around(leases, rescue, after="rescue.locked", when=bool)
+    _around(pools, "lead", after="lead.acquired", when=bool)
+    _around(schedules, "due_schedules", after="sched.read", when=bool)
+    _around(queue, "enqueue", after="enqueue.written")
+    _around(fire, "enqueue_many", after="sched.inserted")
+    _around(schedules, "fire", after="sched.advanced", when=bool)
+    _around(chores.Upkeep, "_due", after="sched.committed")
     _around(Atomic, "begin", after="atomic.begun")
     _around(Atomic, "_settle", after="atomic.written", when=bool)
     _around(Atomic, "end", after="atomic.committed")
-    _wrap_transaction(settling)
-    _wrap_schedule(store, upkeep)
+    _wrap_transaction(settle)
 
 
-def _wrap_transaction(settling: Any) -> None:
-    inner = settling.transaction
+def _wrap_transaction(settle: Any) -> None:
+    inner = settle.transaction
 
     @contextlib.contextmanager
     def transaction(connection: Any, receipts: Sequence[Any], cluster: str) -> Iterator[Any]:
@@ -145,26 +148,4 @@ def _wrap_transaction(settling: Any) -> None:
         if receipts:
             hit("receipt.committed")
 
-    settling.transaction = transaction
-
-
-def _wrap_schedule(store: Any, upkeep: Any) -> None:
-    """Enqueuing by a schedule, as distinct from that of a follow-on."""
-    inner, firing = store.enqueue_many, []
-
-    def enqueue_many(cursor: Any, tasks: Sequence[Any]) -> None:
-        inner(cursor, tasks)
-        if firing:
-            hit("sched.inserted")
-
-    fire_due = upkeep.schedule.fire_due
-
-    def fire(*args: Any, **kwargs: Any) -> Any:
-        firing.append(True)
-        try:
-            return fire_due(*args, **kwargs)
-        finally:
-            firing.pop()
-
-    store.enqueue_many = enqueue_many
-    upkeep.schedule.fire_due = fire
+    settle.transaction = transaction

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pgq import store
-from pgq.enqueue import make_task
+from pgq.enqueue.make import make_task
 from pgq.options import TaskOptions
+from pgq.store import queue
 from tests.faults.site import Site
 
 POISON = "tests.faults.poison"
@@ -49,7 +49,7 @@ class Mixture:
             tasks += [poison, *birds]
             site.acknowledged += [task.id.hex for task in (birds if not traced else [poison, *birds])]
         with site.session() as session:
-            store.enqueue_many(session.cursor(), tasks)
+            queue.enqueue_many(session.cursor(), tasks)
 
     def ended(self, names: Collection[str] | None = None) -> dict[str, Ended]:
         """Return how each poison ended; those that are still live are missing."""

@@ -53,18 +53,17 @@ def edit(name: str, old: str, new: str) -> Callable[[], None]:
     """Replace what a regular expression finds in the text of a statement."""
 
     def install() -> None:
-        from pgq import store, store_statement
+        from pgq.store import texts
 
-        inner = store.sql
-        if not re.search(old, store_statement.text_of(name)):
+        inner = texts.text_of
+        if not re.search(old, inner(name)):
             raise MutantError(f"{name}.sql has no {old}")
 
-        @functools.cache
-        def sql(asked: str, **parts: int | str) -> str:
-            text = inner(asked, **parts)
-            return re.sub(old, new, text) if asked == name else text
+        def text_of(asked: str) -> str:
+            return re.sub(old, new, inner(asked)) if asked == name else inner(asked)
 
-        store.sql = sql  # type: ignore[assignment]  # not every attribute of a cached function
+        texts.text_of = text_of  # type: ignore[assignment]  # not every attribute of a cached function
+        texts.sql.cache_clear()
 
     return install
 
@@ -113,9 +112,9 @@ def with_arguments(**fixed: Any) -> Callable[[Any], Any]:
 def _on_its_own_connection(_: Any) -> Any:
     @contextlib.contextmanager
     def cursor(alias: str) -> Iterator[Any]:
-        from pgq import db
+        from pgq.store import connection as store_connection
 
-        with db.connect(alias, "mutant") as connection:
+        with store_connection.connect(alias, "mutant") as connection:
             yield connection.cursor()
 
     return cursor
@@ -195,7 +194,7 @@ def _forgetting_receipts(put_back_on_error: Any) -> Any:
 
 def _keeping_what_it_claimed(_: Any) -> Any:
     def finish(worker: Any) -> None:
-        from pgq import protocol
+        from pgq.pool import protocol
 
         worker.exchange.settle(insist=True)
         worker.tell(protocol.BYE)
@@ -286,13 +285,13 @@ MUTANTS = {
         "the row leaves the queue in one transaction, its result is written in the next",
         both(
             edit("settle", r"WHERE keep\b", "WHERE false"),
-            replace("pgq.settling:transaction", _result_later),
+            replace("pgq.execution.settle:transaction", _result_later),
         ),
         f"{FAULTS}/test_guards.py::test_killed_at_a_step_of_its_receipt",
     ),
     "result first": Mutant(
         "the result is written in one transaction, the row leaves the queue in the next",
-        replace("pgq.settling:transaction", _result_first),
+        replace("pgq.execution.settle:transaction", _result_first),
         f"{FAULTS}/test_guards.py::test_killed_at_a_step_of_its_receipt",
     ),
     "crashes uncounted": Mutant(
@@ -302,33 +301,33 @@ MUTANTS = {
     ),
     "no max_crashes": Mutant(
         "the limit of crashes",
-        replace("pgq.execute:_refuse_unrun", _without_limit_of_crashes),
+        replace("pgq.execution.prepare:_refuse_unrun", _without_limit_of_crashes),
         f"{CORE}/test_pool.py::test_task_that_kills_its_worker_three_times_has_failed",
     ),
     "dead workers keep theirs": Mutant(
         "the supervisor does not release what a dead worker held",
-        replace("pgq.session:Session._release_lost", _forgetting_what_was_lost),
+        replace("pgq.pool.session:Session._release_lost", _forgetting_what_was_lost),
         f"{CORE}/test_pool.py::test_killed_busy_worker_is_replaced_and_its_task_runs_again",
     ),
     "signature unread": Mutant(
         "signatures are not verified",
-        replace("pgq.signing:verify_claim", always(True)),
+        replace("pgq.codec.signing:verify_claim", always(True)),
         f"{CORE}/test_enqueue.py::test_changed_row_is_parked",
         sign=".*QueuedTask.DoesNotExist",  # It has run instead of being parked.
     ),
     "unsigned rows name anything": Mutant(
         "who writes to the table names what is run",
-        replace("pgq.registry:resolve", with_arguments(signed=True)),
+        replace("pgq.enqueue.registry:resolve", with_arguments(signed=True)),
         f"{CORE}/test_enqueue.py::test_unsigned_row_gets_nothing_run_that_it_may_not_name",
     ),
     "one connection": Mutant(
         "receipts are written on the connection that tasks use",
-        replace("pgq.db:connect", _on_the_tasks_connection),
+        replace("pgq.store.connection:connect", _on_the_tasks_connection),
         f"{FAULTS}/test_guards.py::test_receipts_do_not_roll_back_with_a_task",
     ),
     "no clean-up": Mutant(
         "connections are left as a task left them",
-        replace("pgq.connections:_clean", nothing),
+        replace("pgq.pool.worker.connections:_clean", nothing),
         f"{FAULTS}/test_poison_state.py::test_the_next_task_finds_a_clean_session",
     ),
     "odd results fail": Mutant(
@@ -338,32 +337,32 @@ MUTANTS = {
     ),
     "receipts forgotten": Mutant(
         "a receipt whose commit is unknown is not written again",
-        replace("pgq.exchange:Exchange._put_back_on_error", _forgetting_receipts),
+        replace("pgq.pool.worker.exchange:Exchange._put_back_on_error", _forgetting_receipts),
         f"{CORE}/test_pool.py::test_terminated_connections_are_opened_anew",
     ),
     "enqueue apart": Mutant(
         "enqueue has a connection of its own",
-        replace("pgq.enqueue:callers_cursor", _on_its_own_connection),
+        replace("pgq.enqueue.write:callers_cursor", _on_its_own_connection),
         f"{CORE}/test_enqueue.py::test_rolled_back_transaction_enqueues_nothing",
     ),
     "nobody wakes": Mutant(
         "notifications and the looks at the queue",
-        replace("pgq.sleepers:Sleepers.wake", nothing),
+        replace("pgq.pool.sleepers:Sleepers.wake", nothing),
         f"{FAULTS}/test_guards.py::test_an_idle_pool_hears_of_a_task",
     ),
     "STOP keeps": Mutant(
         "a worker that stops does not give back",
-        replace("pgq.worker:Worker._finish", _keeping_what_it_claimed),
+        replace("pgq.pool.worker.loop:Worker._finish", _keeping_what_it_claimed),
         f"{FAULTS}/test_guards.py::test_a_stopped_pool_gives_back",
     ),
     "respawn at once": Mutant(
         "the pause before a child that did nothing is replaced",
-        replace("pgq.pool:Child.was_of_use", lambda _: property(lambda child: True)),
+        replace("pgq.pool.children:Child.was_of_use", lambda _: property(lambda child: True)),
         f"{FAULTS}/test_boot.py::test_workers_die_with_their_first_claim",
     ),
     "fork at any rate": Mutant(
         "the look whether a process is to be had",
-        replace("pgq.pool:_look_for_room", nothing),
+        replace("pgq.pool.children:_look_for_room", nothing),
         f"{FAULTS}/test_boot.py::test_no_process_is_to_be_had",
     ),
 }  # fmt: skip

@@ -7,7 +7,7 @@ import os
 import time
 from multiprocessing.connection import Connection
 
-from pgq import protocol
+from pgq.pool import protocol
 from tests.faults.tasks import say
 
 #: What is no message: half of one; one that is announced to be huge; half of a size; one without the id that belongs to

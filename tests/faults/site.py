@@ -27,11 +27,11 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgq import store
-from pgq.embedded import Server
-from pgq.enqueue import make_task
+from pgq.contrib.embedded import Server
+from pgq.enqueue.make import make_task
 from pgq.options import TaskOptions
-from pgq.orphans import children_of
+from pgq.pool.orphans import children_of
+from pgq.store import queue
 from tests.faults import trace
 from tests.pools import ROOT, Oracle, Pool, is_alive, until, wait_for
 
@@ -155,7 +155,7 @@ class Site:
         with self.session() as session:
             while len(ids) < count:
                 tasks = [make_task(path, args, options=said) for _ in range(min(chunk, count - len(ids)))]
-                store.enqueue_many(session.cursor(), tasks)
+                queue.enqueue_many(session.cursor(), tasks)
                 ids += [task.id.hex for task in tasks]
                 self.acknowledged += [task.id.hex for task in tasks]
         return ids

@@ -17,9 +17,9 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from pgq import store
-from pgq.leadership import Leadership
-from pgq.rescue import Rescue
+from pgq.store import leases, queue
+from pgq.upkeep.leadership import Leadership
+from pgq.upkeep.rescue import Rescue
 from tests.faults.site import OwnServer, Site, a_site
 from tests.pools import Pool, until, wait_for
 
@@ -67,7 +67,7 @@ def clocked(tmp_path: Path) -> Iterator[tuple[Site, Clocked]]:
 
 def claim_all(site: Site, worker: Any) -> None:
     with site.session() as session:
-        assert store.claim(session.cursor(), limit=8, worker=worker, receipt=uuid4(), queues=None)
+        assert queue.claim(session.cursor(), limit=8, worker=worker, receipt=uuid4(), queues=None)
 
 
 # ------------------------------------------------------------------------------------------------- without faketime
@@ -94,7 +94,7 @@ def test_an_expired_lease_is_rescued_only_if_nobody_renews_it(site, rounds, note
                 for _ in range(4):
                     rescued += rescue.search(session) or 0
                     time.sleep(0.1)
-                store.renew(session.cursor(), [worker], since=LONG_AGO, age=0.3)
+                leases.renew(session.cursor(), [worker], since=LONG_AGO, age=0.3)
             assert not rescued, f"I3: {rescued} leases of a living worker were rescued"
             # Now nobody renews any more.
             stopped = time.monotonic()

@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from django.db import connections, transaction
 
-from pgq import store
-from pgq.enqueue import make_task
+from pgq.enqueue.make import make_task
 from pgq.models import QueuedTask, Task
+from pgq.store import queue
 from pgq.tasks import async_chain, async_task, enqueue_many
 from tests.core.oracle_tasks import mark
 from tests.pools import wait_for
@@ -143,7 +143,7 @@ def test_an_enqueue_that_an_outage_cuts_off_is_not_there(own_site, rounds, note)
         site.enqueue("work", 20)
         with pytest.raises(psycopg.OperationalError), site.session(autocommit=False) as session:  # noqa: PT012
             # Neither acknowledged nor unknown: whatever of these runs is a phantom (I2).
-            store.enqueue_many(session.cursor(), [make_task(f"{TASKS}.work") for _ in range(20)])
+            queue.enqueue_many(session.cursor(), [make_task(f"{TASKS}.work") for _ in range(20)])
             server.crash()
             session.commit()
         with pytest.raises(psycopg.OperationalError):

@@ -13,9 +13,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pgq import store
-from pgq.enqueue import make_task, signed
+from pgq.codec.signing import signed
+from pgq.enqueue.make import make_task
 from pgq.records import NewTask
+from pgq.store import queue
 from tests.faults.site import MIGRATIONS, QUICK, Site
 from tests.pools import ROOT, wait_for
 
@@ -23,8 +24,8 @@ from tests.pools import ROOT, wait_for
 OLD = {"faults_shop.py": "from tests.faults.tasks import work\n\ndef known(*args):\n    return work()\n"}
 NEW = {
     "faults_shop.py": OLD["faults_shop.py"] + (
-        "\nfrom dataclasses import dataclass\nfrom pgq import codec_read\n"
-        "codec_read._READERS['$money'] = int\n"
+        "\nfrom dataclasses import dataclass\nfrom pgq.codec import read\n"
+        "read._READERS['$money'] = int\n"
         "def fresh(*args):\n    return work()\n"
         "@dataclass\nclass Price:\n    amount: int = 1\n"
     ),
@@ -43,7 +44,7 @@ def application(folder: Path, files: dict[str, str]) -> dict[str, str]:
 def add(site: Site, tasks: list[NewTask]) -> list[str]:
     """Enqueue tasks as the web process of the new release does."""
     with site.session() as session:
-        store.enqueue_many(session.cursor(), tasks)
+        queue.enqueue_many(session.cursor(), tasks)
     site.acknowledged += [task.id.hex for task in tasks]
     return [task.id.hex for task in tasks]
 
@@ -58,9 +59,9 @@ def releases(tmp_path, monkeypatch):
     old, new = application(tmp_path / "old", OLD), application(tmp_path / "new", NEW)
     monkeypatch.syspath_prepend(str(tmp_path / "new"))
     yield old, new
-    from pgq import codec_read
+    from pgq.codec import read
 
-    codec_read._READERS.pop("$money", None)
+    read._READERS.pop("$money", None)
 
 
 @pytest.mark.fault("F28", short=5, full=200)
@@ -82,7 +83,7 @@ def test_an_old_worker_gives_back_what_only_the_new_release_knows(site, rounds, 
     known = add(site, [make_task("faults_shop.known") for _ in range(rounds)])
     wait_for(lambda: not count(site, "history = '[]'"), "the old release has seen them all")
     assert count(site, "parked IS NOT NULL") == 0
-    assert count(site, "history -> -1 ->> 'exception' IN ('pgq.errors.UnknownFunction', 'pgq.codec_read.NotDecodable')"
+    assert count(site, "history -> -1 ->> 'exception' IN ('pgq.errors.UnknownFunction', 'pgq.codec.read.NotDecodable')"
                        " AND jsonb_array_length(history) = 1") == len(strange)  # fmt: skip
     assert set(site.runs()) <= set(known)
 
@@ -153,9 +154,9 @@ def earlier_release(folder: Path) -> dict[str, str]:
 
 def where_pgq_is(site: Site) -> str:
     """Have a worker say which pgq it runs."""
-    task = make_task("pgq.schema.directory")
+    task = make_task("pgq.store.schema.directory")
     with site.session() as session:
-        store.enqueue_many(session.cursor(), [task])
+        queue.enqueue_many(session.cursor(), [task])
     return str(wait_for(lambda: site.value("SELECT result FROM pgq_task WHERE id = %s", task.id)))
 
 
@@ -241,7 +242,7 @@ def test_a_migration_gives_up_rather_than_have_all_wait_behind_it(site, note):
     site.start(workers=2)
     with site.session(autocommit=False) as producer:
         # A business transaction that takes its time.
-        store.enqueue_many(producer.cursor(), [make_task("tests.faults.tasks.work")])
+        queue.enqueue_many(producer.cursor(), [make_task("tests.faults.tasks.work")])
         began = time.monotonic()
         with pytest.raises(psycopg.errors.LockNotAvailable):
             migrate(site)

@@ -11,8 +11,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgq import embedded, store
-from pgq.enqueue import make_task
+from pgq.contrib import embedded
+from pgq.contrib.embedded.server import SOCKET, _private_dir
+from pgq.enqueue.make import make_task
+from pgq.store import queue
 from tests.faults.site import TASKS, OwnServer, Site, a_site, dsn_for
 from tests.pools import until, wait_for
 
@@ -26,13 +28,13 @@ class Standby(OwnServer):
         if not program.exists():
             self.server.remove()
             pytest.skip("no pg_basebackup beside the server (Debian: apt install postgresql-client)")
-        embedded._private_dir(self.server.data, self.server.account)
+        _private_dir(self.server.data, self.server.account)
         done = self.server._postgres(
             program, "-D", ".", "-d", primary.dsn, "-R", "-X", "stream", "-c", "fast", "--no-sync",
             data=self.server.data,
         )  # fmt: skip
         assert not done.returncode, done.stdout
-        for copied in self.server.data.glob(f"{embedded.SOCKET}*"):
+        for copied in self.server.data.glob(f"{SOCKET}*"):
             copied.unlink()
         self.server.start()
 
@@ -200,7 +202,7 @@ def enqueue_and_be_cancelled(site: Site, way: str) -> str:
         session.add_notice_handler(lambda notice: heard.append(f"{notice.severity} {notice.message_primary}"))
         with Canceller(site, way, pid):
             try:
-                store.enqueue(session.cursor(), task)
+                queue.enqueue(session.cursor(), task)
                 acknowledged = True
             except psycopg.OperationalError:
                 acknowledged = False

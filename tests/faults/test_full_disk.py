@@ -16,8 +16,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgq import store
-from pgq.enqueue import make_task
+from pgq.enqueue.make import make_task
+from pgq.store import queue
 from tests.faults.site import TASKS, OwnServer, Site, a_site
 from tests.pools import Pool, is_alive, wait_for
 
@@ -87,7 +87,7 @@ def enqueue_until_it_fails(site: Site, limit: float = 60.0) -> psycopg.Error:
             tasks = [make_task(f"{TASKS}.work", ()) for _ in range(100)]
             ids = [task.id.hex for task in tasks]
             try:
-                store.enqueue_many(session.cursor(), tasks)
+                queue.enqueue_many(session.cursor(), tasks)
             except psycopg.Error as error:
                 site.unknown += ids
                 return error

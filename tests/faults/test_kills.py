@@ -18,9 +18,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from pgq import store
-from pgq.enqueue import make_task
+from pgq.enqueue.make import make_task
 from pgq.ids import new_id
+from pgq.store import queue
 from tests.faults import failpoints, table
 from tests.faults.site import TASKS, Site
 from tests.pools import ROOT, Pool, is_alive, until, wait_for
@@ -154,7 +154,7 @@ def produce_and_die(dsn: str, id: str) -> None:
     """Enqueue in a transaction and be killed before its commit."""
     failpoints.install([{"at": "enqueue.written", "do": "kill9"}])
     with psycopg.connect(dsn) as session:
-        store.enqueue(session.cursor(), make_task(f"{TASKS}.work", ())._replace(id=UUID(id)))
+        queue.enqueue(session.cursor(), make_task(f"{TASKS}.work", ())._replace(id=UUID(id)))
 
 
 def kill_producer(site: Site) -> list[str]:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from pgq import store
+from pgq.store import queue
 from tests.faults.site import Site
 from tests.pools import wait_for
 
@@ -24,7 +24,7 @@ def p99(values: list[float]) -> float:
 def claim_pages(site: Site) -> int:
     """How many pages a claim of 16 tasks touches."""
     with site.session(autocommit=False) as session:
-        text = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + store.claim_text(16)
+        text = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + queue.claim_text(16)
         plan = session.execute(text, {**_CLAIM, "queues": None, "after": ""}).fetchone()[0][0]["Plan"]
         session.rollback()
     return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])

@@ -18,8 +18,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pgq import store
-from pgq.enqueue import make_task
+from pgq.enqueue.make import make_task
+from pgq.store import queue
 from tests.faults import table
 from tests.faults.proxy import Proxy
 from tests.faults.site import TASKS, OwnServer, Site, a_site
@@ -115,18 +115,18 @@ def test_the_reply_to_an_enqueue_or_a_cancel_is_lost(site, proxy, rounds, note):
         later = datetime.now(UTC) + timedelta(hours=1)
         task = make_task(f"{TASKS}.work", (0.0,))._replace(run_after=later)
         with pytest.raises(psycopg.OperationalError):
-            say(proxy, "unlucky", store.enqueue, task)
+            say(proxy, "unlucky", queue.enqueue, task)
         with pytest.raises(psycopg.errors.UniqueViolation):
-            say(proxy, "lucky", store.enqueue, task)
+            say(proxy, "lucky", queue.enqueue, task)
         site.acknowledged.append(task.id.hex)
         with site.session() as session:
             session.execute("UPDATE pgq_queue SET run_after = clock_timestamp() WHERE id = %s", (task.id,))
         (long,) = site.enqueue("work", 1, 30.0)
         until(lambda long=long: site.runs().get(long), 20)
         with pytest.raises(psycopg.OperationalError):
-            say(proxy, "unlucky", store.cancel, long)
+            say(proxy, "unlucky", queue.cancel, long)
         site.drain()
-        assert say(proxy, "lucky", store.cancel, long) == "finished"
+        assert say(proxy, "lucky", queue.cancel, long) == "finished"
         site.acknowledged.remove(long)
         site.unknown.append(long)
         note.round()

@@ -14,7 +14,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from pgq import store
+from pgq.store import queue
 from tests.faults.site import TASKS, Site
 
 #: Tasks claimed at once, and how many claims are timed.
@@ -31,7 +31,7 @@ def claims(session: psycopg.Connection[Any], count: int = CLAIMS) -> list[float]
     for _ in range(count):
         with session.transaction(force_rollback=True):
             began = time.monotonic()
-            found = store.claim(session.cursor(), limit=SIZE, worker=uuid4(), receipt=uuid4(), queues=None)
+            found = queue.claim(session.cursor(), limit=SIZE, worker=uuid4(), receipt=uuid4(), queues=None)
             times.append(time.monotonic() - began)
         assert len(found) == SIZE
     return times
@@ -99,7 +99,7 @@ def test_a_claim_takes_no_more_than_its_limit(site, forced, note):
     for _ in range(6):
         for session in sessions:
             for limit in (1, 8, 64):
-                found = store.claim(session.cursor(), limit=limit, worker=uuid4(), receipt=uuid4(), queues=None)
+                found = queue.claim(session.cursor(), limit=limit, worker=uuid4(), receipt=uuid4(), queues=None)
                 ids = {claim.id for claim in found}
                 note.round(
                     [f"a claim of {limit} took {len(found)}"] * (len(found) > limit or not found)

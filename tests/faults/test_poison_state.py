@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from psycopg import sql
 
-from pgq import connections
+from pgq.pool.worker import connections
 from tests.faults import poison
 from tests.faults.mixing import Mixture
 from tests.pools import is_alive, until

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from pgq import codec, signing, store
-from pgq.enqueue import make_task
+from pgq import codec
+from pgq.codec import signing
+from pgq.enqueue.make import make_task
+from pgq.store import queue
 from tests.faults import poison
 from tests.faults.mixing import POISON, Mixture
 from tests.pools import wait_for
@@ -103,7 +105,7 @@ def test_a_payload_that_cannot_be_read_stays_and_says_why(site, rounds, note):
     for _ in range(rounds):
         tasks = {name: make_task(REGISTERED, ()) for name in PAYLOADS}
         with site.session(autocommit=False) as session:
-            store.enqueue_many(session.cursor(), list(tasks.values()))
+            queue.enqueue_many(session.cursor(), list(tasks.values()))
             columns = "func, args, timeout, signature"
             originals = {
                 row[0]: row[1:]
@@ -143,7 +145,7 @@ def test_what_this_code_does_not_know_is_left_to_other_workers_and_burns_no_atte
     task = make_task(REGISTERED, ())._replace(func=f"{POISON}.of_the_next_release")
     task = task._replace(signature=signing.sign_task(task))
     with site.session() as session:
-        store.enqueue_many(session.cursor(), [task])
+        queue.enqueue_many(session.cursor(), [task])
         history = "SELECT history::text FROM pgq_queue WHERE id = %s AND run_after IS NOT NULL AND attempts = 0"
         assert "UnknownFunction" in wait_for(lambda: site.value(history, task.id), "it was given back")
         session.execute("DELETE FROM pgq_queue WHERE id = %s", (task.id,))

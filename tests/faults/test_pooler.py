@@ -17,7 +17,9 @@ import pytest
 from django.db import connections
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgq import db
+from pgq.store import connection as store_connection
+from pgq.store.caller import _uses, execute_often
+from pgq.store.listener import shares_sessions
 from tests.faults.site import Site
 from tests.faults.test_clock import end_schedule, schedule_each_second
 from tests.pools import is_alive, until, wait_for
@@ -91,7 +93,7 @@ def bouncer(site: Site, request: pytest.FixtureRequest) -> Iterator[Bouncer]:
     made.remove()
 
 
-def connect(dsn: str) -> db.Connection:
+def connect(dsn: str) -> store_connection.Connection:
     return psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
 
 
@@ -101,10 +103,10 @@ def test_the_kind_of_pooler_is_found_out(site, bouncer, request, rounds, note):
     wanted = "transaction" in request.node.callspec.id
     for _ in range(rounds):
         with connect(bouncer.dsn) as session:
-            found = db.shares_sessions(session, lambda: connect(bouncer.dsn))
+            found = shares_sessions(session, lambda: connect(bouncer.dsn))
             note.round([f"taken for {found}"] * (found is not wanted))
     with connect(site.dsn) as session:
-        assert not db.shares_sessions(session, lambda: connect(site.dsn))
+        assert not shares_sessions(session, lambda: connect(site.dsn))
 
 
 @pytest.mark.parametrize("bouncer", ["transaction"], indirect=True)
@@ -126,8 +128,8 @@ def test_a_producer_prepares_nothing_behind_a_pooler(site, bouncer, rounds, note
         with django_db_blocker.unblock():
             for _ in range(rounds * 12):
                 for django in producers:
-                    db.execute_often(django.alias, insert, "tests.faults.tasks.work")
-        note.round([f"{django.alias} took it for a server" for django in producers if db._uses[django.connection]])
+                    execute_often(django.alias, insert, "tests.faults.tasks.work")
+        note.round([f"{django.alias} took it for a server" for django in producers if _uses[django.connection]])
         assert site.value("SELECT count(*) FROM pgq_queue") == 12 * 4 * rounds
     finally:
         for django in producers:

@@ -17,8 +17,12 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
-from pgq import console, leadership, logs, store, upkeep
 from pgq.conf import get_settings
+from pgq.management import output
+from pgq.pool import logs
+from pgq.store import pools, queue
+from pgq.upkeep import leadership
+from pgq.upkeep.chores import Upkeep
 from tests.core import oracle_tasks
 from tests.faults import security_tasks
 from tests.faults.site import Site
@@ -101,7 +105,7 @@ def test_arguments_are_in_no_title_log_or_notification_and_an_event_is_a_line(si
         for channel in ("pgq_wake", "pgq_control", "pgq_settled"):
             listener.execute(f'LISTEN "{channel}"')
         with site.session() as waiter:
-            store.await_settled(waiter.cursor(), milliseconds=10_000)
+            queue.await_settled(waiter.cursor(), milliseconds=10_000)
         (id,) = site.enqueue(f"{ATTACKS}.leak", 1, "hunter2", FORGED, name=FORGED)
         wait_for(lambda: id in site.runs())
         titles = [
@@ -136,7 +140,7 @@ def test_an_event_is_one_line_of_json_and_of_the_monitors() -> None:
     assert json.loads(text)["message"] == f"task {FORGED}"
     plain = logs.PlainFormatter().format(record)
     assert all(PLAIN_LINE.fullmatch(line) for line in plain.split("\n"))
-    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u202e\u2028]", console.visible(FORGED))
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u202e\u2028]", output.visible(FORGED))
 
 
 # ------------------------------------------------------------------------------------------------- other sessions
@@ -171,13 +175,13 @@ def test_who_squats_on_the_leaders_key_is_named_and_stops_nothing(
         squatter.execute("SET application_name = 'nobody knows'")
         squatter.execute(SQUAT)
         pid = squatter.info.backend_pid
-        holders = store.leader_holder(own.cursor())
+        holders = pools.leader_holder(own.cursor())
         assert [(holder.pid, holder.application, holder.seconds) for holder in holders] == [(pid, "nobody knows", None)]
         own.execute(
             "INSERT INTO pgq_schedule (name, func, schedule_type) VALUES ('s', %s, 'H')", [oracle_tasks.registered.path]
         )
         own.execute("INSERT INTO pgq_queue (func, run_after) VALUES ('x', now() - interval '1 second')")
-        chores = upkeep.Upkeep(get_settings(), "default")
+        chores = Upkeep(get_settings(), "default")
         chores.tick(own)
         assert site.left() == 1, "one tick is nothing yet"
         wait_for(lambda: chores.tick(own) >= 0 and site.left() == 2, "the schedule fires all the same", 10)
@@ -190,7 +194,7 @@ def test_who_squats_on_the_leaders_key_is_named_and_stops_nothing(
         with chores.leadership.leading(own) as cursor:
             assert cursor is not None
             assert chores.leadership.refused_since is None
-        assert store.leader_holder(own.cursor()) == []
+        assert pools.leader_holder(own.cursor()) == []
 
 
 @pytest.mark.fault("S18")
@@ -198,7 +202,7 @@ def test_a_leader_at_work_is_left_alone(site: Site) -> None:
     first, second = leadership.Leadership(), leadership.Leadership()
     with site.session() as one, site.session() as other, first.leading(one) as leader:
         assert leader is not None
-        (holder,) = store.leader_holder(other.cursor())
+        (holder,) = pools.leader_holder(other.cursor())
         assert holder.pid == one.info.backend_pid
         assert holder.seconds is not None
         second.refused_since = time.monotonic() - 100
@@ -243,7 +247,7 @@ def test_a_worker_cannot_write_the_cell_of_another() -> None:
     """Each has pages of its own: a program that is given one cell has no mapping of the other."""
     text = (
         "import multiprocessing, os\n"
-        "from pgq.board import ActivityCell\n"
+        "from pgq.pool.activity import ActivityCell\n"
         "def look(cell):\n"
         "    cell.write(1.0, 0.0, b'm' * 16, 7, 7)\n"
         "    own = [line for line in open('/proc/self/maps') if '/pym-' in line or 'pym' in line]\n"
@@ -271,8 +275,19 @@ def test_a_worker_cannot_write_the_cell_of_another() -> None:
 @pytest.mark.fault("S20")
 def test_nothing_that_crosses_between_processes_is_unpickled() -> None:
     """Connection.recv() would unpickle; there is only recv_bytes()."""
-    sources = list((ROOT / "pgq").glob("*.py"))
+    sources = list((ROOT / "pgq").rglob("*.py"))
     assert len(sources) > 30
     calls = [path.name for path in sources if re.search(r"\.recv\(\)|\.send\((?!sig)", path.read_text())]
-    between = {"pool", "supervisor", "session", "sleepers", "worker", "upkeep_process", "child", "protocol"}
+    between = {
+        "children",
+        "supervisor",
+        "session",
+        "sleepers",
+        "loop",
+        "guard",
+        "exchange",
+        "upkeep_process",
+        "child",
+        "protocol",
+    }
     assert between.intersection(name.removesuffix(".py") for name in calls) == set()

@@ -15,9 +15,9 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pgq import store
-from pgq.enqueue import make_task
+from pgq.enqueue.make import make_task
 from pgq.options import TaskOptions
+from pgq.store import overview, queue, results
 from tests.faults.site import Site
 from tests.pools import ROOT, wait_for
 
@@ -196,7 +196,7 @@ def test_the_owner_may_do_everything_and_is_nobodys_member(site: Site, log_in: L
         for path in sorted((ROOT / "migrations_sql").glob("*.up.sql")):
             with owner.transaction():
                 owner.execute(path.read_bytes())
-        assert store.make_partitions(owner.cursor()) == 0
+        assert results.make_partitions(owner.cursor()) == 0
         owner.execute("DROP TABLE pgq_task_other; CREATE TABLE pgq_task_other PARTITION OF pgq_task DEFAULT")
         owner.execute("SELECT pgq_make_partitions('12 weeks')")
         for name, kind, columns in owner.execute(OBJECTS).fetchall():
@@ -253,10 +253,10 @@ def test_a_pool_and_a_producer_with_their_roles_do_their_work(site: Site, log_in
     subprocess.run([sys.executable, "-c", ENQUEUE], env=environment, cwd=ROOT, check=True, timeout=60)
     with psycopg.connect(producer, autocommit=True) as session:
         assert session.execute("SELECT pgq_enqueue(%s)", (f"{TASKS}.registered",)).fetchone()
-        store.enqueue_many(
+        queue.enqueue_many(
             session.cursor(), [make_task(f"{TASKS}.fail", options=TaskOptions(max_attempts=2, retry_backoff=0))]
         )
-        store.enqueue(session.cursor(), make_task(f"{TASKS}.die"))
+        queue.enqueue(session.cursor(), make_task(f"{TASKS}.die"))
     wait_for(
         lambda: site.value("SELECT count(*) FILTER (WHERE success) = 7 AND count(*) FILTER (WHERE NOT success) = 2"
                            " FROM pgq_task WHERE schedule IS NULL"),
@@ -275,14 +275,14 @@ def test_inspectors_tools_work_and_show_no_payload(site: Site, log_in: LogIn) ->
     site.drain()
     with psycopg.connect(log_in("pgq_inspector"), autocommit=True) as session:
         cursor = session.cursor()
-        store.queue_counts(cursor, limit=100)
-        store.queue_depths(cursor, limit=100)
-        store.recent(cursor, seconds=60, limit=100)
-        store.finished_counts(cursor, limit=100)
-        store.schedule_counts(cursor)
+        overview.queue_counts(cursor, limit=100)
+        overview.queue_depths(cursor, limit=100)
+        overview.recent(cursor, seconds=60, limit=100)
+        overview.finished_counts(cursor, limit=100)
+        overview.schedule_counts(cursor)
         assert session.execute("SELECT func FROM pgq_failures_by_function").fetchall() == [(f"{TASKS}.fail",)]
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            store.latest_failures(cursor, limit=5)  # it has the messages
+            overview.latest_failures(cursor, limit=5)  # it has the messages
 
 
 # ------------------------------------------------------------------------------------------------- search_path

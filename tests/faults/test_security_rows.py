@@ -22,14 +22,14 @@ from django.core.cache import caches
 from django.test import override_settings
 from psycopg import sql
 
-from pgq import control, upkeep
 from pgq.conf import get_settings
-from pgq.definition import submit
-from pgq.enqueue import make_task
+from pgq.enqueue.make import make_task
 from pgq.errors import NotStorable
 from pgq.models import QueuedTask, Task
 from pgq.records import Parked
-from pgq.tasks import async_iter, async_task, enqueue_many, fetch, queue_size
+from pgq.tasks import async_iter, async_task, control, enqueue_many, fetch, queue_size
+from pgq.tasks.definition import submit
+from pgq.upkeep import chores
 from tests.core.helpers import MARK, claim, run, run_all, settle, value
 
 pytestmark = pytest.mark.django_db
@@ -303,7 +303,7 @@ def test_texts_are_data(session: Any, oracle: Any, text: str) -> None:
     assert Task.get_group_count(text) == 2
     assert Task.delete_group(text, objects=True) is not None
     assert value(own, "SELECT count(*) FROM pgq_task") == 0
-    upkeep.Upkeep(get_settings(), "default").tick(own)
+    chores.Upkeep(get_settings(), "default").tick(own)
 
 
 @pytest.mark.fault("S19")

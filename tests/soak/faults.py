@@ -66,7 +66,7 @@ class Producer(threading.Thread):
         self.failing: set[str] = set()
 
     def run(self) -> None:
-        from pgq.enqueue import make_task
+        from pgq.enqueue.make import make_task
         from pgq.options import TaskOptions
         from tests.faults.site import TASKS
 
@@ -84,7 +84,7 @@ class Producer(threading.Thread):
             session.close()
 
     def _write(self, session: psycopg.Connection[Any] | None, tasks: list[NewTask]) -> psycopg.Connection[Any] | None:
-        from pgq import store
+        from pgq.store import queue
 
         ids = [task.id.hex for task in tasks]
         try:
@@ -94,7 +94,7 @@ class Producer(threading.Thread):
             # Nothing was sent.
             return None
         try:
-            store.enqueue_many(session.cursor(), tasks)
+            queue.enqueue_many(session.cursor(), tasks)
         except psycopg.Error:
             self.site.unknown += ids
             session.close()

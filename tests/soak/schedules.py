@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     options = parser.parse_args()
     os.environ["DJANGO_SETTINGS_MODULE"] = SETTINGS
-    from pgq.embedded import Server
+    from pgq.contrib.embedded import Server
 
     with tempfile.TemporaryDirectory() as folder:
         server = None if os.environ.get("DATABASE_URL") else Server(settings={"max_connections": 100})

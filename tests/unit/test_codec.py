@@ -566,7 +566,7 @@ def test_limit_counts_bytes_of_utf8() -> None:
 
 
 def test_recursion_limit_met_elsewhere_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgq.codec_write.MAX_DEPTH", 10**9)
+    monkeypatch.setattr("pgq.codec.write.MAX_DEPTH", 10**9)
     with pytest.raises(NotStorable, match="too deep"):
         codec.encode(deep(100_000))
     with pytest.raises(NotStorable, match="too deep"):

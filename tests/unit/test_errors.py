@@ -7,8 +7,11 @@ import pickle
 
 import pytest
 
-from pgq import codec, literals, registry
-from pgq.enqueue import check_text, path
+from pgq import codec
+from pgq.codec import literals
+from pgq.enqueue import registry
+from pgq.enqueue.make import check_text
+from pgq.enqueue.options import path
 from pgq.errors import EnqueueError, NotStorable, UnknownFunction, UnknownOption, field_of, invalid, reason_of
 from pgq.options import unknown_option
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import pgq
-from pgq import backoff, errors, failures
+from pgq import backoff, errors
+from pgq.codec import failures
 from pgq.records import Failure
 
 ROOT = Path(pgq.__file__).parent

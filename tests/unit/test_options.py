@@ -7,10 +7,10 @@ from unittest import mock
 
 import pytest
 
-from pgq import signing
-from pgq.enqueue import make_task
+from pgq.codec import signing
+from pgq.enqueue.make import make_task
 from pgq.errors import EnqueueError, UnknownOption
-from pgq.inline import _claim_of
+from pgq.execution.inline import _claim_of
 from pgq.options import CALL_OPTIONS, NO_OPTIONS, TASK_OPTIONS, By, TaskOptions
 from pgq.records import Failed, Parked, Succeeded
 from tests.core.helpers import MARK, run

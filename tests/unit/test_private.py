@@ -25,8 +25,8 @@ from django.test import override_settings
 
 import pgq
 from pgq import private
-from pgq.board import ActivityCell
 from pgq.models import Task
+from pgq.pool.activity import ActivityCell
 
 ROOT = Path(pgq.__file__).parent
 #: Documented, or promised by the language, though they begin with an underscore.

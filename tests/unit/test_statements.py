@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import pgq
-from pgq import store
+from pgq.store import statement
 
 PACKAGE = Path(pgq.__file__).parent
-FILES = {file.stem: file for file in PACKAGE.rglob("*.sql") if "migrations_sql" not in file.parts}
+FILES = {file.stem: file for file in (PACKAGE / "store" / "sql").rglob("*.sql")}
 #: Executed by a function of another name.
 OTHERS = {
     ("prune_per", "prune"): "how much is kept is counted over all, or by name: which of the two, an argument says",
@@ -21,7 +21,7 @@ OTHERS = {
     ("kept_places", "with_places"): "a part of the statements that make claimed tasks ready again",
 }
 #: What reads the text of a file, and which of its arguments names the file.
-READERS = {"sql": 0, "_all": 1, "_one": 1, "run": 1, "records": 2, "_make_ready": 1}
+READERS = {"sql": 0, "all_rows": 1, "one_row": 1, "run": 1, "records": 2, "_make_ready": 1}
 #: How a statement begins.
 SQL = re.compile(
     r"\s*(SELECT|INSERT INTO|UPDATE \S+ SET|DELETE FROM|SET (LOCAL|ROLE|CONSTRAINTS)|LOCK TABLE|ALTER|DROP|TRUNCATE|"
@@ -78,4 +78,4 @@ def test_a_file_begins_with_what_it_does_and_no_percent_sign_is_doubled(name: st
 
 def test_a_part_that_is_missing_is_an_error() -> None:
     with pytest.raises(KeyError, match="limit"):
-        store.sql("claim")
+        statement.sql("claim")

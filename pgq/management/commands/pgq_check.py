@@ -7,10 +7,11 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from pgq import findings
-from pgq.console import Column, PgqCommand, emit, message, table, text
-from pgq.db import callers_cursor
-from pgq.store import Finding
+from pgq.management.command import PgqCommand
+from pgq.management.output import Column, emit, message, table, text
+from pgq.status import findings
+from pgq.store.caller import callers_cursor
+from pgq.store.overview import Finding
 
 _STYLES = {findings.OK: "green", findings.WARNING: "yellow", findings.PROBLEM: "red"}
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from pgq import clean
-from pgq.clean import Cleaned
-from pgq.console import PgqCommand, emit, message, span, text
+from pgq.management.command import PgqCommand
+from pgq.management.output import emit, message, span, text
+from pgq.upkeep import clean
+from pgq.upkeep.clean import Cleaned
 
 
 class Command(PgqCommand):

@@ -9,9 +9,10 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
-from pgq.console import Column, PgqCommand, emit, message, table, text, visible
-from pgq.importing import django_q
-from pgq.importing.plan import TABLES, Plan, Tally
+from pgq.contrib.django_q import importer
+from pgq.contrib.django_q.plan import TABLES, Plan, Tally
+from pgq.management.command import PgqCommand
+from pgq.management.output import Column, emit, message, table, text, visible
 
 _TITLES = {"results": "Results", "queued": "Queued tasks", "schedules": "Schedules"}
 
@@ -79,7 +80,7 @@ class Command(PgqCommand):
         )
         with self._progress(options) as progress:
             try:
-                tallies = django_q.run(plan, progress)
+                tallies = importer.run(plan, progress)
             except LookupError as error:
                 raise CommandError(f"Nothing to import: {error}.") from None
         if options["json"]:

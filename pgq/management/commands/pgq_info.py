@@ -7,9 +7,12 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from pgq import __version__, conf, status, store
-from pgq.console import Column, PgqCommand, emit, message, refusals, span, table, text, visible
-from pgq.db import callers_cursor
+from pgq import __version__, conf, status
+from pgq.management.command import PgqCommand, refusals
+from pgq.management.output import Column, emit, message, span, table, text, visible
+from pgq.status import snapshot
+from pgq.store import overview
+from pgq.store.caller import callers_cursor
 
 #: Results looked at for the throughput of a day.
 _SAMPLE = 20_000
@@ -48,7 +51,7 @@ class Command(PgqCommand):
     # --- settings
 
     def _config(self, options: dict[str, Any]) -> None:
-        setting, given = conf._source()
+        setting, given = conf.source()
         values, problems = conf.read(setting, given)
         defaults = conf.Settings()
         wrong = {conf.ALIASES.get(problem.key, problem.key): problem for problem in problems}
@@ -103,10 +106,10 @@ class Command(PgqCommand):
     def _summary(self, options: dict[str, Any]) -> None:
         stats = status.Stat.get_all()
         with callers_cursor(self.settings.database) as cursor:
-            queued = status.queued(cursor, limit=_COUNT_LIMIT)
-            finished = status.finished(cursor, limit=_COUNT_LIMIT)
-            throughput = status.throughput(cursor, seconds=_DAY, limit=_SAMPLE)
-            schedules, active, faulty = store.schedule_counts(cursor)
+            queued = snapshot.queued(cursor, limit=_COUNT_LIMIT)
+            finished = snapshot.finished(cursor, limit=_COUNT_LIMIT)
+            throughput = snapshot.throughput(cursor, seconds=_DAY, limit=_SAMPLE)
+            schedules, active, faulty = overview.schedule_counts(cursor)
         workers = sum(len(stat.workers) for stat in stats)
         counted = [process.restarts for stat in stats for process in stat.processes if process.restarts is not None]
         restarts = sum(counted) if counted else None
@@ -136,7 +139,7 @@ class Command(PgqCommand):
             ("Queued", queued.total, "Ready", queued.ready, "Running", queued.running),
             ("", "", "Waiting", queued.waiting, "Parked", _alarm(queued.parked)),
             ("Results", "", "Successes", finished.successes, "Failures", _alarm(finished.failures)),
-            ("Schedules", schedules, "Active", active, "With errors", _alarm(status.Count(faulty))),
+            ("Schedules", schedules, "Active", active, "With errors", _alarm(snapshot.Count(faulty))),
             (f"Tasks/{per}", number, "Avg time", _short(throughput.average), "", ""),
         ]
         columns = [Column("", right=index % 2 == 1) for index in range(6)]
@@ -167,7 +170,7 @@ def _cell(value: Any, index: int) -> Any:
     return text(shown, "cyan" if index % 2 == 0 else "")
 
 
-def _alarm(count: status.Count) -> Any:
+def _alarm(count: snapshot.Count) -> Any:
     return text(count, "red" if count.number else "")
 
 

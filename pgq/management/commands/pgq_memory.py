@@ -6,22 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from pgq import memory
-from pgq.console import (
-    Column,
-    PgqCommand,
-    Source,
-    emit,
-    message,
-    positive_seconds,
-    repeat,
-    span,
-    state,
-    table,
-    text,
-    watch,
-)
-from pgq.memory import PoolMemory, Reading, Usage
+from pgq.management.command import PgqCommand
+from pgq.management.live import Source, positive_seconds, repeat, watch
+from pgq.management.output import Column, emit, message, span, state, table, text
+from pgq.pool import memory
+from pgq.pool.memory import PoolMemory, Reading, Usage
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

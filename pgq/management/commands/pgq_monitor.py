@@ -7,26 +7,12 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from pgq import status
-from pgq.console import (
-    Column,
-    PgqCommand,
-    Source,
-    allot,
-    clock,
-    emit,
-    message,
-    positive_seconds,
-    rate,
-    repeat,
-    span,
-    state,
-    table,
-    text,
-    watch,
-)
 from pgq.ids import task_name
-from pgq.status import Snapshot, Stat
+from pgq.management.command import PgqCommand
+from pgq.management.live import Source, allot, positive_seconds, repeat, watch
+from pgq.management.output import Column, clock, emit, message, rate, span, state, table, text
+from pgq.status import Stat, snapshot
+from pgq.status.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -51,7 +37,7 @@ class Command(PgqCommand):
         self.add_json(parser)
 
     def run(self, options: dict[str, Any]) -> None:
-        source = Source(self.settings.database, "pgq monitor", status.snapshot)
+        source = Source(self.settings.database, "pgq monitor", snapshot.snapshot)
         interval = None if options["run_once"] else options["interval"]
         if options["json"]:
             repeat(source, lambda seen: self.print_json(as_json(seen)), interval=interval, trouble=self._trouble)

@@ -11,11 +11,13 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 from django.utils import timezone
 
-from pgq import schedule, schedule_overview, timing
-from pgq.console import PgqCommand, emit, message, span, text, visible
+from pgq.management.command import PgqCommand
+from pgq.management.output import emit, message, span, text, visible
 from pgq.models import Schedule
-from pgq.schedule_overview import ACTIVE, ScheduleOverview, overview
-from pgq.timing import aware
+from pgq.recurrence import moments
+from pgq.recurrence.moments import aware
+from pgq.schedules import fire
+from pgq.schedules.overview import ACTIVE, ScheduleOverview, find, overview, pause, zone_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -104,7 +106,7 @@ class Command(PgqCommand):
 
 def _find(name: str) -> Schedule:
     try:
-        return schedule_overview.find(name)
+        return find(name)
     except Schedule.DoesNotExist as error:
         raise CommandError(str(error)) from None
 
@@ -113,12 +115,12 @@ def _find(name: str) -> Schedule:
 
 
 def _pause(row: Schedule) -> str:
-    return "paused" if schedule_overview.pause(row) else "was paused before"
+    return "paused" if pause(row) else "was paused before"
 
 
 def _resume(row: Schedule, *, skipping: bool = False) -> str:
     try:
-        resumed = schedule.resume(row, skip_missed=skipping)
+        resumed = fire.resume(row, skip_missed=skipping)
     except ValueError as error:
         raise CommandError(f"{visible(row)} cannot be resumed: {visible(error)}") from None
     if not resumed.was_paused:
@@ -127,7 +129,7 @@ def _resume(row: Schedule, *, skipping: bool = False) -> str:
         return f"resumed; {resumed.missed} missed firing{'s' if resumed.missed > 1 else ''} will follow at once"
     if resumed.next_run is None:
         return "resumed, but it has no firing left"
-    return f"resumed, next at {_moment(resumed.next_run, schedule_overview.zone_of(row))}"
+    return f"resumed, next at {_moment(resumed.next_run, zone_of(row))}"
 
 
 def _resume_skipping(row: Schedule) -> str:
@@ -135,7 +137,7 @@ def _resume_skipping(row: Schedule) -> str:
 
 
 def _run(row: Schedule) -> str:
-    return f"enqueued as {schedule.run_now(row)}"
+    return f"enqueued as {fire.run_now(row)}"
 
 
 def _remove(row: Schedule) -> str:
@@ -193,7 +195,7 @@ def _lines(seen: ScheduleOverview) -> list[tuple[str, str, str]]:
         lines.append(("left", f"{row.repeats} times", ""))
     if seen.upcoming:
         soon, *later = seen.upcoming
-        due = (soon - timing.now()).total_seconds()
+        due = (soon - moments.now()).total_seconds()
         first = f"in {span(due)}" if due > 0 else f"due for {span(-due)}"
         lines.append(("next", f"{_moment(soon, seen.zone)} ({first})", ""))
         lines += [("", _moment(slot, seen.zone), "dim") for slot in later]

@@ -15,9 +15,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
-from pgq import boot, conf, discovery, signing
-from pgq.autoreload import CodeWatch
-from pgq.logs import set_up_logging
+from pgq import conf
+from pgq.codec import signing
+from pgq.enqueue import discovery
+from pgq.management.autoreload import CodeWatch
+from pgq.pool import boot
+from pgq.pool.logs import set_up_logging
 from pgq.private import is_called_by_command_line
 
 logger = logging.getLogger("pgq")
@@ -66,7 +69,7 @@ class Command(BaseCommand):
             self._run(options)
 
     def _run(self, options: dict[str, Any]) -> None:
-        from pgq.supervisor import Supervisor
+        from pgq.pool.supervisor import Supervisor
 
         boot.use_databases()
         settings = self._settings(options)

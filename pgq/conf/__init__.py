@@ -1,0 +1,226 @@
+"""Settings: `settings.PGQ`, or Django-Q's `Q_CLUSTER` when there is no `PGQ`.
+
+Read when used, never at import: `get_settings()` builds one frozen `Settings` and keeps it until a setting changes.
+A wrong value raises `ImproperlyConfigured` at use and is named by ``manage.py check`` before that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+from pgq.conf.settings import ALIASES, ALT_CLUSTERS, DECLARATIONS, WITHOUT_MEANING, Settings
+
+__all__ = [
+    "ALIASES",
+    "ALT_CLUSTERS",
+    "DECLARATIONS",
+    "WITHOUT_MEANING",
+    "Policy",
+    "Problem",
+    "Settings",
+    "get_settings",
+    "policy_of",
+    "problems",
+    "read",
+    "source",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with the settings: the key as it is written, what is wrong and what to do."""
+
+    key: str
+    message: str
+    hint: str
+    #: False: the key has no meaning here, and that is all.
+    serious: bool = True
+
+
+def source() -> tuple[str, Any]:
+    if hasattr(django_settings, "PGQ"):
+        return "PGQ", getattr(django_settings, "PGQ")  # noqa: B009  # unknown to the type checker
+    return "Q_CLUSTER", getattr(django_settings, "Q_CLUSTER", {})
+
+
+def _alternative(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the overrides of the ALT_CLUSTERS entry that the environment asks for, as in Django-Q."""
+    chosen = os.environ.get("PGQ_NAME") or os.environ.get("Q_CLUSTER_NAME")
+    if not chosen:
+        return {}
+    entries = given.get("ALT_CLUSTERS")
+    if not entries:
+        # Only a name, then.
+        return {"name": chosen}
+    return _overrides(chosen, entries.get(chosen) if isinstance(entries, Mapping) else None)
+
+
+def _overrides(name: str, entry: Any) -> dict[str, Any]:
+    """Return what an entry of ALT_CLUSTERS, or a name that has none, puts in the place of the other keys."""
+    overrides = dict(entry) if isinstance(entry, Mapping) else {}
+    overrides.pop("cluster_name", None)
+    return {"queues": (name,), **overrides, "name": name}
+
+
+def _unknown_name(setting: str, given: Mapping[str, Any]) -> list[Problem]:
+    """Say so if the environment names a pool of which ALT_CLUSTERS, which is in use, knows nothing."""
+    entries = given.get("ALT_CLUSTERS")
+    chosen = _alternative(given).get("name")
+    known = {str(given.get(key) or "default") for key in ("name", "default_queue")}
+    if chosen is None or not isinstance(entries, Mapping) or not entries or chosen in {*known, *entries}:
+        return []
+    message = (
+        f"{setting}['ALT_CLUSTERS'] has no entry {chosen!r}: a pool of that name serves the queue {chosen!r} and no "
+        "other, by the settings outside ALT_CLUSTERS."
+    )
+    hint = _nearest(chosen, set(map(str, entries)), otherwise=f"There are {', '.join(map(str, entries))}.")
+    return [Problem("ALT_CLUSTERS", message, hint, serious=False)]
+
+
+def read(setting: str, given: Any) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the right values among those given, and a problem for each of the others."""
+    if not isinstance(given, Mapping):
+        return {}, [Problem("", f"settings.{setting} must be a dict, not {type(given).__name__}.", "Make it a dict.")]
+    values, problems = _read(setting, {**given, **_alternative(given)})
+    return values, problems + _unknown_name(setting, given)
+
+
+def _read(setting: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    values: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for written, value in given.items():
+        key = ALIASES.get(written, written)
+        where = f"{setting}[{written!r}]"
+        if written == "ALT_CLUSTERS":
+            problems += _alternatives(setting, value)
+        elif written in ALIASES and key in given:
+            continue
+        elif key in WITHOUT_MEANING:
+            message = f"{where} has no meaning in pgq: {WITHOUT_MEANING[key]}."
+            problems.append(Problem(written, message, "Remove the key.", serious=False))
+        elif (declared := DECLARATIONS.get(key)) is None:
+            message = f"{setting} has no key {written!r}."
+            problems.append(Problem(written, message, _nearest(str(written), DECLARATIONS)))
+        elif (wanted := declared.rule(value)) is not None:
+            problems.append(Problem(written, f"{where} is {value!r}.", f"Make it {wanted}."))
+        else:
+            if (odd := declared.caution(value)) is not None:
+                said, hint = odd
+                problems.append(Problem(written, f"{where} is {value!r} {said}.", hint, serious=False))
+            values[key] = declared.keep(value)
+    return values, problems
+
+
+def _alternatives(setting: str, entries: Any) -> list[Problem]:
+    """Look at all of ALT_CLUSTERS, also at what only another pool uses."""
+    if (wanted := ALT_CLUSTERS.rule(entries)) is not None:
+        return [Problem("ALT_CLUSTERS", f"{setting}['ALT_CLUSTERS'] is {entries!r}.", f"Make it {wanted}.")]
+    problems: list[Problem] = []
+    for name, overrides in entries.items():
+        where = f"{setting}['ALT_CLUSTERS'][{name!r}]"
+        if not isinstance(overrides, Mapping):
+            problems.append(Problem("ALT_CLUSTERS", f"{where} is {overrides!r}.", "Make it a dict."))
+        elif "ALT_CLUSTERS" in overrides:
+            problems.append(Problem("ALT_CLUSTERS", f"{where} holds ALT_CLUSTERS itself.", "Remove the key."))
+        else:
+            problems += _read(where, overrides)[1]
+    return problems
+
+
+def _nearest(
+    written: str, known: Iterable[str], otherwise: str = "Remove it, or see docs/settings.md for the keys there are."
+) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(written, known, n=1)
+    return f"Did you mean {close[0]!r}?" if close else otherwise
+
+
+@cache
+def get_settings() -> Settings:
+    """Return the settings as they are now.
+
+    Raises:
+        ImproperlyConfigured: A value is wrong; the message names the key and what to do.
+    """
+    setting, given = source()
+    values, problems = read(setting, given)
+    serious = [problem for problem in problems if problem.serious]
+    if serious:
+        raise ImproperlyConfigured(" ".join(f"{problem.message} {problem.hint}" for problem in serious))
+    return Settings(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a task gets whose call and whose function say nothing of it. Times are seconds."""
+
+    timeout: float | None
+    max_attempts: int
+    ack_failures: bool
+    #: None: as the pool says that runs it.
+    retry_backoff: Any = None
+
+
+def policy_of(queue: str) -> Policy:
+    """Return the policy of a queue: that of the entry of ALT_CLUSTERS that serves it, else that of the other keys.
+
+    Whichever pool this process belongs to: what it enqueues for others is theirs.
+    """
+    policies = _policies()
+    # What is no text, and perhaps not hashable, is refused by those who ask.
+    return (policies.get(queue) if isinstance(queue, str) else None) or policies[_OTHERS]
+
+
+#: No queue has this name.
+_OTHERS = ""
+
+
+@cache
+def _policies() -> Mapping[str, Policy]:
+    setting, given = source()
+    others = Settings(**_read(setting, given)[0])
+    policies = {_OTHERS: Policy(others.timeout, others.max_attempts, others.ack_failures)}
+    for name, entry in (given.get("ALT_CLUSTERS") or {}).items():
+        pool = Settings(**_read(setting, {**given, **_overrides(str(name), entry)})[0])
+        # Only what the entry says itself need travel with its tasks; a pool knows the rest.
+        own = pool.retry_backoff if "retry_backoff" in entry else None
+        policy = Policy(pool.timeout, pool.max_attempts, pool.ack_failures, own)
+        for queue in pool.queues or ():
+            policies.setdefault(queue, policy)
+    return policies
+
+
+def problems() -> list[Problem]:
+    """Return what is wrong with the settings, for ``manage.py check``."""
+    return read(*source())[1]
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting in ("PGQ", "Q_CLUSTER"):
+        get_settings.cache_clear()
+        _policies.cache_clear()
+
+
+setting_changed.connect(_forget)
+
+
+#: What Django-Q's users import from its `conf`, and what they have instead.
+_INSTEAD = {
+    "Conf": "pgq.conf.get_settings(), whose attributes are the keys in lower case; the states are in pgq.status",
+    "logger": 'logging.getLogger("pgq")',
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _INSTEAD:
+        raise ImportError(f"pgq.conf has no {name}: use {_INSTEAD[name]} (see docs/from-django-q.md)")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

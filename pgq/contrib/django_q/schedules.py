@@ -1,0 +1,165 @@
+"""Schedules of Django-Q: rows of pgq_schedule, signed if the operator trusts that table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from pgq import codec
+from pgq.codec import literals, signing
+from pgq.codec.stored import StoredText, stored_text
+from pgq.conf import Settings
+from pgq.contrib.django_q.plan import Plan, Row, Skip, Tally, clean, moment
+from pgq.enqueue import make, registry
+from pgq.enqueue.options import path
+from pgq.errors import EnqueueError
+from pgq.models import Schedule
+from pgq.options import TaskOptions
+from pgq.store import django_q
+from pgq.store.caller import callers_cursor
+
+
+class Schedules:
+    """Imports the schedules.
+
+    Args:
+        new_ids: What the tasks that they name are called here, by the ids there.
+    """
+
+    def __init__(self, plan: Plan, settings: Settings, new_ids: Mapping[str, UUID]) -> None:
+        self.plan, self.settings, self.new_ids = plan, settings, new_ids
+        self.tally = Tally()
+
+    def write(self, rows: list[Row]) -> None:
+        """Import them, in a transaction of its own: all that can be, each by itself."""
+        database = self.settings.database
+        with transaction.atomic(using=database):
+            with callers_cursor(database) as cursor:
+                present = django_q.imported_schedules(cursor)
+            known = list(Schedule.objects.using(database).all())
+            names = {schedule.name for schedule in known}
+            # What the project's own code has made here, at a start or in a migration, is not made twice.
+            made_here = {_identity(schedule) for schedule in known if "django_q_id" not in schedule.options}
+            for row in rows:
+                which = f"schedule {row['id']} ({', '.join(filter(None, (row['name'], row['func'])))})"
+                if str(row["id"]) in present:
+                    self.tally.present += 1
+                    continue
+                try:
+                    with transaction.atomic(using=database):
+                        new = self._schedule(row)
+                        if _identity(new) in made_here:
+                            self.tally.present += 1
+                            self.tally.note(
+                                f"The schedule {new} is here already, made by the project: it stays as it is."
+                            )
+                            continue
+                        new.name = self._free_name(row, names)
+                        new.save(using=database)
+                except Skip as skip:
+                    self.tally.skip(which, str(skip))
+                except ValidationError as error:
+                    self.tally.skip(which, " ".join(error.messages))
+                except (EnqueueError, ValueError) as error:
+                    self.tally.skip(which, str(error))
+                else:
+                    names.add(new.name)
+                    self.tally.imported += 1
+            if self.plan.dry_run:
+                transaction.set_rollback(True, using=database)
+
+    def _schedule(self, row: Row) -> Schedule:
+        """Return our row for one of Django-Q's, checked and not saved."""
+        func, hook, args, kwargs, q_options = self._call(row)
+        next_run, repeats = moment(row["next_run"]), max(row["repeats"], -1)
+        if next_run is None:
+            raise Skip("it has no next run, so Django-Q never fires it")
+        kind = row["schedule_type"]
+        # Kept after it has run, or a second import would run it again.
+        repeats = 1 if kind == Schedule.ONCE and repeats < 0 else repeats
+        args_text, kwargs_text = make.encode_arguments(args, kwargs, self.settings)
+        options = codec.encode(self._schedule_options(row, q_options))
+        cluster = row.get("cluster") or q_options.get("cluster") or q_options.get("broker_name")
+        queue = None if cluster in (None, "", self.plan.cluster) else clean(cluster)
+        new = Schedule(
+            name=clean(row["name"]) or None,
+            func=func,
+            hook=hook,
+            args=StoredText(args_text),
+            kwargs=StoredText(kwargs_text),
+            options=StoredText(options),
+            queue=queue,
+            schedule_type=kind,
+            minutes=row["minutes"] or (1 if kind == Schedule.MINUTES else None),
+            cron=clean(row.get("cron")) or None,
+            repeats=repeats,
+            next_run=next_run,
+            intended_date_kwarg=clean(row.get("intended_date_kwarg")) or None,
+            paused=self.plan.pause,
+            task=self._last_task(row),
+        )
+        if self.plan.trust_schedules:
+            new.signature = signing.sign_schedule(
+                func=func, hook=hook, args=args_text, kwargs=kwargs_text, options=options, queue=queue
+            )
+        new.full_clean(exclude=["args", "kwargs", "options"], validate_unique=False)
+        return new
+
+    def _call(self, row: Row) -> tuple[str, str | None, Any, dict[str, Any], dict[str, Any]]:
+        """Return what a schedule calls: function, hook, args, kwargs and Django-Q's options."""
+        func = str(row["func"])
+        if not self.plan.trust_schedules and not self._is_registered(func):
+            raise Skip(
+                "its function is not registered with @task, and Django-Q's schedules are not signed; if you know all "
+                "of them: --trust-schedules"
+            )
+        args = literals.read("args", row["args"]) if (row["args"] or "").strip() else ()
+        kwargs = literals.read("kwargs", row["kwargs"]) if (row["kwargs"] or "").strip() else {}
+        q_options = kwargs.pop("q_options", None) or {}
+        if not isinstance(q_options, dict):
+            raise Skip("its q_options are not a dict")
+        hook = row["hook"] or q_options.get("hook")
+        if self.plan.trust_schedules:
+            # Imports them. Of functions that are registered, that has been done.
+            func, hook = path("func", func), path("hook", hook) if hook else None
+        return func, hook or None, args, kwargs, q_options
+
+    def _is_registered(self, func: str) -> bool:
+        return registry.registered(func) is not None or func in self.settings.allowed
+
+    def _schedule_options(self, row: Row, q_options: dict[str, Any]) -> dict[str, Any]:
+        extra = TaskOptions.of(**{name: q_options.get(name) for name in ("save", "cached", "ack_failure")}).stored()
+        # Without a name, Django-Q's group is the schedule's id there.
+        group = q_options.get("group") or (None if row["name"] else row["id"])
+        options = {
+            "group": None if group is None else str(group),
+            "task_name": q_options.get("task_name"),
+            "timeout": q_options.get("timeout"),
+            "extra": extra or None,
+            "django_q_id": str(row["id"]),
+        }
+        return {key: value for key, value in options.items() if value is not None}
+
+    def _free_name(self, row: Row, names: set[Any]) -> str | None:
+        """Return a name that is free; in Django-Q several schedules can have the same."""
+        name = clean(row["name"]) or None
+        if name is None or name not in names:
+            return name
+        other = f"{name} (django-q {row['id']})"
+        self.tally.note(f"There is a schedule {name!r} already; the one from Django-Q is called {other!r}.")
+        return other
+
+    def _last_task(self, row: Row) -> str | None:
+        id = self.new_ids.get(str(row.get("task")))
+        return None if id is None else id.hex
+
+
+def _identity(schedule: Schedule) -> tuple[str | None, ...]:
+    """Return what tells schedules apart: function and name; without a name, function and arguments."""
+    if schedule.name:
+        return (schedule.func, schedule.name)
+    return (schedule.func, None, stored_text(schedule, "args"), stored_text(schedule, "kwargs"))

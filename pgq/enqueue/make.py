@@ -1,0 +1,160 @@
+"""Checks what was asked for and makes a `NewTask` of it, signed and ready to be written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from pgq import codec
+from pgq.codec.signing import sign_blob
+from pgq.conf import Settings, get_settings, policy_of
+from pgq.enqueue import registry
+from pgq.errors import EnqueueError
+from pgq.ids import new_id
+from pgq.options import NO_OPTIONS, TaskOptions
+from pgq.records import PRIORITY_MAX, PRIORITY_MIN, NewTask
+from pgq.recurrence import moments
+
+if TYPE_CHECKING:
+    pass
+from pgq.codec.signing import signed
+from pgq.enqueue.options import options_text, path
+
+_EARLIEST, _LATEST = datetime(2, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+_TEXTS = ("queue", "name", "group", "hook")
+
+
+# ------------------------------------------------------------------------------------------------- making
+
+
+def make_task(
+    func: str | Callable[..., Any],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    options: TaskOptions = NO_OPTIONS,
+    *,
+    id: UUID | None = None,
+    remaining: int | None = None,
+) -> NewTask:
+    """Check a task and return it, signed and ready to be written.
+
+    What is not said holds as `@task` fixed it, or else as PGQ says. An entry of PGQ["ALT_CLUSTERS"] that serves the
+    task's queue takes the place of PGQ in that.
+
+    Args:
+        func: A function, or its dotted path.
+
+    Raises:
+        EnqueueError: Something is wrong; the message names the argument. Nothing has been written.
+    """
+    settings = get_settings()
+    func_path = path("func", func)
+    entry = registry.registered(func_path)
+    if entry is not None:
+        options = options.over(entry.options)
+    args_text, kwargs_text = encode_arguments(args, kwargs or {}, settings)
+    hook_path = None if options.hook is None else path("hook", options.hook)
+    queue = options.queue or settings.default_queue
+    policy = policy_of(queue)
+    task = NewTask(
+        id=id or new_id(),
+        func=func_path,
+        args=args_text,
+        kwargs=kwargs_text,
+        options=options_text(options, policy, settings),
+        queue=queue,
+        priority=0 if options.priority is None else options.priority,
+        name=_label(options.name),
+        group=_label(options.group),
+        hook=hook_path,
+        timeout=_timeout(policy.timeout if options.timeout is None else options.timeout),
+        max_attempts=policy.max_attempts if options.max_attempts is None else options.max_attempts,
+        run_after=_moment(options.run_after),
+        remaining=remaining,
+    )
+    _check(task)
+    return signed(task)
+
+
+def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], settings: Settings) -> tuple[str, str]:
+    """Return args and kwargs in their stored form.
+
+    Raises:
+        NotStorable: An argument has none, or they are too large together; the message says which.
+    """
+    return codec.encode_args(
+        tuple(args),
+        dict(kwargs),
+        allow_pickle=settings.allow_pickle,
+        sign=sign_blob if settings.allow_pickle else None,
+        compress=settings.compress,
+        limit=settings.max_payload,
+    )
+
+
+def _moment(run_after: datetime | timedelta | float | None) -> datetime | None:
+    if run_after is None or isinstance(run_after, datetime):
+        return None if run_after is None else moments.aware(run_after)
+    try:
+        if isinstance(run_after, int | float) and not isinstance(run_after, bool):
+            run_after = timedelta(seconds=run_after)
+        if isinstance(run_after, timedelta):
+            return moments.now() + run_after
+    except (ValueError, OverflowError):
+        raise EnqueueError("run_after", f"leads to no date, got {run_after!r}") from None
+    raise EnqueueError("run_after", f"must be a datetime, a timedelta or seconds, got {run_after!r}")
+
+
+def _timeout(timeout: Any) -> float | None:
+    if timeout is None or timeout == -1:
+        return None
+    # The upper bound (68 years) is that of the timer, which takes no more everywhere.
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 2**31:
+        raise EnqueueError("timeout", f"must be seconds above 0, or -1 for no limit, got {timeout!r}")
+    return float(timeout)
+
+
+def _label(value: str | int | UUID | None) -> str | None:
+    """Return a name or group as text: callers also give the key of a row, and look for it by the same key."""
+    if type(value) is int or isinstance(value, UUID):
+        return str(value)
+    return value  # type: ignore[return-value]  # what else is no text is refused by `_check`
+
+
+def _check(task: NewTask) -> None:
+    """Raise EnqueueError if a field has a value that the table would refuse."""
+    priority, attempts = task.priority, task.max_attempts
+    if type(priority) is not int or not PRIORITY_MIN <= priority <= PRIORITY_MAX:
+        raise EnqueueError(
+            "priority", f"must be a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}, got {priority!r}"
+        )
+    if type(attempts) is not int or not 0 <= attempts < 2**31:
+        raise EnqueueError("max_attempts", f"must be a whole number, 0 (no limit) or above, got {attempts!r}")
+    if task.run_after is not None and not _EARLIEST <= task.run_after <= _LATEST:
+        raise EnqueueError("run_after", f"must be in the years 2 to 9998, got {task.run_after}")
+    for field in _TEXTS:
+        value = getattr(task, field)
+        if value is not None:
+            check_text(field, value)
+
+
+def check_text(field: str, value: Any) -> None:
+    """Raise EnqueueError unless the table would take that as the name of a queue, a group or a task."""
+    if not isinstance(value, str):
+        raise EnqueueError(field, f"must be a text, got {value!r}")
+    if "\x00" in value or not value or not _fits(value):
+        raise EnqueueError(
+            field, f"must be 1 to 1000 bytes of UTF-8, without NUL or lone surrogates, got {value[:50]!r}"
+        )
+
+
+def _fits(text: str) -> bool:
+    """Whether the text can be stored and takes no more than 1000 bytes: an index refuses 2700."""
+    if text.isascii():
+        return len(text) <= 1000
+    try:
+        return len(text.encode()) <= 1000
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,101 @@
+"""What a call says of options, what its function's @task fixes and what its queue's policy adds: made one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pgq import codec
+from pgq.conf import Policy, Settings
+from pgq.enqueue import registry
+from pgq.errors import EnqueueError, UnknownFunction
+from pgq.options import NO_OPTIONS, TaskOptions, check_backoff, check_exception
+
+if TYPE_CHECKING:
+    pass
+
+
+def path(argument: str, func: str | Callable[..., Any]) -> str:
+    """Return the dotted path by which a worker gets that very function; of one with @task, that of its registration.
+
+    Raises:
+        UnknownFunction: There is none; the message names the argument and says what to do.
+    """
+    try:
+        if isinstance(func, registry.Decorated):
+            entry = registry.registered(func.path)
+            # Else another one of that name was registered since.
+            return func.path if entry is not None and entry.func is func.func else registry.path_of(func.func)
+        if not isinstance(func, str):
+            registry.refuse_yield(func)
+            return registry.path_of(func)
+        if registry.registered(func) is None:
+            found = registry.locate(func)
+            if isinstance(found, registry.Decorated):
+                # By another name, of a module that imports it: its options hold by that one, too.
+                return found.path
+            registry.refuse_yield(found)
+    except EnqueueError as error:
+        raise error.of(argument) from error.__cause__
+    return func
+
+
+@functools.lru_cache(maxsize=1000)
+def _own_path(option: str, path: str) -> str:
+    """Return the path that the exception class of a path gives as its own: by that one a worker recognises it."""
+    try:
+        found = registry.locate(path)
+    except UnknownFunction as error:
+        raise error.of(option) from error.__cause__
+    return check_exception(option, found)  # type: ignore[arg-type]  # it refuses what is no exception class
+
+
+def with_path(options: TaskOptions) -> TaskOptions:
+    """Return options whose backoff, if it is a callable, is named by its path.
+
+    Raises:
+        UnknownFunction: It has none.
+    """
+    backoff = options.retry_backoff
+    return options.but(retry_backoff={"callable": path("retry_backoff", backoff)}) if callable(backoff) else options
+
+
+def followed(options: TaskOptions) -> TaskOptions:
+    """Return options whose paths lead somewhere.
+
+    Not for a decorator: what they lead to may import the very module that is being imported.
+
+    Raises:
+        UnknownFunction: There is nothing, or no exception class.
+    """
+    if options is NO_OPTIONS:
+        return options
+    if options.retry_backoff is not None:
+        options = with_path(options)
+        if isinstance(options.retry_backoff, Mapping) and "callable" in options.retry_backoff:
+            named = {"callable": path("retry_backoff", options.retry_backoff["callable"])}
+            options = options.but(retry_backoff=named)
+    if options.retry_on is not None:
+        options = options.but(retry_on=[_own_path("retry_on", item) for item in options.retry_on])
+    if options.no_retry_on is not None:
+        options = options.but(no_retry_on=[_own_path("no_retry_on", item) for item in options.no_retry_on])
+    return options
+
+
+def with_policy(options: TaskOptions, policy: Policy) -> TaskOptions:
+    """Return a task's options with what the policy of its queue adds to them."""
+    if policy.ack_failures and options.ack_failure is None:
+        options = options.but(ack_failure=True)
+    if policy.retry_backoff is not None and options.retry_backoff is None:
+        options = with_path(options.but(retry_backoff=check_backoff("retry_backoff", policy.retry_backoff)))
+    return options
+
+
+def options_text(options: TaskOptions, policy: Policy, settings: Settings) -> str:
+    options = with_policy(followed(options), policy)
+    # As in Django-Q, what the producer's settings say travels with the task.
+    if settings.cached and options.cached is None:
+        options = options.but(cached=settings.cached)
+    stored = options.stored()
+    return codec.encode(stored, where="options") if stored else "{}"

@@ -1,0 +1,167 @@
+"""Writes new tasks in the caller's transaction: one, many, a call each, or from a query."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+from django.db import router, transaction
+
+from pgq import signals
+from pgq.codec.signing import signer_of_calls
+from pgq.conf import get_settings
+from pgq.enqueue import registry
+from pgq.errors import EnqueueError
+from pgq.ids import new_hexes, task_name
+from pgq.options import NO_OPTIONS, TaskOptions
+from pgq.private import router_hints, set_alias
+from pgq.records import NewTask
+from pgq.recurrence import moments
+from pgq.store import queue as store_queue
+from pgq.store.caller import callers_cursor, execute_often
+from pgq.store.connection import is_same_database, wrapper
+
+if TYPE_CHECKING:
+    from django.db.models import Manager, QuerySet
+from pgq.enqueue.make import encode_arguments, make_task
+
+T = TypeVar("T")
+#: Rows in one INSERT of enqueue_many: enough to forget the round trip, few enough to bound memory.
+CHUNK = 2000
+
+
+def announce(task: NewTask) -> None:
+    """Send pre_enqueue, if anybody listens. Receivers see a dict, as in Django-Q; what they change is not kept."""
+    if signals.pre_enqueue.receivers:
+        signals.send(signals.pre_enqueue, task={
+            "id": task.id.hex, "name": task.name or task_name(task.id), "func": task.func, "group": task.group,
+            "hook": task.hook, "queue": task.queue, "args": task.args, "kwargs": task.kwargs,
+            "options": json.loads(task.options), "started": moments.as_project(moments.now()),
+        })  # fmt: skip
+
+
+def enqueue(task: NewTask, *, using: str | None = None) -> UUID:
+    """Write one task in the caller's transaction; return its id.
+
+    Args:
+        using: Alias in DATABASES; None: PGQ["database"].
+    """
+    announce(task)
+    execute_often(using or get_settings().database, store_queue.enqueue, task)
+    return task.id
+
+
+def enqueue_all(tasks: Iterable[NewTask], *, using: str | None = None, chunk: int = CHUNK) -> list[UUID]:
+    """Write many tasks, `chunk` of them a statement, without ever holding more of them in memory; return their ids."""
+    ids: list[UUID] = []
+    with callers_cursor(using or get_settings().database) as cursor:
+        for batch in _chunks(tasks, chunk):
+            for task in batch:
+                announce(task)
+            store_queue.enqueue_many(cursor, batch)
+            ids.extend(task.id for task in batch)
+    return ids
+
+
+def check_chunk(chunk: Any) -> None:
+    """Raise EnqueueError unless that many rows can be in one statement."""
+    if type(chunk) is not int or chunk < 1:
+        raise EnqueueError("chunk", f"must be a whole number, 1 or above, got {chunk!r}")
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    remaining = iter(items)
+    while chunk := list(islice(remaining, size)):
+        yield chunk
+
+
+def enqueue_calls(
+    func: str | Callable[..., Any],
+    calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]],
+    options: TaskOptions = NO_OPTIONS,
+    *,
+    chunk: int = CHUNK,
+) -> list[str]:
+    """Write a task for each call, `chunk` of them a statement; return their ids, 32 hex digits each.
+
+    What they have in common is checked once.
+
+    Args:
+        calls: The arguments and keyword arguments of each.
+        options: The same for all.
+    """
+    model = make_task(func, options=options)
+    if model.run_after is not None or signals.pre_enqueue.receivers:
+        # Only the database can say whether that time has come; and receivers are told of each task.
+        made = (make_task(func, args, kwargs, options) for args, kwargs in calls)
+        return [id.hex for id in enqueue_all(made, chunk=chunk)]
+    settings, sign_call = get_settings(), signer_of_calls(model)
+    ids: list[str] = []
+    with callers_cursor(settings.database) as cursor:
+        for batch in _chunks(calls, chunk):
+            # Before the COPY: what is lazy, in an argument or in the calls, may ask the database.
+            texts = [encode_arguments(args, kwargs, settings) for args, kwargs in batch]
+            new = new_hexes(len(texts))
+            # During the COPY: the server works on the first rows meanwhile.
+            rows = ((id, *text, sign_call(id, *text)) for id, text in zip(new, texts, strict=True))
+            store_queue.enqueue_calls(cursor, model, rows)
+            ids += new
+    return ids
+
+
+def enqueue_from(
+    func: str | Callable[..., Any], queryset: QuerySet[Any] | Manager[Any], args: Sequence[str], **options: Any
+) -> int:
+    """Enqueue one task for each row of a query, in one INSERT ... SELECT on PGQ["database"]: no row comes to Python.
+
+    A query that would be read from a replica of that database is read there, where the tasks are written. One of
+    another PostgreSQL is read by this process, a chunk at a time, and the tasks are written in one transaction.
+
+    Args:
+        func: A function registered with @task, or its path: rows made by the database cannot be signed.
+        args: Names of the query's columns or annotations, in the order of the function's arguments. They come as JSON
+            has them: a date as its text.
+        options: As for `async_task`, by the names of `TaskOptions`; the same for all.
+
+    Returns:
+        The number of tasks.
+
+    Raises:
+        EnqueueError: The function is not registered, or there is no query of PostgreSQL.
+        FieldError: The query has no such column.
+    """
+    said = TaskOptions.of(**options)
+    model = make_task(func, options=said)
+    if registry.registered(model.func) is None and model.func not in get_settings().allowed:
+        raise EnqueueError(
+            "func", f"{model.func!r} must be registered with @task, since rows made by the database are not signed"
+        )
+    from django.db.models import F, Func, JSONField, Manager, QuerySet
+
+    rows: Any = queryset.all() if isinstance(queryset, Manager) else queryset
+    if not isinstance(rows, QuerySet):
+        raise EnqueueError("queryset", f"must be a QuerySet, got a {type(rows).__name__}; enqueue_many takes a list")
+    if isinstance(args, str) or not all(isinstance(name, str) for name in args):
+        raise EnqueueError("args", f"must be a list of names of columns or annotations, got {args!r}")
+    columns = Func(*[F(name) for name in args], function="jsonb_build_array", output_field=JSONField())
+    query = rows.annotate(_pgq_args=columns).values_list("_pgq_args", flat=True)
+    alias = get_settings().database
+    if _is_read_there(rows, alias):
+        text, parameters = query.query.get_compiler(alias).as_sql()
+        with callers_cursor(alias) as cursor:
+            return store_queue.enqueue_from(cursor, text, parameters, model)
+    if wrapper(query.db).vendor != "postgresql":
+        raise EnqueueError("queryset", f"is of {query.db!r}, which is no PostgreSQL; use enqueue_many with its values")
+    with transaction.atomic(using=alias):
+        return len(enqueue_calls(func, ((row, {}) for row in query.iterator(CHUNK)), said))
+
+
+def _is_read_there(queryset: QuerySet[Any], alias: str) -> bool:
+    """Whether the rows of a query are in the database of that alias, by whatever alias they would be read."""
+    if queryset.db == alias or is_same_database(queryset.db, alias):
+        return True
+    # Nobody has said using(): a router chose a replica of the database that these rows are written to.
+    return set_alias(queryset) is None and router.db_for_write(queryset.model, **router_hints(queryset)) == alias

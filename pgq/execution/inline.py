@@ -1,0 +1,280 @@
+"""Running tasks in the caller's process and transaction: ``sync=True``, and the tests of whoever uses pgq.
+
+The same steps as in a worker, by the same statements: enqueue, claim, execute, settle, follow-ons. And what a task does
+has the same end as in a worker: a function runs in a transaction only if it is atomic or the caller is in one, what a
+plain function wrote stays when it fails, and it sees no context variable that the caller has set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID, uuid4
+
+from asgiref.sync import async_to_sync
+from django.db import Error, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
+from psycopg.pq import TransactionStatus
+
+from pgq import records
+from pgq.conf import Settings, get_settings
+from pgq.enqueue import registry
+from pgq.enqueue.write import announce
+from pgq.execution import call as calling
+from pgq.execution import outcome, prepare, settle
+from pgq.execution.atomic import Atomic
+from pgq.records import Claim, Failed, NewTask, Receipt, Retried, Succeeded
+from pgq.store import queue
+from pgq.store.caller import callers_cursor
+from pgq.store.connection import Cursor
+
+logger = logging.getLogger("pgq")
+
+#: The worker that these claims name: nobody, whose leases nobody renews.
+_NOBODY = UUID(int=0)
+
+
+def run(task: NewTask) -> UUID:
+    """Run a task now, and all that follows from it; return its id.
+
+    Its row is written when the function has returned: should this process be killed before that, no worker runs the
+    task again behind the caller's back.
+
+    Raises:
+        Exception: What the function raised. Then nothing is written of the task, as in Django-Q; what the function
+            itself had written stays, as in a worker, unless the task is atomic.
+    """
+    announce(task)
+    settings = get_settings()
+    claim = _claim_of(task)
+
+    def write_row(cursor: Cursor) -> None:
+        queue.enqueue(cursor, task)
+        queue.claim_one(cursor, task.id, worker=_NOBODY, receipt=claim.receipt)
+
+    receipt = _execute(claim, settings, write_row)
+    if isinstance(receipt.outcome, Failed | Retried) and receipt.error is not None:
+        raise receipt.error
+    if not receipt.settled:
+        with _transaction(settings) as cursor:
+            write_row(cursor)
+            settle.write(cursor, [receipt], settings.name)
+        settle.announce(receipt)
+    _run_followers(receipt)
+    return task.id
+
+
+def _claim_of(task: NewTask) -> Claim:
+    """Return the claim that `store.claim_one` will return once the row of this task is there."""
+    return Claim(
+        task.id, task.priority, 0, task.queue, task.func, task.args, task.kwargs, task.options, task.name, task.group,
+        task.hook, task.timeout, attempts=1, crashes=0, max_attempts=task.max_attempts, schedule=task.schedule,
+        enqueued_at=timezone.now(), signature=task.signature, cancelled=False, last_error=None, ctid="(0,0)",
+        receipt=uuid4(),
+    )  # fmt: skip
+
+
+def run_queued(id: UUID) -> Receipt | None:
+    """Run a queued task now, whatever it waits for, and all that follows; None if it is gone or runs already.
+
+    A failure is settled as a worker would settle it, not raised.
+    """
+    settings = get_settings()
+    with _transaction(settings) as cursor:
+        claim = queue.claim_one(cursor, id, worker=_NOBODY, receipt=uuid4())
+    if claim is None:
+        return None
+    receipt = _run_claim(claim, settings)
+    _run_followers(receipt)
+    return receipt
+
+
+def _run_followers(receipt: Receipt) -> None:
+    for follower in getattr(receipt.outcome, "follow_ons", ()):
+        run_queued(follower.id)
+
+
+def drain(limit: int = 1000) -> list[Receipt]:
+    """Run what is ready, in the order in which a worker would, until nothing is; return the receipts.
+
+    What a task left to ``transaction.on_commit`` runs when it has ended, also inside a transaction of the caller.
+
+    Raises:
+        RuntimeError: More than `limit` tasks ran: they seem to enqueue each other without end. Or a task ended the
+            transaction of the caller.
+    """
+    settings = get_settings()
+    receipts: list[Receipt] = []
+    while True:
+        with _transaction(settings) as cursor:
+            claims = queue.claim(cursor, limit=1, worker=_NOBODY, receipt=uuid4(), queues=settings.queues)
+        if not claims:
+            return receipts
+        receipts.append(_run_claim(claims[0], settings, commits=True))
+        if len(receipts) > limit:
+            raise RuntimeError(f"drain: more than {limit} tasks ran; they seem to enqueue each other without end")
+
+
+def _run_claim(claim: Claim, settings: Settings, *, commits: bool = False) -> Receipt:
+    """Run a claim, whose row is there, and settle it. `commits`: run what it left to on_commit, too."""
+    receipt = _execute(claim, settings, commits=commits)
+    if not receipt.settled:
+        with _transaction(settings) as cursor:
+            settle.write(cursor, [receipt], settings.name)
+        settle.announce(receipt)
+    return receipt
+
+
+@contextlib.contextmanager
+def _transaction(settings: Settings) -> Iterator[Cursor]:
+    with transaction.atomic(using=settings.database), callers_cursor(settings.database) as cursor:
+        yield cursor
+
+
+# ------------------------------------------------------------------------------------------------- as in a worker
+
+
+def _execute(
+    claim: Claim,
+    settings: Settings,
+    write_row: Callable[[Cursor], None] = lambda cursor: None,
+    *,
+    commits: bool = False,
+) -> Receipt:
+    """Run a claim as a worker would; return its receipt, `settled` if the task is atomic.
+
+    Args:
+        write_row: See `Atomic`.
+        commits: Whether what the task left to on_commit runs now, though the caller's transaction goes on.
+    """
+    call = prepare.ready(claim, settings)
+    if isinstance(call, Receipt):
+        return call
+    registered = {connection: len(connection.run_on_commit) for connection in _in_transactions()}
+    with _spared(claim):
+        receipt = _context().run(_run_call, call, settings, write_row)
+    if commits:
+        try:
+            with _spared(claim):
+                _run_on_commit(registered)
+        except Exception as error:
+            if receipt.settled:
+                # As in a worker: the task had been committed.
+                logger.exception("task %s: a function it left to on_commit failed", claim.id.hex)
+            elif isinstance(receipt.outcome, Succeeded):
+                # Without a transaction it is called at once, inside the function.
+                receipt = outcome.failed(receipt, error, settings)
+    return receipt
+
+
+def _context() -> contextvars.Context:
+    """Return an empty context: what a request or a test has put into its own is not there in a worker."""
+    if not _is_loops_thread():
+        return contextvars.Context()
+    # There Django keeps its connections in the context: the caller's are to be used, and found again by the caller.
+    connections.all()
+    return contextvars.copy_context()
+
+
+def _is_loops_thread() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _run_call(call: records.Call, settings: Settings, write_row: Callable[[Cursor], None]) -> Receipt:
+    if registry.is_async(call.func):
+        receipt: Receipt = _wait(calling.run_coroutine(call, settings))
+        return receipt
+    durable = transaction.get_autocommit(using=settings.database)
+    atomic = Atomic(settings.database, settings.name, settings, durable=durable, write_row=write_row)
+    return atomic.run(call._replace(finish=_wait))
+
+
+def _wait(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine to its end, so that what it has done by `sync_to_async`, as the ORM has, is done in this thread.
+
+    That has the caller's connections: else it would see nothing of the caller's transaction.
+    """
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+
+    async def run() -> Any:
+        running.append((asyncio.get_running_loop(), asyncio.current_task()))  # type: ignore[arg-type]  # there is one
+        return await coroutine
+
+    if _is_loops_thread():
+        # Nothing can come back to this thread while it waits.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(contextvars.copy_context().run, asyncio.run, run()).result()
+    try:
+        return async_to_sync(run)()
+    except BaseException:
+        # It may be we who were interrupted, by a timeout: then the coroutine runs still.
+        for loop, task in running:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(task.cancel)
+        raise
+
+
+# ------------------------------------------------------------------------------------------------- transactions
+
+
+def _in_transactions() -> list[BaseDatabaseWrapper]:
+    # Without autocommit, but in no block, a task may commit by itself, as in a worker.
+    return [connection for connection in connections.all(initialized_only=True) if connection.in_atomic_block]
+
+
+@contextlib.contextmanager
+def _spared(claim: Claim) -> Iterator[None]:
+    """Keep the caller's transactions usable: if a statement of the task has spoiled one, take back what the task did.
+
+    In a worker such a statement fails alone, since a plain task is in no transaction. Whatever spoils none stays, as in
+    a worker, also if the task fails.
+
+    Raises:
+        RuntimeError: The task ended a transaction, or closed a connection, that the caller was in.
+    """
+    points: list[tuple[BaseDatabaseWrapper, Any]] = [
+        (connection, connection.savepoint()) for connection in _in_transactions()
+    ]
+    try:
+        yield
+    finally:
+        for connection, point in points:
+            try:
+                if _is_spoiled(connection):
+                    connection.needs_rollback = False
+                    connection.savepoint_rollback(point)
+                connection.savepoint_commit(point)
+            except Error as error:
+                raise RuntimeError(
+                    f"task {claim.id.hex} ({claim.func}) ended the transaction that its caller is in on"
+                    f" {connection.alias!r}, or closed the connection; run it outside of a transaction"
+                ) from error
+
+
+def _is_spoiled(connection: BaseDatabaseWrapper) -> bool:
+    info = getattr(connection.connection, "info", None)
+    return connection.needs_rollback or (info is not None and info.transaction_status == TransactionStatus.INERROR)
+
+
+def _run_on_commit(registered: dict[BaseDatabaseWrapper, int]) -> None:
+    """Run what was left to on_commit since, and will not run before the caller's transaction ends."""
+    for connection, count in registered.items():
+        left: list[Any] = connection.run_on_commit[count:]
+        del connection.run_on_commit[count:]
+        for _, function, robust in left:
+            try:
+                function()
+            except Exception:
+                if not robust:
+                    raise
+                logger.exception("a function left to on_commit failed")

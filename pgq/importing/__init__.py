@@ -1,1 +1,0 @@
-"""Bringing schedules, queued tasks and results from another queue."""

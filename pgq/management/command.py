@@ -1,0 +1,113 @@
+"""What pgq's commands have in common: arguments, errors, JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, connections
+from django.db.utils import IntegrityError, InterfaceError, OperationalError, ProgrammingError
+
+from pgq.conf import Settings, get_settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+from pgq.management.output import console, visible
+
+
+class PgqCommand(BaseCommand):
+    """A command that looks at the tables: it says what is wrong in one line, and exits with 1.
+
+    A subclass has `run`. Exit codes: 0, 1 for what went wrong, 2 for wrong arguments, 130 after Ctrl-C.
+    """
+
+    requires_migrations_checks = False
+    # A command that shows what is wrong must not refuse to start because something is.
+    requires_system_checks: list[str] = []
+
+    def add_json(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with refusals():
+            self.settings = checked_settings()
+            self.run(options)
+
+    def run(self, options: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def print_json(self, value: Any) -> None:
+        """Print a value on one line, all of it ASCII."""
+        self.stdout.write(json.dumps(value, default=_jsonable))
+        # Whoever reads a pipe of a command that goes on wants each line when it is printed.
+        self.stdout.flush()
+
+    def console(self, options: Mapping[str, Any]) -> Console:
+        return console(self.stdout, options)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if hasattr(value, "as_json"):
+        return value.as_json()
+    if hasattr(value, "hex") and not isinstance(value, float | bytes):
+        return value.hex
+    return str(value)
+
+
+def checked_settings() -> Settings:
+    """Return the settings.
+
+    Raises:
+        CommandError: They are wrong, or their database is not one that pgq can use.
+    """
+    try:
+        settings = get_settings()
+    except ImproperlyConfigured as error:
+        raise CommandError(str(error)) from None
+    if settings.database not in connections:
+        raise CommandError(f"PGQ['database'] is {settings.database!r}, which is not in DATABASES.")
+    if connections[settings.database].vendor != "postgresql":
+        raise CommandError(f"The database {settings.database!r} is not PostgreSQL, which pgq needs.")
+    return settings
+
+
+_MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedColumn)
+
+
+def explain(error: BaseException) -> str:
+    """Return what to tell people about an error of the database, in one line."""
+    cause = error.__cause__ if isinstance(error, DatabaseError) and error.__cause__ is not None else error
+    lines = str(cause).strip().splitlines() or [type(cause).__name__]
+    if isinstance(cause, _MISSING):
+        return f"The tables of pgq are missing or old ({lines[0]}). Run: manage.py migrate pgq"
+    if isinstance(cause, psycopg.errors.InsufficientPrivilege):
+        return f"PostgreSQL: {lines[0]}"
+    if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError):
+        return f"PostgreSQL cannot be reached: {'; '.join(line.strip() for line in lines)}"
+    return f"PostgreSQL: {lines[0]}"
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what can go wrong outside of us into one clear line; Ctrl-C and a closed pipe are no errors of ours."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, ProgrammingError, IntegrityError, psycopg.Error) as error:
+        raise CommandError(visible(explain(error))) from error
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        # `| head` has seen enough. Python would complain once more when it flushes stdout.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None

@@ -1,0 +1,103 @@
+"""The workers of a pool that sleep: how they are woken, and how callers learn that one of them sleeps.
+
+While a worker sleeps, the supervisor raises a flag in PostgreSQL every now and then, for a little longer than until the
+next time. A caller that enqueues while it is raised sends a notification; while all workers are busy, none is sent.
+What commits just before the flag is raised is found by the look at the queue that comes with each raising.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+
+from pgq.conf import Settings
+from pgq.pool.children import Child, Children, State
+from pgq.pool.protocol import WAKE
+from pgq.store import pools
+from pgq.store.connection import Cursor
+
+#: Seconds between the first two looks at the queue; they double, up to `poll`.
+_FIRST_PAUSE_SECONDS = 0.02
+#: Seconds for which all workers must have been busy before the flag is lowered.
+_BUSY_SECONDS = 0.1
+
+
+class Sleepers:
+    """The sleeping workers of one pool."""
+
+    def __init__(self, children: Children, settings: Settings) -> None:
+        self.children, self.settings = children, settings
+        #: A notification came while no worker slept: the next one to fall asleep is woken.
+        self.missed_wake = False
+        #: The flag as it was raised last, see peek.sql; 0: it is lowered.
+        self.flag = 0
+        #: Since when no worker sleeps (monotonic); None: one does.
+        self.all_busy_since: float | None = None
+        self.pause = _FIRST_PAUSE_SECONDS
+        #: When (monotonic) to look at the queue.
+        self.look_at = 0.0
+
+    def next_look(self) -> list[float]:
+        """Return the monotonic times at which `look` has something to do."""
+        return [self.look_at] if self.children.any_worker(State.ASLEEP) else []
+
+    def look(self, cursor: Cursor, now: float, *, notified: bool) -> None:
+        """While a worker sleeps, raise the flag and look at the queue, at growing intervals.
+
+        Args:
+            notified: Whether notifications reach this pool; else no flag is raised.
+        """
+        if not self.children.any_worker(State.ASLEEP):
+            self._lower_flag(cursor, now)
+            return
+        if now < self.look_at:
+            return
+        poll = self.settings.poll
+        self.flag, ready = pools.peek(
+            cursor, milliseconds=int(poll * 1500) + 500 if notified else None, queues=self.settings.queues
+        )
+        if ready:
+            self.wake(1)
+        self.pause = min(self.pause * 2, poll)
+        self.look_at = now + self.pause * random.uniform(0.9, 1.0)
+
+    def find_ready(self, cursor: Cursor) -> bool:
+        """Return whether a task is ready, and lower the flag."""
+        _, ready = pools.peek(cursor, milliseconds=0, queues=self.settings.queues)
+        return ready
+
+    def _lower_flag(self, cursor: Cursor, now: float) -> None:
+        if self.flag and self.all_busy_since is not None and now - self.all_busy_since > _BUSY_SECONDS:
+            pools.all_awake(cursor, said=self.flag)
+            self.flag = 0
+
+    def wake(self, count: int) -> None:
+        """Wake up to `count` workers; if fewer sleep, remember it for the next one that falls asleep."""
+        for child in self.children.workers():
+            if count <= 0:
+                return
+            if child.state is State.ASLEEP:
+                child.state = State.AWAKE
+                child.tell(WAKE)
+                count -= 1
+        if count > 0:
+            self.missed_wake = True
+        if not self.children.any_worker(State.ASLEEP):
+            self.all_busy_since = time.monotonic()
+
+    def wake_all(self) -> None:
+        """Wake all workers, and look at the queue at once: what was said while nothing could be heard is lost."""
+        self.look_at = 0.0
+        self.wake(self.settings.workers)
+
+    def fell_asleep(self, worker: Child) -> None:
+        """Note that a worker has found nothing to do."""
+        worker.state = State.ASLEEP
+        self.all_busy_since = None
+        if self.missed_wake:
+            self.missed_wake = False
+            self.wake(1)
+        elif not self.flag or self.pause >= self.settings.poll:
+            # The flag is lowered, or may soon be: raise it now. A caller may just have enqueued without notifying.
+            self.pause = _FIRST_PAUSE_SECONDS / 2
+            self.look_at = 0.0

@@ -1,0 +1,272 @@
+"""The supervisor: one loop that waits for children, signals, notifications and the clock, and acts on them.
+
+It runs no user code, and has one thread: that thread alone touches `Supervisor`, `Session`, `Sleepers`, `Children` and
+`Pulse`. What it shares with other processes are the pipes, the board and the gate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from uuid import UUID
+
+from pgq.conf import Settings
+from pgq.pool.children import Child, Children, State, python_path
+from pgq.pool.former_ids import FormerId
+from pgq.pool.health_endpoint import HealthServer
+from pgq.pool.liveness import Pulse
+from pgq.pool.protocol import BYE, IDLE, LARGE, MORE, READY, RENAMED, STOP, TICKED
+from pgq.pool.session import Clock, Session
+from pgq.pool.sleepers import Sleepers
+
+logger = logging.getLogger("pgq")
+
+#: Seconds between two errors that say why nothing runs.
+_COMPLAIN_AGAIN_SECONDS = 60.0
+#: Seconds between two looks at the board while a task may run: it shows what is overdue, and wakes no process.
+_BOARD_SECONDS = 0.1
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+class Supervisor:
+    """One pool: its loop, its signals, its start and its end.
+
+    Args:
+        settings: With what the command line overrides already put in.
+        run_once: Stop as soon as nothing is ready any more.
+        log_format, log_level: What the command line says of them, if it does.
+        reload: Asked once a second; True means that the code has changed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        run_once: bool = False,
+        log_format: str | None = None,
+        log_level: str | None = None,
+        reload: Callable[[], bool] | None = None,
+    ) -> None:
+        self.settings, self.run_once, self.reload = settings, run_once, reload
+        self.selector = selectors.DefaultSelector()
+        self.children = Children(settings, log_format, log_level, self.selector, self._heard, self._func_of)
+        self.sleepers = Sleepers(self.children, settings)
+        beat = max(0.5, min(settings.retry / 4, 5.0))
+        self.pulse = Pulse(self.children, settings, beat)
+        self.health: HealthServer | None = None
+        if settings.health_port is not None:
+            self.health = HealthServer(settings.health_host, settings.health_port, self.pulse.trouble)
+            self.selector.register(self.health.fileno(), selectors.EVENT_READ, self.health.look)
+        self.session = Session(
+            settings, self.selector, self.children, self.sleepers, self.pulse, every=beat,
+            # A lock on a table of ours must not make the pool look merely slow: then a probe needs its answer most.
+            meanwhile=self.health.look if self.health is not None else None,
+        )  # fmt: skip
+        self.second = Clock(1.0)
+        #: What was said last of why nothing runs, and when (monotonic) to say it again.
+        self.complaint = ""
+        self.complain_at = 0.0
+        #: Why a pool that runs once could run nothing; None: it could.
+        self.failed: str | None = None
+        #: How often the pool was told to stop; and when (monotonic) to kill what still runs.
+        self.stops = 0
+        self.kill_at: float | None = None
+        #: Whether it is to be started anew.
+        self.restart = False
+        #: Upkeep has done its chores once.
+        self.ticked = False
+        self.said_large = False
+
+    # ------------------------------------------------------------------------------------------- the loop
+
+    def run(self) -> bool:
+        """Run the pool until it is told to stop; return whether it should be started anew (SIGHUP)."""
+        with self._signals(), python_path():
+            logger.info(
+                "pool %s: %d workers on %s, queues %s, pid %d", self.settings.name, self.settings.workers,
+                self.settings.database, ", ".join(self.settings.queues) if self.settings.queues else "all", os.getpid(),
+            )  # fmt: skip
+            self.children.adopt_orphans()
+            try:
+                while not self._has_ended():
+                    if self.session.has_worked:
+                        self.children.fill()
+                    self._wait()
+                    self._look_round()
+            finally:
+                self._leave()
+        return self.restart
+
+    def _has_ended(self) -> bool:
+        return self.stops > 0 and not self.children.all()
+
+    def _wait(self) -> None:
+        """Wait for a child, a signal or a notification, and act on it; or for the next thing that is to be done."""
+        now = time.monotonic()
+        times = [*self.children.next_end(), *self.session.next_times()]
+        if self.session.has_worked:
+            times += self.children.next_start()
+        if self.reload:
+            times.append(self.second.next)
+        if self.kill_at is not None:
+            times.append(self.kill_at)
+        if self.children.orphaned or self.children.is_working():
+            times.append(now + _BOARD_SECONDS)
+        for key, _ in self.selector.select(max(0.0, min(times) - now)):
+            key.data()
+
+    def _look_round(self) -> None:
+        """Do what is due."""
+        now = time.monotonic()
+        if self.health is not None:
+            self.health.look()
+        self.children.kill_overdue(now)
+        if self.kill_at is not None and now >= self.kill_at:
+            self.kill_at = None
+            self.children.kill_all("the pool was told to hurry")
+        if self.reload and self.second.due(now) and not self.stops and self.reload():
+            logger.info("the code has changed: reloading")
+            self._ask_to_restart()
+        self.session.look(now)
+        if self.children.orphaned:
+            self.children.kill_orphans()
+        if self.run_once and self.ticked and not self.stops and self._is_drained():
+            self._stop("nothing is left to do")
+        if not self.stops and (why := self._why_nothing_runs(now)) is not None:
+            self._complain(why, now)
+
+    def _leave(self) -> None:
+        self.children.end_all()
+        self.session.leave()
+        if self.health is not None:
+            self.health.close()
+        self.selector.close()
+        logger.info("pool %s has stopped", self.settings.name)
+
+    def _is_drained(self) -> bool:
+        """Whether all workers sleep and nothing is ready."""
+        workers = self.children.workers()
+        if len(workers) < self.settings.workers or self.sleepers.missed_wake:
+            return False
+        if any(worker.state is not State.ASLEEP for worker in workers) or self.children.is_running():
+            return False
+        return self.session.is_drained()
+
+    def _why_nothing_runs(self, now: float) -> str | None:
+        """Return why nothing runs, and will not unless it is mended; None: something does, or may soon."""
+        return self.session.hopeless(now) if self.session.trouble is not None else self.children.hopeless()
+
+    def _complain(self, why: str, now: float) -> None:
+        if self.run_once:
+            self.failed = why
+            self._stop("nothing can be run")
+        elif why != self.complaint or now >= self.complain_at:
+            self.complaint, self.complain_at = why, now + _COMPLAIN_AGAIN_SECONDS
+            logger.error("nothing can be run: %s", why)
+
+    # ------------------------------------------------------------------------------------------- children
+
+    def _heard(self, speaker: Child, message: bytes) -> None:
+        if message == READY:
+            speaker.state = State.AWAKE
+            # So that pgq_worker shows a new worker at once.
+            self.session.heartbeat.next = 0.0
+            if self.stops:
+                speaker.tell(STOP)
+        elif message == IDLE:
+            self.sleepers.fell_asleep(speaker)
+        elif message == MORE and self.children.any_worker(State.ASLEEP):
+            self.sleepers.wake(1)
+        elif message == TICKED:
+            self.ticked = True
+            self.pulse.ticked()
+        elif message.startswith(RENAMED):
+            self._rename(speaker, UUID(bytes=message[1:]))
+        elif message.startswith(LARGE):
+            self._is_large(int.from_bytes(message[1:]))
+        elif message == BYE:
+            speaker.state = State.LEAVING
+
+    def _rename(self, worker: Child, id: UUID) -> None:
+        if any(child.id == id for child in self.children.workers()):
+            raise ValueError("it says to be another worker")
+        self.children.lost.append(FormerId(worker.id))
+        worker.id = id
+        self.session.renewal.next = 0.0
+
+    def _is_large(self, kilobytes: int) -> None:
+        if self.said_large:
+            return
+        self.said_large = True
+        logger.warning(
+            "max_rss is %d kB, and a worker takes %d kB before its first task: each is replaced after a second and a "
+            "task at least. max_rss is in kilobytes", self.settings.max_rss, kilobytes,
+        )  # fmt: skip
+
+    def _func_of(self, task: UUID) -> str | None:
+        return self.session.func_of(task)
+
+    # ------------------------------------------------------------------------------------------- signals, stopping
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Turn signals into events of the loop."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        self.selector.register(ours, selectors.EVENT_READ, lambda: self._signalled(ours.recv(64)))
+        for number in _SIGNALS:
+            signal.signal(number, lambda *_: None)
+        fd = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(fd)
+            if not self.restart:
+                # Python puts back the default for handlers of its own when it ends, and a late signal would then give
+                # a pool that stopped well the exit code of one that was killed. (Not before an exec, which inherits.)
+                for number in _SIGNALS:
+                    signal.signal(number, signal.SIG_IGN)
+            ours.close()
+            theirs.close()
+
+    def _signalled(self, numbers: bytes) -> None:
+        for number in numbers:
+            if number != signal.SIGHUP:
+                # Told to stop while it reloads, it must not come back.
+                self.restart = False
+            if number == signal.SIGHUP:
+                logger.info("SIGHUP: reloading")
+                self._ask_to_restart()
+            elif number == signal.SIGQUIT:
+                self._stop("SIGQUIT")
+                self.children.kill_all("the pool was told to quit")
+            elif number in (signal.SIGINT, signal.SIGTERM):
+                self._stop(signal.Signals(number).name)
+
+    def _ask_to_restart(self) -> None:
+        if not self.stops:
+            self.restart = True
+            self._stop("reload")
+
+    def _stop(self, why: str) -> None:
+        """First: finish what runs. Second: within a few seconds. Third: now."""
+        self.stops += 1
+        now = time.monotonic()
+        if self.stops == 1:
+            logger.info("stopping (%s): running tasks finish, the others are given back", why)
+            self.children.close()
+            if self.settings.grace is not None:
+                self.kill_at = now + self.settings.grace
+        elif self.stops == 2:
+            logger.warning("stopping (%s): running tasks have %.0f s left", why, self.settings.kill_after)
+            self.kill_at = now + self.settings.kill_after
+        else:
+            logger.warning("stopping (%s): now", why)
+            self.children.kill_all("the pool was told to stop now")

@@ -1,0 +1,68 @@
+"""The upkeep process of a pool: runs the chores of `pgq.upkeep`, one after the other, for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+
+import psycopg
+
+from pgq.conf import get_settings
+from pgq.pool import child
+from pgq.pool.protocol import READY, TICKED, ChildConfig
+from pgq.status import findings
+from pgq.store import connection as store_connection
+from pgq.store import lanes
+from pgq.store.outage import Backoff
+from pgq.upkeep.chores import Upkeep
+
+logger = logging.getLogger("pgq")
+
+#: Seconds that a chore's statement may take.
+_STATEMENT_SECONDS = 30.0
+
+
+def _name_unused(connection: store_connection.Connection, queues: Sequence[str]) -> None:
+    """Log which of the queues PostgreSQL has never seen a task of: their names may be mistakes."""
+    unused = lanes.unused_queues(connection.cursor(), queues)
+    if unused:
+        logger.info("nothing has been enqueued yet to %s: this pool waits for it", ", ".join(map(repr, unused)))
+
+
+def main(config: ChildConfig, pipe: Connection) -> None:
+    """Entry point of the upkeep process."""
+    unnamed = config.queues
+    upkeep = Upkeep(get_settings(), config.database)
+    connection: store_connection.Connection | None = None
+    backoff = Backoff()
+    pipe.send_bytes(READY)
+    while True:
+        try:
+            if connection is None or connection.closed:
+                connection = store_connection.connect(config.database, "pgq upkeep", patience=_STATEMENT_SECONDS)
+                findings.require_tables(connection.cursor())
+            pause = upkeep.tick(connection)
+            backoff.succeeded()
+            pipe.send_bytes(TICKED)
+            if unnamed:
+                _name_unused(connection, unnamed)
+                unnamed = None
+        except psycopg.Error as error:
+            if connection is not None:
+                with contextlib.suppress(psycopg.Error):
+                    connection.close()
+                connection = None
+            pause = backoff.failed(error, "upkeep: PostgreSQL")
+        except OSError:
+            os._exit(1)
+        try:
+            # Only the supervisor's word to stop comes this way, or its end.
+            if pipe.poll(pause):
+                pipe.recv_bytes()
+                break
+        except (EOFError, OSError):
+            os._exit(1)
+    child.leave(0, pipe, "pgq upkeep")

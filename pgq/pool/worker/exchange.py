@@ -1,0 +1,292 @@
+"""What a worker exchanges with PostgreSQL: it claims tasks, settles them, and gives back what it has not started.
+
+The main thread settles what has finished together with its next claim. Behind a task that runs long the guard settles
+and gives back (see guard.py). So each method may be called by either thread, but for `settle_and_claim` and `disown`,
+which are the main thread's. The connection is the worker's own: user code never touches it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+from uuid import UUID, uuid4
+
+import psycopg
+
+from pgq.execution import settle as settling
+from pgq.pool import protocol
+from pgq.pool.activity import ActivityCell
+from pgq.pool.gate import Gate
+from pgq.pool.protocol import ChildConfig
+from pgq.pool.worker import process_state
+from pgq.pool.worker.surroundings import Surroundings
+from pgq.records import Claim, Receipt
+from pgq.store import connection as store_connection
+from pgq.store import leases, queue
+from pgq.store.outage import Backoff, message
+
+logger = logging.getLogger("pgq")
+
+T = TypeVar("T")
+
+#: What PostgreSQL answers to a receipt that it will never take.
+_REFUSED = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.ProgrammingError,
+    psycopg.NotSupportedError,
+    psycopg.errors.ProgramLimitExceeded,
+)
+
+#: Seconds that a claim or a settlement may take.
+_STATEMENT_SECONDS = 30.0
+
+
+class Exchange:
+    """The tasks that a worker holds, and its connection.
+
+    A task that was claimed is in `waiting`, or runs, or is in `finished` or `returning`, until PostgreSQL has confirmed
+    that it is settled or given back. If it were in none, its lease would be renewed as long as the worker lives, and
+    no worker would run it.
+
+    Args:
+        cell: Shows the supervisor that the worker is inside the gate.
+        surroundings: Spoiled when a task has closed the connection.
+        tell: Sends a message to the supervisor.
+
+    Attributes:
+        waiting: Claimed and not started.
+        finished: Run and not settled.
+        returning: To be given back, and PostgreSQL has not confirmed it yet.
+        urgent: One of `finished` is to be settled at once.
+        in_doubt: From sending a claim until its commit is confirmed: PostgreSQL may have given us rows we never saw.
+        broke: The connection broke. The next one may lead to a standby that never heard of our last receipts.
+    """
+
+    def __init__(
+        self,
+        config: ChildConfig,
+        cell: ActivityCell,
+        gate: Gate,
+        surroundings: Surroundings,
+        tell: Callable[[bytes], None],
+    ) -> None:
+        self.config, self.cell, self.gate, self.surroundings, self.tell = config, cell, gate, surroundings, tell
+        self.waiting: deque[Claim] = deque()
+        self.finished: deque[Receipt] = deque()
+        self.returning: list[Claim] = []
+        self.urgent = self.in_doubt = self.broke = False
+        #: The `worker` of our claims.
+        self._id = config.id
+        #: The queue whose turn comes last in our next claim.
+        self._after: str | None = None
+        #: Held by the thread that uses the connection.
+        self._lock = threading.Lock()
+        self._connection: store_connection.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        #: Kept: if it were collected, it would close a descriptor that is another file's by now.
+        self._abandoned: store_connection.Connection | None = None
+        self._backoff = Backoff()
+
+    def settle_and_claim(self, size: int) -> int:
+        """Settle what has finished and claim up to `size` tasks, in one transaction; return how many were claimed.
+
+        Raises:
+            psycopg.Error: Nothing was settled, and nothing is lost. Tasks may be ours all the same (see `in_doubt`).
+        """
+        with self.gate.passage(self.cell, max(size, len(self.finished))), self._settling() as cursor:
+            self.in_doubt = True
+            if self._after is None:
+                self._after = queue.some_queue(cursor)
+            claimed = queue.claim(
+                cursor, limit=size, worker=self._id, receipt=uuid4(), queues=self.config.queues, after=self._after
+            )
+        self.in_doubt = False
+        if claimed:
+            self._after = queue.behind([(claim.priority, claim.queue) for claim in claimed], after=self._after)
+            self.waiting.extend(queue.in_order(claimed))
+        return len(claimed)
+
+    def settle(self, *, insist: bool) -> None:
+        """Settle what has finished. `insist`: until PostgreSQL takes it."""
+        self.urgent = False
+        while self.finished or (insist and self._was_put_back()):
+            try:
+                with self._settling():
+                    pass
+            except psycopg.Error as error:
+                self.wait_for_postgresql(error)
+                if not insist:
+                    return
+
+    def give_back(self, *, insist: bool) -> None:
+        """Release what was claimed and not started. `insist`: until PostgreSQL takes it."""
+        while self.waiting or self.returning:
+            try:
+                with self._lock:
+                    # If the release fails, PostgreSQL may have carried it out: so these must not be started any more.
+                    self.returning += _taken(self.waiting)
+                    leases.release(self._connected().cursor(), self.returning)
+                    self.returning = []
+            except psycopg.Error as error:
+                self.wait_for_postgresql(error)
+                if not insist:
+                    return
+            else:
+                self.tell(protocol.MORE)
+
+    def disown(self, running: Callable[[], list[Claim]]) -> None:
+        """If rows may be ours that we never saw, go on under a new id, and have the supervisor release the old one's.
+
+        The commit of a claim may have taken place though its reply was lost, or may take place yet. Those rows carry
+        our id, so the supervisor would renew their leases as long as we live, and no worker would run them.
+
+        Args:
+            running: Returns the claims of the tasks that run beside the main thread.
+        """
+        if not (self.in_doubt or self.broke):
+            return
+        self.give_back(insist=True)
+        self.settle(insist=True)
+        id = uuid4()
+        self._take_along(running, id)
+        self._id = id
+        self.tell(protocol.RENAMED + id.bytes)
+        self.in_doubt = self.broke = False
+
+    def _take_along(self, running: Callable[[], list[Claim]], id: UUID) -> None:
+        """Bring what runs under the new id: released with the old one, it would run twice."""
+        while claims := running():
+            try:
+                with self._lock:
+                    leases.rename(self._connected().cursor(), claims, worker=id)
+                return
+            except psycopg.Error as error:
+                self.wait_for_postgresql(error)
+
+    def _was_put_back(self) -> bool:
+        """Wait for what the other thread may be settling: if the process ended now, that would be lost."""
+        with self._lock:
+            return bool(self.finished)
+
+    # --------------------------------------------------------------------------------------------- settling
+
+    @contextlib.contextmanager
+    def _settling(self) -> Iterator[store_connection.Cursor]:
+        """Settle what has finished, and let the caller do more in the same transaction.
+
+        Raises:
+            psycopg.Error: Nothing was written, and nothing is lost.
+        """
+        with self._lock:
+            with (
+                self._put_back_on_error() as receipts,
+                settling.transaction(self._connected(), receipts, self.config.pool) as cursor,
+            ):
+                yield cursor
+            self._backoff.succeeded()
+
+    @contextlib.contextmanager
+    def _put_back_on_error(self) -> Iterator[list[Receipt]]:
+        """Take what has finished. On an error put it back, or, if a receipt was the cause, settle one by one.
+
+        Raises:
+            psycopg.Error: Also for any other Exception: what a row holds must not take the worker down.
+        """
+        receipts: list[Receipt] = []
+        try:
+            receipts.extend(_taken(self.finished))
+            yield receipts
+        except BaseException as error:
+            if isinstance(error, Exception) and self._is_refused(receipts, error):
+                self._settle_one_by_one(receipts, error)
+            else:
+                self.finished.extendleft(reversed(receipts))
+            if isinstance(error, psycopg.Error) or not isinstance(error, Exception):
+                raise
+            raise psycopg.DataError(f"{type(error).__name__}: {error}") from error
+
+    def _is_refused(self, receipts: list[Receipt], error: Exception) -> bool:
+        """Whether it was a receipt that PostgreSQL, or our own code, does not take."""
+        if not isinstance(error, psycopg.Error):
+            return True
+        if not receipts or not isinstance(error, _REFUSED):
+            return False
+        try:
+            # Out of transaction ids, PostgreSQL refuses all writes in such words.
+            queue.begin_writing(self._connected().cursor())
+        except psycopg.Error:
+            return False
+        return True
+
+    def _settle_one_by_one(self, receipts: list[Receipt], error: Exception) -> None:
+        """Find the receipt that is refused, so that it spoils no other."""
+        logger.error(
+            "a batch of %d receipts was refused, so they are settled one by one: %s", len(receipts), message(error)
+        )
+        for receipt in receipts:
+            less = receipt
+            for lessen in (settling.without_what_was_refused, settling.without_options, settling.parked, None):
+                try:
+                    with settling.transaction(self._connected(), [less], self.config.pool):
+                        break
+                except Exception as refused:
+                    if isinstance(refused, psycopg.Error) and not isinstance(refused, _REFUSED):
+                        # The connection failed, not the receipt.
+                        self.finished.append(receipt)
+                        break
+                    if lessen is not None:
+                        less = lessen(less, refused)
+                    else:
+                        logger.exception("task %s cannot be settled at all", receipt.claim.id.hex)
+
+    # --------------------------------------------------------------------------------------------- the connection
+
+    def wait_for_postgresql(self, error: psycopg.Error) -> None:
+        """Close the connection and pause, longer each time, before the next attempt to reach PostgreSQL."""
+        with self._lock:
+            self._disconnect()
+        # The pause is not cut short by a stop: that does not make PostgreSQL come back.
+        time.sleep(self._backoff.failed(error))
+
+    def files(self) -> list[int]:
+        """Return the descriptor of the connection, if there is one."""
+        connection = self._connection
+        return [] if connection is None or connection.closed else [connection.fileno()]
+
+    def _connected(self) -> store_connection.Connection:
+        """Return the connection, opened anew if it is gone. The caller holds its lock."""
+        if self._connection is not None and not self._connection.closed and self._is_cut_off(self._connection):
+            self._abandoned, self._connection = self._connection, None
+        if self._connection is None or self._connection.closed:
+            self._connection = store_connection.connect(
+                self.config.database, "pgq worker", patience=_STATEMENT_SECONDS, pins=store_connection.BY_INDEX
+            )
+            self._file = process_state.identity(self._connection.fileno())
+        return self._connection
+
+    def _is_cut_off(self, connection: store_connection.Connection) -> bool:
+        """Whether a task closed our file. Its number may be another file's by now, so nothing more is written there."""
+        if process_state.identity(connection.fileno()) == self._file:
+            return False
+        self.surroundings.spoiled = self.surroundings.spoiled or "a task closed its connection to PostgreSQL"
+        return True
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self.broke = True
+            with contextlib.suppress(psycopg.Error):
+                connection.close()
+
+
+def _taken(items: deque[T]) -> Iterator[T]:
+    """Take all there is. Another thread may take or add at the same time."""
+    with contextlib.suppress(IndexError):
+        while True:
+            yield items.popleft()

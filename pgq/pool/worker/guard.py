@@ -1,0 +1,154 @@
+"""The guard: the second thread of a worker. It hears the supervisor, also while a task runs in the main thread.
+
+While a task runs long, it settles what has finished before that task and gives back what was claimed after it, so that
+nothing waits behind a slow task.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Protocol
+from uuid import UUID
+
+from pgq.conf import Settings
+from pgq.execution import call
+from pgq.pool import protocol
+from pgq.pool.worker import process_state
+from pgq.pool.worker.exchange import Exchange
+from pgq.pool.worker.slots import Slots
+from pgq.pool.worker.surroundings import Surroundings
+from pgq.records import Claim
+
+#: Seconds between two looks of the guard at a task that runs long.
+_TICK = 0.01
+#: Seconds between two looks while no task does, at most. Each look takes the interpreter from the main thread: of 64
+#: workers busy with short tasks, the quick ticks took a sixth of the processor time.
+_CALM_TICK = 0.04
+
+
+class MainThread(Protocol):
+    """What the guard reads of the main thread."""
+
+    running: Claim | None
+    running_since: float
+
+
+class Guard:
+    """Hears the supervisor, and does what cannot wait for the task in the main thread.
+
+    Args:
+        tell: Sends a message to the supervisor.
+
+    Attributes:
+        stopping: The supervisor has told the worker to stop.
+    """
+
+    def __init__(
+        self,
+        main: MainThread,
+        pipe: Connection,
+        tell: Callable[[bytes], None],
+        exchange: Exchange,
+        slots: Slots,
+        surroundings: Surroundings,
+        settings: Settings,
+    ) -> None:
+        self.main, self.pipe, self.tell, self.exchange, self.slots = main, pipe, tell, exchange, slots
+        self.surroundings, self.settings = surroundings, settings
+        self.stopping = False
+        self._asleep = False
+        self._woken = threading.Event()
+        self._pipe_file = process_state.identity(pipe.fileno())
+
+    # --------------------------------------------------------------------------------------------- main thread
+
+    def start(self) -> None:
+        """Start the thread."""
+        threading.Thread(target=self._run, name="pgq guard", daemon=True).start()
+
+    def sleep(self) -> None:
+        """Have the main thread wait until the supervisor wakes it, since there is work, or stops it."""
+        self._woken.clear()
+        self._asleep = True
+        # The supervisor looks at the queue once more, before and while we sleep.
+        self.tell(protocol.IDLE)
+        # The message to stop may have come just before the clear.
+        if not self.stopping:
+            self._woken.wait()
+        self._asleep = False
+
+    def has_pipe(self) -> bool:
+        """Whether the pipe to the supervisor is there. A task can close it, and another file may have its number."""
+        return process_state.identity(self.pipe.fileno()) == self._pipe_file
+
+    # --------------------------------------------------------------------------------------------- guard thread
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self.pipe.fileno(), select.POLLIN)
+        calm = min(_CALM_TICK, max(_TICK, min(self.settings.claim_ms, self.settings.settle_ms) / 1000))
+        seen: Claim | None = None
+        while True:
+            # While the main thread sleeps and nothing runs beside it, the guard wakes up for messages only.
+            idle = self._asleep and not self.slots.running and not self.exchange.finished
+            running = self.main.running
+            long = bool(self.slots.running) or (running is not None and running is seen)
+            seen = running
+            if not poll.poll(None if idle else 1000 * (_TICK if long else calm)):
+                self._look_after(time.monotonic())
+                continue
+            try:
+                self._told(self.pipe.recv_bytes())
+            except (EOFError, OSError):
+                if self.has_pipe():
+                    # The supervisor is gone. No process renews our leases now, so they will run out.
+                    os._exit(1)
+                # What is in hand can still be settled; then the supervisor starts another worker.
+                self.surroundings.spoiled = "a task closed its pipe"
+                self._wake_up()
+                return
+
+    def _told(self, message: bytes) -> None:
+        if message == protocol.STOP:
+            self.stopping = True
+            self._wake_up()
+        elif message == protocol.WAKE:
+            self._wake_up()
+        elif message.startswith(protocol.CANCEL):
+            self._cancel(UUID(bytes=message[1:]))
+
+    def _wake_up(self) -> None:
+        # Not left to the main thread: until that runs, the guard would believe it asleep and wait without a limit.
+        self._asleep = False
+        self._woken.set()
+        if self.slots.used:
+            self.slots.look_again()
+
+    def _look_after(self, now: float) -> None:
+        """While tasks run, settle and give back what would wait for them, and interrupt those whose time is up."""
+        running = self.main.running is not None
+        if not running and not self.slots.used:
+            return
+        exchange, settings = self.exchange, self.settings
+        if exchange.finished and (exchange.urgent or now - exchange.finished[0].stopped > settings.settle_ms / 1000):
+            exchange.settle(insist=False)
+        if (
+            running
+            and (exchange.waiting or exchange.returning)
+            and now - self.main.running_since > settings.claim_ms / 1000
+        ):
+            exchange.give_back(insist=False)
+        self.slots.interrupt_overdue(now)
+
+    def _cancel(self, task: UUID) -> None:
+        """Stop that task, if it is still running here."""
+        running = self.main.running
+        if running is not None and running.id == task:
+            call.cancel_running(task)
+        # It may have just been started beside the main thread, which still names it as its own.
+        self.slots.cancel(task)

@@ -1,0 +1,133 @@
+"""A schedule is checked and written."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+
+from pgq import codec
+from pgq.codec import signing
+from pgq.codec.stored import StoredText
+from pgq.conf import get_settings
+from pgq.enqueue import make
+from pgq.enqueue.options import followed
+from pgq.models import Schedule
+from pgq.options import OF_SCHEDULE, TaskOptions
+from pgq.records import NewTask
+from pgq.recurrence import KINDS, Recurrence, doubt
+from pgq.recurrence.moments import as_project, aware
+
+#: What a schedule is made with that neither its function nor the options of its tasks say, but for its name.
+_GIVEN = ("schedule_type", "minutes", "seconds", "cron", "repeats", "time_zone", "catch_up", "overlap", "jitter",
+          "paused", "intended_date_kwarg")  # fmt: skip
+
+
+def define(
+    new: Schedule,
+    func: str | Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    options: TaskOptions,
+    *,
+    update: bool = False,
+) -> Schedule:
+    """Check, sign and write a schedule; return its row.
+
+    Args:
+        new: A row that is not saved, with the schedule's name and what says when it fires. Its next_run: None: now, or
+            the next slot that `cron` names.
+        func, args, kwargs, options: Those of its tasks.
+        update: Change the schedule of that name, if there is one.
+
+    Raises:
+        IntegrityError: There is one of that name, and `update` is not set.
+        ValidationError: A field is wrong; the message names it.
+        EnqueueError: The function, an argument or an option is wrong.
+    """
+    settings = get_settings()
+    new.schedule_type = _type(new.schedule_type, {field: getattr(new, field) for field in _NEEDS.values()})
+    new.repeats = _repeats(new.repeats)
+    model = make.make_task(func, args, kwargs, options.of_columns().but(queue=None))
+    stored = codec.encode(_stored_options(options, model), where="q_options")
+    with transaction.atomic(using=settings.database):
+        rows = Schedule.objects.using(settings.database)
+        found = rows.select_for_update().filter(name=new.name).first() if new.name else None
+        if found is not None and not update:
+            raise IntegrityError("A schedule with the same name already exists.")
+        row = found or new
+        if found is None or new.next_run is not None or not _same_times(found, new):
+            row.next_run = None if new.next_run is None else as_project(aware(new.next_run))
+        for field in _GIVEN:
+            setattr(row, field, getattr(new, field))
+        row.func, row.hook, row.queue, row.priority = model.func, model.hook, options.queue, model.priority
+        row.args, row.kwargs, row.options = map(StoredText, (model.args, model.kwargs, stored))
+        row.error = row.day = row.wall_time = None
+        row.signature = signing.sign_schedule(
+            func=row.func, hook=row.hook, args=model.args, kwargs=model.kwargs, options=stored, queue=row.queue
+        )
+        row.full_clean(exclude=["args", "kwargs", "options"], validate_unique=False)
+        if row.next_run is None:
+            row.next_run = row.first_run()
+        # All of it was worked out here, so nothing follows from what has changed.
+        row.remember(row.__dict__)
+        row.save(using=settings.database)
+    _warn(row)
+    return row
+
+
+def _stored_options(options: TaskOptions, model: NewTask) -> dict[str, Any]:
+    """Return the options column of a schedule: what it fixes of its tasks' columns, and "extra": their options."""
+    # As a task has it: a timeout of None is no limit.
+    stored = {key: getattr(model, name) for name, key in OF_SCHEDULE.items() if options.is_said(name)}
+    extra = followed(options).stored()
+    return {**stored, "extra": extra} if extra else stored
+
+
+#: The field that a type needs.
+_NEEDS = {Schedule.MINUTES: "minutes", Schedule.SECONDS: "seconds", Schedule.CRON: "cron"}
+
+
+def _type(given: str | None, fields: Mapping[str, Any]) -> str:
+    """Return the type that was given, or that the given fields are for.
+
+    Raises:
+        ValidationError: They contradict each other, or a field is missing; the message names both.
+    """
+    types = {field: letter for letter, field in _NEEDS.items()}
+    said = [field for field, value in fields.items() if value is not None]
+    if given is None:
+        if len(said) > 1:
+            raise ValidationError({said[1]: f"{said[1]}: {said[0]} is given as well; give one of them"})
+        return types[said[0]] if said else Schedule.ONCE
+    needed = _NEEDS.get(given)
+    if needed is not None and needed not in said:
+        raise ValidationError({needed: f"{needed}: schedule_type {given!r} needs {needed}, which is not given"})
+    for field in said:
+        if given in KINDS and field != needed:
+            raise ValidationError({
+                field: f"{field}: schedule_type {given!r} has no use for it; give schedule_type={types[field]!r}, "
+                f"or leave {field} out"
+            })  # fmt: skip
+    return given
+
+
+def _repeats(repeats: Any) -> int:
+    if isinstance(repeats, bool) or not isinstance(repeats, int):
+        raise ValidationError({"repeats": f"repeats: must be a whole number, negative for ever; got {repeats!r}"})
+    return max(repeats, -1)
+
+
+def _warn(row: Schedule) -> None:
+    said = doubt(Recurrence.of(row, get_settings().zone))
+    if said is not None:
+        warnings.warn(said, UserWarning, stacklevel=4)
+
+
+def _same_times(row: Schedule, new: Schedule) -> bool:
+    """Whether an update leaves the times as they are: then the next run stays where it is, at every deploy."""
+    names = ("schedule_type", "minutes", "seconds", "cron", "time_zone")
+    return row.next_run is not None and all(getattr(row, name) == getattr(new, name) for name in names)

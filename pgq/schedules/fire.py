@@ -1,0 +1,250 @@
+"""Firing: a due schedule becomes tasks and steps to its next slot, in one transaction."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import psycopg
+from django.db import IntegrityError, transaction
+
+from pgq import codec
+from pgq.codec import signing
+from pgq.conf import Settings, get_settings, policy_of
+from pgq.enqueue import registry, write
+from pgq.enqueue.options import with_policy
+from pgq.errors import NotAllowed
+from pgq.ids import new_id
+from pgq.models import Schedule
+from pgq.options import TaskOptions
+from pgq.records import NewTask
+from pgq.recurrence import Recurrence, anchored, missed, moments, next_slot
+from pgq.recurrence.moments import as_project, aware
+from pgq.store import schedules
+from pgq.store.caller import savepoint
+from pgq.store.connection import Cursor
+from pgq.store.queue import enqueue_many
+from pgq.store.schedules import Due
+
+logger = logging.getLogger("pgq")
+
+#: Schedules fired in one transaction.
+BATCH = 200
+#: Seconds until a schedule that could not be fired is tried again: PostgreSQL would not, or it cannot be.
+REFUSED_PAUSE, FAULT_PAUSE = 5.0, 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What became of a schedule that was to go on."""
+
+    #: Whether it was paused.
+    was_paused: bool
+    #: How many slots it has missed, and is going to fire at once.
+    missed: int
+    #: Its next slot, as the project's models hold it; None: there is none.
+    next_run: datetime | None
+
+
+def fire_due(cursor: Cursor, settings: Settings, now: datetime | None = None) -> int:
+    """Fire the schedules that are due, inside the leader's transaction; return how many tasks that made.
+
+    Args:
+        now: The moment it is taken to be, for tests; None: the database's time.
+    """
+    fired = 0
+    for due in schedules.due_schedules(cursor, queues=settings.queues, limit=BATCH, now=now):
+        try:
+            # A savepoint for each, so that one which fails leaves the others and the transaction alone.
+            with savepoint(cursor):
+                fired += _fire(cursor, due, settings)
+        except Exception as error:
+            logger.error("schedule %s (%s) could not be fired: %s", due.id, due.name or due.func, error)
+            # What PostgreSQL refused it may take in a moment; what is wrong with the schedule stays until it is edited.
+            pause = REFUSED_PAUSE if isinstance(error, psycopg.OperationalError) else FAULT_PAUSE
+            message = codec.clean_text(f"{type(error).__name__}: {error}", 1000)
+            schedules.fault_schedule(cursor, due.id, message, pause=pause)
+    return fired
+
+
+def _fire(cursor: Cursor, due: Due, settings: Settings) -> int:
+    slots, following, recurrence = _slots(due, settings)
+    if due.repeats > 0:
+        slots = slots[: due.repeats]
+    if slots:
+        _refuse_unless_allowed(due)
+    slots = _without_overlap(cursor, due, slots)
+    tasks = [_task(due, slot, settings) for slot in slots]
+    repeats = max(due.repeats - max(len(slots), 1), 0) if due.repeats > 0 else -1
+    if following is None and due.schedule_type == "O" and due.repeats < 0:
+        if tasks:
+            enqueue_many(cursor, tasks)
+        _end(cursor, due, tasks[-1].id if tasks else None)
+        return len(tasks)
+    moved = schedules.fire(
+        cursor, id=due.id, slot=due.next_run, next_run=following, repeats=0 if following is None else repeats,
+        day=recurrence.day, wall_time=recurrence.wall, task=tasks[-1].id if tasks else None,
+        last_slot=slots[-1] if slots else None,
+    )  # fmt: skip
+    if moved and tasks:
+        enqueue_many(cursor, tasks)
+    return len(tasks) if moved else 0
+
+
+def _end(cursor: Cursor, due: Due, task: UUID | None) -> None:
+    """Remove a schedule that was to run once. One that others refer to stays, ended, with the reason as its error.
+
+    What refers to it is asked at once: a deferred constraint would fail the commit, and with it all that was fired.
+    """
+    try:
+        with savepoint(cursor):
+            schedules.end_schedule(cursor, due.id)
+            schedules.check_references(cursor)
+    except (psycopg.IntegrityError, IntegrityError) as error:
+        logger.warning("schedule %s (%s) has run and could not be removed: %s", due.id, due.name or due.func, error)
+        schedules.fire(
+            cursor, id=due.id, slot=due.next_run, next_run=None, repeats=0, day=None, wall_time=None, task=task,
+            last_slot=due.next_run,
+        )  # fmt: skip
+        message = codec.clean_text(f"it has run and could not be removed: {type(error).__name__}: {error}", 1000)
+        schedules.fault_schedule(cursor, due.id, message, pause=FAULT_PAUSE)
+
+
+def _refuse_unless_allowed(due: Due) -> None:
+    """Have a schedule keep the reason for which each of its tasks would be parked, instead of making them.
+
+    Raises:
+        NotAllowed: It is not signed, and its function or hook is not one that an unsigned row may name.
+    """
+    if _is_signed(due):
+        return
+    for name, path in (("func", due.func), ("hook", due.hook)):
+        if path and not registry.may_be_named(path):
+            raise NotAllowed(
+                f"{name}: the schedule is not signed, and {path} is neither registered with @task nor listed in "
+                "PGQ['allowed']; register it, or make the schedule by schedule()"
+            )
+
+
+def _slots(due: Due, settings: Settings) -> tuple[list[datetime], datetime | None, Recurrence]:
+    """Return the slots to fire, the one after them, and the recurrence with its anchors."""
+    recurrence = anchored(Recurrence.of(due, settings.zone), due.next_run)
+    most = _most(due, settings)
+    slots, following = missed(recurrence, due.next_run, due.now, most)
+    if due.schedule_type == "C" and most == 1 and slots:
+        following = next_slot(recurrence, due.now)
+    return slots, following, recurrence
+
+
+def _without_overlap(cursor: Cursor, due: Due, slots: list[datetime]) -> list[datetime]:
+    """Apply the overlap policy: skip while the last run lives, or let only one wait."""
+    if due.overlap == "allow" or not slots:
+        return slots
+    running, waiting = schedules.live_of_schedule(cursor, due.id)
+    if due.overlap == "skip":
+        return slots[-1:] if running + waiting == 0 else []
+    return slots[-1:] if waiting == 0 else []
+
+
+def resume(schedule: Schedule, *, skip_missed: bool = False) -> Resumed:
+    """Have a paused schedule fire again.
+
+    Args:
+        skip_missed: Leave out the slots that it missed, if another follows them.
+
+    Raises:
+        ValueError: Its rule cannot be read. It stays paused.
+    """
+    settings = get_settings()
+    rows = Schedule.objects.using(settings.database)
+    with transaction.atomic(using=settings.database):
+        row = rows.select_for_update().get(pk=schedule.pk)
+        if not row.paused:
+            return Resumed(False, 0, row.next_run)
+        number, next_run = 0, row.next_run
+        if row.repeats != 0 and next_run is not None:
+            first, most = aware(next_run), _most(row, settings)
+            slots, following = missed(anchored(Recurrence.of(row, settings.zone), first), first, moments.now(), most)
+            number = len(slots) if row.repeats < 0 else min(len(slots), row.repeats)
+            if number and skip_missed and following is not None:
+                number, next_run = 0, as_project(following)
+        # Only these columns: upkeep may be moving the schedule on just now.
+        rows.filter(pk=row.pk).update(paused=False, **({} if next_run == row.next_run else {"next_run": next_run}))
+    return Resumed(True, number, next_run if row.repeats != 0 else None)
+
+
+def _most(row: Schedule | Due, settings: Settings) -> int:
+    """Return how many slots are fired at once, if more were missed."""
+    catch_up = settings.catch_up if row.catch_up is None else row.catch_up
+    return settings.catch_up_limit if catch_up else 1
+
+
+def run_now(schedule: Schedule) -> str:
+    """Enqueue one task of a schedule at once, paused or not, in the caller's transaction; its next slot stays.
+
+    What counts is the row in the table, and only a signed one gives a signed task.
+
+    Returns:
+        The task's id: 32 hex digits.
+
+    Raises:
+        Schedule.DoesNotExist: It is gone.
+        ValueError: Its options cannot be read.
+    """
+    settings = get_settings()
+    with transaction.atomic(using=settings.database):
+        rows = Schedule.objects.using(settings.database)
+        row = rows.select_for_update().get(pk=schedule.pk)
+        now = moments.now()
+        # At once, so without its jitter.
+        due = replace(Due.of(row, now=now), jitter=0)
+        # As the slot stands the moment, so that it never meets the UNIQUE (schedule, slot) of a slot that is due.
+        task = _task(due, now, settings)
+        write.enqueue(task)
+        rows.filter(pk=row.pk).update(task=task.id)
+    return task.id.hex
+
+
+def _task(due: Due, slot: datetime, settings: Settings) -> NewTask:
+    options = json.loads(due.options)
+    kwargs = due.kwargs
+    if due.intended_date_kwarg:
+        kwargs = codec.with_kwarg(kwargs, due.intended_date_kwarg, slot.isoformat())
+    queue = due.queue or settings.default_queue
+    policy = policy_of(queue)
+    task = NewTask(
+        id=new_id(),
+        func=due.func,
+        args=due.args,
+        kwargs=kwargs,
+        options=with_policy(TaskOptions.of_stored(options.get("extra", {})), policy).text(),
+        queue=queue,
+        priority=due.priority,
+        name=options.get("task_name"),
+        group=options.get("group") or due.name or str(due.id),
+        hook=due.hook,
+        timeout=options.get("timeout", policy.timeout),
+        max_attempts=options.get("max_attempts", policy.max_attempts),
+        run_after=due.now.astimezone(UTC) + timedelta(seconds=random.uniform(0, due.jitter)) if due.jitter else None,
+        schedule=due.id,
+        slot=slot,
+    )
+    # Only what Python signed as a schedule becomes a task that Python has signed.
+    return signing.signed(task) if _is_signed(due) else task
+
+
+def _is_signed(due: Due) -> bool:
+    """Whether Python made the schedule, and nobody changed what it enqueues."""
+    return due.signature is not None and signing.verify_schedule(
+        due.signature,
+        func=due.func,
+        hook=due.hook,
+        args=due.args,
+        kwargs=due.kwargs,
+        options=due.options,
+        queue=due.queue,
+    )

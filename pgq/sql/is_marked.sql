@@ -1,2 +1,0 @@
--- Returns whether this is still the transaction that mark_transaction.sql has marked.
-SELECT current_setting('pgq.atomic', true) = 'on'

@@ -1,0 +1,171 @@
+"""Connections to PostgreSQL of pgq's own, beside Django's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, TypeAlias
+
+import psycopg
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
+
+from pgq.store.texts import sql
+
+#: What the functions of `pgq.store.statement` take: Django's cursor or psycopg's.
+Cursor: TypeAlias = "CursorWrapper | psycopg.Cursor[Any]"
+Connection: TypeAlias = "psycopg.Connection[Any]"
+
+#: So many seconds without an answer, and a connection is dead: TCP alone would wait for a quarter of an hour.
+DEAD_AFTER = 15
+
+_KEEPALIVES = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": DEAD_AFTER * 1000,
+}
+
+#: What our own sessions need, whatever ALTER ROLE or ALTER DATABASE says for all sessions. Claims and receipts rely on
+#: READ COMMITTED: they look at a row again after waiting for it. (Not default_transaction_read_only: who sets that
+#: means us too, and we wait until it is lifted.) The last ones have the server, too, notice that we are gone.
+_PINS = {
+    "default_transaction_isolation": "read committed",
+    "lock_timeout": "0",
+    "idle_session_timeout": "0",
+    "idle_in_transaction_session_timeout": "60s",
+    # With hundreds of queues the planner takes each lane for a short one, reads all of it by bitmap and sorts it, for a
+    # few hundred tasks: by the index of ready rows they come in order, and no others are read.
+    "enable_bitmapscan": "off",
+    # To compile one of our statements takes a hundred times as long as to run it.
+    "jit": "off",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "3",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": f"{DEAD_AFTER}s",
+}
+#: What a worker's sessions need besides. It joins a batch with a table, by ctid or id. While the table is small the
+#: planner would rather read all of it, for each batch; and keep that plan when the table has grown. With these there is
+#: one plan whatever the numbers, so it is made once: to plan a claim takes as long as to claim five tasks.
+BY_INDEX = {
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_seqscan": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
+
+
+def wrapper(alias: str) -> BaseDatabaseWrapper:
+    """Return Django's connection of that alias."""
+    return connections[alias]
+
+
+def is_same_database(alias: str, other: str) -> bool:
+    """Whether two aliases lead to the same database of the same server, perhaps with another role or other options."""
+    one, two = connections[alias].settings_dict, connections[other].settings_dict
+    return all(one[key] == two[key] for key in ("ENGINE", "HOST", "PORT", "NAME"))
+
+
+class _Patient(psycopg.Connection[Any]):
+    """A connection that gives an answer up after some seconds, and then is closed.
+
+    TCP notices a peer that is gone, but not one that takes all and says nothing: a pooler or a tunnel that hangs.
+    """
+
+    patience: float | None = None
+    #: Called ten times a second while an answer is waited for.
+    meanwhile: Callable[[], None] | None = None
+
+    def wait(self, gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
+        if self.patience is None and self.meanwhile is None:
+            return super().wait(gen, *args, **kwargs)
+        try:
+            return super().wait(self._look_up(gen, time.monotonic()), *args, **kwargs)
+        except _NoAnswer as error:
+            self.pgconn.finish()
+            raise psycopg.OperationalError(f"no answer for {self.patience:g} s") from error
+
+    def _look_up(self, gen: Generator[Any, Any, Any], began: float) -> Generator[Any, Any, Any]:
+        """Pass everything through. Now and then psycopg is asked to go on with nothing ready; then it is our turn."""
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready:
+                    if self.meanwhile is not None:
+                        self.meanwhile()
+                    if self.patience is not None and time.monotonic() > began + self.patience:
+                        raise _NoAnswer
+                wanted = gen.send(ready)
+        except StopIteration as stop:
+            return stop.value
+
+
+class _NoAnswer(Exception):
+    pass
+
+
+def connect(
+    alias: str,
+    role: str,
+    *,
+    patience: float | None = None,
+    meanwhile: Callable[[], None] | None = None,
+    pins: Mapping[str, str] | None = None,
+) -> Connection:
+    """Open a connection of our own with the parameters of a Django alias, in autocommit.
+
+    Args:
+        alias: Key in DATABASES.
+        role: Shown as application_name: "pgq worker", "pgq supervisor" ...
+        patience: Seconds that a statement may take: then the server cancels it, and a second later we give up on the
+            server. None: for ever.
+        meanwhile: Called ten times a second while a statement is waited for.
+        pins: Settings of the session, besides those that all of ours have.
+
+    Django's cursor class (which binds on the client), its adapters (jsonb as text) and its pool stay behind; jsonb is
+    always asked for as text, so that `pgq.codec` is its only reader.
+    """
+    parameters = dict(wrapper(alias).get_connection_params())
+    for key in ("cursor_factory", "context", "pool", "prepare_threshold"):
+        parameters.pop(key, None)
+    options = wrapper(alias).settings_dict.get("OPTIONS", {})
+    connection = _Patient.connect(
+        **{**_KEEPALIVES, **parameters, "application_name": role},
+        autocommit=True,
+        prepare_threshold=options.get("prepare_threshold", 1),
+    )
+    try:
+        connection.patience = min(patience or DEAD_AFTER, DEAD_AFTER)
+        _assume_role(connection, options.get("assume_role"))
+        _pin_session(connection, patience, options, pins or {})
+        connection.patience = None if patience is None else patience + 1
+        connection.meanwhile = meanwhile
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _assume_role(connection: Connection, name: str | None) -> None:
+    """Become the role that DATABASES has in OPTIONS["assume_role"], as Django's own connections do."""
+    if name:
+        connection.execute(sql("assume_role"), {"name": name}, prepare=False)
+
+
+def _pin_session(
+    connection: Connection, patience: float | None, options: Mapping[str, Any], more: Mapping[str, str]
+) -> None:
+    pins = {**_PINS, **more, "statement_timeout": str(int((patience or 0) * 1000))}
+    if connection.info.server_version >= 170000:
+        pins["transaction_timeout"] = "0"
+    parameters = {"names": list(pins), "values": list(pins.values()), "pid": connection.info.backend_pid}
+    pinned = connection.execute(sql("pin_session"), parameters, prepare=False).rowcount
+    if not pinned and "prepare_threshold" not in options:
+        # What one transaction prepares the next one may not find.
+        connection.prepare_threshold = None
+    # For transactions also behind a pooler.
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED

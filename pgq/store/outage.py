@@ -1,0 +1,80 @@
+"""An outage of PostgreSQL: how long to wait before the next try, and what the log says of it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+
+import psycopg
+
+from pgq.store.connection import Connection
+
+logger = logging.getLogger("pgq")
+
+
+def is_gone(connection: Connection, error: psycopg.Error) -> bool:
+    """Whether it is the connection that failed, and not the statement.
+
+    Also if it is one to a server that takes no writes (a standby, a default): it has to be opened anew, which may lead
+    to another server, since a DSN may name several with target_session_attrs.
+    """
+    state = error.sqlstate
+    return connection.closed or state is None or state == "25006" or state.startswith(("08", "57P", "25P03"))
+
+
+def message(error: BaseException) -> str:
+    """Return what an error says, in one line and without its details: those hold whole rows, arguments and all."""
+    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return " ".join((primary or str(error)).split()) or type(error).__name__
+
+
+class Backoff:
+    """Growing pauses between attempts to reach PostgreSQL, jittered so that a fleet does not come back at once.
+
+    Says in the log what is wrong: each new message, but no more than one in a second, an old one again after half a
+    minute; and that PostgreSQL answers again.
+    """
+
+    def __init__(self, first: float = 0.05, most: float = 1.0) -> None:
+        self.first, self.most = first, most
+        self.failures = 0
+        #: When (monotonic) the last attempt failed; the first one of this outage.
+        self.failed_at = self.since = 0.0
+        self.said: set[str] = set()
+        self.said_at = -60.0
+        self.silent = True
+
+    def succeeded(self) -> None:
+        """PostgreSQL has answered. Cheap while nothing is wrong."""
+        if not self.failures:
+            return
+        now = time.monotonic()
+        if not self.silent:
+            self.silent = True
+            logger.warning("PostgreSQL answers again after %.1f s and %d attempts", now - self.since, self.failures)
+        # If answers and failures alternate, the pauses must grow all the same.
+        if now - self.failed_at > self.most:
+            self.failures = 0
+            self.said.clear()
+
+    def next_pause(self) -> float:
+        """Return the seconds to wait after one more failure."""
+        self.failed_at = time.monotonic()
+        if not self.failures:
+            self.since = self.failed_at
+        self.failures += 1
+        grown: float = self.first * 2 ** min(self.failures - 1, 16)
+        return min(self.most, grown) * random.uniform(0.5, 1.0)
+
+    def failed(self, error: psycopg.Error, what: str = "PostgreSQL") -> float:
+        """Log an error, unless it says nothing new, and return the seconds to wait before the next attempt."""
+        pause = self.next_pause()
+        text = message(error)
+        if self.failed_at - self.said_at >= (30.0 if text in self.said else 1.0):
+            self.said.add(text)
+            self.said_at, self.silent = self.failed_at, False
+            logger.warning(
+                "%s: %s; attempt %d failed, trying again in %.2f s", what, text, self.failures, pause
+            )  # fmt: skip
+        return pause

@@ -1,0 +1,297 @@
+"""Statements about tasks that live: enqueue, claim, settle, retry, park, release, cancel."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from functools import cache
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeAlias
+from uuid import UUID
+
+from django.db.backends.utils import CursorWrapper
+
+from pgq.records import Claim, NewTask
+from pgq.store.connection import Cursor
+from pgq.store.statement import all_rows, flag_array, id_array, microseconds_array, one_row, text_array
+from pgq.store.texts import sql
+
+#: The sizes a claim may have; each is a statement of its own, see claim.sql.
+CLAIM_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+_COLUMNS = NewTask._fields
+#: What the table says, and what a task therefore need not.
+_DEFAULTS = {"kwargs": "{}", "options": "{}", "queue": "default", "priority": 0, "max_attempts": 1}
+_DEFAULT_VALUES = tuple(_DEFAULTS.get(column) for column in _COLUMNS)
+#: A time that has come is no reason to wait for the tick; only the clock of the database says so.
+_RUN_AFTER = "nullif(greatest(%s::timestamptz, statement_timestamp()), statement_timestamp())"
+
+
+def _given(task: NewTask) -> dict[str, Any]:
+    """Return what a task says that the table does not say anyway."""
+    values = zip(_COLUMNS, task, _DEFAULT_VALUES, strict=True)
+    return {
+        column: value
+        for column, value, default in values
+        if value is not None and (default is None or value != default)
+    }
+
+
+def _quoted(columns: Iterable[str]) -> str:
+    return ", ".join(f'"{column}"' for column in columns)
+
+
+@cache
+def _enqueue_text(columns: tuple[str, ...]) -> str:
+    values = ", ".join(_RUN_AFTER if column == "run_after" else "%s" for column in columns)
+    return sql("enqueue", columns=_quoted(columns), values=values)
+
+
+def enqueue(cursor: Cursor, task: NewTask) -> None:
+    """Write one task. Its parameters go by place: names take psycopg twice as long."""
+    given = _given(task)
+    cursor.execute(_enqueue_text(tuple(given)), tuple(given.values()))
+
+
+#: What the tasks of a schedule say besides, as parts of enqueue_many.sql.
+_SCHEDULED = {"columns": ", schedule, slot", "arrays": ", %(schedule)s::bigint[], %(slot)s::timestamptz[]"}
+_UNSCHEDULED = {"columns": "", "arrays": ""}
+
+
+def enqueue_many(cursor: Cursor, tasks: Sequence[NewTask]) -> None:
+    """Write many tasks in one statement; they become ready in their order."""
+    parts = _SCHEDULED if any(task.schedule is not None for task in tasks) else _UNSCHEDULED
+    parameters = {column: [task[at] for task in tasks] for at, column in enumerate(_COLUMNS)}
+    cursor.execute(sql("enqueue_many", **parts), parameters)
+
+
+#: What differs between calls that are enqueued together. The id as 32 hex digits.
+_OF_CALLS = ("id", "args", "kwargs", "signature")
+CallRow: TypeAlias = tuple[str, str, str, bytes]
+
+
+def enqueue_calls(cursor: Cursor, model: NewTask, rows: Iterable[CallRow]) -> None:
+    """Write many tasks that are like the model but for what their rows say; they become ready in their order."""
+    shared = {column: value for column, value in _given(model).items() if column not in _OF_CALLS}
+    fixed = tuple(shared.values())
+    text = sql("enqueue_calls", columns=_quoted((*_OF_CALLS, *shared)))
+    # What goes wrong on Django's cursor is one of Django's errors, here as everywhere.
+    errors = cursor.db.wrap_database_errors if isinstance(cursor, CursorWrapper) else contextlib.nullcontext()
+    with errors, cursor.copy(text) as copy:
+        for row in rows:
+            copy.write_row(row + fixed)
+
+
+def enqueue_from(cursor: Cursor, query: str, parameters: Sequence[Any], model: NewTask) -> int:
+    """Write a task for each row of a query that yields args; everything else is as in `model`. Return how many."""
+    fixed = (model.func, model.kwargs, model.options, model.queue, model.priority, model.name, model.group, model.hook,
+             model.timeout, model.max_attempts, model.run_after)  # fmt: skip
+    cursor.execute(sql("enqueue_from", query=query), (*fixed, *parameters))
+    return cursor.rowcount
+
+
+def written_here(
+    cursor: Cursor, *, id: UUID | None = None, name: str | None = None, group: str | None = None
+) -> tuple[int, int]:
+    """Return how many live tasks of that id, name or group this transaction has enqueued, and how many others live."""
+    own, others = one_row(cursor, "written_here", {"id": id, "name": name, "group": group})
+    return own, others
+
+
+#: Positions in a window, a power of two: claims take what lies in one before they take what lies farther on.
+WINDOW = 8192
+
+
+def claim_text(limit: int) -> str:
+    """Return the text of a claim of that size."""
+    return sql("claim", limit=limit, window=WINDOW)
+
+
+_PRIORITY, _POSITION = attrgetter("priority"), attrgetter("position")
+
+
+def claim(
+    cursor: Cursor, *, limit: int, worker: UUID, receipt: UUID, queues: Sequence[str] | None, after: str = ""
+) -> list[Claim]:
+    """Claim up to `limit` tasks (one of CLAIM_SIZES), round the ring of lanes; `in_order` has them as they should run.
+
+    Args:
+        after: A queue; of those with the same priority it has its turn last. So that none starves: `behind` the claim
+            before, `some_queue` for the first one.
+    """
+    parameters = {
+        "queues": list(queues) if queues is not None else None,
+        "after": after,
+        "worker": worker,
+        "receipt": receipt,
+    }
+    cursor.execute(claim_text(limit), parameters)
+    return [Claim._make((*row, receipt)) for row in cursor.fetchall()]
+
+
+def some_queue(cursor: Cursor) -> str:
+    """Return any queue, or "" if there is none. Workers that do little would favour one if all began with the same."""
+    rows = all_rows(cursor, "some_queue", {})
+    return str(rows[0][0]) if rows else ""
+
+
+def behind(lanes: Sequence[tuple[int, str]], *, after: str) -> str:
+    """Return behind which queue the next claim should begin, from the lanes of the last one's tasks.
+
+    The limit may have cut the last lane's turn short. It goes on then, but none has all of two claims. Only the
+    lowest priority counts: behind another, the next claim might begin with the same lane again and again.
+
+    Args:
+        lanes: Priority and queue of each task.
+        after: As that claim had it: there the ring began.
+    """
+    lowest = min(priority for priority, _ in lanes)
+    ring = sorted({queue for priority, queue in lanes if priority == lowest}, key=lambda queue: (queue <= after, queue))
+    return ring[-2:][0]
+
+
+def in_order(claims: Iterable[Claim]) -> list[Claim]:
+    """Return tasks by priority, and as they were enqueued."""
+    return sorted(sorted(claims, key=_POSITION), key=_PRIORITY, reverse=True)
+
+
+def claim_one(cursor: Cursor, id: UUID, *, worker: UUID, receipt: UUID) -> Claim | None:
+    """Claim one task, ready or not; None if it is gone or runs already."""
+    rows = all_rows(cursor, "claim_one", {"id": id, "worker": worker, "receipt": receipt})
+    return Claim._make((*rows[0], receipt)) if rows else None
+
+
+class Settlement(NamedTuple):
+    """One finished task as settle.sql takes it. `started` and `stopped` are seconds before now; `ctid`: see `Claim`."""
+
+    id: UUID
+    receipt: UUID
+    success: bool
+    keep: bool
+    started: float
+    stopped: float
+    result: str | None
+    exception: str | None
+    message: str | None
+    traceback: str | None
+    ctid: str
+
+
+def settle(cursor: Cursor, settlements: Sequence[Settlement], *, cluster: str, ours: bool | None = None) -> set[UUID]:
+    """Move finished tasks from pgq_queue to pgq_task; return the ids of those whose receipt was good.
+
+    Args:
+        ours: See `pgq.execution.settle.write`.
+    """
+    if ours is None:
+        ours = not isinstance(cursor, CursorWrapper)
+    id, receipt, success, keep, started, stopped, result, exception, message, traceback, ctid = zip(
+        *settlements, strict=True
+    )
+    parameters: dict[str, Any] = {
+        "id": id_array(id),
+        "receipt": id_array(receipt),
+        "success": flag_array(success),
+        "keep": flag_array(keep),
+        "started": microseconds_array(started),
+        "stopped": microseconds_array(stopped),
+        "result": text_array(result),
+        "exception": text_array(exception),
+        "message": text_array(message),
+        "traceback": text_array(traceback),
+        "ctid": text_array(ctid),
+        "cluster": cluster,
+        "idle_limit": "10000" if ours else None,
+    }
+    return {row[0] for row in all_rows(cursor, "settle", parameters)}
+
+
+class Refused(NamedTuple):
+    """A receipt that was refused, as written_before.sql takes it."""
+
+    id: UUID
+    attempt: int
+    success: bool
+    kept: bool
+    #: Of an attempt that is followed by another.
+    exception: str | None
+    parked: str | None
+
+
+def written_before(cursor: Cursor, refused: Sequence[Refused]) -> set[UUID]:
+    """Return the ids of those receipts that were refused because they had been written already."""
+    columns = map(list, zip(*refused, strict=True))
+    return {row[0] for row in all_rows(cursor, "written_before", dict(zip(Refused._fields, columns, strict=True)))}
+
+
+def begin_writing(cursor: Cursor) -> None:
+    """Draw a transaction id, as every write does. Refused if PostgreSQL takes no writes."""
+    cursor.execute(sql("begin_writing"))
+
+
+def mark_transaction(cursor: Cursor) -> None:
+    """Begin the transaction at once, which else begins with its first statement, and mark it until it ends."""
+    cursor.execute(sql("mark_transaction"))
+
+
+def is_marked(cursor: Cursor) -> bool:
+    """Return whether this is the transaction that was marked, not one that began when that had ended."""
+    [(marked,)] = all_rows(cursor, "is_marked", {})
+    return bool(marked)
+
+
+def retry(cursor: Cursor, retries: Sequence[tuple[UUID, UUID, float, str]]) -> set[UUID]:
+    """Put failed tasks back: (id, receipt, delay in seconds, error as JSON). Return the ids put back."""
+    id, receipt, delay, error = map(list, zip(*retries, strict=True))
+    return {row[0] for row in all_rows(cursor, "retry", {"id": id, "receipt": receipt, "delay": delay, "error": error})}
+
+
+def postpone(cursor: Cursor, postponed: Sequence[tuple[UUID, UUID, float, str]]) -> set[UUID]:
+    """Give back tasks that are not known here: (id, receipt, delay in seconds, note as JSON). Return their ids."""
+    id, receipt, delay, note = map(list, zip(*postponed, strict=True))
+    return {
+        row[0] for row in all_rows(cursor, "postpone", {"id": id, "receipt": receipt, "delay": delay, "note": note})
+    }
+
+
+def park(cursor: Cursor, parked: Sequence[tuple[UUID, UUID, str]]) -> set[UUID]:
+    """Park tasks that cannot be run: (id, receipt, reason). Return the ids parked."""
+    id, receipt, reason = map(list, zip(*parked, strict=True))
+    return {row[0] for row in all_rows(cursor, "park", {"id": id, "receipt": receipt, "reason": reason})}
+
+
+def uncount(cursor: Cursor, claims: Sequence[Claim]) -> None:
+    """Take back the attempts that were counted for claims which are settled without being run."""
+    ids, receipts = [claim.id for claim in claims], [claim.receipt for claim in claims]
+    cursor.execute(sql("uncount"), {"id": ids, "receipt": receipts})
+
+
+def collect(cursor: Cursor, counts: dict[UUID, tuple[int, int]]) -> None:
+    """Tell collectors how many of their tasks have settled now: signed ones, and others. See collect.sql."""
+    signed, others = map(list, zip(*counts.values(), strict=True))
+    all_rows(cursor, "collect", {"id": list(counts), "signed": signed, "others": others})
+
+
+def lock_groups(cursor: Cursor, groups: Iterable[str]) -> None:
+    """Be the only settler of these groups until the transaction ends."""
+    all_rows(cursor, "lock_groups", {"groups": list(groups)})
+
+
+def cancel(cursor: Cursor, id: UUID) -> str:
+    """Cancel a task; return queued, running, finished or unknown."""
+    return str(one_row(cursor, "cancel", {"id": id})[0])
+
+
+def retry_finished(cursor: Cursor, id: UUID) -> bool | None:
+    """Run a finished task again, or release a parked or waiting one; return whether there was one.
+
+    None: another table's foreign key keeps it among the finished ones.
+    """
+    found: bool | None = one_row(cursor, "retry_finished", {"id": id})[0]
+    return found
+
+
+def await_settled(cursor: Cursor, *, milliseconds: int) -> None:
+    """Have settlements notify for so long, since a process waits for results."""
+    all_rows(cursor, "await_settled", {"milliseconds": milliseconds})

@@ -1,0 +1,200 @@
+"""Statements about finished tasks: pruning, cleaning, partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from pgq.store.connection import Cursor
+from pgq.store.statement import all_rows, one_row, records, run
+from pgq.store.texts import sql
+
+
+def forget(cursor: Cursor, *, ids: Sequence[UUID], groups: Sequence[str]) -> None:
+    """Delete results that were kept only until they were read."""
+    cursor.execute(sql("forget"), {"ids": list(ids), "groups": list(groups)})
+
+
+def references(cursor: Cursor) -> dict[str, bool]:
+    """Return the foreign keys that refer to finished tasks, and whether they keep these from being deleted.
+
+    Each as "table (constraint name)".
+    """
+    return {row[0]: row[1] for row in all_rows(cursor, "references", {})}
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What became of some results that were to be deleted."""
+
+    #: The last id looked at. None: there are no more.
+    last: UUID | None
+    #: How many were deleted.
+    count: int
+    #: For each one that a foreign key of another table keeps, which.
+    kept: list[str]
+
+
+def prune(cursor: Cursor, *, keep: int, limit: int, per: str | None = None, before: UUID | None = None) -> Deleted:
+    """Delete successful tasks beyond the newest `keep`, `limit` at most, newest first.
+
+    Args:
+        per: Keep so many of each "group", "name" or "func"; None: over all.
+        before: Look only at those with smaller ids; None: at all. Without `per`, `keep` counts from there.
+    """
+    parameters = {"keep": keep, "per": per, "before": before or UUID(int=2**128 - 1)}
+    return records(cursor, Deleted, "prune_per" if per else "prune", parameters, limit=limit)[0]
+
+
+def make_partitions(cursor: Cursor) -> int:
+    """Make the partitions of the coming weeks; return how many were new."""
+    return int(one_row(cursor, "make_partitions", {})[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Old:
+    """Which results are old."""
+
+    #: The newest id that may be deleted; None: none of them.
+    successes_to: UUID | None
+    failures_to: UUID | None
+    #: Only what finished before; None: whenever.
+    before: datetime | None
+    #: Only of this queue; None: of all.
+    queue: str | None
+
+    def parameters(self) -> dict[str, Any]:
+        return {
+            "successes_to": self.successes_to, "failures_to": self.failures_to, "before": self.before,
+            "queue": self.queue,
+        }  # fmt: skip
+
+
+def clean(cursor: Cursor, old: Old, *, after: UUID, to: UUID, limit: int, dry: bool = False) -> Deleted:
+    """Delete the old ones among the next `limit` results in a range of ids; `dry`: count them."""
+    parameters = {"after": after, "to": to, **old.parameters()}
+    if dry:
+        last, count = all_rows(cursor, "clean_count", parameters, limit=limit)[0]
+        return Deleted(last, count, [])
+    return records(cursor, Deleted, "clean", parameters, limit=limit)[0]
+
+
+def clean_boundary(cursor: Cursor, *, success: bool, keep: int, queue: str | None) -> UUID | None:
+    """Return the newest id beyond the newest `keep` of one outcome; None: there are not so many."""
+    rows = all_rows(cursor, "clean_boundary", {"success": success, "keep": keep, "queue": queue})
+    return rows[0][0] if rows else None
+
+
+def task_partitions(cursor: Cursor) -> list[tuple[str, UUID, int]]:
+    """Return the weekly partitions of pgq_task, oldest first: quoted name, end of the ids, size in bytes."""
+    return [(row[0], row[1], row[2]) for row in all_rows(cursor, "task_partitions", {})]
+
+
+def limit_lock_wait(cursor: Cursor, *, milliseconds: int) -> None:
+    """Have each statement of this transaction give up after so long a wait for a lock."""
+    all_rows(cursor, "limit_lock_wait", {"milliseconds": str(milliseconds)})
+
+
+def _part(partition: str) -> str:
+    # PostgreSQL quoted the name (regclass); a percent sign in it is not a parameter.
+    return partition.replace("%", "%%")
+
+
+def lock_partition(cursor: Cursor, partition: str) -> None:
+    """Keep all sessions from writing to a partition until the transaction ends."""
+    run(cursor, "lock_partition", partition=_part(partition))
+
+
+def partition_needed(cursor: Cursor, partition: str, old: Old) -> bool:
+    """Whether a partition holds a row that is not old."""
+    return bool(one_row(cursor, "partition_needed", old.parameters(), partition=_part(partition))[0])
+
+
+def count_partition(cursor: Cursor, partition: str) -> int:
+    """Return how many rows a partition has."""
+    return int(one_row(cursor, "count_partition", {}, partition=_part(partition))[0])
+
+
+def detach_partition(cursor: Cursor, partition: str) -> None:
+    """Make a partition a table by itself."""
+    run(cursor, "detach_partition", partition=_part(partition))
+
+
+def drop_table(cursor: Cursor, table: str) -> None:
+    """Drop what was a partition."""
+    run(cursor, "drop_table", table=_part(table))
+
+
+def _lock_partition_soon(cursor: Cursor, partition: str) -> None:
+    # Others would have to wait behind us.
+    limit_lock_wait(cursor, milliseconds=300)
+    lock_partition(cursor, partition)
+
+
+def _drop_locked_partition(cursor: Cursor, partition: str) -> None:
+    detach_partition(cursor, partition)
+    drop_table(cursor, partition)
+
+
+def drop_partition(cursor: Cursor, partition: str, old: Old) -> int | None:
+    """Drop a partition if everything in it is old, in a transaction of its own; return how many rows it had.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: The tables are busy.
+        psycopg.errors.InsufficientPrivilege: Another role owns the tables.
+        psycopg.errors.ForeignKeyViolation: Another table refers to one of the rows.
+    """
+    _lock_partition_soon(cursor, partition)
+    # Once more, now that no session can add a row.
+    if partition_needed(cursor, partition, old):
+        return None
+    count = count_partition(cursor, partition)
+    _drop_locked_partition(cursor, partition)
+    return count
+
+
+class Expired(NamedTuple):
+    """A weekly partition of pgq_task that ended before some time."""
+
+    #: Quoted.
+    name: str
+    #: End of its range of ids.
+    upper: UUID
+    #: Whether this role may drop it.
+    ours: bool
+    #: Whether a task of that week is still in the queue.
+    live: bool
+    #: How many rows were ever written there, as far as PostgreSQL has counted.
+    written: int
+
+
+def expired(cursor: Cursor, before: datetime) -> list[Expired]:
+    """Return the partitions that ended before a time, oldest first."""
+    return records(cursor, Expired, "expired", {"before": before})
+
+
+def expired_look(
+    cursor: Cursor, partition: str, *, after: UUID, before: datetime, limit: int
+) -> tuple[UUID | None, bool]:
+    """Look at the next `limit` results of a partition; return the last id (None: no more), and if one is needed."""
+    parameters = {"after": after, "before": before}
+    last, needed = one_row(cursor, "expired_look", parameters, partition=_part(partition), limit=limit)
+    return last, needed
+
+
+def drop_expired(cursor: Cursor, partition: Expired, before: datetime) -> bool:
+    """Drop a partition, in a transaction of its own, unless something has happened in it since it was looked at.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: The tables are busy.
+        psycopg.errors.InsufficientPrivilege: Another role owns the tables.
+        psycopg.errors.ForeignKeyViolation: Another table refers to one of the rows.
+    """
+    _lock_partition_soon(cursor, partition.name)
+    if partition not in expired(cursor, before):
+        return False
+    _drop_locked_partition(cursor, partition.name)
+    return True

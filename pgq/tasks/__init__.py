@@ -1,0 +1,42 @@
+"""The public functions, with Django-Q's names, arguments and options.
+
+Where they differ from Django-Q, its users asked for it (docs/from-django-q.md has the list): a chain stops at a failure
+unless told otherwise, hooks are called whatever becomes of the result, ``count=`` waits for *at least* so many, and
+waiting for a task that returned None ends when it has.
+"""
+
+from __future__ import annotations
+
+from pgq.enqueue.write import enqueue_from
+from pgq.execution.call import current_task
+from pgq.models import Schedule, Task
+from pgq.tasks.async_task import async_task, enqueue_many
+from pgq.tasks.control import cancel, pause, resume, retry
+from pgq.tasks.definition import task
+from pgq.tasks.iter_chain import async_chain, async_iter
+from pgq.tasks.objects import AsyncTask, Chain, Iter
+from pgq.tasks.reading import (
+    count_group,
+    count_group_cached,
+    delete_cached,
+    delete_group,
+    delete_group_cached,
+    fetch,
+    fetch_cached,
+    fetch_group,
+    fetch_group_cached,
+    queue_size,
+    result,
+    result_cached,
+    result_group,
+    result_group_cached,
+)
+from pgq.tasks.scheduling import schedule
+
+__all__ = [
+    "AsyncTask", "Chain", "Iter", "Schedule", "Task", "async_chain", "async_iter", "async_task", "cancel",
+    "count_group", "count_group_cached", "current_task", "delete_cached", "delete_group", "delete_group_cached",
+    "enqueue_from", "enqueue_many", "fetch", "fetch_cached", "fetch_group", "fetch_group_cached", "pause",
+    "queue_size", "result", "result_cached", "result_group", "result_group_cached", "resume", "retry", "schedule",
+    "task",
+]  # fmt: skip

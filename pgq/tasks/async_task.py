@@ -1,0 +1,108 @@
+"""`async_task` and `enqueue_many`: Django-Q's names and options, translated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from django.db import transaction
+
+from pgq.conf import get_settings
+from pgq.enqueue.make import make_task
+from pgq.enqueue.options import path
+from pgq.enqueue.write import CHUNK, check_chunk, enqueue, enqueue_calls
+from pgq.errors import EnqueueError
+from pgq.execution import inline
+from pgq.ids import new_id
+from pgq.options import TaskOptions, unknown_option
+from pgq.records import NewTask
+from pgq.tasks.words import WORDS, split_call
+
+
+def submit(new: NewTask, sync: bool) -> str:
+    return (inline.run(new) if sync else enqueue(new)).hex
+
+
+def async_task(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> str:
+    """Enqueue a call of a function, in the caller's transaction on PGQ["database"].
+
+    Args:
+        func: A function at the top of a module, or its dotted path.
+        args, kwargs: The function's, but for these options: hook, group, save, sync, cached, ack_failure, timeout
+            (seconds), task_name, cluster (or queue), priority (-100 to 100), run_after (a moment, timedelta or
+            seconds), max_attempts, retry_backoff, retry_on, no_retry_on, ack, sensitive. Those inside q_options win.
+
+    Returns:
+        The task's id: 32 hex digits.
+
+    Raises:
+        EnqueueError: Something is wrong; the message names the argument. Nothing was written.
+    """
+    given, options, sync = split_call(kwargs)
+    return submit(make_task(func, args, given, options), sync)
+
+
+def enqueue_many(
+    func: str | Callable[..., Any],
+    calls: Iterable[Any],
+    *,
+    then: str | Callable[..., Any] | None = None,
+    chunk: int = CHUNK,
+    **options: Any,
+) -> list[str]:
+    """Enqueue many calls of a function, `chunk` of them in one statement, all in one transaction.
+
+    Args:
+        calls: What to call it with: each a tuple of arguments, a dict of keyword arguments, or one single argument.
+            May be a generator of any length.
+        then: Called with the name of the group once all of them have settled, however they ended.
+        options: As for `async_task`, the same for all.
+
+    Returns:
+        The ids, in the order of the calls.
+
+    Raises:
+        EnqueueError: As for `async_task`. Nothing was written.
+    """
+    given, said, sync = split_call(options)
+    for name in given:
+        raise unknown_option(name, WORDS)
+    check_chunk(chunk)
+    calls = several("calls", calls)
+    if then is not None:
+        then = path("then", then)
+    collector = new_id()
+    of_then = TaskOptions(queue=said.queue)
+    if then is not None:
+        said = said.but(group=said.group or collector.hex)
+    if sync:
+        ran = [inline.run(make_task(func, *_arguments(call), said)).hex for call in calls]
+        if then is not None:
+            inline.run(make_task(then, (said.group,), options=of_then))
+        return ran
+    if then is not None:
+        said = said.but(collector=collector.hex)
+    with transaction.atomic(using=get_settings().database):
+        ids = enqueue_calls(func, map(_arguments, calls), said, chunk=chunk)
+        if then is not None:
+            # Last, since only now their number is known; nobody sees any of them before the commit.
+            enqueue(make_task(then, (said.group,), options=of_then, id=collector, remaining=len(ids) or None))
+    return ids
+
+
+def several(argument: str, calls: Iterable[Any]) -> Iterable[Any]:
+    """Return the calls as they were given, having made sure that there are several, not one or none.
+
+    Raises:
+        EnqueueError: They are a number, a text or a dict; the message names the argument.
+    """
+    if isinstance(calls, str | bytes | Mapping) or not isinstance(calls, Iterable):
+        reason = f"must be a list (or another iterable) of calls, got {calls!r}"
+        raise EnqueueError(argument, reason[: 298 - len(argument)])
+    return calls
+
+
+def _arguments(call: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    if isinstance(call, Mapping):
+        return (), call
+    return call if isinstance(call, tuple) else (call,), {}

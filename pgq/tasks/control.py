@@ -1,0 +1,77 @@
+"""What operators and callers do to tasks and queues; psql has the same functions, from migrations_sql/0002."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from pgq import ids
+from pgq.conf import get_settings
+from pgq.enqueue.make import check_text
+from pgq.errors import StillReferenced
+from pgq.store import lanes, results
+from pgq.store import queue as store_queue
+from pgq.store.caller import callers_cursor
+
+
+def _id(task_id: str | UUID) -> UUID:
+    id = ids.parse_id(task_id)
+    if id is None:
+        raise ValueError(f"task_id: must be an id (32 hex digits), got {task_id!r}")
+    return id
+
+
+def cancel(task_id: str | UUID) -> str:
+    """Cancel a task, in the caller's transaction.
+
+    Returns:
+        ``queued``: it will not run; ``running``: it is being interrupted; ``finished``: too late; ``unknown``.
+
+    Raises:
+        ValueError: Not an id.
+    """
+    with callers_cursor(get_settings().database) as cursor:
+        return store_queue.cancel(cursor, _id(task_id))
+
+
+def retry(task_id: str | UUID) -> bool:
+    """Run a finished task again, under its id and with its history; or release a parked or waiting one now.
+
+    Returns:
+        Whether there was such a task.
+
+    Raises:
+        ValueError: Not an id.
+        StillReferenced: A foreign key of another table refers to the finished task, which would leave its table.
+    """
+    id = _id(task_id)
+    with callers_cursor(get_settings().database) as cursor:
+        found = store_queue.retry_finished(cursor, id)
+        if found is None:
+            keepers = " or ".join(name for name, keeps in results.references(cursor).items() if keeps)
+            raise StillReferenced(
+                f"task {id.hex} is not run again under its id: it would leave pgq_task, and another table refers to it "
+                f"there: {keepers}. Enqueue it anew, or let go of it there first"
+            )
+        return found
+
+
+def pause(queue: str) -> None:
+    """Stop claims from a queue. Running tasks finish; enqueuing goes on.
+
+    Raises:
+        EnqueueError: That is no name of a queue.
+    """
+    check_text("queue", queue)
+    with callers_cursor(get_settings().database) as cursor:
+        lanes.pause(cursor, queue)
+
+
+def resume(queue: str) -> None:
+    """Allow claims from a queue again.
+
+    Raises:
+        EnqueueError: That is no name of a queue.
+    """
+    check_text("queue", queue)
+    with callers_cursor(get_settings().database) as cursor:
+        lanes.resume(cursor, queue)

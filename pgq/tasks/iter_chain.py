@@ -1,0 +1,99 @@
+"""`async_iter` and `async_chain`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from django.db import transaction
+
+from pgq.conf import get_settings
+from pgq.enqueue.make import make_task
+from pgq.enqueue.write import enqueue_all
+from pgq.errors import EnqueueError
+from pgq.execution import inline
+from pgq.ids import new_id
+from pgq.options import TaskOptions
+from pgq.records import NewTask
+from pgq.tasks.async_task import several, submit
+from pgq.tasks.words import split_call
+from pgq.workflows.follow_ons import chained
+from pgq.workflows.groups import collect_results
+
+
+def async_iter(func: str | Callable[..., Any], args_iter: Iterable[Any], **kwargs: Any) -> str:
+    """Call a function with each of many arguments, and collect the results in one.
+
+    Args:
+        args_iter: The arguments: each a tuple, or one single argument.
+        kwargs: Options as for `async_task` (hook: of the whole), and keyword arguments for each call.
+
+    Returns:
+        The id of the whole: its result is the list of results, in order; a part that failed stands as its error's text.
+    """
+    given, options, sync = split_call(kwargs)
+    whole = new_id()
+    of_part = options.but(hook=None, cached=None, name=None, group=whole.hex, collector=whole.hex, save=True)
+    of_whole = TaskOptions(
+        hook=options.hook, cached=options.cached, name=options.name, queue=options.queue, sensitive=options.sensitive,
+        collects=whole.hex,
+    )  # fmt: skip
+    calls = [call if isinstance(call, tuple) else (call,) for call in several("args_iter", args_iter)]
+    parts = [make_task(func, call, given, of_part.but(index=index)) for index, call in enumerate(calls)]
+    collector = make_task(collect_results, (whole.hex,), None, of_whole, id=whole, remaining=len(parts) or None)
+    with transaction.atomic(using=get_settings().database):
+        enqueue_all([*parts, collector])
+        if sync:
+            for new in (*parts, collector):
+                inline.run_queued(new.id)
+    return whole.hex
+
+
+def async_chain(
+    chain: Sequence[Any],
+    group: str | None = None,
+    cached: Any = None,
+    sync: bool | None = None,
+    broker: Any = None,
+    *,
+    pass_results: bool = False,
+    continue_on_failure: bool = False,
+) -> str:
+    """Run functions one after the other.
+
+    Args:
+        chain: Links: a function, or (function,), (function, args), (function, args, kwargs with options).
+        group: Their group; None: a new one.
+        pass_results: Give each link the result of the one before as its first argument.
+        continue_on_failure: Go on after a link that failed, as Django-Q does.
+
+    Returns:
+        The group.
+
+    Raises:
+        EnqueueError: A link is wrong, or there is none. Nothing was written.
+    """
+    chain = list(several("chain", chain))
+    if not chain:
+        raise EnqueueError("chain", "needs at least one link")
+    group = group or new_id().hex
+    links = [link_task(link, group, cached) for link in chain]
+    first = chained(links, pass_results=pass_results, continue_on_failure=continue_on_failure)
+    submit(first, get_settings().sync if sync is None else sync)
+    return group
+
+
+def link_task(link: Any, group: str, cached: Any) -> NewTask:
+    """Return the task of one link of a chain."""
+    func, args, kwargs = (*link, (), {})[:3] if isinstance(link, tuple | list) and len(link) == 1 else _parts(link)
+    given, options, _ = split_call(kwargs or {})
+    options = options.but(group=options.group or group, cached=cached if options.cached is None else options.cached)
+    return make_task(func, args if isinstance(args, tuple | list) else (args,), given, options)
+
+
+def _parts(link: Any) -> tuple[Any, Any, Any]:
+    if isinstance(link, str) or callable(link):
+        return link, (), {}
+    if isinstance(link, tuple | list) and len(link) in (2, 3):
+        return link[0], link[1], link[2] if len(link) == 3 else {}
+    raise EnqueueError("chain", f"a link is a function, or (function, args, kwargs), got {link!r}")

@@ -1,0 +1,78 @@
+"""`schedule()`: Django-Q's name and words for `pgq.schedules.define`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from pgq.models import Schedule
+from pgq.options import OF_SCHEDULE
+from pgq.schedules import define as schedules
+from pgq.tasks.words import WORDS_OF_SCHEDULE, options_of, words_of
+
+
+def schedule(
+    func: str | Callable[..., Any],
+    *args: Any,
+    name: str | None = None,
+    hook: str | Callable[..., Any] | None = None,
+    schedule_type: str | None = None,
+    minutes: int | None = None,
+    seconds: float | None = None,
+    cron: str | None = None,
+    repeats: int = -1,
+    next_run: datetime | None = None,
+    cluster: str | None = None,
+    queue: str | None = None,
+    priority: int = 0,
+    time_zone: str | None = None,
+    catch_up: bool | None = None,
+    overlap: str = "allow",
+    jitter: float = 0,
+    paused: bool = False,
+    intended_date_kwarg: str | None = None,
+    q_options: Mapping[str, Any] | None = None,
+    update: bool = False,
+    **kwargs: Any,
+) -> Schedule:
+    """Enqueue a call of a function again and again, or once at a time.
+
+    Args:
+        func: A function at the top of a module, or its dotted path.
+        args, kwargs: The function's: anything that a task can be given, not only literals. Keywords that are options
+            of `async_task`, such as ``timeout``, are options of the tasks, as if they stood in q_options.
+        name: Unique. Also the group of the tasks, unless q_options name one.
+        schedule_type: One of the letters of `Schedule`: ONCE, SECONDS, MINUTES, HOURLY, DAILY ... CRON; None: what
+            `minutes`, `seconds` or `cron` is for, or else ONCE.
+        minutes, seconds: The interval, for MINUTES and SECONDS.
+        cron: For CRON: five fields, or six with seconds as the last.
+        repeats: How often; negative: for ever; 0: not at all. ONCE with a negative number is deleted after it has run.
+        next_run: The first slot; None: now, or the next one that `cron` names.
+        cluster, queue: Where the tasks go.
+        time_zone: Whose days and hours are meant; None: PGQ["time_zone"] or TIME_ZONE.
+        catch_up: Fire missed slots, or one for all of them; None: as PGQ["catch_up"] says.
+        overlap: ``allow``; ``skip`` a slot while a task of this schedule waits or runs; ``queue_one``: let one wait.
+        jitter: Seconds by which each task is delayed at most, at random.
+        intended_date_kwarg: Give the task its slot as this keyword argument (ISO text).
+        q_options: group, task_name, timeout, max_attempts and the other options of `async_task`.
+        update: Change the schedule of that name, if there is one.
+
+    Raises:
+        IntegrityError: There is one of that name, and `update` is not set.
+        ValidationError: A field is wrong; the message names it.
+        EnqueueError: The function, an argument or an option is wrong.
+    """
+    kwargs, words = words_of(kwargs, q_options, WORDS_OF_SCHEDULE)
+    # What a form leaves empty is not said.
+    may_be_empty = ("hook", *OF_SCHEDULE.values())
+    words = {word: value for word, value in words.items() if value != "" or word not in may_be_empty}
+    own = {"hook": hook, "queue": queue or cluster, "priority": priority}
+    options = options_of({**words, **{word: value for word, value in own.items() if value not in (None, "")}})
+    new = Schedule(
+        name=name or None, schedule_type=schedule_type,  # type: ignore[misc]  # `define` has None follow the others
+        minutes=minutes, seconds=seconds, cron=cron or None,
+        repeats=repeats, next_run=next_run, time_zone=time_zone or None, catch_up=catch_up, overlap=overlap,
+        jitter=jitter, paused=paused, intended_date_kwarg=intended_date_kwarg or None,
+    )  # fmt: skip
+    return schedules.define(new, func, args, kwargs, options, update=update)

@@ -1,0 +1,63 @@
+"""Django-Q's words for options, translated to those of `pgq.options`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from pgq.conf import get_settings
+from pgq.errors import EnqueueError
+from pgq.options import CALL_OPTIONS, NO_OPTIONS, TaskOptions, unknown_option
+
+#: Django-Q's words for options that have another name here; the last one is of its schedules.
+_OTHER_WORDS = {"task_name": "name", "cluster": "queue", "broker_name": "queue"}
+#: Django-Q's own business, and a word that is kept free.
+_NOT_YET = {
+    "unique_key": "is reserved, and not there yet",
+    "iter_count": "is Django-Q's own business; use async_iter",
+    "iter_cached": "is Django-Q's own business; use async_iter with cached",
+    "chain": "is Django-Q's own business; use async_chain",
+}
+#: Keyword arguments of a call that are options, not the function's (which may have one called name).
+WORDS = frozenset({*CALL_OPTIONS, "task_name", "cluster", "broker", "sync"}) - {"name"}
+#: The same for a schedule, which has some of them as parameters of its own.
+WORDS_OF_SCHEDULE = WORDS - {"priority", "run_after"} | {"broker_name"}
+
+
+def words_of(
+    kwargs: Mapping[str, Any], q_options: Any, known: Collection[str], refused: Collection[str] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split keyword arguments into the function's, and the words that are options.
+
+    As in Django-Q, what stands in q_options wins, and leaves a keyword of the same name to the function.
+    """
+    given, q_options = dict(kwargs), q_options or {}
+    if not isinstance(q_options, Mapping):
+        raise EnqueueError("q_options", f"must be a dict, got {q_options!r}")
+    for word in q_options:
+        if word not in known and word not in refused:
+            raise unknown_option(word, known, of="q_options")
+    own = [word for word in given if (word in known or word in refused) and word not in q_options]
+    return given, {**q_options, **{word: given.pop(word) for word in own}}
+
+
+def options_of(words: Mapping[str, Any]) -> TaskOptions:
+    """Return the options that Django-Q's words, or ours, say."""
+    said = {word: value for word, value in words.items() if word in CALL_OPTIONS}
+    for word, name in _OTHER_WORDS.items():
+        if word in words:
+            said[name] = said.get(name) or words[word]
+    return TaskOptions.of(**said)
+
+
+def split_call(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], TaskOptions, bool]:
+    """Split keyword arguments of a call into the function's, the options, and whether to run at once."""
+    if not kwargs:
+        return {}, NO_OPTIONS, get_settings().sync
+    given = dict(kwargs)
+    given, words = words_of(given, given.pop("q_options", None), WORDS, _NOT_YET)
+    for word, why in _NOT_YET.items():
+        if words.get(word) is not None:
+            raise EnqueueError(word, why)
+    sync = words.get("sync")
+    return given, options_of(words), get_settings().sync if sync is None else bool(sync)

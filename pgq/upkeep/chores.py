@@ -1,0 +1,224 @@
+"""The chores that keep the tables in order, and when each is due."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+import psycopg
+
+from pgq.conf import Settings
+from pgq.schedules import fire
+from pgq.store import connection as store_connection
+from pgq.store import lanes, pools, results
+from pgq.store.outage import is_gone
+from pgq.upkeep import retention
+from pgq.upkeep.leadership import Leadership
+from pgq.upkeep.rescue import Rescue
+from pgq.upkeep.watermarks import Watermarks
+
+logger = logging.getLogger("pgq")
+
+#: Rows made ready or deleted in one statement: enough to keep up, few enough to hold no lock for long.
+ROWS_PER_STATEMENT = 2000
+#: Seconds until a chore that fails again and again is tried once more, unless it has more time anyway.
+_LONGEST_PAUSE_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class Chore:
+    """Something to do every so many seconds."""
+
+    name: str
+    every: float
+    #: May return after how many seconds it is worth to be done again, counted from its end, if that is before its time.
+    do: Callable[[store_connection.Connection], float | None]
+    next: float = 0.0
+    #: How often it has failed in a row.
+    failures: int = 0
+
+
+class Upkeep:
+    """The chores of one pool."""
+
+    def __init__(self, settings: Settings, database: str) -> None:
+        self.settings, self.database = settings, database
+        self.leadership = Leadership()
+        self.watermarks = Watermarks(self.leadership)
+        tick = settings.tick
+        look_on = max(tick, settings.retry / 6)
+        self.rescue = Rescue(self.leadership, retry=settings.retry, every=look_on)
+        self.sweep = Chore("sweep", 10 * tick, self._sweep)
+        self.kept = retention.Kept()
+        #: The last id that this round of pruning has looked at; None: it begins.
+        self.prune_before: UUID | None = None
+        self.chores = [
+            Chore("due", tick, self._due),
+            Chore("watermarks", tick, self._move_watermarks),
+            Chore("rescue", look_on, self._rescue),
+            self.sweep,
+            Chore("housekeeping", 60 * tick, self._housekeeping),
+        ]
+        if settings.save_limit > 0:
+            # Counting per group, name or function reads all successes.
+            self.prune_every = 10 * tick if settings.save_limit_per else tick
+            self.prune = Chore("prune", self.prune_every, self._prune)
+            self.chores.append(self.prune)
+        if settings.keep_days is not None:
+            self.retention = retention.Retention(settings.keep_days, 60 * tick, self.kept)
+            self.chores.append(Chore("retention", 60 * tick, self._retain))
+
+    def tick(self, connection: store_connection.Connection) -> float:
+        """Do each chore whose time has come; return the seconds until the next one's.
+
+        Raises:
+            psycopg.Error: PostgreSQL is gone, or takes no writes.
+        """
+        for chore in self.chores:
+            now = time.monotonic()
+            if now < chore.next:
+                continue
+            chore.next = now + chore.every
+            try:
+                again = chore.do(connection)
+                chore.failures = 0
+                if again is not None:
+                    chore.next = min(chore.next, time.monotonic() + again)
+            except Exception as error:
+                # Supervisors may not have been able to write either, and so not to renew.
+                self.rescue.forget()
+                if isinstance(error, psycopg.Error) and is_gone(connection, error):
+                    chore.next = 0.0
+                    # What answers next may be a standby, which knows less than we have seen.
+                    self.watermarks = Watermarks(self.leadership)
+                    raise
+                self._chore_failed(chore, error)
+                # The next one begins anew, by whatever settings the role or the database has by then.
+                connection.close()
+                return 0.0
+        return max(min(chore.next for chore in self.chores) - time.monotonic(), 0.0)
+
+    def _chore_failed(self, chore: Chore, error: Exception) -> None:
+        """Have it wait, longer each time: a chore that fails must neither stop the others nor fill the log."""
+        chore.failures += 1
+        pause = min(chore.every * 2 ** (chore.failures - 1), max(chore.every, _LONGEST_PAUSE_SECONDS))
+        chore.next = time.monotonic() + pause
+        logger.error(
+            "upkeep: %s failed, %d times in a row; next in %.1f s: %s: %s", chore.name, chore.failures, pause,
+            type(error).__name__, error, exc_info=error if chore.failures == 1 else None,
+        )  # fmt: skip
+
+    def _due(self, connection: store_connection.Connection) -> float | None:
+        outlook = lanes.outlook(connection.cursor())
+        if outlook.tasks_due:
+            self._make_ready(connection)
+        if outlook.schedules_due and self.settings.scheduler:
+            with self.leadership.leading(connection) as cursor:
+                if cursor is not None:
+                    fire.fire_due(cursor, self.settings)
+        if outlook.tasks_due or outlook.schedules_due or outlook.next_in is None:
+            return None
+        # At the moment when it is due; but no sooner than in 5 ms, or a due row that is locked would have us spin.
+        return max(outlook.next_in, 0.005)
+
+    def _make_ready(self, connection: store_connection.Connection) -> None:
+        while True:
+            with self.leadership.leading(connection) as cursor:
+                count = lanes.due(cursor, limit=ROWS_PER_STATEMENT) if cursor is not None else 0
+                if cursor is not None and count:
+                    pools.wake(cursor)
+            if count < ROWS_PER_STATEMENT:
+                return
+
+    def _move_watermarks(self, connection: store_connection.Connection) -> float | None:
+        began = time.monotonic()
+        if not self.watermarks.move(connection):
+            return None
+        # While tasks go through, each claim walks over what was claimed since the last move. Where there are a thousand
+        # lanes the walk in each is short, and a move takes long: it has its share and no more.
+        return max(self.settings.tick / 5, 20 * (time.monotonic() - began))
+
+    def _rescue(self, connection: store_connection.Connection) -> float | None:
+        # There may be more than one statement takes.
+        return 0.0 if self.rescue.search(connection) else None
+
+    def _sweep(self, connection: store_connection.Connection) -> None:
+        began = time.monotonic()
+        self._sweep_lanes(connection)
+        self._redraw(connection)
+        # Under a pinned horizon it walks over all that is dead. It is a safeguard, so it takes its share and no more.
+        self.sweep.every = max(10 * self.settings.tick, 50 * (time.monotonic() - began))
+
+    def _sweep_lanes(self, connection: store_connection.Connection) -> None:
+        with self.leadership.leading(connection) as cursor:
+            if cursor is None:
+                return
+            mended = lanes.sweep(cursor)
+            if mended:
+                logger.info("upkeep: mended the lanes %s", mended)
+                pools.wake(cursor)
+
+    def _redraw(self, connection: store_connection.Connection) -> None:
+        redrawn = ROWS_PER_STATEMENT
+        while redrawn == ROWS_PER_STATEMENT:
+            with self.leadership.leading(connection) as cursor:
+                redrawn = lanes.redraw(cursor, limit=ROWS_PER_STATEMENT) if cursor is not None else 0
+                if redrawn:
+                    logger.info("upkeep: %d tasks had positions that were never drawn; they have new ones", redrawn)
+
+    def _prune(self, connection: store_connection.Connection) -> None:
+        began, count = time.monotonic(), 0
+        while time.monotonic() < began + self.settings.tick / 2:
+            with self.leadership.leading(connection) as cursor:
+                if cursor is None:
+                    return
+                deleted = self._prune_some(cursor)
+            count += deleted.count
+            self.prune_before = deleted.last
+            if deleted.last is None:
+                break
+        # To look at results that stay, since others refer to them, has its share and no more.
+        spent = time.monotonic() - began
+        self.prune.every = self.prune_every if count >= ROWS_PER_STATEMENT else max(self.prune_every, 20 * spent)
+
+    def _prune_some(self, cursor: store_connection.Cursor) -> results.Deleted:
+        """Delete the next results of this round."""
+        per = self.settings.save_limit_per
+        # Those that are to be kept are the newest, and this round has passed them.
+        keep = self.settings.save_limit if per or self.prune_before is None else 0
+        deleted = results.prune(cursor, keep=keep, limit=ROWS_PER_STATEMENT, per=per, before=self.prune_before)
+        self.kept.name(deleted.kept)
+        return deleted
+
+    def _retain(self, connection: store_connection.Connection) -> float | None:
+        try:
+            # Not as the leader: other pools' chores must not wait while we wait for a lock.
+            self.retention.drop(connection)
+            until = time.monotonic() + self.settings.tick / 2
+            while time.monotonic() < until:
+                with self.leadership.leading(connection) as cursor:
+                    if cursor is None or not self.retention.step(cursor):
+                        return None
+        except psycopg.errors.UndefinedTable:
+            logger.debug("upkeep: another pool has just dropped a partition")
+            return None
+        return self.settings.tick
+
+    def _housekeeping(self, connection: store_connection.Connection) -> None:
+        with self.leadership.leading(connection) as cursor:
+            if cursor is None:
+                return
+            pools.forget_pools(cursor, age=max(60.0, 10 * self.settings.retry))
+        try:
+            with connection.transaction():
+                # The tables are busy: give up at once, or every claim and every settle would queue behind our lock.
+                cursor = connection.cursor()
+                results.limit_lock_wait(cursor, milliseconds=200)
+                results.make_partitions(cursor)
+        except psycopg.errors.InsufficientPrivilege:
+            logger.debug("upkeep: this role may not make partitions; the owner of the tables should run pgq_clean")
+        except psycopg.errors.LockNotAvailable:
+            logger.debug("upkeep: the tables are busy; partitions are made later")

@@ -1,0 +1,32 @@
+"""Groups: who waits for whom, and one list of all results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from pgq.codec import signing
+from pgq.ids import parse_id
+from pgq.models import Task
+from pgq.records import Receipt
+
+
+def collect_results(group: str) -> list[Any]:
+    """Return the results of a group in the order in which its tasks were enqueued. The collector of `async_iter`."""
+    # Whoever can write a row can put it into a group; what `async_iter` enqueued is signed.
+    parts = [part for part in Task.get_task_group(group) if signing.verify_row(part)]
+    parts.sort(key=lambda part: part.options.get("index", 0))
+    return [part.result for part in parts]
+
+
+def collectors(finished: Iterable[Receipt]) -> dict[UUID, tuple[int, int]]:
+    """Return how many of the finished tasks each collector was waiting for: signed ones, and others."""
+    counts: dict[UUID, tuple[int, int]] = {}
+    for receipt in finished:
+        # Rows from psql may hold anything here.
+        id = parse_id(receipt.options.collector)
+        if id is not None:
+            before = counts.get(id, (0, 0))
+            counts[id] = (before[0] + receipt.trusted, before[1] + (not receipt.trusted))
+    return counts
