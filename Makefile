@@ -60,7 +60,7 @@ lint: $(VENV)/.installed-dev ## Run the linters and the type checker
 
 .PHONY: docs
 docs: $(VENV)/.installed ## Write the tables of docs/settings.md from what pgq/conf/__init__.py declares
-	@$(PY) -m tests.settings_page
+	@$(PY) -m tests.support.settings_page
 
 .PHONY: matrix
 matrix: $(VENV)/.installed-embedded ## Run the tests over the Pythons, Djangos and PostgreSQLs at hand (ARGS=--short: a few)
@@ -90,7 +90,7 @@ bench-scaling: $(VENV)/.installed postgres ## Measure claims and settlings while
 .PHONY: faults
 faults: $(VENV)/.installed-dev postgres ## Stage all faults and threats and print a table of them (ARGS=... for pytest)
 	@echo "==> Faults F1-F40, threats S1-S20"
-	@PGQ_FAULTS=full $(PY) -m pytest tests/faults -q $(ARGS)
+	@PGQ_FAULTS=full $(PY) -m pytest tests/faults tests/security -q $(ARGS)
 
 MINUTES ?= 30
 .PHONY: soak

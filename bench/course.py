@@ -12,7 +12,7 @@ Made by `make bench-steady`: a pool that works on and on, with checkpoints (ever
 always. Sizes are those of `pgq_queue`; of its finished tasks each keeps its result. Among the waiting tasks are those
 that have finished in the last second: the statistics of PostgreSQL, which count them, are that far behind."""
 PINNED = """\
-Claims and settlements by themselves keep their pace (`tests/core/test_pinned.py`). Autovacuum reads all of the table
+Claims and settlements by themselves keep their pace (`tests/bench/test_pinned.py`). Autovacuum reads all of the table
 once a minute, with one of the processors and in vain, and longer each time; and some minutes have a checkpoint."""
 #: Rows of the table; of a longer run only some of its minutes are shown.
 ROWS = 12

@@ -1,6 +1,6 @@
 """What pgq uses of Python and of Django that they do not document, each with the reason. No other module does.
 
-A new release of theirs may take it away: tests/unit/test_private.py holds that each is there and does what is said
+A new release of theirs may take it away: tests/project/test_private.py holds that each is there and does what is said
 here. What belongs to Django is reached through an object that the caller has, so this module needs no Django.
 """
 

@@ -13,7 +13,14 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgq.contrib.embedded import Server, ServerError
 
-pytest_plugins = ["tests.pools", "tests.projects", "tests.skips"]
+pytest_plugins = [
+    "tests.support.fixtures",
+    "tests.support.pools",
+    "tests.support.projects",
+    "tests.support.retention",
+    "tests.support.faults",
+    "tests.support.skips",
+]
 
 SERVER_SETTINGS = {
     "fsync": "off",

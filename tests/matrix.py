@@ -49,8 +49,12 @@ OLDEST, BETWEEN, NEWEST = Cell("3.11", "5.2", 15), Cell("3.12", "6.0", 15), Cell
 SMOKE = ("-m", "smoke")
 #: What ``--short`` tells pytest, by cell.
 SHORT = {
-    OLDEST: ("-n", "2", "tests/unit", "tests/compat", "tests/core/test_enqueue.py", "tests/test_packaging.py",
-             "tests/test_admin.py", "tests/test_settings.py", "tests/test_django_settings.py"),
+    OLDEST: (
+        "-n", "2", *(f"tests/{room}" for room in ("ground", "codec", "recurrence", "schedules", "tasks", "workflows")),
+        "tests/enqueue/test_enqueue.py", "tests/execution/test_reporters.py", "tests/execution/test_retries.py",
+        "tests/admin/test_admin.py", "tests/integration/test_settings.py", "tests/integration/test_django_settings.py",
+        "tests/integration/test_public_projects.py", "tests/project/test_packaging.py", "tests/project/test_private.py",
+    ),
     BETWEEN: SMOKE,
     NEWEST: SMOKE,
 }  # fmt: skip

@@ -3,7 +3,7 @@
 import time
 
 from tests.app.models import Note
-from tests.core import oracle_tasks  # noqa: F401  registers what it has, in each process
+from tests.functions import oracle as oracle_tasks  # noqa: F401  registers what it has, in each process
 
 
 def add(a, b):

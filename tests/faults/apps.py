@@ -12,10 +12,10 @@ class FaultsConfig(AppConfig):
 
     def ready(self) -> None:
         if points := os.environ.get("PGQ_FAILPOINTS"):
-            from tests.faults import failpoints
+            from tests.support import failpoints
 
             failpoints.install(json.loads(points))
         if mutant := os.environ.get("PGQ_MUTANT"):
-            from tests.faults import mutants
+            from tests.support import mutants
 
             mutants.install(mutant)

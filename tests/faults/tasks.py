@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from pgq.tasks import current_task, task
-from tests.core.oracle_tasks import _file
+from tests.functions.oracle import _file
 
 
 def say(event: str, *more: object) -> str:
@@ -117,7 +117,7 @@ def enqueue_plain(key: str, end: str) -> None:
     """Enqueue one that notes its start under this key; then end in that way."""
     from pgq.tasks import async_task
 
-    async_task("tests.core.oracle_tasks.mark", key)
+    async_task("tests.functions.oracle.mark", key)
     if end == "raise":
         raise ValueError("on purpose")
     if end == "die":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.site import Site
-from tests.pools import is_alive, wait_for
+from tests.support.pools import is_alive, wait_for
+from tests.support.settled import wrong_entries
+from tests.support.site import Site
 
 LEDGER = "CREATE TABLE ledger (task uuid, receipt uuid)"
 
@@ -15,23 +16,6 @@ def ledger(site: Site) -> Site:
     with site.session() as session:
         session.execute(LEDGER)
     return site
-
-
-def wrong_entries(site: Site, func: str = "%") -> list[str]:
-    """Successes without exactly one line, or with one that is not of the run that was accepted; and stray lines."""
-    with site.session() as session:
-        rows = session.execute(
-            "SELECT t.id, count(l.task), bool_and(l.receipt = (t.result #>> '{}')::uuid)"
-            "  FROM pgq_task t LEFT JOIN ledger l ON l.task = t.id WHERE t.success AND t.func LIKE %s GROUP BY t.id"
-            " HAVING count(l.task) <> 1 OR NOT bool_and(l.receipt = (t.result #>> '{}')::uuid)",
-            (func,),
-        ).fetchall()
-        strays = session.execute(
-            "SELECT task FROM ledger l WHERE NOT EXISTS (SELECT FROM pgq_task t WHERE t.id = l.task AND t.success)"
-        ).fetchall()
-    return [f"I12: task {row[0]} has {row[1]} lines in the ledger" for row in rows] + [
-        f"I12: stray {row}" for row in strays
-    ]
 
 
 @pytest.mark.fault("F1", "F3", short=4, full=150)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pools import is_alive, wait_for
+from tests.support.pools import is_alive, wait_for
 
 PIDS = Path("/sys/fs/cgroup/pids")
 
@@ -63,12 +63,12 @@ def assert_growing_pauses(pool, places: int, since: int = 0) -> None:
     assert pool.process.poll() is None
 
 
-@pytest.mark.fault("F8", short=0, full=3)  # The short form is in tests/core/test_pool.py.
+@pytest.mark.fault("F8", short=0, full=3)  # The short form is in tests/pool/test_pool.py.
 def test_children_die_while_they_start(site, rounds, note, tmp_path):
     """Something in the project kills each child, or what forks them, before it is ready."""
     broken = tmp_path / "broken"
     broken.touch()
-    env = {"DJANGO_SETTINGS_MODULE": "tests.core.breaking_settings", "PGQ_TEST_BROKEN": str(broken)}
+    env = {"DJANGO_SETTINGS_MODULE": "tests.support.breaking_settings", "PGQ_TEST_BROKEN": str(broken)}
     for _ in range(rounds):
         broken.touch()
         pool = site.start(workers=2, ready=False, env=env)

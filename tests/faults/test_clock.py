@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,14 +20,14 @@ import pytest
 from pgq.store import leases, queue
 from pgq.upkeep.leadership import Leadership
 from pgq.upkeep.rescue import Rescue
-from tests.faults.site import OwnServer, Site, a_site
-from tests.pools import Pool, until, wait_for
+from tests.support.firing import SLOT, end_schedule, schedule_each_second
+from tests.support.pools import Pool, until, wait_for
+from tests.support.site import OwnServer, Site, a_site
 
 LIBRARY = next(Path("/usr").glob("lib*/**/faketime/libfaketime.so.1"), None)
 needs_faketime = pytest.mark.skipif(LIBRARY is None, reason="no libfaketime (Debian: apt install faketime)")
 HOUR = 3600
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
-SLOT = "tests.faults.tasks.slot"
 
 
 def preload(**more: str) -> dict[str, str]:
@@ -129,32 +129,6 @@ def test_leases_in_the_future_come_back_to_the_present(site, note):
         rescue = Rescue(Leadership(), retry=1.0, every=0.1)
         assert wait_for(lambda: rescue.search(session), "the leases are rescued", 10, 0.1) == 5
         note.round()
-
-
-# ------------------------------------------------------------------------------------------------- with faketime
-
-
-def schedule_each_second(site: Site) -> None:
-    with site.session() as session:
-        session.execute(
-            "INSERT INTO pgq_schedule (name, func, schedule_type, seconds, next_run, intended_date_kwarg, catch_up)"
-            " VALUES ('beat', %s, 'S', 1, date_trunc('second', clock_timestamp()), 'intended', true)",
-            (SLOT,),
-        )
-
-
-def end_schedule(site: Site) -> list[str]:
-    """Stop it, take its tasks for acknowledged, and return what is wrong with its slots (I6)."""
-    with site.session() as session:
-        session.execute("UPDATE pgq_schedule SET paused = true")
-        site.drain()
-        site.acknowledged += [
-            row[0].hex for row in session.execute("SELECT id FROM pgq_task WHERE schedule IS NOT NULL")
-        ]
-    slots = Counter(several[0].words[0] for several in site.runs().values() if several[0].words)
-    return [f"I6: slot {slot} fired {count} times" for slot, count in slots.items() if count > 1] + (
-        [] if slots else ["I6: no slot fired"]
-    )
 
 
 @needs_faketime

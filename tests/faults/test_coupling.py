@@ -14,8 +14,8 @@ from pgq.enqueue.make import make_task
 from pgq.models import QueuedTask, Task
 from pgq.store import queue
 from pgq.tasks import async_chain, async_task, enqueue_many
-from tests.core.oracle_tasks import mark
-from tests.pools import wait_for
+from tests.functions.oracle import mark
+from tests.support.pools import wait_for
 
 TASKS = "tests.faults.tasks"
 
@@ -112,7 +112,7 @@ def test_what_a_failing_task_has_enqueued_goes_with_its_transaction(pool, oracle
         # One that dies is started anew, three times in all.
         times = (3 if end == "die" else 1) if expected else 0
         # Tasks, not starts: one that had run with the next to die, and was not settled yet, rightly ran again.
-        ran = sum(task.args[0] == f"{how}-{end}" for task in Task.objects.filter(func="tests.core.oracle_tasks.mark"))
+        ran = sum(task.args[0] == f"{how}-{end}" for task in Task.objects.filter(func="tests.functions.oracle.mark"))
         note.round([f"I12: {how}, {end}: {ran} tasks that it enqueued have run, not {times}"] if ran != times else ())
 
 

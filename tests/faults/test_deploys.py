@@ -17,8 +17,8 @@ from pgq.codec.signing import signed
 from pgq.enqueue.make import make_task
 from pgq.records import NewTask
 from pgq.store import queue
-from tests.faults.site import MIGRATIONS, QUICK, Site
-from tests.pools import ROOT, wait_for
+from tests.support.pools import ROOT, wait_for
+from tests.support.site import MIGRATIONS, QUICK, Site
 
 #: A release of an application, and the next one: a function more, a module more, a class more, a new stored form.
 OLD = {"faults_shop.py": "from tests.faults.tasks import work\n\ndef known(*args):\n    return work()\n"}
@@ -148,8 +148,10 @@ def earlier_release(folder: Path) -> dict[str, str]:
     # Safe: the current directory, which holds the new release, is not on the path.
     # And without tests.faults among its apps, whose tasks use what is new.
     return {
-        "PYTHONPATH": f"{folder}:{ROOT}", "PYTHONSAFEPATH": "1", "DJANGO_SETTINGS_MODULE": "tests.pool_settings",
-    }  # fmt: skip
+        "PYTHONPATH": f"{folder}:{ROOT}",
+        "PYTHONSAFEPATH": "1",
+        "DJANGO_SETTINGS_MODULE": "tests.support.pool_settings",
+    }
 
 
 def where_pgq_is(site: Site) -> str:

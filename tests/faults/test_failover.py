@@ -15,8 +15,8 @@ from pgq.contrib import embedded
 from pgq.contrib.embedded.server import SOCKET, _private_dir
 from pgq.enqueue.make import make_task
 from pgq.store import queue
-from tests.faults.site import TASKS, OwnServer, Site, a_site, dsn_for
-from tests.pools import until, wait_for
+from tests.support.pools import until, wait_for
+from tests.support.site import TASKS, OwnServer, Site, a_site, dsn_for
 
 
 class Standby(OwnServer):

@@ -18,8 +18,8 @@ import pytest
 
 from pgq.enqueue.make import make_task
 from pgq.store import queue
-from tests.faults.site import TASKS, OwnServer, Site, a_site
-from tests.pools import Pool, is_alive, wait_for
+from tests.support.pools import Pool, is_alive, wait_for
+from tests.support.site import TASKS, OwnServer, Site, a_site
 
 MOUNT = shutil.which("mount")
 

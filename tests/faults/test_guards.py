@@ -10,7 +10,7 @@ import pytest
 from django.db import connection, transaction
 
 from tests.faults.tasks import say
-from tests.pools import wait_for
+from tests.support.pools import wait_for
 
 pytestmark = pytest.mark.skipif(not os.environ.get("PGQ_MUTANT"), reason="run by test_mutants.py")
 

@@ -21,9 +21,10 @@ import pytest
 from pgq.enqueue.make import make_task
 from pgq.ids import new_id
 from pgq.store import queue
-from tests.faults import failpoints, table
-from tests.faults.site import TASKS, Site
-from tests.pools import ROOT, Pool, is_alive, until, wait_for
+from tests.support import failpoints
+from tests.support import fault_table as table
+from tests.support.pools import ROOT, Pool, is_alive, until, wait_for
+from tests.support.site import TASKS, Site
 
 
 @pytest.mark.fault("F1", short=15, full=300)

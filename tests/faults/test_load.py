@@ -10,8 +10,8 @@ from itertools import pairwise
 import pytest
 
 from pgq.store import queue
-from tests.faults.site import Site
-from tests.pools import wait_for
+from tests.support.pools import wait_for
+from tests.support.site import Site
 
 #: What a claim of a task reads, in pages; as EXPLAIN says.
 _CLAIM = {"worker": "00000000-0000-0000-0000-000000000001", "receipt": "00000000-0000-0000-0000-000000000002"}

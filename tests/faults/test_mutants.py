@@ -17,14 +17,15 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.faults import mutants, table
-from tests.faults.mutants import MUTANTS, NONE, QUICK
-from tests.faults.site import dsn_for
-from tests.pools import ROOT
+from tests.support import fault_table as table
+from tests.support import mutants
+from tests.support.mutants import MUTANTS, NONE, QUICK
+from tests.support.pools import ROOT
+from tests.support.site import dsn_for
 
 #: All in one process of pytest, since what they look at is made once for all.
 pytestmark = pytest.mark.xdist_group("mutants")
-PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "tests.faults.mutants", "-p", "no:cacheprovider"]
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "tests.support.mutants", "-p", "no:cacheprovider"]
 NAMES = list(MUTANTS) if table.FULL else list(QUICK)
 
 

@@ -20,11 +20,11 @@ from psycopg.conninfo import make_conninfo
 
 from pgq.enqueue.make import make_task
 from pgq.store import queue
-from tests.faults import table
-from tests.faults.proxy import Proxy
-from tests.faults.site import TASKS, OwnServer, Site, a_site
-from tests.faults.test_schedules import SETTINGS, every_second, judge
-from tests.pools import Pool, until, wait_for
+from tests.support import fault_table as table
+from tests.support.firing import SETTINGS, every_second, judge
+from tests.support.pools import Pool, until, wait_for
+from tests.support.proxy import Proxy
+from tests.support.site import TASKS, OwnServer, Site, a_site
 
 #: How to know a statement by its text.
 CLAIM, SETTLE, RELEASE, FIRE = "picked AS MATERIALIZED", "INSERT INTO pgq_task", "lowered AS", "UPDATE pgq_schedule"

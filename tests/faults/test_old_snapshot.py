@@ -1,7 +1,7 @@
 """F21: a snapshot that stays open, and statistics that are wrong.
 
 Watermarks under load for minutes are measured by `make bench-pinned`, plans with statistics of all kinds by
-tests/core/test_plans.py. Here: a pool and its claims, from outside.
+tests/store/test_plans.py. Here: a pool and its claims, from outside.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from pgq.store import queue
-from tests.faults.site import TASKS, Site
+from tests.support.site import TASKS, Site
 
 #: Tasks claimed at once, and how many claims are timed.
 SIZE, CLAIMS = 8, 60

@@ -9,8 +9,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tests.faults.site import QUICK, Site
-from tests.pools import wait_for
+from tests.support.pools import wait_for
+from tests.support.site import QUICK, Site
 
 #: In the order in which pg_dump writes them. (An INSERT into pgq_queue makes lanes.)
 TABLES = ("pgq_lane", "pgq_queue", "pgq_schedule", "pgq_task", "pgq_worker")

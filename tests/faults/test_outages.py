@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,25 +13,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.faults import table
-from tests.faults.site import Site
-from tests.faults.test_schedules import SETTINGS, every_second, judge
-from tests.pools import Pool, until, wait_for
+from tests.support import fault_table as table
+from tests.support.firing import SETTINGS, every_second, judge
+from tests.support.outages import KNOCKS, LINES, lines_per_second
+from tests.support.pools import until, wait_for
+from tests.support.site import Site
 
 #: Seconds until work goes on as before, once PostgreSQL accepts connections.
 BACK_WITHIN = 5.0 if table.FULL else 30.0
-#: What one process may say in a second, and how often it may knock (the start of the backoff knocks faster).
-LINES, KNOCKS = 5, 20
-
-
-def lines_per_second(pool: Pool, of: str = "PostgreSQL") -> float:
-    """The most that one process has said of it in one second of the log (I11)."""
-    seconds: dict[tuple[str, str], int] = {}
-    for line in pool.log().splitlines():
-        if of in line and (found := re.match(r"(\d\d:\d\d:\d\d)\.\d+ \w+ +(\d+) ", line)):
-            key = found[1], found[2]
-            seconds[key] = seconds.get(key, 0) + 1
-    return max(seconds.values(), default=0)
 
 
 def processor_time(pid: int) -> float:
@@ -222,7 +210,7 @@ def listens(site: Site) -> bool:
 @pytest.mark.fault("F16", short=1, full=3)
 def test_no_connection_is_to_be_had(own_server, tmp_path, rounds, note):
     """What runs is settled over the connections there are; who has none waits until there is one."""
-    from tests.faults.site import a_site
+    from tests.support.site import a_site
 
     server = own_server(max_connections=20, superuser_reserved_connections=3)
     with a_site(tmp_path, server.dsn) as site:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import poison
-from tests.faults.mixing import Mixture
-from tests.pools import wait_for
+from tests.support import poison
+from tests.support.mixing import Mixture
+from tests.support.pools import wait_for
 
 #: How each exit is recorded. What is not named raises an exception, and its worker lives.
 DEATHS = {

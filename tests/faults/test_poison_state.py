@@ -6,9 +6,9 @@ import pytest
 from psycopg import sql
 
 from pgq.pool.worker import connections
-from tests.faults import poison
-from tests.faults.mixing import Mixture
-from tests.pools import is_alive, until
+from tests.support import poison
+from tests.support.mixing import Mixture
+from tests.support.pools import is_alive, until
 
 
 @pytest.mark.fault("F35", short=1, full=4)

@@ -13,9 +13,9 @@ from pgq import codec
 from pgq.codec import signing
 from pgq.enqueue.make import make_task
 from pgq.store import queue
-from tests.faults import poison
-from tests.faults.mixing import POISON, Mixture
-from tests.pools import wait_for
+from tests.support import poison
+from tests.support.mixing import POISON, Mixture
+from tests.support.pools import wait_for
 
 
 def zlib_of(data: bytes) -> str:

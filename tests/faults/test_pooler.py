@@ -20,9 +20,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pgq.store import connection as store_connection
 from pgq.store.caller import _uses, execute_often
 from pgq.store.listener import shares_sessions
-from tests.faults.site import Site
-from tests.faults.test_clock import end_schedule, schedule_each_second
-from tests.pools import is_alive, until, wait_for
+from tests.support.firing import end_schedule, schedule_each_second
+from tests.support.pools import is_alive, until, wait_for
+from tests.support.site import Site
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no pgbouncer (Debian: apt install pgbouncer)")

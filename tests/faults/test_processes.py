@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from tests.faults import table
-from tests.faults.site import QUICK
-from tests.pools import is_alive, wait_for
+from tests.support import fault_table as table
+from tests.support.pools import is_alive, wait_for
+from tests.support.site import QUICK
 
 #: What others do to this machine besides: bounds in seconds hold for a quiet one, in the full form.
 PATIENCE = 1.0 if table.FULL else 10.0

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.faults.site import OwnServer, Site, a_site, dsn_for
-from tests.pools import Pool, wait_for
+from tests.support.pools import Pool, wait_for
+from tests.support.site import OwnServer, Site, a_site, dsn_for
 
 
 def noise(pool: Pool, since: int, seconds: float) -> list[str]:

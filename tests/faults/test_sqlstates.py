@@ -10,11 +10,11 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from tests.faults import table
-from tests.faults.site import Site
-from tests.faults.test_outages import LINES, lines_per_second
-from tests.faults.test_schedules import SETTINGS, armed, every_second, judge, strike
-from tests.pools import until, wait_for
+from tests.support import fault_table as table
+from tests.support.firing import SETTINGS, armed, every_second, judge, strike
+from tests.support.outages import LINES, lines_per_second
+from tests.support.pools import until, wait_for
+from tests.support.site import Site
 
 #: What an administrator may have said for the role, with the application's own statements in mind.
 STINGY = {

@@ -30,8 +30,8 @@ import pytest
 
 if TYPE_CHECKING:
     from pgq.records import NewTask
-    from tests.faults.site import OwnServer, Site
-    from tests.pools import Pool
+    from tests.support.pools import Pool
+    from tests.support.site import OwnServer, Site
 
 #: Shares of what is enqueued.
 MIX = (("work", 0.0, 60), ("work", 0.02, 20), ("ledger", 0.0, 15), ("fail", 0.0, 5))
@@ -68,7 +68,7 @@ class Producer(threading.Thread):
     def run(self) -> None:
         from pgq.enqueue.make import make_task
         from pgq.options import TaskOptions
-        from tests.faults.site import TASKS
+        from tests.support.site import TASKS
 
         names, seconds, weights = zip(*MIX, strict=True)
         session: psycopg.Connection[Any] | None = None
@@ -242,7 +242,7 @@ def _pss(pid: int) -> float:
 
 def run(seconds: float, seed: int, folder: Path, rate: float = 150.0) -> Report:
     """Run the whole thing on a server of its own. Django is set up."""
-    from tests.faults.site import OwnServer, a_site
+    from tests.support.site import OwnServer, a_site
 
     rng = random.Random(seed)
     report = Report(seconds=seconds, seed=seed)
@@ -282,7 +282,7 @@ def _judge(report: Report, site: Site, producer: Producer) -> None:
     report.tasks, report.unknown = len(site.acknowledged), len(site.unknown)
     report.runs, report.repeated = verdict.runs, verdict.repeated
     report.overlap_expired = verdict.overlap_expired
-    from tests.faults.test_atomic import wrong_entries
+    from tests.support.settled import wrong_entries
 
     report.violations += verdict.violations[:50] + wrong_entries(site, func="%.ledger")[:50]
 

@@ -1,0 +1,225 @@
+"""The pages say what is true: their snippets run, and what they name exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import types
+import unittest
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.test import override_settings
+
+from pgq import conf
+from pgq.enqueue import registry
+from pgq.execution import reporters
+from pgq.models import Schedule
+from pgq.testing import drain, enqueued, fire_schedules
+from tests.app.models import Note
+
+ROOT = Path(__file__).parent.parent.parent
+TESTS = ROOT / "tests"
+
+#: Every public name of Django-Q (functions, options, classes and their members, settings, signals, commands).
+_PUBLIC = """
+async_task schedule result result_cached result_group result_group_cached fetch fetch_cached fetch_group
+fetch_group_cached count_group count_group_cached delete_group delete_group_cached delete_cached queue_size async_iter
+async_chain Iter Chain AsyncTask append run length current broker sync save hook group cached timeout cluster
+ack_failure task_name q_options iter_count iter_cached chain Task Success Failure Schedule OrmQ get_result
+get_result_group get_group_count get_task get_task_group group_result group_count group_delete time_taken started
+stopped attempt_count calculate_next_run last_run success validate_cron validate_kwarg ONCE MINUTES HOURLY DAILY
+WEEKLY BIWEEKLY MONTHLY BIMONTHLY QUARTERLY YEARLY CRON TYPE minutes repeats next_run cron intended_date_kwarg key
+payload lock post_spawn pre_enqueue pre_execute post_execute post_execute_in_worker call_hook Broker get_broker Redis
+Sqs IronMQBroker Mongo ORM Status Stat uptime get_key empty_queues get_all Cluster Sentinel humanize SignedPackage
+BadSignature TimeoutException Conf VERSION qcluster qinfo qmonitor qmemory resubmit_task TaskAdmin FailAdmin
+ScheduleAdmin QueueAdmin Q_CLUSTER_NAME PROMETHEUS_MULTIPROC_DIR name cluster_name ALT_CLUSTERS workers
+daemonize_workers recycle max_rss time_zone ack_failures max_attempts retry compress save_limit save_limit_per
+guard_cycle queue_limit label catch_up redis django_redis iron_mq sqs orm mongo mongo_db broker_class bulk poll cache
+scheduler error_reporter cpu_affinity log_level testing disque_nodes disque_auth disque_fastack has_replica rollbar
+"""
+PUBLIC = _PUBLIC.split()
+
+
+def page(name):
+    return (ROOT / "docs" / name).read_text()
+
+
+def blocks(name, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", page(name), re.MULTILINE | re.DOTALL)
+
+
+# ------------------------------------------------------------------------------------------------- from-django-q.md
+
+
+def rows():
+    for line in page("from-django-q.md").splitlines():
+        if line.startswith("| ") and not line.startswith("| Django-Q |"):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_every_public_name_of_django_q_has_a_row():
+    written = set(re.findall(r"\w+", " ".join(row[0] for row in rows())))
+    assert [name for name in PUBLIC if name not in written] == []
+
+
+def test_every_row_names_a_test_that_exists_or_a_reason():
+    tests = set()
+    for file in TESTS.rglob("test_*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                tests.add(f"{file.stem}::{node.name}")
+    for row in rows():
+        assert len(row) == 3, row
+        assert row[2] in tests or row[2].startswith("none: "), row[2]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_snippets_for_those_who_move(monkeypatch):
+    hooks = types.ModuleType("shop.hooks")
+    hooks.print_result = _module_function("shop.hooks", "def print_result(task): pass")
+    monkeypatch.setitem(sys.modules, "shop", types.ModuleType("shop"))
+    monkeypatch.setitem(sys.modules, "shop.hooks", hooks)
+    [snippet] = blocks("from-django-q.md", "python")
+    name = "shop.snippet"
+    try:
+        exec(compile(snippet, name, "exec"), {"__name__": name})
+        assert enqueued("math.copysign")[0].hook == "shop.hooks.print_result"
+        assert Schedule.objects.get().name == "daily"
+    finally:
+        _forget("shop.")
+
+
+def _module_function(module, source):
+    namespace = {"__name__": module}
+    exec(source, namespace)
+    return next(value for value in namespace.values() if callable(value))
+
+
+def _forget(prefix):
+    for path in [path for path in registry._registered if path.startswith(prefix)]:
+        del registry._registered[path]
+    registry._home.cache_clear()
+
+
+# ------------------------------------------------------------------------------------------------- settings.md
+
+
+def test_snippets_of_the_settings(monkeypatch):
+    sdk = types.ModuleType("sentry_sdk")
+    sdk.calls = []
+    for name in ("init", "capture_exception", "flush"):
+        setattr(sdk, name, lambda *args, name=name: sdk.calls.append((name, *args)))
+    monkeypatch.setitem(sys.modules, "sentry_sdk", sdk)
+    for snippet in blocks("settings.md", "python"):
+        namespace = {"__name__": "snippet"}
+        exec(snippet, namespace)
+        if "PGQ" in namespace:
+            assert conf.read("PGQ", namespace["PGQ"])[1] == []
+        elif "Sentry" in namespace:
+            reporter = reporters.Reporter("x", {})
+            reporter._report = namespace["Sentry"]("dsn").report
+            reporter.tell(ValueError("x"))
+    assert [call[0] for call in sdk.calls] == ["init", "capture_exception", "flush"]
+
+
+@pytest.mark.parametrize(
+    "backoff", [None, 30, [1, 10, 60], {"kind": "exponential", "base": 5, "factor": 2, "max": 3600, "jitter": 0.5}]
+)
+def test_backoffs_of_the_settings_page(backoff):
+    assert f"| `{str(backoff).replace(chr(39), chr(34))}` |" in page("settings.md")
+    with override_settings(PGQ={"retry_backoff": backoff}):
+        assert conf.get_settings().retry_backoff == backoff
+
+
+# ------------------------------------------------------------------------------------------------- testing.md
+
+
+class _Receipts:
+    """Stands for the manager of a model of the reader's."""
+
+    def create(self, order):
+        return Note.objects.create(text=str(order))
+
+    def filter(self, **lookups):
+        return Note.objects.filter(**lookups)
+
+    def count(self):
+        return Note.objects.count()
+
+
+# Django's TestCase closes the connection when its class is done.
+@pytest.mark.django_db(transaction=True)
+def test_snippets_for_tests(monkeypatch):
+    first, *others = blocks("testing.md", "python")
+    modules = {name: types.ModuleType(name) for name in ("shop", "shop.models", "shop.tasks", "shop.tests")}
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    modules["shop.models"].Receipt = type("Receipt", (), {"objects": _Receipts()})
+    try:
+        exec(first, vars(modules["shop.tasks"]))
+        for snippet in others:
+            exec(snippet, vars(modules["shop.tests"]))
+        suite = unittest.defaultTestLoader.loadTestsFromModule(modules["shop.tests"])
+        assert suite.countTestCases() == 6
+        outcome = unittest.TestResult()
+        suite.run(outcome)
+        assert [text for _, text in outcome.errors + outcome.failures] == []
+    finally:
+        _forget("shop.")
+
+
+@pytest.mark.django_db
+def test_example_of_the_module():
+    """The one in pgq.testing's own docstring, in plain calls."""
+    from datetime import UTC, datetime
+
+    from pgq import testing
+    from pgq.tasks import schedule
+    from tests.functions import common as functions
+
+    assert "clock.tick(days=1)" in testing.__doc__
+    with testing.freeze(datetime(2031, 3, 1, 6, tzinfo=UTC)) as clock:
+        schedule(functions.nothing, schedule_type=Schedule.DAILY, name="report")
+        testing.fire_schedules()
+        clock.tick(days=1)
+        testing.fire_schedules()
+    testing.assert_enqueued(functions.nothing, count=2)
+
+
+# ------------------------------------------------------------------------------------------------- sql.md
+
+
+@pytest.mark.django_db
+def test_snippets_of_sql(monkeypatch):
+    """Each statement runs, and gives the columns that the page shows."""
+    [source] = blocks("sql.md", "python")
+    module = types.ModuleType("shop.tasks")
+    monkeypatch.setitem(sys.modules, "shop", types.ModuleType("shop"))
+    monkeypatch.setitem(sys.modules, "shop.tasks", module)
+    exec(source, vars(module))
+    shown = re.findall(r"^```sql\n(.*?)^```\n(?:```\n(.*?)^```)?", page("sql.md"), re.MULTILINE | re.DOTALL)
+    assert len(shown) > 10
+    try:
+        with connection.cursor() as cursor:
+            for statements, output in shown:
+                for statement in filter(str.strip, statements.split(";\n")):
+                    cursor.execute(statement.rstrip("; \n").replace("%", "%%"))
+                if output:
+                    columns = [column.strip() for column in output.splitlines()[0].split("|")]
+                    assert [column.name for column in cursor.description] == columns, statement
+                drain()
+        fire_schedules()
+        assert [row.parked is not None for row in enqueued("os.system")] == [True]
+    finally:
+        _forget("shop.")
+
+
+def test_every_view_and_function_is_on_the_page():
+    sql = "".join(file.read_text() for file in (ROOT / "migrations_sql").glob("*.up.sql"))
+    text = page("sql.md")
+    inner = {"pgq_queue_inserted", "pgq_uuid7"}
+    for name in set(re.findall(r"CREATE OR REPLACE (?:VIEW|FUNCTION) (\w+)", sql)) - inner:
+        assert name in text, name

@@ -1,0 +1,80 @@
+"""Records of the store: a statement's columns are named as its record's fields; those of a claim stand in order."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+import pgq
+from pgq.models import Schedule
+from pgq.records import Claim
+from pgq.store import lanes, leases, overview, pools, queue, results, schedules
+from tests.support.hand import WORKER
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NOW, ID = datetime.now(UTC), UUID(int=0)
+OLD = results.Old(None, None, None, None)
+RECORDS: list[tuple[type, Callable[[Any], object]]] = [
+    (results.Deleted, lambda cursor: results.prune(cursor, keep=0, limit=1)),
+    (results.Deleted, lambda cursor: results.prune(cursor, keep=0, limit=1, per="func")),
+    (results.Deleted, lambda cursor: results.clean(cursor, OLD, after=ID, to=ID, limit=1)),
+    (schedules.Due, lambda cursor: schedules.due_schedules(cursor, queues=None, limit=1, now=None)),
+    (results.Expired, lambda cursor: results.expired(cursor, NOW)),
+    (overview.FailedTask, lambda cursor: overview.latest_failures(cursor, limit=1)),
+    (overview.Finding, lambda cursor: overview.check(cursor, needed=0)),
+    (pools.LeaderHolder, pools.leader_holder),
+    (leases.Leases, lambda cursor: leases.oldest_lease(cursor, since=NOW)),
+    (lanes.Outlook, lanes.outlook),
+    (pools.PoolRow, pools.pools),
+    (overview.QueueCounts, lambda cursor: overview.queue_counts(cursor, limit=1)),
+    (overview.QueueDepth, lambda cursor: overview.queue_depths(cursor, limit=1)),
+    (overview.Recent, lambda cursor: overview.recent(cursor, seconds=1, limit=1)),
+    (overview.RunningTask, lambda cursor: overview.running(cursor, alive=1, limit=1)),
+]
+
+
+def names_of(kind: Any) -> list[str]:
+    return list(kind._fields) if hasattr(kind, "_fields") else [field.name for field in dataclasses.fields(kind)]
+
+
+@pytest.mark.parametrize(("kind", "look"), RECORDS)
+def test_columns_are_named_as_the_fields(kind, look, session):
+    cursor = session().cursor()
+    look(cursor)
+    assert [column.name for column in cursor.description] == names_of(kind)
+
+
+def test_each_record_is_among_them() -> None:
+    calls = [
+        node.args[1].id
+        for path in Path(pgq.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "records"
+        if isinstance(node.args[1], ast.Name)
+    ]
+    assert set(calls) == {kind.__name__ for kind, _ in RECORDS}
+
+
+def test_a_claim_has_its_columns_in_this_order(session):
+    """Claims are made by place: by name each would take several times as long."""
+    cursor = session().cursor()
+    *columns, receipt = Claim._fields
+    assert receipt == "receipt"
+    queue.claim(cursor, limit=1, worker=WORKER, receipt=uuid4(), queues=None)
+    assert [column.name for column in cursor.description] == columns
+    queue.claim_one(cursor, ID, worker=WORKER, receipt=uuid4())
+    assert [column.name for column in cursor.description] == columns
+
+
+def test_a_schedule_that_is_due_is_the_same_read_by_the_model(session):
+    Schedule.objects.create(name="s", func="app.f", args=(1, "a"), kwargs={"b": 2}, schedule_type="H", jitter=3)
+    [due] = schedules.due_schedules(session().cursor(), queues=None, limit=1, now=None)
+    assert schedules.Due.of(Schedule.objects.get(), now=due.now) == due
