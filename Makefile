@@ -47,6 +47,19 @@ test: lint postgres ## Run all checks and all tests
 	@echo "==> Tests (pytest)"
 	@$(PY) -m pytest -n $(TESTERS) --dist loadgroup $(ARGS)
 
+# The rooms whose tests start no pool, but for a few, which --no-processes leaves out.
+QUICK = ground codec recurrence store enqueue workflows schedules execution upkeep tasks status admin
+.PHONY: check
+check: lint postgres ## Run all checks and the tests that start no processes: the inner loop
+	@echo "==> Quick tests (pytest)"
+	@$(PY) -m pytest -n $(TESTERS) --dist loadgroup --no-processes -q $(QUICK:%=tests/%) $(ARGS)
+
+.PHONY: bench-test
+bench-test: $(VENV)/.installed-dev postgres ## Run the tests of the benchmark, which `make test` runs if bench/ has changed since
+	@echo "==> Tests of the benchmark"
+	@$(PY) -m pytest -n $(TESTERS) --dist loadgroup --bench tests/bench $(ARGS)
+	@$(PY) -m tests.support.selection
+
 .PHONY: lint
 lint: $(VENV)/.installed-dev ## Run the linters and the type checker
 	@echo "==> Lint (ruff check)"

@@ -6,8 +6,9 @@ from django.apps import AppConfig
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models.signals import pre_migrate
 
-from pgq import checks, conf
+from pgq import conf
 from pgq.enqueue import discovery
+from pgq.management import checks
 from pgq.store import routers, schema
 
 

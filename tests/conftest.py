@@ -19,6 +19,7 @@ pytest_plugins = [
     "tests.support.projects",
     "tests.support.retention",
     "tests.support.faults",
+    "tests.support.selection",
     "tests.support.skips",
 ]
 

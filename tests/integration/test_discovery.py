@@ -11,8 +11,8 @@ from django.db import connection
 from django.test import override_settings
 
 from pgq import conf
-from pgq.checks import _asked_by_migrate, check_database
 from pgq.enqueue import discovery
+from pgq.management.checks import _asked_by_migrate, check_database
 
 OTHERS = "from a_queue_that_is_not_here import shared_task\n"
 
