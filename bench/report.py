@@ -49,7 +49,7 @@ METHOD = """\
   connection and a cursor (10 µs). In a transaction, and in the first five of a connection, the server parses and plans
   the statement each time as well (60 to 80 µs).
 * What a worker does beside the bare loop for a no-op task, by profile: it checks the signature, reads the arguments,
-  runs the function under its guards, glances at the process afterwards and writes the receipt (10 µs of Python in a
+  runs the function under its guards, glances at the process afterwards and writes the report (10 µs of Python in a
   row); the rest up to the table's difference is supervisor, upkeep and the cold caches of processes that take turns.
 * Of tasks of 1 ms pgq claims as many as run in 50 ms (`claim_ms`) and settles each within 50 ms (`settle_ms`), so 16 to
   32 at a time; systems that claim 100 or 200 have fewer transactions, and more tasks wait behind a slow one. With four

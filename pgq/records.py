@@ -1,7 +1,7 @@
 """What passes between the layers: frozen records, no dicts.
 
 A task is a `NewTask` before it is a row, a `Claim` while a worker holds it, an `Outcome` when it has run, and a
-`Receipt` (claim and outcome) on its way back to the table.
+`Report` (claim and outcome) on its way back to the table.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class Postponed:
 Outcome: TypeAlias = Succeeded | Failed | Retried | Parked | Postponed
 
 
-class Receipt(NamedTuple):
+class Report(NamedTuple):
     """A claim, what came of it, and when by the worker's monotonic clock (seconds). A tuple, as `Claim` is."""
 
     claim: Claim

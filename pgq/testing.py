@@ -42,7 +42,7 @@ from pgq.conf import get_settings
 from pgq.enqueue import options
 from pgq.execution import inline as inlining
 from pgq.models import QueuedTask
-from pgq.records import Failed, Parked, Postponed, Receipt, Retried, Succeeded
+from pgq.records import Failed, Parked, Postponed, Report, Retried, Succeeded
 from pgq.recurrence import moments
 from pgq.schedules import fire
 from pgq.store import lanes
@@ -109,15 +109,15 @@ def drain(limit: int = 1000, *, due: bool = False) -> list[Ran]:
     Raises:
         RuntimeError: More than `limit` tasks ran.
     """
-    receipts: list[Receipt] = []
+    reports: list[Report] = []
     while True:
         _make_ready()
-        ran = inlining.drain(limit - len(receipts))
-        receipts += ran
-        if len(receipts) > limit:
+        ran = inlining.drain(limit - len(reports))
+        reports += ran
+        if len(reports) > limit:
             raise RuntimeError(f"drain: more than {limit} tasks ran; they seem to enqueue each other without end")
         if not ran and not (due and _hurry()):
-            return [_ran(receipt) for receipt in receipts]
+            return [_ran(report) for report in reports]
 
 
 def _waiting() -> Any:
@@ -147,10 +147,10 @@ _STATES: Mapping[type, str] = {
 }  # fmt: skip
 
 
-def _ran(receipt: Receipt) -> Ran:
-    claim = receipt.claim
-    state = _STATES[type(receipt.outcome)]
-    return Ran(claim.id.hex, claim.func, state, receipt.value, receipt.error, claim.attempts)
+def _ran(report: Report) -> Ran:
+    claim = report.claim
+    state = _STATES[type(report.outcome)]
+    return Ran(claim.id.hex, claim.func, state, report.value, report.error, claim.attempts)
 
 
 # ------------------------------------------------------------------------------------------------- looking

@@ -22,7 +22,7 @@ from pgq import records
 from pgq.conf import Settings
 from pgq.execution import call as calling
 from pgq.execution import outcome, settle
-from pgq.records import Receipt, Succeeded
+from pgq.records import Report, Succeeded
 from pgq.store import queue
 from pgq.store.caller import callers_cursor
 from pgq.store.connection import Cursor
@@ -40,14 +40,14 @@ _WHY = {
 
 
 class Atomic:
-    """Runs one task after the other; an atomic one in a transaction, begun before the function, ended with its receipt.
+    """Runs one task after the other; an atomic one in a transaction, begun before the function, ended with its report.
 
     Args:
         database: Alias of the database that has pgq's tables. Writes to other databases are not part of it.
         pool: Name of the pool, kept with the results.
         durable: The transaction must be one of its own: it would mean nothing inside somebody else's. False: the caller
             runs tasks inside its own transaction, as a test does, and the task's is a savepoint in that.
-        write_row: Called before the receipt is written, for a caller that has not enqueued the task before.
+        write_row: Called before the report is written, for a caller that has not enqueued the task before.
     """
 
     def __init__(
@@ -64,15 +64,15 @@ class Atomic:
         self._transaction: contextlib.ExitStack | None = None
         self._committed = False
 
-    def run(self, call: records.Call, returned: Callable[[], None] = lambda: None) -> Receipt:
-        """Run a call to its end in this thread; return its receipt, `settled` if the task is atomic. Never raises.
+    def run(self, call: records.Call, returned: Callable[[], None] = lambda: None) -> Report:
+        """Run a call to its end in this thread; return its report, `settled` if the task is atomic. Never raises.
 
         Args:
             returned: Called when the function has returned, before anything is sent to PostgreSQL.
         """
-        receipt = calling.run_call(call, self.settings, self.begin)
+        report = calling.run_call(call, self.settings, self.begin)
         returned()
-        return self.end(receipt) if self._transaction is not None else receipt
+        return self.end(report) if self._transaction is not None else report
 
     def begin(self) -> None:
         """Begin the transaction of a task."""
@@ -90,33 +90,33 @@ class Atomic:
     def _note_commit(self) -> None:
         self._committed = True
 
-    def end(self, receipt: Receipt) -> Receipt:
-        """Commit the transaction with its receipt, or roll it back.
+    def end(self, report: Report) -> Report:
+        """Commit the transaction with its report, or roll it back.
 
         Returns:
-            The receipt: `settled`, or one that is to be settled as any other, since nothing was written: the function
+            The report: `settled`, or one that is to be settled as any other, since nothing was written: the function
             failed, or PostgreSQL refused the commit.
         """
         assert self._transaction is not None
         block, self._transaction = self._transaction, None
         try:
             with block:
-                settled = isinstance(receipt.outcome, Succeeded) and self._settle(receipt)
+                settled = isinstance(report.outcome, Succeeded) and self._settle(report)
                 if not settled:
                     transaction.set_rollback(True, using=self.database)
         except Exception as error:
             if not self._committed:
                 # A deferred constraint, a serialization failure, a broken transaction: the attempt failed.
-                return outcome.failed(receipt, error, self.settings)
-            logger.exception("task %s: a function it left to on_commit failed", receipt.claim.id.hex)
+                return outcome.failed(report, error, self.settings)
+            logger.exception("task %s: a function it left to on_commit failed", report.claim.id.hex)
             settled = True
-        if not isinstance(receipt.outcome, Succeeded):
-            return receipt
-        settle.conclude(receipt, settled)
-        return receipt._replace(settled=True)
+        if not isinstance(report.outcome, Succeeded):
+            return report
+        settle.conclude(report, settled)
+        return report._replace(settled=True)
 
-    def _settle(self, receipt: Receipt) -> bool:
-        """Write the receipt; return whether the lease still held."""
+    def _settle(self, report: Report) -> bool:
+        """Write the report; return whether the lease still held."""
         connection = connections[self.database]
         if connection.needs_rollback and not connection.closed_in_transaction:
             raise TransactionManagementError("the task marked its transaction to be rolled back, and returned")
@@ -129,10 +129,10 @@ class Atomic:
             self._write_row(cursor)
             try:
                 with transaction.atomic(using=self.database):
-                    return bool(settle.write(cursor, [receipt], self.pool, ours=True))
+                    return bool(settle.write(cursor, [report], self.pool, ours=True))
             except _REFUSED as error:
                 # The result, not what the function wrote.
-                less = settle.without_what_was_refused(receipt, error)
+                less = settle.without_what_was_refused(report, error)
                 return bool(settle.write(cursor, [less], self.pool, ours=True))
 
 

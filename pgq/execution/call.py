@@ -22,7 +22,7 @@ from pgq.errors import TaskCancelled, TaskTimeout
 from pgq.execution.outcome import failed, follow_ons_of
 from pgq.ids import task_name
 from pgq.options import NO_OPTIONS
-from pgq.records import Call, Claim, Receipt, Succeeded
+from pgq.records import Call, Claim, Report, Succeeded
 from pgq.workflows import follow_ons as workflows_follow_ons
 
 _GENERATORS = (GeneratorType, AsyncGeneratorType)
@@ -36,7 +36,7 @@ def current_task() -> Claim | None:
     return _current.get()
 
 
-def run_call(call: Call, settings: Settings, begin: Callable[[], None] | None = None) -> Receipt:
+def run_call(call: Call, settings: Settings, begin: Callable[[], None] | None = None) -> Report:
     """Run what is ready, in this thread. Never raises, whatever the task does.
 
     The context variables that it sets are its own: the next task of this thread does not see them.
@@ -47,7 +47,7 @@ def run_call(call: Call, settings: Settings, begin: Callable[[], None] | None = 
     return contextvars.copy_context().run(_run_call, call, settings, begin)
 
 
-def _run_call(call: Call, settings: Settings, begin: Callable[[], None] | None) -> Receipt:
+def _run_call(call: Call, settings: Settings, begin: Callable[[], None] | None) -> Report:
     _current.set(call.claim)
     try:
         if begin is not None and registry.is_atomic(call.claim.func):
@@ -58,7 +58,7 @@ def _run_call(call: Call, settings: Settings, begin: Callable[[], None] | None) 
         return failed(call, error, settings)
 
 
-async def run_coroutine(call: Call, settings: Settings) -> Receipt:
+async def run_coroutine(call: Call, settings: Settings) -> Report:
     """Run an ``async def`` task that is ready, on the running loop, as an asyncio task of its own.
 
     Never raises. Cancelled, it fails as one whose task was cancelled.
@@ -74,7 +74,7 @@ async def run_coroutine(call: Call, settings: Settings) -> Receipt:
         return failed(call, error, settings)
 
 
-def _succeeded(call: Call, value: Any, settings: Settings) -> Receipt:
+def _succeeded(call: Call, value: Any, settings: Settings) -> Report:
     claim, options, trusted = call.claim, call.options, call.trusted
     result = _stored_result(claim, value, settings)
     keep = settings.save_limit >= 0
@@ -85,7 +85,7 @@ def _succeeded(call: Call, value: Any, settings: Settings) -> Receipt:
     elif claim.hook is not None:
         keep = True
     outcome = Succeeded(result=result, keep=keep, follow_ons=follow_ons_of(claim, options, trusted, result))
-    return Receipt(claim, outcome, call.started, time.monotonic(), value, None, options, trusted)
+    return Report(claim, outcome, call.started, time.monotonic(), value, None, options, trusted)
 
 
 def _stored_result(claim: Claim, value: Any, settings: Settings) -> str:

@@ -29,7 +29,7 @@ from pgq.enqueue.write import announce
 from pgq.execution import call as calling
 from pgq.execution import outcome, prepare, settle
 from pgq.execution.atomic import Atomic
-from pgq.records import Claim, Failed, NewTask, Receipt, Retried, Succeeded
+from pgq.records import Claim, Failed, NewTask, Report, Retried, Succeeded
 from pgq.store import queue
 from pgq.store.caller import callers_cursor
 from pgq.store.connection import Cursor
@@ -58,15 +58,15 @@ def run(task: NewTask) -> UUID:
         queue.enqueue(cursor, task)
         queue.claim_one(cursor, task.id, worker=_NOBODY, receipt=claim.receipt)
 
-    receipt = _execute(claim, settings, write_row)
-    if isinstance(receipt.outcome, Failed | Retried) and receipt.error is not None:
-        raise receipt.error
-    if not receipt.settled:
+    report = _execute(claim, settings, write_row)
+    if isinstance(report.outcome, Failed | Retried) and report.error is not None:
+        raise report.error
+    if not report.settled:
         with _transaction(settings) as cursor:
             write_row(cursor)
-            settle.write(cursor, [receipt], settings.name)
-        settle.announce(receipt)
-    _run_followers(receipt)
+            settle.write(cursor, [report], settings.name)
+        settle.announce(report)
+    _run_followers(report)
     return task.id
 
 
@@ -80,7 +80,7 @@ def _claim_of(task: NewTask) -> Claim:
     )  # fmt: skip
 
 
-def run_queued(id: UUID) -> Receipt | None:
+def run_queued(id: UUID) -> Report | None:
     """Run a queued task now, whatever it waits for, and all that follows; None if it is gone or runs already.
 
     A failure is settled as a worker would settle it, not raised.
@@ -90,18 +90,18 @@ def run_queued(id: UUID) -> Receipt | None:
         claim = queue.claim_one(cursor, id, worker=_NOBODY, receipt=uuid4())
     if claim is None:
         return None
-    receipt = _run_claim(claim, settings)
-    _run_followers(receipt)
-    return receipt
+    report = _run_claim(claim, settings)
+    _run_followers(report)
+    return report
 
 
-def _run_followers(receipt: Receipt) -> None:
-    for follower in getattr(receipt.outcome, "follow_ons", ()):
+def _run_followers(report: Report) -> None:
+    for follower in getattr(report.outcome, "follow_ons", ()):
         run_queued(follower.id)
 
 
-def drain(limit: int = 1000) -> list[Receipt]:
-    """Run what is ready, in the order in which a worker would, until nothing is; return the receipts.
+def drain(limit: int = 1000) -> list[Report]:
+    """Run what is ready, in the order in which a worker would, until nothing is; return the reports.
 
     What a task left to ``transaction.on_commit`` runs when it has ended, also inside a transaction of the caller.
 
@@ -110,25 +110,25 @@ def drain(limit: int = 1000) -> list[Receipt]:
             transaction of the caller.
     """
     settings = get_settings()
-    receipts: list[Receipt] = []
+    reports: list[Report] = []
     while True:
         with _transaction(settings) as cursor:
             claims = queue.claim(cursor, limit=1, worker=_NOBODY, receipt=uuid4(), queues=settings.queues)
         if not claims:
-            return receipts
-        receipts.append(_run_claim(claims[0], settings, commits=True))
-        if len(receipts) > limit:
+            return reports
+        reports.append(_run_claim(claims[0], settings, commits=True))
+        if len(reports) > limit:
             raise RuntimeError(f"drain: more than {limit} tasks ran; they seem to enqueue each other without end")
 
 
-def _run_claim(claim: Claim, settings: Settings, *, commits: bool = False) -> Receipt:
+def _run_claim(claim: Claim, settings: Settings, *, commits: bool = False) -> Report:
     """Run a claim, whose row is there, and settle it. `commits`: run what it left to on_commit, too."""
-    receipt = _execute(claim, settings, commits=commits)
-    if not receipt.settled:
+    report = _execute(claim, settings, commits=commits)
+    if not report.settled:
         with _transaction(settings) as cursor:
-            settle.write(cursor, [receipt], settings.name)
-        settle.announce(receipt)
-    return receipt
+            settle.write(cursor, [report], settings.name)
+        settle.announce(report)
+    return report
 
 
 @contextlib.contextmanager
@@ -146,31 +146,31 @@ def _execute(
     write_row: Callable[[Cursor], None] = lambda cursor: None,
     *,
     commits: bool = False,
-) -> Receipt:
-    """Run a claim as a worker would; return its receipt, `settled` if the task is atomic.
+) -> Report:
+    """Run a claim as a worker would; return its report, `settled` if the task is atomic.
 
     Args:
         write_row: See `Atomic`.
         commits: Whether what the task left to on_commit runs now, though the caller's transaction goes on.
     """
     call = prepare.ready(claim, settings)
-    if isinstance(call, Receipt):
+    if isinstance(call, Report):
         return call
     registered = {connection: len(connection.run_on_commit) for connection in _in_transactions()}
     with _spared(claim):
-        receipt = _context().run(_run_call, call, settings, write_row)
+        report = _context().run(_run_call, call, settings, write_row)
     if commits:
         try:
             with _spared(claim):
                 _run_on_commit(registered)
         except Exception as error:
-            if receipt.settled:
+            if report.settled:
                 # As in a worker: the task had been committed.
                 logger.exception("task %s: a function it left to on_commit failed", claim.id.hex)
-            elif isinstance(receipt.outcome, Succeeded):
+            elif isinstance(report.outcome, Succeeded):
                 # Without a transaction it is called at once, inside the function.
-                receipt = outcome.failed(receipt, error, settings)
-    return receipt
+                report = outcome.failed(report, error, settings)
+    return report
 
 
 def _context() -> contextvars.Context:
@@ -190,10 +190,10 @@ def _is_loops_thread() -> bool:
     return True
 
 
-def _run_call(call: records.Call, settings: Settings, write_row: Callable[[Cursor], None]) -> Receipt:
+def _run_call(call: records.Call, settings: Settings, write_row: Callable[[Cursor], None]) -> Report:
     if registry.is_async(call.func):
-        receipt: Receipt = _wait(calling.run_coroutine(call, settings))
-        return receipt
+        report: Report = _wait(calling.run_coroutine(call, settings))
+        return report
     durable = transaction.get_autocommit(using=settings.database)
     atomic = Atomic(settings.database, settings.name, settings, durable=durable, write_row=write_row)
     return atomic.run(call._replace(finish=_wait))

@@ -12,19 +12,19 @@ from pgq.enqueue import registry
 from pgq.errors import Discard, Retry
 from pgq.execution import reporters
 from pgq.options import NO_OPTIONS, TaskOptions
-from pgq.records import Call, Claim, Failed, Failure, NewTask, Outcome, Receipt, Retried
+from pgq.records import Call, Claim, Failed, Failure, NewTask, Outcome, Report, Retried
 from pgq.workflows import follow_ons as workflows_follow_ons
 
 logger = logging.getLogger("pgq")
 
 
-def failed(ran: Call | Receipt, error: BaseException, settings: Settings) -> Receipt:
-    """Return the receipt of a run that ended with an exception, and report it."""
+def failed(ran: Call | Report, error: BaseException, settings: Settings) -> Report:
+    """Return the report of a run that raised, and pass the exception to the error reporters."""
     claim, options, trusted = ran.claim, ran.options, ran.trusted
     outcome = _after_error(claim, options, trusted, error, settings)
-    receipt = Receipt(claim, outcome, ran.started, time.monotonic(), None, error, options, trusted)
+    report = Report(claim, outcome, ran.started, time.monotonic(), None, error, options, trusted)
     reporters.report(error, settings)
-    return receipt
+    return report
 
 
 def _after_error(

@@ -14,7 +14,7 @@ from pgq.enqueue import registry
 from pgq.errors import NotAllowed, PgqError, TaskCancelled, TaskTimeout, UnknownFunction, WorkerDied
 from pgq.execution.outcome import failed, final, last_failure
 from pgq.options import NO_OPTIONS, TaskOptions
-from pgq.records import Call, Claim, Failure, Outcome, Parked, Postponed, Receipt
+from pgq.records import Call, Claim, Failure, Outcome, Parked, Postponed, Report
 
 #: Errors of a row that cannot be run as it is.
 _NOT_RUN = (NotAllowed, UnknownFunction, codec.NotDecodable)
@@ -24,8 +24,8 @@ _POSTPONED_AT_MOST = 20
 _POSTPONE: Mapping[str, Any] = {"kind": "exponential", "base": 1.0, "factor": 2.0, "max": 60.0}
 
 
-def ready(claim: Claim, settings: Settings) -> Call | Receipt:
-    """Look at everything that the row could spoil: return what can be called, or a receipt that says why nothing can.
+def ready(claim: Claim, settings: Settings) -> Call | Report:
+    """Look at everything that the row could spoil: return what can be called, or a report that says why nothing can.
 
     The row's options are parsed and its signature is verified here, and nowhere else. Never raises.
     """
@@ -39,12 +39,12 @@ def ready(claim: Claim, settings: Settings) -> Call | Receipt:
             # Claiming it was counted, and it does not run.
             claim = claim._replace(attempts=claim.attempts - 1)
             outcome: Outcome = final(claim, options, trusted, failure, ran=False)
-            return Receipt(claim, outcome, started, time.monotonic(), options=options, trusted=trusted)
+            return Report(claim, outcome, started, time.monotonic(), options=options, trusted=trusted)
         return _prepare(claim, options, trusted, settings, started)
     except BaseException as error:
         if isinstance(error, _NOT_RUN) and not isinstance(error, codec.ObjectGone):
             outcome = _not_run(claim, error)
-            return Receipt(claim, outcome, started, time.monotonic(), options=options, trusted=trusted)
+            return Report(claim, outcome, started, time.monotonic(), options=options, trusted=trusted)
         # ObjectGone is as if the function had looked for it: its retries, its hook and its group hear of it.
         return failed(Call(claim, options, trusted, _nothing, (), {}, started), error, settings)
 

@@ -18,7 +18,7 @@ from pgq import ids
 from pgq.codec.stored import StoredText
 from pgq.conf import Settings, get_settings
 from pgq.models import Task
-from pgq.records import Failed, Receipt, Succeeded
+from pgq.records import Failed, Report, Succeeded
 from pgq.recurrence.moments import as_project
 
 
@@ -34,7 +34,7 @@ def _seconds(cached: bool | int) -> int | None:
     return None if cached is True else int(cached)
 
 
-def deliver(receipts: Sequence[Receipt], now: float) -> None:
+def deliver(reports: Sequence[Report], now: float) -> None:
     """Put finished tasks into the cache.
 
     Args:
@@ -43,10 +43,10 @@ def deliver(receipts: Sequence[Receipt], now: float) -> None:
     settings = get_settings()
     cache = _cache(settings)
     groups: dict[str, tuple[list[str], int | None]] = {}
-    for receipt in receipts:
-        claim, seconds = receipt.claim, _seconds(receipt.options.cached)
-        entry, key = _entry(receipt, settings.name, now), _key(settings, claim.id.hex)
-        if not receipt.trusted and cache.get(key) is not None:
+    for report in reports:
+        claim, seconds = report.claim, _seconds(report.options.cached)
+        entry, key = _entry(report, settings.name, now), _key(settings, claim.id.hex)
+        if not report.trusted and cache.get(key) is not None:
             # A row put in by hand under the id of a finished task: it changes nobody's result.
             continue
         cache.set(key, entry, seconds)
@@ -61,17 +61,17 @@ def deliver(receipts: Sequence[Receipt], now: float) -> None:
         cache.set(key, known + [member for member in members if member not in known], seconds)
 
 
-def _entry(receipt: Receipt, cluster: str, now: float) -> dict[str, Any]:
+def _entry(report: Report, cluster: str, now: float) -> dict[str, Any]:
     """Return the fields of a finished task; values stay in their stored form, so nothing of ours is pickled."""
-    claim, outcome = receipt.claim, receipt.outcome
+    claim, outcome = report.claim, report.outcome
     wall = datetime.now(UTC)
     fields = {
         "id": claim.id.hex, "name": claim.name, "func": claim.func, "queue": claim.queue, "args": claim.args,
         "kwargs": claim.kwargs, "options": claim.options, "group": claim.group, "hook": claim.hook,
         "cluster": cluster, "attempt_count": claim.attempts, "enqueued_at": claim.enqueued_at,
         "max_attempts": claim.max_attempts, "timeout": claim.timeout, "signature": claim.signature,
-        "started": wall - timedelta(seconds=now - receipt.started), "priority": claim.priority,
-        "stopped": wall - timedelta(seconds=now - receipt.stopped), "success": isinstance(outcome, Succeeded),
+        "started": wall - timedelta(seconds=now - report.started), "priority": claim.priority,
+        "stopped": wall - timedelta(seconds=now - report.stopped), "success": isinstance(outcome, Succeeded),
     }  # fmt: skip
     if isinstance(outcome, Succeeded):
         return {**fields, "value": outcome.result}

@@ -1,4 +1,4 @@
-"""Writes receipts: what became of tasks goes into the tables, with all that follows from it, in one transaction."""
+"""Writes reports: what became of tasks goes into the tables, with all that follows from it, in one transaction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pgq.codec import failures
 from pgq.execution import result_cache
 from pgq.ids import task_name
 from pgq.options import NO_OPTIONS
-from pgq.records import Failed, Parked, Postponed, Receipt, Retried, Succeeded
+from pgq.records import Failed, Parked, Postponed, Report, Retried, Succeeded
 from pgq.recurrence import moments
 from pgq.store import queue, results
 from pgq.store.connection import Connection, Cursor
@@ -30,51 +30,51 @@ _FINISHED = (Succeeded, Failed)
 
 
 @contextlib.contextmanager
-def transaction(connection: Connection, receipts: Sequence[Receipt], cluster: str) -> Iterator[Cursor]:
-    """Write the receipts and let the caller add to the same transaction, by the cursor that is yielded.
+def transaction(connection: Connection, reports: Sequence[Report], cluster: str) -> Iterator[Cursor]:
+    """Write the reports and let the caller add to the same transaction, by the cursor that is yielded.
 
     Raises:
         psycopg.Error: Nothing was written, unless the connection broke at the commit: then nobody knows, and writing
-            the same receipts again is harmless, since each is good for one write only.
+            the same reports again is harmless, since a receipt is good for one write only.
     """
-    if not receipts:
+    if not reports:
         yield connection.cursor()
         return
     with connection.transaction():
         cursor = connection.cursor()
-        accepted = write(cursor, receipts, cluster)
+        accepted = write(cursor, reports, cluster)
         yield cursor
-    if len(accepted) < len(receipts):
-        accepted |= _written_before(connection, [receipt for receipt in receipts if receipt.claim.id not in accepted])
+    if len(accepted) < len(reports):
+        accepted |= _written_before(connection, [report for report in reports if report.claim.id not in accepted])
     elif not signals.post_execute.receivers:
         # Nothing to say. Asked once, since each task would pay for it.
         return
-    for receipt in receipts:
-        conclude(receipt, receipt.claim.id in accepted)
+    for report in reports:
+        conclude(report, report.claim.id in accepted)
 
 
-def conclude(receipt: Receipt, accepted: bool) -> None:
-    """Say what became of a receipt, after the commit."""
+def conclude(report: Report, accepted: bool) -> None:
+    """Announce or log what became of a report, after the commit."""
     if accepted:
-        announce(receipt)
+        announce(report)
     else:
         logger.warning(
             "task %s (%s): its lease was lost before it was settled, so its outcome is not written",
-            receipt.claim.id.hex, receipt.claim.func,
+            report.claim.id.hex, report.claim.func,
         )  # fmt: skip
 
 
-def _written_before(connection: Connection, refused: Sequence[Receipt]) -> set[UUID]:
+def _written_before(connection: Connection, refused: Sequence[Report]) -> set[UUID]:
     """Return which of them had been written already: the reply to an earlier commit was lost."""
     try:
-        return queue.written_before(connection.cursor(), [_refused(receipt) for receipt in refused])
+        return queue.written_before(connection.cursor(), [_refused(report) for report in refused])
     except psycopg.Error:
         # What could be written is; this only decides what is said of the others.
         return set()
 
 
-def _refused(receipt: Receipt) -> queue.Refused:
-    claim, outcome = receipt.claim, receipt.outcome
+def _refused(report: Report) -> queue.Refused:
+    claim, outcome = report.claim, report.outcome
     return queue.Refused(
         claim.id, claim.attempts, isinstance(outcome, Succeeded),
         outcome.keep if isinstance(outcome, Succeeded) else True,
@@ -83,32 +83,32 @@ def _refused(receipt: Receipt) -> queue.Refused:
     )  # fmt: skip
 
 
-def write(cursor: Cursor, receipts: Sequence[Receipt], cluster: str, *, ours: bool | None = None) -> set[UUID]:
-    """Write receipts inside the caller's transaction; return the ids of those whose lease still held.
+def write(cursor: Cursor, reports: Sequence[Report], cluster: str, *, ours: bool | None = None) -> set[UUID]:
+    """Write reports inside the caller's transaction; return the ids of those whose lease still held.
 
     Args:
         ours: Whether the transaction ends right after this, so that PostgreSQL may end it if we say nothing for some
             seconds: frozen, we would keep the rows locked. None: if the connection is not Django's.
     """
     now = time.monotonic()
-    finished = [receipt for receipt in receipts if isinstance(receipt.outcome, _FINISHED)]
+    finished = [report for report in reports if isinstance(report.outcome, _FINISHED)]
     accepted: set[UUID] = set()
     if finished:
         not_run = [r.claim for r in finished if type(r.outcome) is Failed and not r.outcome.ran]
         if not_run:
             queue.uncount(cursor, not_run)
-        settlements = [_settlement(receipt, now) for receipt in finished]
+        settlements = [_settlement(report, now) for report in finished]
         accepted |= queue.settle(cursor, settlements, cluster=cluster, ours=ours)
         whole = len(accepted) == len(finished)
-        _follow_up(cursor, finished if whole else [receipt for receipt in finished if receipt.claim.id in accepted])
-    if len(finished) < len(receipts):
-        retried = [(r.claim, r.outcome) for r in receipts if isinstance(r.outcome, Retried)]
-        parked = [(r.claim, r.outcome) for r in receipts if isinstance(r.outcome, Parked)]
+        _follow_up(cursor, finished if whole else [report for report in finished if report.claim.id in accepted])
+    if len(finished) < len(reports):
+        retried = [(r.claim, r.outcome) for r in reports if isinstance(r.outcome, Retried)]
+        parked = [(r.claim, r.outcome) for r in reports if isinstance(r.outcome, Parked)]
         if retried:
             accepted |= queue.retry(
                 cursor, [(c.id, c.receipt, o.delay, failures.as_json(o.failure)) for c, o in retried]
             )
-        postponed = [(r.claim, r.outcome) for r in receipts if isinstance(r.outcome, Postponed)]
+        postponed = [(r.claim, r.outcome) for r in reports if isinstance(r.outcome, Postponed)]
         if postponed:
             accepted |= queue.postpone(
                 cursor,
@@ -119,9 +119,9 @@ def write(cursor: Cursor, receipts: Sequence[Receipt], cluster: str, *, ours: bo
     return accepted
 
 
-def _settlement(receipt: Receipt, now: float) -> Settlement:
-    claim, outcome = receipt.claim, receipt.outcome
-    started, stopped = now - receipt.started, now - receipt.stopped
+def _settlement(report: Report, now: float) -> Settlement:
+    claim, outcome = report.claim, report.outcome
+    started, stopped = now - report.started, now - report.stopped
     if type(outcome) is Succeeded:
         return Settlement(
             claim.id, claim.receipt, True, outcome.keep, started, stopped, outcome.result, None, None, None, claim.ctid
@@ -134,12 +134,12 @@ def _settlement(receipt: Receipt, now: float) -> Settlement:
     )  # fmt: skip
 
 
-def _follow_up(cursor: Cursor, settled: Sequence[Receipt]) -> None:
+def _follow_up(cursor: Cursor, settled: Sequence[Report]) -> None:
     """Write what follows from the tasks that were settled just now. For most there is nothing."""
-    followers = [new for receipt in settled for new in receipt.outcome.follow_ons]  # type: ignore[union-attr]
+    followers = [new for report in settled for new in report.outcome.follow_ons]  # type: ignore[union-attr]
     if followers:
         queue.enqueue_many(cursor, followers)
-    with_options = [receipt for receipt in settled if receipt.options is not NO_OPTIONS]
+    with_options = [report for report in settled if report.options is not NO_OPTIONS]
     if not with_options:
         return
     counts = collectors(with_options)
@@ -149,107 +149,107 @@ def _follow_up(cursor: Cursor, settled: Sequence[Receipt]) -> None:
     _forget(cursor, with_options)
 
 
-def _cache_results(cursor: Cursor, settled: Sequence[Receipt]) -> None:
-    cached = [receipt for receipt in settled if receipt.options.cached]
+def _cache_results(cursor: Cursor, settled: Sequence[Report]) -> None:
+    cached = [report for report in settled if report.options.cached]
     if not cached:
         return
-    groups = {receipt.claim.group for receipt in cached if receipt.claim.group is not None}
+    groups = {report.claim.group for report in cached if report.claim.group is not None}
     if groups:
         queue.lock_groups(cursor, sorted(groups))
     result_cache.deliver(cached, time.monotonic())
 
 
-def _forget(cursor: Cursor, settled: Sequence[Receipt]) -> None:
+def _forget(cursor: Cursor, settled: Sequence[Report]) -> None:
     """Results that somebody wanted elsewhere, or not at all, were kept until their hook or collector had read them."""
     # Only rows that Python signed may say so; who writes to the table must not delete results by it.
-    done = [receipt.options for receipt in settled if isinstance(receipt.outcome, Succeeded) and receipt.trusted]
+    done = [report.options for report in settled if isinstance(report.outcome, Succeeded) and report.trusted]
     ids = [UUID(options.hook_of) for options in done if options.forget]
     groups = [options.collects for options in done if options.collects is not None]
     if ids or groups:
         results.forget(cursor, ids=ids, groups=groups)
 
 
-def announce(receipt: Receipt) -> None:
+def announce(report: Report) -> None:
     """Send post_execute, if anybody listens. Called after the commit."""
     if not signals.post_execute.receivers:
         return
-    claim, outcome = receipt.claim, receipt.outcome
+    claim, outcome = report.claim, report.outcome
     # Of a failure the text that Task.result gives.
     failure = getattr(outcome, "failure", None)
     # What would have to be imported or loaded is described: the task is over, and so are its objects.
     args, kwargs = codec.decode_args_for_display(claim.args, claim.kwargs)
-    stopped = moments.now() - timedelta(seconds=time.monotonic() - receipt.stopped)
+    stopped = moments.now() - timedelta(seconds=time.monotonic() - report.stopped)
     signals.send(signals.post_execute, task={
         "id": claim.id.hex, "name": claim.name or task_name(claim.id), "func": claim.func, "args": tuple(args),
         "kwargs": kwargs, "group": claim.group, "hook": claim.hook, "started": moments.as_project(claim.enqueued_at),
         "stopped": moments.as_project(stopped), "attempt": claim.attempts,
-        "result": f"{failure.message} : {failure.traceback}" if failure is not None else receipt.value,
+        "result": f"{failure.message} : {failure.traceback}" if failure is not None else report.value,
         "success": isinstance(outcome, Succeeded),
     })  # fmt: skip
 
 
-def without_what_was_refused(receipt: Receipt, error: Exception) -> Receipt:
-    """Return a receipt that PostgreSQL will take, for one that it refused: the task is not run again for it."""
+def without_what_was_refused(report: Report, error: Exception) -> Report:
+    """Return a report that PostgreSQL will take, for one that it refused: the task is not run again for it."""
     failure = failures.describe(error)
-    if isinstance(receipt.outcome, Succeeded):
+    if isinstance(report.outcome, Succeeded):
         result = codec.encode_result(
             codec.Unstorable("", f"PostgreSQL refused it: {failure.message}", ""), limit=10_000
         )
-        return receipt._replace(outcome=Succeeded(result=result, keep=receipt.outcome.keep))
-    return receipt._replace(outcome=Failed(failure=failure))
+        return report._replace(outcome=Succeeded(result=result, keep=report.outcome.keep))
+    return report._replace(outcome=Failed(failure=failure))
 
 
-def without_options(receipt: Receipt, error: Exception) -> Receipt:
-    """Return a receipt of which nothing follows: what the options of a row from psql say may be anything."""
-    outcome = receipt.outcome
+def without_options(report: Report, error: Exception) -> Report:
+    """Return a report of which nothing follows: what the options of a row from psql say may be anything."""
+    outcome = report.outcome
     if isinstance(outcome, Succeeded):
         # Not into the cache, then.
         outcome = outcome._replace(keep=True)
-    return receipt._replace(options=NO_OPTIONS, outcome=outcome)
+    return report._replace(options=NO_OPTIONS, outcome=outcome)
 
 
-def parked(receipt: Receipt, error: Exception) -> Receipt:
+def parked(report: Report, error: Exception) -> Report:
     """Return the last resort: the row stays, is not run again, and says why."""
     reason = f"it ran, and what came of it cannot be settled: {type(error).__name__}: {error}"
-    return receipt._replace(outcome=Parked(reason=codec.clean_text(reason, 10_000)))
+    return report._replace(outcome=Parked(reason=codec.clean_text(reason, 10_000)))
 
 
-def report(receipt: Receipt) -> None:
+def log_failure(report: Report) -> None:
     """Log an outcome that somebody should hear of, when the task has ended and before it is settled.
 
     The name of the function is part of the message's template and the rest are its arguments, since trackers of errors
     make one issue of all records with the same template. With it goes what was raised, for handlers that can use it.
     """
-    claim, outcome = receipt.claim, receipt.outcome
+    claim, outcome = report.claim, report.outcome
     if isinstance(outcome, Failed):
-        _log(logging.ERROR, receipt, "failed: %s: %s", outcome.failure.exception, outcome.failure.message)
+        _log(logging.ERROR, report, "failed: %s: %s", outcome.failure.exception, outcome.failure.message)
     elif isinstance(outcome, Retried):
         _log(
-            logging.WARNING, receipt, "failed in attempt %d and is tried again in %.1f s: %s: %s",
+            logging.WARNING, report, "failed in attempt %d and is tried again in %.1f s: %s: %s",
             claim.attempts, outcome.delay, outcome.failure.exception, outcome.failure.message,
         )  # fmt: skip
     elif isinstance(outcome, Postponed):
         # Once is enough: the next worker to say so says nothing new.
         level = logging.WARNING if outcome.times == 1 else logging.DEBUG
         _log(
-            level, receipt, "is given back for %.0f s, since this worker's code does not know it: %s",
+            level, report, "is given back for %.0f s, since this worker's code does not know it: %s",
             outcome.delay, outcome.failure.message,
         )  # fmt: skip
     elif isinstance(outcome, Parked):
-        _log(logging.ERROR, receipt, "is parked: %s", outcome.reason)
+        _log(logging.ERROR, report, "is parked: %s", outcome.reason)
 
 
-def _log(level: int, receipt: Receipt, template: str, *args: Any) -> None:
+def _log(level: int, report: Report, template: str, *args: Any) -> None:
     if not logger.isEnabledFor(level):
         return
-    claim, error = receipt.claim, receipt.error
+    claim, error = report.claim, report.error
     # A row from psql may name what it likes, at any length.
     func = claim.func[:200].replace("%", "%%")
     record = logger.makeRecord(
         logger.name, level, __file__, 0, f"task %s ({func}) {template}", (claim.id.hex, *args),
         (type(error), error, failures.users_part(error.__traceback__)) if error is not None else None, "report",
     )  # fmt: skip
-    failure = getattr(receipt.outcome, "failure", None)
+    failure = getattr(report.outcome, "failure", None)
     if failure is not None and failure.traceback:
         # Formatters take this and format nothing again: it is bounded, and an exception's own methods may raise.
         record.exc_text = failure.traceback.rstrip("\n")

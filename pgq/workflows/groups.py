@@ -9,7 +9,7 @@ from uuid import UUID
 from pgq.codec import signing
 from pgq.ids import parse_id
 from pgq.models import Task
-from pgq.records import Receipt
+from pgq.records import Report
 
 
 def collect_results(group: str) -> list[Any]:
@@ -20,13 +20,13 @@ def collect_results(group: str) -> list[Any]:
     return [part.result for part in parts]
 
 
-def collectors(finished: Iterable[Receipt]) -> dict[UUID, tuple[int, int]]:
+def collectors(finished: Iterable[Report]) -> dict[UUID, tuple[int, int]]:
     """Return how many of the finished tasks each collector was waiting for: signed ones, and others."""
     counts: dict[UUID, tuple[int, int]] = {}
-    for receipt in finished:
+    for report in finished:
         # Rows from psql may hold anything here.
-        id = parse_id(receipt.options.collector)
+        id = parse_id(report.options.collector)
         if id is not None:
             before = counts.get(id, (0, 0))
-            counts[id] = (before[0] + receipt.trusted, before[1] + (not receipt.trusted))
+            counts[id] = (before[0] + report.trusted, before[1] + (not report.trusted))
     return counts

@@ -89,7 +89,7 @@ def test_insert_by_hand_runs(pool, oracle, session):
 def test_only_func_is_needed(session, oracle):
     own = session()
     id = value(own, "INSERT INTO pgq_queue (func) VALUES (%s) RETURNING id", REGISTERED)
-    assert [receipt.claim.id for receipt in run_all(own)] == [id]
+    assert [report.claim.id for report in run_all(own)] == [id]
     assert fetch(id).result == "registered"
 
 
@@ -238,8 +238,8 @@ def test_enqueue_many_takes_a_generator_in_chunks():
 
 def test_enqueue_many_takes_tuples_dicts_and_single_values(session, oracle):
     enqueue_many(MARK, [("tuple",), {"key": "dict"}, "single"])
-    receipts = run_all(session())
-    assert [receipt.value for receipt in receipts] == ["tuple", "dict", "single"]
+    reports = run_all(session())
+    assert [report.value for report in reports] == ["tuple", "dict", "single"]
 
 
 AWKWARD = ["\t", "\n\r", "\\N", "\\.", "a\\b", "é☃𝄞", "'\"", ",{}", ""]
@@ -288,17 +288,17 @@ def test_enqueue_from_is_one_statement(session, oracle, django_assert_num_querie
     rows = list(QueuedTask.objects.order_by("position"))
     assert [row.args for row in rows] == [(note.text,) for note in notes]
     assert {(row.queue, row.priority, row.group) for row in rows} == {("notes", 3, "all")}
-    assert sorted(receipt.value for receipt in run_all(session())) == sorted(note.text for note in notes)
+    assert sorted(report.value for report in run_all(session())) == sorted(note.text for note in notes)
 
 
 def test_enqueue_from_takes_annotations_and_parameters(session, oracle):
     Note.objects.bulk_create(Note(text=text) for text in ("50 % off", "it's", "a {brace}"))
     found = Note.objects.annotate(twice=F("pk") * 2).filter(text__contains="%")
     assert enqueue_from(REGISTERED, found, ["twice"]) == 1
-    (receipt,) = run_all(session())
-    assert receipt.value == Note.objects.get(text="50 % off").pk * 2
+    (report,) = run_all(session())
+    assert report.value == Note.objects.get(text="50 % off").pk * 2
     assert oracle_tasks.registered.enqueue_from(Note.objects.exclude(text__contains="%"), "text") == 2
-    assert {receipt.value for receipt in run_all(session())} == {"it's", "a {brace}"}
+    assert {report.value for report in run_all(session())} == {"it's", "a {brace}"}
 
 
 def test_enqueue_from_refuses_what_no_worker_would_run():

@@ -213,18 +213,18 @@ def test_a_hook_may_refer_to_a_task_whose_result_nobody_wants(own, orders):
         [kept] = left(own)
         orders(kept)
         enqueue_all([make_task("tests.app.tasks.noop", ())])
-        receipts = [run(claimed) for claimed in claim(own)]
-        settling_of(own, *receipts)
+        reports = [run(claimed) for claimed in claim(own)]
+        settling_of(own, *reports)
     finally:
         hand.close()
-    assert len(receipts) == 2
+    assert len(reports) == 2
     assert kept in left(own)
     assert len(left(own)) == 3
     assert own.execute("SELECT count(*) FROM pgq_queue").fetchone() == (0,)
 
 
-def settling_of(session: psycopg.Connection[Any], *receipts: Any) -> None:
-    with settle.transaction(session, receipts, "tests"):
+def settling_of(session: psycopg.Connection[Any], *reports: Any) -> None:
+    with settle.transaction(session, reports, "tests"):
         pass
 
 

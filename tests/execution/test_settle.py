@@ -16,7 +16,7 @@ from pgq.enqueue.make import make_task
 from pgq.enqueue.write import enqueue
 from pgq.execution import settle as settling
 from pgq.models import Failure, QueuedTask, Success, Task
-from pgq.records import Blame, Failed, Parked, Receipt, Retried, Succeeded
+from pgq.records import Blame, Failed, Parked, Report, Retried, Succeeded
 from pgq.records import Failure as FailureRecord
 from pgq.store import connection as store_connection
 from pgq.store import lanes, leases, statement
@@ -77,8 +77,8 @@ def test_wrong_receipt_writes_nothing(outcome, session, caplog):
     now = time.monotonic()
     before = own.execute("SELECT * FROM pgq_queue WHERE id = %s", (bad.id,)).fetchone()
     with own.transaction():
-        receipts = [Receipt(task, outcome, now, now) for task in (good, stale)]
-        assert settling.write(own.cursor(), receipts, "tests") == {good.id}
+        reports = [Report(task, outcome, now, now) for task in (good, stale)]
+        assert settling.write(own.cursor(), reports, "tests") == {good.id}
     assert own.execute("SELECT * FROM pgq_queue WHERE id = %s", (bad.id,)).fetchone() == before
     assert not Task.objects.filter(pk=bad.id.hex).exists()
 
@@ -88,9 +88,9 @@ def test_receipt_is_good_for_one_write(outcome, session):
     own = session()
     fill(1)
     (claimed,) = claim(own)
-    receipt = Receipt(claimed, outcome, time.monotonic(), time.monotonic())
-    assert settling.write(own.cursor(), [receipt], "tests") == {claimed.id}
-    assert settling.write(own.cursor(), [receipt], "tests") == set()
+    report = Report(claimed, outcome, time.monotonic(), time.monotonic())
+    assert settling.write(own.cursor(), [report], "tests") == {claimed.id}
+    assert settling.write(own.cursor(), [report], "tests") == set()
 
 
 @pytest.mark.parametrize("lost", ["rescue", "release", "delete", "other claim"])
@@ -121,9 +121,9 @@ def test_rows_that_were_written_since_the_claim_are_settled_too(moved, session, 
     own = session()
     fill(3)
     claims = claim(own)
-    receipts = [run(claimed) for claimed in claims]
+    reports = [run(claimed) for claimed in claims]
     own.execute("UPDATE pgq_queue SET lock = clock_timestamp() WHERE id = ANY (%s)", ([c.id for c in claims[:moved]],))
-    settle(own, *receipts)
+    settle(own, *reports)
     assert {success.id for success in Success.objects.all()} == {claimed.id.hex for claimed in claims}
     assert value(own, "SELECT count(*) FROM pgq_queue") == 0
 
@@ -134,9 +134,9 @@ def test_whose_row_lies_there_now_is_left_alone(session):
     mine, other = claim(own)
     now = time.monotonic()
     moved = mine._replace(ctid=other.ctid)
-    assert settling.write(own.cursor(), [Receipt(moved, Succeeded(result="1"), now, now)], "tests") == {mine.id}
+    assert settling.write(own.cursor(), [Report(moved, Succeeded(result="1"), now, now)], "tests") == {mine.id}
     assert value(own, "SELECT id FROM pgq_queue") == other.id
-    assert settling.write(own.cursor(), [Receipt(moved, Succeeded(result="1"), now, now)], "tests") == set()
+    assert settling.write(own.cursor(), [Report(moved, Succeeded(result="1"), now, now)], "tests") == set()
     assert value(own, "SELECT id FROM pgq_queue") == other.id
 
 
@@ -145,9 +145,9 @@ def test_settle_waits_for_a_rescue_that_is_being_committed(session, oracle):
     slow, other = session(), session()
     fill(1)
     (claimed,) = claim(slow)
-    receipt = run(claimed)
+    report = run(claimed)
     with slow.transaction():
-        assert settling.write(slow.cursor(), [receipt], "tests") == {claimed.id}
+        assert settling.write(slow.cursor(), [report], "tests") == {claimed.id}
         # It skips what is being settled.
         assert expire(other, since=claimed.enqueued_at) == []
     assert QueuedTask.objects.count() == 0
@@ -159,9 +159,9 @@ def test_settle_waits_for_a_renewal_that_is_being_committed(session, oracle):
     own, guard = session(), session(autocommit=False)
     fill(3)
     claims = claim(own)
-    receipts = [run(claimed) for claimed in claims]
+    reports = [run(claimed) for claimed in claims]
     guard.execute("UPDATE pgq_queue SET lock = clock_timestamp() WHERE id = %s", (claims[1].id,))
-    settling_them = in_background(lambda: settle(own, *receipts))
+    settling_them = in_background(lambda: settle(own, *reports))
     try:
         wait_until_it_waits(session(), own.info.backend_pid)
     finally:
@@ -177,9 +177,9 @@ def test_settle_waits_for_a_renewal_that_is_being_committed(session, oracle):
 def test_result_is_stored_with_all_that_was_known(session, oracle):
     own = session()
     id = async_task(MARK, {"deep": [1, 2]}, queue="q", priority=4, group="g", task_name="n", timeout=9, max_attempts=3)
-    (receipt,) = run_all(own)
+    (report,) = run_all(own)
     row = Success.objects.get()
-    assert row.id == id == receipt.claim.id.hex
+    assert row.id == id == report.claim.id.hex
     assert row.result == {"deep": [1, 2]}
     assert (row.queue, row.priority, row.group, row.name, row.timeout, row.max_attempts) == ("q", 4, "g", "n", 9.0, 3)
     assert (row.func, row.args, row.attempt_count, row.cluster) == (MARK, ({"deep": [1, 2]},), 1, "tests")
@@ -247,10 +247,10 @@ def test_what_postgresql_refuses_is_settled_without_running_again(refused, sessi
     hand._exchange()
     hand._exchange()
     assert len(hand.exchange.waiting) == 3
-    receipts = [run(task) for task in hand.exchange.waiting]
+    reports = [run(task) for task in hand.exchange.waiting]
     hand.exchange.waiting.clear()
-    receipts[1] = receipts[1]._replace(outcome=refused)
-    hand.exchange.finished.extend(receipts)
+    reports[1] = reports[1]._replace(outcome=refused)
+    hand.exchange.finished.extend(reports)
     hand.exchange.settle(insist=True)
     assert not hand.exchange.finished
     for id in (ids[0], ids[2]):
@@ -304,8 +304,8 @@ def test_attempts_are_counted_and_bounded(session, oracle):
     own = session()
     id = async_task(FAIL, "x", max_attempts=3, retry_backoff=60)
     for attempt in (1, 2):
-        (receipt,) = run_all(own)
-        assert isinstance(receipt.outcome, Retried)
+        (report,) = run_all(own)
+        assert isinstance(report.outcome, Retried)
         row = QueuedTask.objects.get(pk=id)
         assert (row.state, row.attempts, len(row.history)) == ("waiting", attempt, attempt)
         assert (row.history[-1]["exception"], row.history[-1]["attempt"]) == ("builtins.ValueError", attempt)
@@ -356,8 +356,8 @@ def test_success_after_failures_keeps_their_history(session, oracle):
 def test_retry_policy(func, args, options, kind, session, oracle):
     own = session()
     id = async_task(f"{TASKS}.{func}", "x", *args, **options)
-    (receipt,) = run_all(own)
-    assert type(receipt.outcome) is kind
+    (report,) = run_all(own)
+    assert type(report.outcome) is kind
     assert QueuedTask.objects.filter(pk=id).exists() is (kind is Retried)
     assert Failure.objects.filter(pk=id).exists() is (kind is Failed)
 
@@ -382,8 +382,8 @@ def test_backoff(backoff, delays, session, oracle):
     own = session()
     async_task(FAIL, "x", max_attempts=0, retry_backoff=backoff)
     for delay in delays:
-        (receipt,) = run_all(own)
-        assert receipt.outcome.delay == delay
+        (report,) = run_all(own)
+        assert report.outcome.delay == delay
         due_now(own)
 
 
@@ -396,11 +396,11 @@ def test_crashes_are_charged_apart_from_failures(session, oracle):
         assert expire(own, since=claimed.enqueued_at) == [claimed.id]
     row = QueuedTask.objects.get(pk=id)
     assert (row.attempts, row.crashes, len(row.history)) == (2, 2, 2)
-    (receipt,) = run_all(own)
-    assert isinstance(receipt.outcome, Retried)
+    (report,) = run_all(own)
+    assert isinstance(report.outcome, Retried)
     due_now(own)
-    (receipt,) = run_all(own)
-    assert isinstance(receipt.outcome, Failed)
+    (report,) = run_all(own)
+    assert isinstance(report.outcome, Failed)
     assert oracle.starts("x") == 2
 
 
@@ -463,8 +463,8 @@ def test_successes_and_failures_settled_together(session, oracle):
     claims, now = claim(own), time.monotonic()
     failure = FailureRecord(exception="a.B", message='"m"', traceback="t\\")
     outcomes = [Succeeded(result='"1"'), Failed(failure=failure), Succeeded(result="[2]")]
-    receipts = [Receipt(*pair, now - 2.5, now - 0.5) for pair in zip(claims, outcomes, strict=True)]
-    with settling.transaction(own, receipts, "c"):
+    reports = [Report(*pair, now - 2.5, now - 0.5) for pair in zip(claims, outcomes, strict=True)]
+    with settling.transaction(own, reports, "c"):
         pass
     one, two, three = (Task.objects.get(pk=claimed.id.hex) for claimed in claims)
     assert [(task.success, task.exception, task.message, task.traceback) for task in (one, two, three)] == [
@@ -483,7 +483,7 @@ def test_a_worker_does_not_leave_while_its_guard_settles(hand, oracle, session, 
     connected = hand.exchange._connected
 
     def slow() -> store_connection.Connection:
-        # Called with the receipts in hand.
+        # Called with the reports in hand.
         locked.set()
         assert goes_on.wait(20)
         return connected()

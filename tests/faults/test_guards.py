@@ -48,7 +48,7 @@ def test_the_lease_of_a_dead_pool_runs_out(site):
     assert site.stop() == []
 
 
-def test_receipts_do_not_roll_back_with_a_task(site):
+def test_reports_do_not_roll_back_with_a_task(site):
     """What finished before it, claimed with it, is settled while it runs."""
     site.start(workers=1, claim_ms=2000.0)
     for _ in range(3):

@@ -102,7 +102,7 @@ class Victims:
 
     def _start(self) -> Pool:
         points = [{"at": name, "do": "kill9", "token": str(self.token(name))} for name in POINTS]
-        # Receipts are written with the next claim only. The guard writes some while a task runs, which, killed then,
+        # Reports are written with the next claim only. The guard writes some while a task runs, which, killed then,
         # rightly runs again.
         return self.site.start(
             workers=2, failpoints=points, retry=2.0, tick=0.2, claim_ms=2.0, settle_ms=60_000.0,

@@ -87,7 +87,7 @@ def test_inner_options_are_said_by_no_user():
     ],
 )
 def test_options_are_parsed_and_the_signature_is_verified_once(func, changes, outcome, trusted):
-    """All that follows is told by the receipt: its hook, its retries, its collector and its place in the cache."""
+    """All that follows is told by the report: its hook, its retries, its collector and its place in the cache."""
     options = TaskOptions(hook=MARK, collector="0" * 32, save=True, cached=5, max_attempts=1)
     args = (-2,) if func == "math.factorial" else (4,)
     claim = _claim_of(make_task(func, args, options=options))._replace(**changes)
@@ -95,19 +95,19 @@ def test_options_are_parsed_and_the_signature_is_verified_once(func, changes, ou
         mock.patch.object(signing, "verify_claim", wraps=signing.verify_claim) as verify,
         mock.patch.object(TaskOptions, "parse", wraps=TaskOptions.parse) as parse,
     ):
-        receipt = run(claim)
-    assert (type(receipt.outcome), receipt.trusted) == (outcome, trusted)
-    assert (receipt.options.collector, receipt.options.cached) == ("0" * 32, 5)
+        report = run(claim)
+    assert (type(report.outcome), report.trusted) == (outcome, trusted)
+    assert (report.options.collector, report.options.cached) == ("0" * 32, 5)
     assert (verify.call_count, parse.call_count) == (claim.signature is not None, 1)
-    for follower in getattr(receipt.outcome, "follow_ons", ()):
+    for follower in getattr(report.outcome, "follow_ons", ()):
         assert (follower.signature is not None) == trusted
 
 
 def test_options_that_python_cannot_read_fail_their_task():
     claim = _claim_of(make_task("math.sqrt", (4,)))._replace(options=f'{{"index": {"9" * 5000}}}')
-    receipt = run(claim)
-    assert isinstance(receipt.outcome, Failed)
-    assert receipt.options is NO_OPTIONS
+    report = run(claim)
+    assert isinstance(report.outcome, Failed)
+    assert report.options is NO_OPTIONS
 
 
 def test_short_options_are_parsed_once_for_all_rows_that_have_them():

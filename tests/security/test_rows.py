@@ -80,8 +80,8 @@ def test_a_row_that_nobody_signed_runs_only_what_is_registered(session: Any, ora
     for signature in (b"", b"x" * 32, hashlib.sha256(func.encode()).digest()):
         insert(own, func=func, args='["id"]', signature=signature)
     good = insert(own, func=REGISTERED, args='["fine"]')
-    receipts = run_all(own)
-    assert [type(receipt.outcome) for receipt in receipts if receipt.claim.id.hex != good] == [Parked] * 4
+    reports = run_all(own)
+    assert [type(report.outcome) for report in reports if report.claim.id.hex != good] == [Parked] * 4
     # Neither run nor deleted: there, with the reason, for people and for monitors to see.
     assert len(parked(own)) == 4
     assert value(own, "SELECT parked FROM pgq_queue_depth WHERE queue = 'default'") == 4
@@ -330,8 +330,8 @@ def test_bombs_in_rows_harm_only_their_task(session: Any, oracle: Any) -> None:
     insert(own, func=REGISTERED, args="[" + "9" * 100_000 + "]")
     insert(own, func=REGISTERED, args='["fine"]')
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    receipts = run_all(own)
-    assert len(receipts) == 4
+    reports = run_all(own)
+    assert len(reports) == 4
     assert oracle.ends("fine") == 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000, "kilobytes"
     assert value(own, "SELECT count(*) FROM pgq_queue WHERE lock IS NOT NULL") == 0

@@ -121,10 +121,10 @@ def test_rows_written_by_a_claim_and_its_settlement(session, oracle):
     claims = claim(claimer, BATCH)
     assert written(claimer) == {"pgq_queue": (0, BATCH, 0)}
     claimer.commit()
-    receipts = [run(claimed) for claimed in claims]
+    reports = [run(claimed) for claimed in claims]
     # Another session, since the first counts its last transaction for a while.
     settler = session(autocommit=False)
-    queue.settle(settler.cursor(), [_settlement(receipt, receipt.stopped) for receipt in receipts], cluster="costs")
+    queue.settle(settler.cursor(), [_settlement(report, report.stopped) for report in reports], cluster="costs")
     assert written(settler) == {"pgq_queue": (0, 0, BATCH), "pgq_task": (BATCH, 0, 0)}
 
 

@@ -138,14 +138,14 @@ def _wrap_transaction(settle: Any) -> None:
     inner = settle.transaction
 
     @contextlib.contextmanager
-    def transaction(connection: Any, receipts: Sequence[Any], cluster: str) -> Iterator[Any]:
-        if receipts:
+    def transaction(connection: Any, reports: Sequence[Any], cluster: str) -> Iterator[Any]:
+        if reports:
             hit("receipt.pre")
-        with inner(connection, receipts, cluster) as cursor:
-            if receipts:
+        with inner(connection, reports, cluster) as cursor:
+            if reports:
                 hit("receipt.written")
             yield cursor
-        if receipts:
+        if reports:
             hit("receipt.committed")
 
     settle.transaction = transaction

@@ -24,7 +24,7 @@ from pgq.pool.protocol import ChildConfig
 from pgq.pool.worker.connections import Connections
 from pgq.pool.worker.loop import Worker
 from pgq.pool.worker.surroundings import Surroundings
-from pgq.records import Claim, Receipt
+from pgq.records import Claim, Report
 from pgq.store import leases, queue
 from tests.support.pools import wait_for
 
@@ -45,9 +45,9 @@ def claim(
     return queue.in_order(claims)
 
 
-def run(claimed: Claim) -> Receipt:
+def run(claimed: Claim) -> Report:
     call = prepare.ready(claimed, get_settings())
-    return call if isinstance(call, Receipt) else calling.run_call(call, get_settings())
+    return call if isinstance(call, Report) else calling.run_call(call, get_settings())
 
 
 def expire(session: psycopg.Connection[Any], *, since: datetime) -> list[UUID]:
@@ -56,16 +56,16 @@ def expire(session: psycopg.Connection[Any], *, since: datetime) -> list[UUID]:
     return leases.rescue_expired(session.cursor(), since=since, before=tomorrow, age=-60, error="{}")
 
 
-def settle(session: psycopg.Connection[Any], *receipts: Receipt) -> None:
-    with settling.transaction(session, receipts, "tests"):
+def settle(session: psycopg.Connection[Any], *reports: Report) -> None:
+    with settling.transaction(session, reports, "tests"):
         pass
 
 
-def run_all(session: psycopg.Connection[Any]) -> list[Receipt]:
+def run_all(session: psycopg.Connection[Any]) -> list[Report]:
     """Claim what is ready, run it, settle it."""
-    receipts = [run(claimed) for claimed in claim(session)]
-    settle(session, *receipts)
-    return receipts
+    reports = [run(claimed) for claimed in claim(session)]
+    settle(session, *reports)
+    return reports
 
 
 class Hand(Worker):

@@ -142,19 +142,19 @@ VALUES (%s, true, %s, now(), now(), %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
 
 
-def _save_results(connection: psycopg.Connection[Any], receipts: Sequence[Any]) -> None:
-    for receipt in receipts:
-        claim = receipt.claim
+def _save_results(connection: psycopg.Connection[Any], reports: Sequence[Any]) -> None:
+    for report in reports:
+        claim = report.claim
         connection.execute(
-            _RESULT, (claim.id, claim.attempts, claim.enqueued_at, claim.func, claim.queue, receipt.outcome.result)
+            _RESULT, (claim.id, claim.attempts, claim.enqueued_at, claim.func, claim.queue, report.outcome.result)
         )
 
 
 def _result_first(inner: Any) -> Any:
     @contextlib.contextmanager
-    def transaction(connection: Any, receipts: Sequence[Any], cluster: str, **more: Any) -> Iterator[Any]:
-        _save_results(connection, receipts)
-        with inner(connection, receipts, cluster, **more) as cursor:
+    def transaction(connection: Any, reports: Sequence[Any], cluster: str, **more: Any) -> Iterator[Any]:
+        _save_results(connection, reports)
+        with inner(connection, reports, cluster, **more) as cursor:
             yield cursor
 
     return transaction
@@ -162,10 +162,10 @@ def _result_first(inner: Any) -> Any:
 
 def _result_later(inner: Any) -> Any:
     @contextlib.contextmanager
-    def transaction(connection: Any, receipts: Sequence[Any], cluster: str, **more: Any) -> Iterator[Any]:
-        with inner(connection, receipts, cluster, **more) as cursor:
+    def transaction(connection: Any, reports: Sequence[Any], cluster: str, **more: Any) -> Iterator[Any]:
+        with inner(connection, reports, cluster, **more) as cursor:
             yield cursor
-        _save_results(connection, receipts)
+        _save_results(connection, reports)
 
     return transaction
 
@@ -178,12 +178,12 @@ def _forgetting_what_was_lost(_: Any) -> Any:
     return lambda session: session.children.lost.clear()
 
 
-def _forgetting_receipts(put_back_on_error: Any) -> Any:
+def _forgetting_reports(put_back_on_error: Any) -> Any:
     @contextlib.contextmanager
     def put_back(exchange: Any) -> Iterator[Any]:
         try:
-            with put_back_on_error(exchange) as receipts:
-                yield receipts
+            with put_back_on_error(exchange) as reports:
+                yield reports
         except psycopg.Error:
             exchange.finished.clear()
             raise
@@ -320,9 +320,9 @@ MUTANTS = {
         "tests/enqueue/test_enqueue.py::test_unsigned_row_gets_nothing_run_that_it_may_not_name",
     ),
     "one connection": Mutant(
-        "receipts are written on the connection that tasks use",
+        "reports are written on the connection that tasks use",
         replace("pgq.store.connection:connect", _on_the_tasks_connection),
-        "tests/faults/test_guards.py::test_receipts_do_not_roll_back_with_a_task",
+        "tests/faults/test_guards.py::test_reports_do_not_roll_back_with_a_task",
     ),
     "no clean-up": Mutant(
         "connections are left as a task left them",
@@ -334,9 +334,9 @@ MUTANTS = {
         replace("pgq.codec:encode_result", _strict_results),
         "tests/faults/test_poison_values.py::test_a_task_succeeds_whatever_it_returns",
     ),
-    "receipts forgotten": Mutant(
-        "a receipt whose commit is unknown is not written again",
-        replace("pgq.pool.worker.exchange:Exchange._put_back_on_error", _forgetting_receipts),
+    "reports forgotten": Mutant(
+        "a report whose commit is unknown is not written again",
+        replace("pgq.pool.worker.exchange:Exchange._put_back_on_error", _forgetting_reports),
         "tests/pool/test_pool.py::test_terminated_connections_are_opened_anew",
     ),
     "enqueue apart": Mutant(

@@ -25,7 +25,7 @@ from pgq.pool.gate import Gate
 from pgq.pool.protocol import ChildConfig
 from pgq.pool.worker import process_state
 from pgq.pool.worker.surroundings import Surroundings
-from pgq.records import Claim, Receipt
+from pgq.records import Claim, Report
 from pgq.store import connection as store_connection
 from pgq.store import leases, queue
 from pgq.store.outage import Backoff, message
@@ -34,7 +34,7 @@ logger = logging.getLogger("pgq")
 
 T = TypeVar("T")
 
-#: What PostgreSQL answers to a receipt that it will never take.
+#: What PostgreSQL answers to a report that it will never take.
 _REFUSED = (
     psycopg.DataError,
     psycopg.IntegrityError,
@@ -65,7 +65,7 @@ class Exchange:
         returning: To be given back, and PostgreSQL has not confirmed it yet.
         urgent: One of `finished` is to be settled at once.
         in_doubt: From sending a claim until its commit is confirmed: PostgreSQL may have given us rows we never saw.
-        broke: The connection broke. The next one may lead to a standby that never heard of our last receipts.
+        broke: The connection broke. The next one may lead to a standby that never heard of this worker's last reports.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Exchange:
     ) -> None:
         self.config, self.cell, self.gate, self.surroundings, self.tell = config, cell, gate, surroundings, tell
         self.waiting: deque[Claim] = deque()
-        self.finished: deque[Receipt] = deque()
+        self.finished: deque[Report] = deque()
         self.returning: list[Claim] = []
         self.urgent = self.in_doubt = self.broke = False
         #: The `worker` of our claims.
@@ -185,37 +185,37 @@ class Exchange:
         """
         with self._lock:
             with (
-                self._put_back_on_error() as receipts,
-                settling.transaction(self._connected(), receipts, self.config.pool) as cursor,
+                self._put_back_on_error() as reports,
+                settling.transaction(self._connected(), reports, self.config.pool) as cursor,
             ):
                 yield cursor
             self._backoff.succeeded()
 
     @contextlib.contextmanager
-    def _put_back_on_error(self) -> Iterator[list[Receipt]]:
-        """Take what has finished. On an error put it back, or, if a receipt was the cause, settle one by one.
+    def _put_back_on_error(self) -> Iterator[list[Report]]:
+        """Take what has finished. On an error put it back, or, if a report was the cause, settle one by one.
 
         Raises:
             psycopg.Error: Also for any other Exception: what a row holds must not take the worker down.
         """
-        receipts: list[Receipt] = []
+        reports: list[Report] = []
         try:
-            receipts.extend(_taken(self.finished))
-            yield receipts
+            reports.extend(_taken(self.finished))
+            yield reports
         except BaseException as error:
-            if isinstance(error, Exception) and self._is_refused(receipts, error):
-                self._settle_one_by_one(receipts, error)
+            if isinstance(error, Exception) and self._is_refused(reports, error):
+                self._settle_one_by_one(reports, error)
             else:
-                self.finished.extendleft(reversed(receipts))
+                self.finished.extendleft(reversed(reports))
             if isinstance(error, psycopg.Error) or not isinstance(error, Exception):
                 raise
             raise psycopg.DataError(f"{type(error).__name__}: {error}") from error
 
-    def _is_refused(self, receipts: list[Receipt], error: Exception) -> bool:
-        """Whether it was a receipt that PostgreSQL, or our own code, does not take."""
+    def _is_refused(self, reports: list[Report], error: Exception) -> bool:
+        """Whether it was a report that PostgreSQL, or our own code, does not take."""
         if not isinstance(error, psycopg.Error):
             return True
-        if not receipts or not isinstance(error, _REFUSED):
+        if not reports or not isinstance(error, _REFUSED):
             return False
         try:
             # Out of transaction ids, PostgreSQL refuses all writes in such words.
@@ -224,26 +224,26 @@ class Exchange:
             return False
         return True
 
-    def _settle_one_by_one(self, receipts: list[Receipt], error: Exception) -> None:
-        """Find the receipt that is refused, so that it spoils no other."""
+    def _settle_one_by_one(self, reports: list[Report], error: Exception) -> None:
+        """Settle each report by itself, so that the refused one spoils no other."""
         logger.error(
-            "a batch of %d receipts was refused, so they are settled one by one: %s", len(receipts), message(error)
+            "a batch of %d reports was refused, so they are settled one by one: %s", len(reports), message(error)
         )
-        for receipt in receipts:
-            less = receipt
+        for report in reports:
+            less = report
             for lessen in (settling.without_what_was_refused, settling.without_options, settling.parked, None):
                 try:
                     with settling.transaction(self._connected(), [less], self.config.pool):
                         break
                 except Exception as refused:
                     if isinstance(refused, psycopg.Error) and not isinstance(refused, _REFUSED):
-                        # The connection failed, not the receipt.
-                        self.finished.append(receipt)
+                        # The connection failed, not the report.
+                        self.finished.append(report)
                         break
                     if lessen is not None:
                         less = lessen(less, refused)
                     else:
-                        logger.exception("task %s cannot be settled at all", receipt.claim.id.hex)
+                        logger.exception("task %s cannot be settled at all", report.claim.id.hex)
 
     # --------------------------------------------------------------------------------------------- the connection
 

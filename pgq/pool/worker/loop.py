@@ -51,7 +51,7 @@ from pgq.pool.worker.forks import Forks, offer_to_oom_killer
 from pgq.pool.worker.guard import Guard
 from pgq.pool.worker.slots import Begun, Slots
 from pgq.pool.worker.surroundings import Surroundings
-from pgq.records import Claim, Receipt, Succeeded
+from pgq.records import Claim, Report, Succeeded
 from pgq.store import queue
 
 logger = logging.getLogger("pgq")
@@ -200,7 +200,7 @@ class Worker:
         finally:
             self.running = None
         match end:
-            case Receipt():
+            case Report():
                 self._ended(end)
                 self._show()
                 if self.connections.main:
@@ -214,12 +214,12 @@ class Worker:
                 self._show()
                 return end is Begun.STARTED
 
-    def _run(self, claim: Claim) -> Receipt | Begun:
+    def _run(self, claim: Claim) -> Report | Begun:
         call = prepare.ready(claim, self.settings)
         if len(sys.modules) > self.surroundings.modules:
             # What modules did at their import stays. What the function does from now on does not.
             self.surroundings.adopt()
-        if isinstance(call, Receipt):
+        if isinstance(call, Report):
             return call
         kind = self.slots.kind_for(call)
         if kind is not None:
@@ -234,20 +234,20 @@ class Worker:
 
     # --------------------------------------------------------------------------------------------- any thread
 
-    def _ended(self, receipt: Receipt) -> None:
-        """Count what came of a task, log a failure, and keep the receipt until it is settled."""
-        if type(receipt.outcome) is Succeeded:
+    def _ended(self, report: Report) -> None:
+        """Count what came of a task, log a failure, and keep the report until it is settled."""
+        if type(report.outcome) is Succeeded:
             with self._showing:
                 self.succeeded += 1
         else:
             with self._showing:
                 self.failed += 1
-            settle.report(receipt)
+            settle.log_failure(report)
             # The exception's traceback holds frames, and those all that the function had in hand.
-            receipt = receipt._replace(error=None)
-        if not receipt.settled:
-            self.exchange.finished.append(receipt)
-            if receipt.options.ack == "task":
+            report = report._replace(error=None)
+        if not report.settled:
+            self.exchange.finished.append(report)
+            if report.options.ack == "task":
                 self.exchange.urgent = True
 
     def _show(self) -> None:

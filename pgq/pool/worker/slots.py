@@ -34,7 +34,7 @@ from pgq.execution.atomic import Atomic
 from pgq.execution.call import CANCELLED
 from pgq.pool.worker.connections import Connections
 from pgq.pool.worker.forks import Forks
-from pgq.records import Call, Claim, Receipt
+from pgq.records import Call, Claim, Report
 
 logger = logging.getLogger("pgq")
 
@@ -147,7 +147,7 @@ class Slots:
         pool: str,
         connections: Connections,
         forks: Forks,
-        ended: Callable[[Receipt], None],
+        ended: Callable[[Report], None],
         changed: Callable[[], None],
     ) -> None:
         self.settings, self.database, self.pool, self.connections, self.forks = (
@@ -249,10 +249,10 @@ class Slots:
             if isinstance(running, RunningThread) and timeout is not None and now > running.call.started + timeout:
                 running.interrupt(calling.ran_too_long(timeout))
 
-    def _done(self, running: Running, receipt: Receipt) -> None:
+    def _done(self, running: Running, report: Report) -> None:
         running.over = True
         # First: a thread that sees that nothing runs in slots any more must find what came of it.
-        self.ended(receipt)
+        self.ended(report)
         with self._changing:
             del self.running[running.claim.id]
             running.free.number += 1
@@ -277,7 +277,7 @@ class Slots:
 
     async def _run(self, running: RunningCoroutine) -> None:
         with _or_die():
-            receipt = await calling.run_coroutine(running.call, self.settings)
+            report = await calling.run_coroutine(running.call, self.settings)
             self.forks.leave()
             # A cancellation from here on would interrupt our own code.
             running.over = True
@@ -286,7 +286,7 @@ class Slots:
             if self.connections.elsewhere:
                 # Those of the one thread in which all coroutines use the ORM.
                 await sync_to_async(self.connections.clean_own)(running.claim)
-            self._done(running, receipt)
+            self._done(running, report)
 
     def _make_task(
         self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
@@ -310,9 +310,9 @@ class Slots:
         with _or_die():
             self.connections.refresh_own()
             call = running.call._replace(func=running.interruptible())
-            receipt = Atomic(self.database, self.pool, self.settings).run(call, self.forks.leave)
+            report = Atomic(self.database, self.pool, self.settings).run(call, self.forks.leave)
             self.connections.clean_own(running.claim)
-            self._done(running, receipt)
+            self._done(running, report)
 
 
 @contextlib.contextmanager
