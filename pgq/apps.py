@@ -23,7 +23,7 @@ class PgqConfig(AppConfig):
         try:
             return conf.get_settings().label
         except ImproperlyConfigured:
-            # manage.py check says which key is wrong; that is not for here.
+            # manage.py check names the wrong key. An app has to load all the same.
             return "pgq"
 
     def ready(self) -> None:

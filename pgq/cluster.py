@@ -26,22 +26,22 @@ from pgq.store.caller import callers_cursor
 
 logger = logging.getLogger("pgq")
 
-#: Seconds a pool may take until it says that it is there.
+#: Seconds a pool may take until its row is in pgq_worker.
 _BOOT = 30.0
-#: In the environment of a pool that a `Cluster` has started: the pid of who did.
+#: In the environment of a pool that a `Cluster` has started: the pid of the process with the Cluster.
 _STARTED_BY = "PGQ_CLUSTER_STARTED_BY"
 
 
 class Cluster:
-    """A pool of workers: ``pgq_worker`` with the settings module of this process, or as the variable PGQ_SETUP says.
+    """A pool of workers: ``pgq_worker`` with the settings module of this process, or the function that PGQ_SETUP names.
 
     It uses the databases of this process, so in a test those of the test. What else this process has changed in its
-    settings since (``override_settings``) is not known to it.
+    settings (``override_settings``) does not reach the pool.
 
     Args:
         broker: Ignored; the broker is PostgreSQL.
         arguments: Of pgq_worker: ``["--queues", "mail"]``.
-        env: Environment variables for it, besides ours.
+        env: Environment variables for it, besides those of this process.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Cluster:
     ) -> None:
         self.broker = None
         self.arguments, self.env = list(arguments), dict(env or {})
-        #: Of the pool once it runs; before that one of no use.
+        #: The pool's once it runs; before that a random one.
         self.cluster_id: UUID = uuid4()
         self.host = socket.gethostname()
         self.process: subprocess.Popen[bytes] | None = None
@@ -64,7 +64,7 @@ class Cluster:
         """Start the pool and wait until it is there; return the supervisor's pid.
 
         Raises:
-            PgqError: It ended at once, or did not appear within 30 seconds. What it said is on stderr. Or this process
+            PgqError: It ended at once, or did not appear within 30 seconds. Its output is on stderr. Or this process
                 itself belongs to a pool that a Cluster has started, or the caller is inside a transaction.
         """
         if self.process is not None and self.process.poll() is None:
@@ -82,7 +82,7 @@ class Cluster:
             )
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self._asked_to_stop = False
-        self.process = subprocess.Popen(  # noqa: S603  # our own interpreter and our own command
+        self.process = subprocess.Popen(  # noqa: S603  # this interpreter and pgq's command
             [sys.executable, "-m", "pgq", "pgq_worker", *self.arguments],
             env={
                 **os.environ,
@@ -106,10 +106,10 @@ class Cluster:
         return self.pid
 
     def _find(self) -> UUID | None:
-        """Return the id under which our process has reported."""
+        """Return the id of the pool's row in pgq_worker, if it is there."""
         with callers_cursor(get_settings().database) as cursor:
             for pool in pools.pools(cursor):
-                # Heard of since it started, or it would be another pool that had this pid once.
+                # Its heartbeat is recent, or it would be another pool that had this pid once.
                 if (pool.host, pool.pid) == (self.host, self.pid) and pool.silent < status.ALIVE:
                     return pool.id
         return None
@@ -126,7 +126,7 @@ class Cluster:
 
     @property
     def stat(self) -> Stat | Status:
-        """What the pool says of itself."""
+        """The pool, as its row in pgq_worker has it."""
         return Stat.get(pid=self.pid, cluster_id=self.cluster_id)
 
     @property

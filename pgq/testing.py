@@ -54,7 +54,7 @@ __all__ = ["Clock", "Ran", "assert_enqueued", "drain", "enqueued", "fire_schedul
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """One attempt of a task, as `drain` has seen it."""
+    """One attempt of a task that `drain` has run."""
 
     id: str
     func: str
@@ -102,7 +102,7 @@ def drain(limit: int = 1000, *, due: bool = False) -> list[Ran]:
     A task that raises fails, or waits for its next attempt, as in a worker; nothing is raised here.
 
     Args:
-        limit: More than so many are taken for tasks that enqueue each other without end.
+        limit: More than so many tasks are taken to enqueue each other without end.
         due: Also run what waits for a time, such as ``run_after`` or the next attempt, soonest first. Without it only
             what has come due, by the database's clock or the one that `freeze` has stopped.
 
@@ -126,7 +126,7 @@ def _waiting() -> Any:
 
 
 def _make_ready() -> None:
-    """Do what upkeep does for rows whose time has come."""
+    """Make ready the rows whose time has come, as upkeep does."""
     if _clock is None:
         database = get_settings().database
         with transaction.atomic(using=database), callers_cursor(database) as cursor:
@@ -143,8 +143,12 @@ def _hurry() -> bool:
 
 
 _STATES: Mapping[type, str] = {
-    Succeeded: "succeeded", Failed: "failed", Retried: "retried", Parked: "parked", Postponed: "postponed",
-}  # fmt: skip
+    Succeeded: "succeeded",
+    Failed: "failed",
+    Retried: "retried",
+    Parked: "parked",
+    Postponed: "postponed",
+}
 
 
 def _ran(report: Report) -> Ran:
@@ -221,7 +225,7 @@ class Clock:
 
     @now.setter
     def now(self, now: datetime) -> None:
-        # Local time with a zone would be moved on by the face of the clock, over its changes.
+        # In UTC: a local time would be moved by the wall clock, wrongly across its changes.
         self.instant = moments.aware(now).astimezone(UTC) if timezone.is_naive(now) else now
 
     def tick(self, delta: timedelta | None = None, **units: float) -> datetime:

@@ -46,12 +46,12 @@ else:
 REACH = 10_000
 #: Lookup of the list of those that are older than some row.
 _OLDER = "pk__lt"
-#: Newest rows among which a search or a filter looks that no index serves.
+#: Newest rows that a search or a filter reads that no index serves.
 WINDOW = 50_000
 #: Ranges of ids in one query of a search by derived name.
 _RANGES, _MOST_RANGES = 200, 10_000
 
-#: What a hand-made row may do to whoever works with it.
+#: What work with a row that was made by hand may raise.
 _FAULTS = (ValueError, TypeError, LookupError, AttributeError, DataError, IntegrityError)
 
 #: Treats one row; returns what became of it, in a word or two, or None if there was nothing to do.
@@ -86,7 +86,7 @@ class BoundedPaginator(_Paginator):
 
 
 class BoundedChangeList(ChangeList):
-    """Always the newest first, by the primary key, whatever the address says."""
+    """Always the newest first, by the primary key, whatever the address asks for."""
 
     @property
     def older(self) -> str:
@@ -139,7 +139,7 @@ def bulk_action(
         permission: The ModelAdmin's method ``has_<permission>_permission`` is asked, before each POST again.
         description: In the list of actions.
         label: On the button of a row's own page.
-        confirm: What the page says that asks whether it is meant; None: there is none.
+        confirm: The question of the page that asks for a confirmation; None: there is none.
         flag: Of the LogEntry.
     """
 
@@ -265,7 +265,7 @@ class PgqAdminMixin(_ModelAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         if request.method == "POST":
-            # Django takes an action that is not offered for a slip; a forged POST shall hear a clear no.
+            # Django ignores an action that is not offered; a forged POST shall get a clear refusal.
             own = {name if isinstance(name, str) else name.__name__ for name in self.actions or ()}
             there = own | {name for name, _action in self.admin_site.actions}
             if there.intersection(request.POST.getlist("action")) - set(self.get_actions(request)):
@@ -286,7 +286,7 @@ class PgqAdminMixin(_ModelAdmin):
         confirm: Any,
         flag: int,
     ) -> HttpResponseBase | None:
-        """Treat the selected rows, log each, and say what became of them."""
+        """Treat the selected rows, log each, and show what became of them."""
         rows = list(queryset[: self.action_limit + 1])
         more, rows = len(rows) > self.action_limit, rows[: self.action_limit]
         if confirm is not None and "confirmed" not in request.POST:
@@ -312,15 +312,15 @@ class PgqAdminMixin(_ModelAdmin):
                     outcomes.setdefault(outcome, []).append(row)
             for outcome, treated in outcomes.items():
                 LogEntry.objects.log_actions(cast("int", request.user.pk), treated, flag, f"{outcome}.".capitalize())
-        said = [
+        results = [
             f"{len(treated):,} {outcome}"
             for outcome, treated in sorted(outcomes.items(), key=lambda item: -len(item[1]))
         ]
         if left:
-            said.append(_("%(count)d left as they were") % {"count": left})
-        if said:
+            results.append(_("%(count)d left as they were") % {"count": left})
+        if results:
             self.message_user(
-                request, ", ".join(said).capitalize() + ".", messages.SUCCESS if outcomes else messages.WARNING
+                request, ", ".join(results).capitalize() + ".", messages.SUCCESS if outcomes else messages.WARNING
             )
         for fault in list(faults)[:10]:
             self.message_user(request, display.cut(fault, 500), messages.ERROR)

@@ -61,13 +61,13 @@ class TaskCells(StoredCells, TaskListMixin):
 
     @admin.display(description=gettext_lazy("limits"))
     def limits(self, row: Any) -> str:
-        """Say how often and how long the task may run."""
+        """Show how often and how long the task may run."""
         attempts = _("any number of attempts") if row.max_attempts == 0 else _("attempts: %d") % row.max_attempts
         return f"{attempts}, " + (_("no timeout") if row.timeout is None else _("timeout: %g s") % row.timeout)
 
     @admin.display(description=gettext_lazy("signed"))
     def signed(self, row: Any) -> str:
-        """Say whether Python code that knows the key wrote the row."""
+        """Show whether Python code that knows the key wrote the row."""
         if row.signature is None:
             return _("no: written by psql, the ORM or the admin, so it may only name registered functions")
         if signing.verify_row(row):

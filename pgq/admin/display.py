@@ -52,7 +52,7 @@ def masked(value: Any, hidden: re.Pattern[str]) -> Any:
 
 
 def _masked_text(text: str, hidden: re.Pattern[str]) -> str:
-    """The same for JSON that cannot be decoded, where only texts can be told from the rest."""
+    """The same for JSON that cannot be decoded, where only texts can be found."""
 
     def mask(member: re.Match[str]) -> str:
         return f'{member[1]}: "{MASK}"' if hidden.search(member[1]) else member[0]
@@ -92,8 +92,8 @@ def arguments_of(row: Model) -> tuple[Callable[[], Any], Callable[[], Any]]:
 
 
 def is_sensitive(row: Model) -> bool:
-    """Whether whoever enqueued the task wants its arguments and its result hidden."""
-    # The text is enough to tell, and cannot fail: the options of a row from psql may hold anything.
+    """Whether the task was enqueued with `sensitive`: its arguments and its result are hidden."""
+    # To search the text is enough, and cannot fail: the options of a row from psql may hold anything.
     return _SENSITIVE.search(stored_text(row, "options") or "") is not None
 
 
@@ -206,17 +206,17 @@ def history(entries: Any) -> SafeString | str:
 def _attempt(entry: Any) -> tuple[SafeString]:
     if not isinstance(entry, Mapping):
         return (format_html('<pre class="pgq-value">{}</pre>', cut(plain(entry), 1000)),)
-    said = {key: cut(plain(entry.get(key)), PREVIEW) for key in _ATTEMPT}
+    shown = {key: cut(plain(entry.get(key)), PREVIEW) for key in _ATTEMPT}
     return (
         format_html(
             "<details><summary>Attempt {}, {}: <strong>{}</strong> {}</summary>"
             '<p>worker {}</p><pre class="pgq-value">{}</pre></details>',
-            said["attempt"],
-            said["at"][:19].replace("T", " "),
-            said["exception"],
-            cut(said["message"], 200),
-            said["worker"],
-            said["traceback"],
+            shown["attempt"],
+            shown["at"][:19].replace("T", " "),
+            shown["exception"],
+            cut(shown["message"], 200),
+            shown["worker"],
+            shown["traceback"],
         ),
     )
 

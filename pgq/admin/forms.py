@@ -46,7 +46,7 @@ _KWARGS_HELP = gettext_lazy("Like a call or like a dict: x=1, y='two' or {'x': 1
 
 
 def allowed_functions() -> list[str]:
-    """Return the paths that a row nobody signed may name."""
+    """Return the paths that an unsigned row may name."""
     return sorted({entry.path for entry in registry.all_registered()} | set(get_settings().allowed))
 
 
@@ -171,7 +171,7 @@ class QueuedTaskForm(_QueuedTaskForm):
 
 
 def _finish(form: forms.BaseForm) -> None:
-    """Have labels begin as all in the admin do, and say in which zone times are meant."""
+    """Have labels begin as all in the admin do, and name the zone of times."""
     for name, field in form.fields.items():
         field.label = capfirst(str(field.label or pretty_name(name)))
         if isinstance(field, forms.SplitDateTimeField):
@@ -212,7 +212,7 @@ def _zone_choices(present: str | None) -> list[tuple[str, Any]]:
 
 
 class TimingForm(_ScheduleForm):
-    """What says when a schedule fires: enough to show its next firings."""
+    """The fields of when a schedule fires: enough to show its next firings."""
 
     name = _text(gettext_lazy("name"), gettext_lazy("Also the group of its tasks."))
     schedule_type = forms.ChoiceField(label=gettext_lazy("type"), choices=Schedule.TYPE, initial=Schedule.DAILY)
@@ -261,7 +261,7 @@ class TimingForm(_ScheduleForm):
         return self.instance.pk is None or bool(names.intersection(self.changed_data))
 
     def clean(self) -> dict[str, Any]:
-        super().clean()  # which has it look for another of that name
+        super().clean()  # which calls `validate_unique`
         cleaned = self.cleaned_data
         if "next_run" not in self.changed_data:
             cleaned["next_run"] = self.stored_next_run
@@ -273,13 +273,13 @@ class TimingForm(_ScheduleForm):
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]
         row = self.instance
-        # Cron says when; of the other types the next run does, so that it stays where it is.
+        # A new cron rule sets the next run. With other types the next run is the anchor, so it stays.
         renewed = self.has_new_timing() and row.schedule_type == Schedule.CRON and "next_run" not in self.changed_data
         if not self.errors and (renewed or not isinstance(row.next_run, datetime)):
             row.next_run = row.first_run()
 
     def validate_unique(self) -> None:
-        """Look in the right database, where Django would look in the default one."""
+        """Check the name in the right database, where Django would read the default one."""
         rows = Schedule.objects.using(get_settings().database)
         if self.instance.name and rows.filter(name=self.instance.name).exclude(pk=self.instance.pk).exists():
             self.add_error("name", _("There is another schedule of that name."))
@@ -389,7 +389,7 @@ class ScheduleForm(TimingForm):
         self.options = _object(self.stored["options"])
         #: Columns that `clean` found to be changed.
         self.changed_columns: set[str] = set()
-        if "func" not in self.fields:  # for who may only look
+        if "func" not in self.fields:  # for users who may only view
             return
         if "paused" in self.fields:
             self.fields["paused"].show_hidden_initial = True
@@ -413,7 +413,7 @@ class ScheduleForm(TimingForm):
         field.choices = choices  # type: ignore[attr-defined]
 
     def _show_stored(self, form_name: str, name: str) -> None:
-        """Show args or kwargs as literals; what literals cannot say is shown, and kept as it is."""
+        """Show args or kwargs as literals; what literals cannot express is shown, and kept as it is."""
         args, kwargs = codec.decode_args_for_display(self.stored["args"], self.stored["kwargs"])
         value = args if name == "args" else kwargs
         try:
@@ -453,7 +453,7 @@ class ScheduleForm(TimingForm):
                 _add_named_error(self, error)
                 continue
             if after[name] != self.stored[name]:
-                # As values: what a row nobody signed holds is not read as trusted when it is saved.
+                # As values: what an unsigned row holds is not read as trusted when it is saved.
                 setattr(self.instance, name, value)
                 self.changed_columns.add(name)
         options = self._new_options(cleaned)

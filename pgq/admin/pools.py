@@ -18,7 +18,7 @@ from pgq.admin import display
 from pgq.admin.base import PgqAdminMixin
 from pgq.models import QueuedTask
 
-#: A pool says every few seconds that it is alive.
+#: A pool's heartbeat comes every few seconds.
 STALE = timedelta(seconds=30)
 
 

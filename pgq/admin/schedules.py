@@ -112,9 +112,9 @@ class ScheduleAdminMixin(StoredCells):
             return None
         if not resumed.missed:
             return _("resumed")
-        # Those that missed as many are counted together.
-        said = ngettext("resumed: %d missed firing follows", "resumed: %d missed firings follow", resumed.missed)
-        return said % resumed.missed
+        # Schedules that missed the same number are counted together.
+        text = ngettext("resumed: %d missed firing follows", "resumed: %d missed firings follow", resumed.missed)
+        return text % resumed.missed
 
     def is_offered(self, action: str, row: Any) -> bool:
         return not (action == "pause" and row.paused) and not (action in _RESUMING and not row.paused)
@@ -194,7 +194,7 @@ class ScheduleAdminMixin(StoredCells):
             raise PermissionDenied
         form = forms.TimingForm(request.POST, instance=row)
         form.is_valid()
-        errors = {form.fields[name].label or name: said for name, said in form.errors.items() if name in form.fields}
+        errors = {form.fields[name].label or name: found for name, found in form.errors.items() if name in form.fields}
         return HttpResponse(self._firings(form.instance, errors))
 
     def _firings(self, row: Any, errors: Any = None) -> str:

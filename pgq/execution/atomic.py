@@ -2,7 +2,7 @@
 
 So the effects on that database happen exactly once: a run that was killed leaves nothing, and one whose lease was lost
 (frozen, cut off, rescued elsewhere) is rolled back, since its last statement before the commit finds its receipt gone.
-That statement locks the row of the queue, so nobody can rescue the task between it and the commit.
+That statement locks the row of the queue, so no rescue comes between it and the commit.
 
 Django sends BEGIN with the first statement, and a task need not have any. So BEGIN is sent before the function runs: a
 transaction that is not there at the end was ended by the task.
@@ -29,7 +29,7 @@ from pgq.store.connection import Cursor
 
 logger = logging.getLogger("pgq")
 
-#: What PostgreSQL says to a result that it will never take.
+#: PostgreSQL's errors for a result that it will never take.
 _REFUSED = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
 _ENDED = "the task ended its transaction, so it was not atomic"
 #: Why there is nothing to commit.
@@ -45,7 +45,7 @@ class Atomic:
     Args:
         database: Alias of the database that has pgq's tables. Writes to other databases are not part of it.
         pool: Name of the pool, kept with the results.
-        durable: The transaction must be one of its own: it would mean nothing inside somebody else's. False: the caller
+        durable: The transaction must be the outermost one: inside another its commit means nothing. False: the caller
             runs tasks inside its own transaction, as a test does, and the task's is a savepoint in that.
         write_row: Called before the report is written, for a caller that has not enqueued the task before.
     """
@@ -131,14 +131,14 @@ class Atomic:
                 with transaction.atomic(using=self.database):
                     return bool(settle.write(cursor, [report], self.pool, ours=True))
             except _REFUSED as error:
-                # The result, not what the function wrote.
+                # PostgreSQL refused the result, not what the function wrote.
                 less = settle.without_what_was_refused(report, error)
                 return bool(settle.write(cursor, [less], self.pool, ours=True))
 
 
 @contextlib.contextmanager
 def _in_autocommit(alias: str) -> Iterator[None]:
-    """Where DATABASES says AUTOCOMMIT = False, ``atomic()`` would neither begin a transaction nor commit it."""
+    """Where DATABASES has AUTOCOMMIT = False, ``atomic()`` would neither begin a transaction nor commit it."""
     if transaction.get_autocommit(using=alias):
         yield
         return

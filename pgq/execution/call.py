@@ -54,7 +54,7 @@ def _run_call(call: Call, settings: Settings, begin: Callable[[], None] | None) 
             begin()
         return _succeeded(call, _call(call), settings)
     except BaseException as error:
-        # Also SystemExit and KeyboardInterrupt: a task that says sys.exit(0) has not succeeded.
+        # Also SystemExit and KeyboardInterrupt: a task that calls sys.exit(0) has not succeeded.
         return failed(call, error, settings)
 
 
@@ -99,10 +99,10 @@ def _stored_result(claim: Claim, value: Any, settings: Settings) -> str:
 
 
 class _Interruption:
-    """Whose function runs in the main thread just now: only that may be interrupted by an exception from outside.
+    """The task whose function runs in the main thread: only that function may be interrupted from outside.
 
-    Signal handlers run in the main thread between two steps of it, so what they see here holds while they look. They
-    interrupt a function once: an exception that came later, while the first is dealt with, would hit the worker itself.
+    Signal handlers run in the main thread between two steps of it, so `task` stays the same while one reads it. They
+    interrupt a function once: a second exception, while the first is handled, would hit the worker itself.
 
     Process-wide because signal handlers are: a process has one for SIGUSR2 and one for SIGALRM.
     """
@@ -153,10 +153,16 @@ def _announced(call: Call) -> Iterator[dict[str, Any]]:
     """Send the signals that belong around a task; the caller puts the result into what is yielded."""
     claim = call.claim
     task = {
-        "id": claim.id.hex, "name": claim.name or task_name(claim.id), "func": claim.func, "args": call.args,
-        "kwargs": call.kwargs, "group": claim.group, "hook": claim.hook, "started": claim.enqueued_at,
+        "id": claim.id.hex,
+        "name": claim.name or task_name(claim.id),
+        "func": claim.func,
+        "args": call.args,
+        "kwargs": call.kwargs,
+        "group": claim.group,
+        "hook": claim.hook,
+        "started": claim.enqueued_at,
         "attempt": claim.attempts,
-    }  # fmt: skip
+    }
     signals.send(signals.pre_execute, func=call.func, task=task)
     try:
         yield task
@@ -184,11 +190,11 @@ def _interruptibly(call: Call) -> Any:
 
 
 def _finish(call: Call, value: Any) -> Any:
-    """Run a coroutine to its end: it has nobody to share a loop with, or a plain function returned it.
+    """Run a coroutine to its end: this thread has no loop, or a plain function returned it.
 
     Raises:
-        TypeError: The function is a generator function, so nothing of it has run. (What another one returns is its
-            result, and cannot be stored: that is no reason to take its work for undone.)
+        TypeError: The function is a generator function, so nothing of it has run. (A plain function that returns a
+            generator has run: the generator is a result that cannot be stored.)
     """
     if isinstance(value, _GENERATORS) and registry.has_yield(inspect.unwrap(call.func)):
         raise TypeError(f"{call.claim.func} {registry.YIELDS}")

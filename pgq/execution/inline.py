@@ -1,4 +1,4 @@
-"""Running tasks in the caller's process and transaction: ``sync=True``, and the tests of whoever uses pgq.
+"""Running tasks in the caller's process and transaction: ``sync=True``, and the tests of projects that use pgq.
 
 The same steps as in a worker, by the same statements: enqueue, claim, execute, settle, follow-ons. And what a task does
 has the same end as in a worker: a function runs in a transaction only if it is atomic or the caller is in one, what a
@@ -36,8 +36,8 @@ from pgq.store.connection import Cursor
 
 logger = logging.getLogger("pgq")
 
-#: The worker that these claims name: nobody, whose leases nobody renews.
-_NOBODY = UUID(int=0)
+#: The `worker` of these claims. It is the id of no process, so no supervisor renews their leases.
+_NO_WORKER = UUID(int=0)
 
 
 def run(task: NewTask) -> UUID:
@@ -56,7 +56,7 @@ def run(task: NewTask) -> UUID:
 
     def write_row(cursor: Cursor) -> None:
         queue.enqueue(cursor, task)
-        queue.claim_one(cursor, task.id, worker=_NOBODY, receipt=claim.receipt)
+        queue.claim_one(cursor, task.id, worker=_NO_WORKER, receipt=claim.receipt)
 
     report = _execute(claim, settings, write_row)
     if isinstance(report.outcome, Failed | Retried) and report.error is not None:
@@ -73,11 +73,29 @@ def run(task: NewTask) -> UUID:
 def _claim_of(task: NewTask) -> Claim:
     """Return the claim that `store.claim_one` will return once the row of this task is there."""
     return Claim(
-        task.id, task.priority, 0, task.queue, task.func, task.args, task.kwargs, task.options, task.name, task.group,
-        task.hook, task.timeout, attempts=1, crashes=0, max_attempts=task.max_attempts, schedule=task.schedule,
-        enqueued_at=timezone.now(), signature=task.signature, cancelled=False, last_error=None, ctid="(0,0)",
+        task.id,
+        task.priority,
+        0,
+        task.queue,
+        task.func,
+        task.args,
+        task.kwargs,
+        task.options,
+        task.name,
+        task.group,
+        task.hook,
+        task.timeout,
+        attempts=1,
+        crashes=0,
+        max_attempts=task.max_attempts,
+        schedule=task.schedule,
+        enqueued_at=timezone.now(),
+        signature=task.signature,
+        cancelled=False,
+        last_error=None,
+        ctid="(0,0)",
         receipt=uuid4(),
-    )  # fmt: skip
+    )
 
 
 def run_queued(id: UUID) -> Report | None:
@@ -87,7 +105,7 @@ def run_queued(id: UUID) -> Report | None:
     """
     settings = get_settings()
     with _transaction(settings) as cursor:
-        claim = queue.claim_one(cursor, id, worker=_NOBODY, receipt=uuid4())
+        claim = queue.claim_one(cursor, id, worker=_NO_WORKER, receipt=uuid4())
     if claim is None:
         return None
     report = _run_claim(claim, settings)
@@ -113,7 +131,7 @@ def drain(limit: int = 1000) -> list[Report]:
     reports: list[Report] = []
     while True:
         with _transaction(settings) as cursor:
-            claims = queue.claim(cursor, limit=1, worker=_NOBODY, receipt=uuid4(), queues=settings.queues)
+            claims = queue.claim(cursor, limit=1, worker=_NO_WORKER, receipt=uuid4(), queues=settings.queues)
         if not claims:
             return reports
         reports.append(_run_claim(claims[0], settings, commits=True))
@@ -217,7 +235,7 @@ def _wait(coroutine: Coroutine[Any, Any, Any]) -> Any:
     try:
         return async_to_sync(run)()
     except BaseException:
-        # It may be we who were interrupted, by a timeout: then the coroutine runs still.
+        # If a timeout interrupted this thread, the coroutine still runs.
         for loop, task in running:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(task.cancel)

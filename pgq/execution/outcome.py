@@ -41,7 +41,7 @@ def _after_error(
 
 
 def _may_retry(claim: Claim, options: TaskOptions, error: BaseException) -> bool:
-    # In this order: what the task said itself, what may be retried at all, how often.
+    # In this order: what the function raised, what its options retry, how often.
     if isinstance(error, Discard) or options.ack_failure:
         return False
     if options is not NO_OPTIONS and not isinstance(error, Retry):
@@ -76,7 +76,7 @@ def follow_ons_of(claim: Claim, options: TaskOptions, trusted: bool, result: str
     if claim.hook is None and options is NO_OPTIONS:
         return ()
     new = workflows_follow_ons.follow_ons(claim, options, result)
-    # What an unsigned row asks for is not ours to sign: that would let whoever writes to the table run anything.
+    # An unsigned row's follow-ons stay unsigned: else write access to the table would mean code execution.
     return new if trusted else tuple(task._replace(signature=None) for task in new)
 
 

@@ -1,4 +1,4 @@
-"""Looks at everything of a claim that the row could spoil: signature, function, arguments. Knows no SQL."""
+"""Checks all of a claim that the row could spoil: signature, function, arguments. Knows no SQL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _POSTPONE: Mapping[str, Any] = {"kind": "exponential", "base": 1.0, "factor": 2.
 
 
 def ready(claim: Claim, settings: Settings) -> Call | Report:
-    """Look at everything that the row could spoil: return what can be called, or a report that says why nothing can.
+    """Check all that the row could spoil: return what can be called, or a report of why nothing can.
 
     The row's options are parsed and its signature is verified here, and nowhere else. Never raises.
     """
@@ -45,7 +45,7 @@ def ready(claim: Claim, settings: Settings) -> Call | Report:
         if isinstance(error, _NOT_RUN) and not isinstance(error, codec.ObjectGone):
             outcome = _not_run(claim, error)
             return Report(claim, outcome, started, time.monotonic(), options=options, trusted=trusted)
-        # ObjectGone is as if the function had looked for it: its retries, its hook and its group hear of it.
+        # ObjectGone fails the attempt, as if the function had read the object: retries, hook and group follow.
         return failed(Call(claim, options, trusted, _nothing, (), {}, started), error, settings)
 
 
@@ -72,10 +72,10 @@ def _prepare(claim: Claim, options: TaskOptions, trusted: bool, settings: Settin
 
 
 def _not_run(claim: Claim, error: PgqError) -> Outcome:
-    """Say what becomes of a row that cannot be run as it is.
+    """Return what becomes of a row that cannot be run as it is.
 
-    During a deploy old workers meet tasks of the new release. So what Python enqueued and this code does not know is
-    left to others for a while. What nobody may run is no better elsewhere.
+    During a deploy old workers meet tasks of the new release. So a task that Python enqueued and this code does not
+    know is left to other workers for a while. What is not allowed here is allowed in no worker.
     """
     reason = codec.clean_text(f"{type(error).__name__}: {error}", failures.MESSAGE_LIMIT)
     final = isinstance(error, NotAllowed)
@@ -102,7 +102,7 @@ def _finished_task(id: str, settings: Settings) -> Any:
 
 
 def _refuse_unrun(claim: Claim, settings: Settings) -> Failure | None:
-    """Say why a task must be settled without running it, or None."""
+    """Return why a task must be settled without running it, or None."""
     if claim.cancelled:
         return failures.without_traceback(TaskCancelled("the task was cancelled"))
     if claim.crashes >= settings.max_crashes:

@@ -1,14 +1,14 @@
-"""Error reporters: Rollbar, Sentry and the like are told of each failed attempt.
+"""Error reporters: Rollbar, Sentry and the like get each failed attempt.
 
 A reporter is a class whose instances have a method ``report()``, called inside an ``except`` block, so that
-``sys.exc_info()`` is the failure. ``PGQ["error_reporter"]`` says which to use and with which arguments::
+``sys.exc_info()`` is the failure. ``PGQ["error_reporter"]`` names them, with their arguments::
 
     PGQ = {"error_reporter": {"sentry": {"dsn": "https://..."}}}
 
 The name is that of an entry point in the group ``pgq.errorreporters`` or Django-Q's ``djangoq.errorreporters``, or
 the dotted path of the class. Reporters are loaded at the first failure, once in each process. One that cannot be
 loaded, raises or hangs is logged and does no harm: each report runs in a thread of its own, which is waited for only a
-few seconds; while one hangs, that reporter is told nothing more.
+few seconds; while one hangs, that reporter gets no other failure.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pgq.errors import Control, TaskCancelled
 
 logger = logging.getLogger("pgq")
 
-#: Groups of entry points, ours first.
+#: Groups of entry points, pgq's first.
 GROUPS = ("pgq.errorreporters", "djangoq.errorreporters")
 #: Seconds a worker waits for one reporter.
 WAIT_FOR_REPORTER_SECONDS = 5.0
@@ -42,8 +42,8 @@ class Reporter:
         self._thread: threading.Thread | None = None
         self._broken = False
 
-    def tell(self, error: BaseException) -> None:
-        """Have it report this exception; never raises."""
+    def send(self, error: BaseException) -> None:
+        """Have the reporter report this exception. Never raises."""
         if self._broken:
             return
         if self._thread is not None and self._thread.is_alive():
@@ -68,7 +68,7 @@ class Reporter:
             return
         where = error.__traceback__
         try:
-            # What is being handled belongs to a thread; raised anew, it is being handled in this one.
+            # `sys.exc_info()` is that of a thread: raised again here, the error is in this thread's.
             raise error
         except BaseException:
             # Without the frame of this thread on top.
@@ -99,7 +99,7 @@ def report(error: BaseException, settings: Settings) -> None:
         _made = configured, [Reporter(name, arguments) for name, arguments in configured.items()]
     for reporter in _made[1]:
         try:
-            reporter.tell(error)
+            reporter.send(error)
         except RuntimeError as trouble:
             logger.error("error reporter %r cannot be called: %s", reporter.name, trouble)
 

@@ -1,7 +1,7 @@
 """Results kept in Django's cache instead of the database (``cached=``), under Django-Q's keys.
 
 ``NAME:ID`` holds a finished task, ``NAME:GROUP:keys`` the ids of a group's finished tasks. A worker writes them before
-it settles, so that who sees the row gone finds the result. The list of a group is changed by one settler at a time
+it settles: once the row is gone, the result is found. The list of a group is changed by one settler at a time
 (see lock_groups.sql); in Django-Q parallel workers lost entries of it.
 """
 
@@ -47,11 +47,11 @@ def deliver(reports: Sequence[Report], now: float) -> None:
         claim, seconds = report.claim, _seconds(report.options.cached)
         entry, key = _entry(report, settings.name, now), _key(settings, claim.id.hex)
         if not report.trusted and cache.get(key) is not None:
-            # A row put in by hand under the id of a finished task: it changes nobody's result.
+            # A row inserted by hand with the id of a finished task must not overwrite that task's result.
             continue
         cache.set(key, entry, seconds)
         if ids.parse_id(claim.name) is None:
-            # Nor does one that has another's id for a name.
+            # A task *named* like another task's id must not overwrite that task's entry.
             cache.set(_key(settings, claim.name or ids.task_name(claim.id)), claim.id.hex, seconds)
         if claim.group is not None:
             groups.setdefault(claim.group, ([], seconds))[0].append(claim.id.hex)
@@ -62,17 +62,30 @@ def deliver(reports: Sequence[Report], now: float) -> None:
 
 
 def _entry(report: Report, cluster: str, now: float) -> dict[str, Any]:
-    """Return the fields of a finished task; values stay in their stored form, so nothing of ours is pickled."""
+    """Return the fields of a finished task; values stay in their stored form, so no class of pgq is pickled."""
     claim, outcome = report.claim, report.outcome
     wall = datetime.now(UTC)
     fields = {
-        "id": claim.id.hex, "name": claim.name, "func": claim.func, "queue": claim.queue, "args": claim.args,
-        "kwargs": claim.kwargs, "options": claim.options, "group": claim.group, "hook": claim.hook,
-        "cluster": cluster, "attempt_count": claim.attempts, "enqueued_at": claim.enqueued_at,
-        "max_attempts": claim.max_attempts, "timeout": claim.timeout, "signature": claim.signature,
-        "started": wall - timedelta(seconds=now - report.started), "priority": claim.priority,
-        "stopped": wall - timedelta(seconds=now - report.stopped), "success": isinstance(outcome, Succeeded),
-    }  # fmt: skip
+        "id": claim.id.hex,
+        "name": claim.name,
+        "func": claim.func,
+        "queue": claim.queue,
+        "args": claim.args,
+        "kwargs": claim.kwargs,
+        "options": claim.options,
+        "group": claim.group,
+        "hook": claim.hook,
+        "cluster": cluster,
+        "attempt_count": claim.attempts,
+        "enqueued_at": claim.enqueued_at,
+        "max_attempts": claim.max_attempts,
+        "timeout": claim.timeout,
+        "signature": claim.signature,
+        "started": wall - timedelta(seconds=now - report.started),
+        "priority": claim.priority,
+        "stopped": wall - timedelta(seconds=now - report.stopped),
+        "success": isinstance(outcome, Succeeded),
+    }
     if isinstance(outcome, Succeeded):
         return {**fields, "value": outcome.result}
     assert isinstance(outcome, Failed)

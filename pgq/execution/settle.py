@@ -34,8 +34,8 @@ def transaction(connection: Connection, reports: Sequence[Report], cluster: str)
     """Write the reports and let the caller add to the same transaction, by the cursor that is yielded.
 
     Raises:
-        psycopg.Error: Nothing was written, unless the connection broke at the commit: then nobody knows, and writing
-            the same reports again is harmless, since a receipt is good for one write only.
+        psycopg.Error: Nothing was written, unless the connection broke at the commit. Writing the same reports again
+            is harmless, since a receipt is good for one write only.
     """
     if not reports:
         yield connection.cursor()
@@ -47,7 +47,7 @@ def transaction(connection: Connection, reports: Sequence[Report], cluster: str)
     if len(accepted) < len(reports):
         accepted |= _written_before(connection, [report for report in reports if report.claim.id not in accepted])
     elif not signals.post_execute.receivers:
-        # Nothing to say. Asked once, since each task would pay for it.
+        # No receiver. Checked once: in `announce` each task would pay for it.
         return
     for report in reports:
         conclude(report, report.claim.id in accepted)
@@ -60,35 +60,38 @@ def conclude(report: Report, accepted: bool) -> None:
     else:
         logger.warning(
             "task %s (%s): its lease was lost before it was settled, so its outcome is not written",
-            report.claim.id.hex, report.claim.func,
-        )  # fmt: skip
+            report.claim.id.hex,
+            report.claim.func,
+        )
 
 
 def _written_before(connection: Connection, refused: Sequence[Report]) -> set[UUID]:
-    """Return which of them had been written already: the reply to an earlier commit was lost."""
+    """Return which of these had been written already: the reply to an earlier commit was lost."""
     try:
         return queue.written_before(connection.cursor(), [_refused(report) for report in refused])
     except psycopg.Error:
-        # What could be written is; this only decides what is said of the others.
+        # The accepted ones are committed; this only decides whether the others are logged.
         return set()
 
 
 def _refused(report: Report) -> queue.Refused:
     claim, outcome = report.claim, report.outcome
     return queue.Refused(
-        claim.id, claim.attempts, isinstance(outcome, Succeeded),
+        claim.id,
+        claim.attempts,
+        isinstance(outcome, Succeeded),
         outcome.keep if isinstance(outcome, Succeeded) else True,
         outcome.failure.exception if isinstance(outcome, Retried | Postponed) else None,
         outcome.reason if isinstance(outcome, Parked) else None,
-    )  # fmt: skip
+    )
 
 
 def write(cursor: Cursor, reports: Sequence[Report], cluster: str, *, ours: bool | None = None) -> set[UUID]:
     """Write reports inside the caller's transaction; return the ids of those whose lease still held.
 
     Args:
-        ours: Whether the transaction ends right after this, so that PostgreSQL may end it if we say nothing for some
-            seconds: frozen, we would keep the rows locked. None: if the connection is not Django's.
+        ours: Whether the transaction ends right after this, so that PostgreSQL may end it if this process sends
+            nothing for some seconds: frozen, it would keep the rows locked. None: if the connection is not Django's.
     """
     now = time.monotonic()
     finished = [report for report in reports if isinstance(report.outcome, _FINISHED)]
@@ -128,10 +131,8 @@ def _settlement(report: Report, now: float) -> Settlement:
         )
     assert isinstance(outcome, Failed)
     error = outcome.failure
-    return Settlement(
-        claim.id, claim.receipt, False, True, started, stopped,
-        None, error.exception, error.message, error.traceback, claim.ctid,
-    )  # fmt: skip
+    texts = error.exception, error.message, error.traceback
+    return Settlement(claim.id, claim.receipt, False, True, started, stopped, None, *texts, claim.ctid)
 
 
 def _follow_up(cursor: Cursor, settled: Sequence[Report]) -> None:
@@ -160,8 +161,8 @@ def _cache_results(cursor: Cursor, settled: Sequence[Report]) -> None:
 
 
 def _forget(cursor: Cursor, settled: Sequence[Report]) -> None:
-    """Results that somebody wanted elsewhere, or not at all, were kept until their hook or collector had read them."""
-    # Only rows that Python signed may say so; who writes to the table must not delete results by it.
+    """Delete the results that were kept only until their hook or collector had read them."""
+    # Only for signed rows: write access to the queue must not mean that results can be deleted.
     done = [report.options for report in settled if isinstance(report.outcome, Succeeded) and report.trusted]
     ids = [UUID(options.hook_of) for options in done if options.forget]
     groups = [options.collects for options in done if options.collects is not None]
@@ -170,22 +171,32 @@ def _forget(cursor: Cursor, settled: Sequence[Report]) -> None:
 
 
 def announce(report: Report) -> None:
-    """Send post_execute, if anybody listens. Called after the commit."""
+    """Send post_execute, if it has a receiver. Called after the commit."""
     if not signals.post_execute.receivers:
         return
     claim, outcome = report.claim, report.outcome
-    # Of a failure the text that Task.result gives.
+    # For a failure, the text that Task.result gives.
     failure = getattr(outcome, "failure", None)
     # What would have to be imported or loaded is described: the task is over, and so are its objects.
     args, kwargs = codec.decode_args_for_display(claim.args, claim.kwargs)
     stopped = moments.now() - timedelta(seconds=time.monotonic() - report.stopped)
-    signals.send(signals.post_execute, task={
-        "id": claim.id.hex, "name": claim.name or task_name(claim.id), "func": claim.func, "args": tuple(args),
-        "kwargs": kwargs, "group": claim.group, "hook": claim.hook, "started": moments.as_project(claim.enqueued_at),
-        "stopped": moments.as_project(stopped), "attempt": claim.attempts,
-        "result": f"{failure.message} : {failure.traceback}" if failure is not None else report.value,
-        "success": isinstance(outcome, Succeeded),
-    })  # fmt: skip
+    signals.send(
+        signals.post_execute,
+        task={
+            "id": claim.id.hex,
+            "name": claim.name or task_name(claim.id),
+            "func": claim.func,
+            "args": tuple(args),
+            "kwargs": kwargs,
+            "group": claim.group,
+            "hook": claim.hook,
+            "started": moments.as_project(claim.enqueued_at),
+            "stopped": moments.as_project(stopped),
+            "attempt": claim.attempts,
+            "result": f"{failure.message} : {failure.traceback}" if failure is not None else report.value,
+            "success": isinstance(outcome, Succeeded),
+        },
+    )
 
 
 def without_what_was_refused(report: Report, error: Exception) -> Report:
@@ -200,7 +211,7 @@ def without_what_was_refused(report: Report, error: Exception) -> Report:
 
 
 def without_options(report: Report, error: Exception) -> Report:
-    """Return a report of which nothing follows: what the options of a row from psql say may be anything."""
+    """Return a report that nothing follows: the options of a row from psql may hold anything."""
     outcome = report.outcome
     if isinstance(outcome, Succeeded):
         # Not into the cache, then.
@@ -209,13 +220,13 @@ def without_options(report: Report, error: Exception) -> Report:
 
 
 def parked(report: Report, error: Exception) -> Report:
-    """Return the last resort: the row stays, is not run again, and says why."""
+    """Return the last resort: the row stays, is not run again, and has the reason."""
     reason = f"it ran, and what came of it cannot be settled: {type(error).__name__}: {error}"
     return report._replace(outcome=Parked(reason=codec.clean_text(reason, 10_000)))
 
 
 def log_failure(report: Report) -> None:
-    """Log an outcome that somebody should hear of, when the task has ended and before it is settled.
+    """Log an outcome other than success, when the task has ended and before it is settled.
 
     The name of the function is part of the message's template and the rest are its arguments, since trackers of errors
     make one issue of all records with the same template. With it goes what was raised, for handlers that can use it.
@@ -224,17 +235,13 @@ def log_failure(report: Report) -> None:
     if isinstance(outcome, Failed):
         _log(logging.ERROR, report, "failed: %s: %s", outcome.failure.exception, outcome.failure.message)
     elif isinstance(outcome, Retried):
-        _log(
-            logging.WARNING, report, "failed in attempt %d and is tried again in %.1f s: %s: %s",
-            claim.attempts, outcome.delay, outcome.failure.exception, outcome.failure.message,
-        )  # fmt: skip
+        template, failure = "failed in attempt %d and is tried again in %.1f s: %s: %s", outcome.failure
+        _log(logging.WARNING, report, template, claim.attempts, outcome.delay, failure.exception, failure.message)
     elif isinstance(outcome, Postponed):
-        # Once is enough: the next worker to say so says nothing new.
+        # A warning once is enough: the next worker's would be the same.
         level = logging.WARNING if outcome.times == 1 else logging.DEBUG
-        _log(
-            level, report, "is given back for %.0f s, since this worker's code does not know it: %s",
-            outcome.delay, outcome.failure.message,
-        )  # fmt: skip
+        template = "is given back for %.0f s, since this worker's code does not know it: %s"
+        _log(level, report, template, outcome.delay, outcome.failure.message)
     elif isinstance(outcome, Parked):
         _log(logging.ERROR, report, "is parked: %s", outcome.reason)
 
@@ -245,10 +252,10 @@ def _log(level: int, report: Report, template: str, *args: Any) -> None:
     claim, error = report.claim, report.error
     # A row from psql may name what it likes, at any length.
     func = claim.func[:200].replace("%", "%%")
+    raised = (type(error), error, failures.users_part(error.__traceback__)) if error is not None else None
     record = logger.makeRecord(
-        logger.name, level, __file__, 0, f"task %s ({func}) {template}", (claim.id.hex, *args),
-        (type(error), error, failures.users_part(error.__traceback__)) if error is not None else None, "report",
-    )  # fmt: skip
+        logger.name, level, __file__, 0, f"task %s ({func}) {template}", (claim.id.hex, *args), raised, "report"
+    )
     failure = getattr(report.outcome, "failure", None)
     if failure is not None and failure.traceback:
         # Formatters take this and format nothing again: it is bounded, and an exception's own methods may raise.

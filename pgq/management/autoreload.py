@@ -1,4 +1,4 @@
-"""For development: says when a pool should start anew, since its code has changed and the new code can be loaded."""
+"""For development: finds out when a pool should start anew, since its code has changed and can be loaded."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _TRIAL = "PGQ_TRIAL"
 
 
 class CodeWatch:
-    """Asked now and then, it says whether to start anew.
+    """Called now and then, it returns whether to start anew.
 
-    When a loaded file has changed, a process of its own tries first whether the project can be loaded as it is now.
+    When a loaded file has changed, another process tries first whether the project can be loaded as it is now.
     While it cannot (an edit is saved half done), the pool goes on as it is: once ended, it would not see the next save.
     """
 
@@ -50,10 +50,13 @@ class CodeWatch:
 
     def _try(self) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  # read when the trial has ended
-        self._trial = subprocess.Popen(  # noqa: S603  # ourselves, as we were started
-            [sys.executable, *sys.orig_argv[1:]], env={**os.environ, _TRIAL: "1"}, stdin=subprocess.DEVNULL,
-            stdout=self._output, stderr=self._output,
-        )  # fmt: skip
+        self._trial = subprocess.Popen(  # noqa: S603  # this program, as it was started
+            [sys.executable, *sys.orig_argv[1:]],
+            env={**os.environ, _TRIAL: "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
+        )
 
     def _has_passed(self, trial: subprocess.Popen[bytes]) -> bool:
         code = trial.poll()
@@ -61,14 +64,14 @@ class CodeWatch:
             return False
         assert self._output is not None
         self._output.seek(0)
-        said = self._output.read().decode(errors="replace").strip()
+        text = self._output.read().decode(errors="replace").strip()
         self._output.close()
         self._trial = self._output = None
         if code < 0:
-            # Killed, as an orphan is when a worker dies meanwhile: that says nothing about the code.
+            # Killed, as an orphan is when a worker dies meanwhile: that proves nothing about the code.
             self._try()
         elif code > 0:
-            logger.error("the code cannot be loaded as it is; the pool goes on and waits for the next save:\n%s", said)
+            logger.error("the code cannot be loaded as it is; the pool goes on and waits for the next save:\n%s", text)
         return code == 0
 
 

@@ -1,4 +1,4 @@
-"""The system checks: what ``manage.py check`` says of the settings, the database and the project's tasks."""
+"""The system checks: what ``manage.py check`` finds in the settings, the database and the project's tasks."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def check_database(
 
 
 def _asked_by_migrate() -> bool:
-    """Whether a check runs for ``manage.py migrate``, which is about to make the tables. Django does not say so."""
+    """Whether a check runs for ``manage.py migrate``, which is about to make the tables. Django passes no flag."""
     migrate = sys.modules.get("django.core.management.commands.migrate")
     frame = sys._getframe() if migrate is not None else None
     while frame is not None:

@@ -24,7 +24,7 @@ from pgq.management.output import console, visible
 
 
 class PgqCommand(BaseCommand):
-    """A command that looks at the tables: it says what is wrong in one line, and exits with 1.
+    """A command that reads the tables. What is wrong it prints in one line, and exits with 1.
 
     A subclass has `run`. Exit codes: 0, 1 for what went wrong, 2 for wrong arguments, 130 after Ctrl-C.
     """
@@ -47,7 +47,7 @@ class PgqCommand(BaseCommand):
     def print_json(self, value: Any) -> None:
         """Print a value on one line, all of it ASCII."""
         self.stdout.write(json.dumps(value, default=_jsonable))
-        # Whoever reads a pipe of a command that goes on wants each line when it is printed.
+        # The program at the other end of a pipe gets each line at once, also from a command that goes on.
         self.stdout.flush()
 
     def console(self, options: Mapping[str, Any]) -> Console:
@@ -85,7 +85,7 @@ _MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psy
 
 
 def explain(error: BaseException) -> str:
-    """Return what to tell people about an error of the database, in one line."""
+    """Return an error of the database in one line, for people."""
     cause = error.__cause__ if isinstance(error, DatabaseError) and error.__cause__ is not None else error
     lines = str(cause).strip().splitlines() or [type(cause).__name__]
     if isinstance(cause, _MISSING):
@@ -99,7 +99,7 @@ def explain(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def refusals() -> Iterator[None]:
-    """Turn what can go wrong outside of us into one clear line; Ctrl-C and a closed pipe are no errors of ours."""
+    """Turn what can go wrong outside of pgq into one clear line. Ctrl-C and a closed pipe are no errors."""
     try:
         yield
     except (OperationalError, InterfaceError, ProgrammingError, IntegrityError, psycopg.Error) as error:

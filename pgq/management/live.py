@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 from pgq.management.command import explain
 from pgq.management.output import T
 
-#: Seconds between two looks at the keyboard and at the size of the terminal; so the screen is drawn 4 times a second
+#: Seconds between two readings of the keyboard and of the size of the terminal; so the screen is drawn 4 times a second
 #: at most.
 _BLINK = 0.25
 
@@ -194,7 +194,7 @@ def repeat(
     """Show something once, or every `interval` seconds, without a screen, until Ctrl-C.
 
     Args:
-        trouble: Told when PostgreSQL cannot be reached, if there will be another time.
+        trouble: Called when PostgreSQL cannot be reached, if it is tried again.
     """
     if interval is None:
         try:

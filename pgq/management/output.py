@@ -32,7 +32,7 @@ _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 def visible(value: object, limit: int | None = None) -> str:
     """Return a text with all that a terminal would obey, or hide, made visible: ``\\x1b``, ``\\u202e``, ``\\n``.
 
-    Names come from whoever can write to the tables.
+    Names come from all who can write to the tables.
 
     Args:
         limit: Characters; a longer text is cut.
@@ -91,7 +91,7 @@ def rate(value: float | None) -> str:
 
 
 def is_plain(options: Mapping[str, Any]) -> bool:
-    """Whether somebody asked for no colours: by option, or by environment."""
+    """Whether no colours are wanted, by option or by environment."""
     return bool(options.get("no_color") or os.environ.get("DJANGO_COLORS") == "nocolor" or os.environ.get("NO_COLOR"))
 
 
@@ -204,8 +204,13 @@ def _widths(out: Console, columns: Sequence[Column], cells: Sequence[Sequence[Te
 
 
 STATE_STYLES = {
-    "Working": "green", "Idle": "cyan", "Starting": "yellow", "Stopping": "yellow", "Stopped": "red", "Silent": "red",
-}  # fmt: skip
+    "Working": "green",
+    "Idle": "cyan",
+    "Starting": "yellow",
+    "Stopping": "yellow",
+    "Stopped": "red",
+    "Silent": "red",
+}
 
 
 def state(name: str) -> Text:

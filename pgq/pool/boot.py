@@ -88,9 +88,9 @@ def _configured() -> bytes | None:
     names = [name for name in dir(settings) if name.isupper() and name != "SETTINGS_MODULE"]
     values = {name: getattr(settings, name) for name in names}
     try:
-        return pickle.dumps({
-            name: value for name, value in values.items() if value != getattr(global_settings, name, None)
-        })  # fmt: skip
+        return pickle.dumps(
+            {name: value for name, value in values.items() if value != getattr(global_settings, name, None)}
+        )
     except Exception as error:
         raise ImproperlyConfigured(
             f"settings.configure() was given something that cannot be handed to workers ({error}): put the settings "
@@ -134,7 +134,7 @@ def run_setup() -> bool:
 
 def _set_up(configured: bytes | None) -> None:
     if configured is not None and not settings.configured:
-        settings.configure(**pickle.loads(configured))  # noqa: S301  # by the pipe of our own parent
+        settings.configure(**pickle.loads(configured))  # noqa: S301  # by the pipe of the parent
     if not run_setup():
         django.setup()
 

@@ -1,4 +1,4 @@
-"""A child process of a pool: set up, told what to be, ended."""
+"""A child process of a pool: how it is set up, entered and ended."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pgq.pool.protocol import ENDING, ChildConfig, Kind
 def set_up(config: ChildConfig) -> None:
     """Prepare a child process: signals, death with its parent, Django, logging."""
     # Handlers, not SIG_IGN, since programs that a task starts would inherit SIG_IGN: the supervisor gets the terminal's
-    # Ctrl-C as well, and tells its children by the pipe.
+    # Ctrl-C as well, and stops its children by the pipe.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, _ignore)
     die_with_parent()
@@ -45,15 +45,15 @@ def leave(code: int, pipe: Connection | None, name: str) -> NoReturn:
     """End this process, and before that let what was meant for its end run, as Python would.
 
     These are the receivers of `pre_exit`, the threads that are no daemons, functions registered with atexit in this
-    process, and files that are still open. The supervisor, being told, kills a process that takes longer for them than
-    `END_WITHIN_SECONDS`. Nothing else would, so a process whose pipe is broken ends at once.
+    process, and files that are still open. The supervisor gets ENDING, and kills a process that takes longer for them
+    than `END_WITHIN_SECONDS`. Nothing else would, so a process whose pipe is broken ends at once.
 
     Args:
         code: The exit code.
         pipe: To the supervisor; None: it is broken.
         name: Of this process, for `pre_exit`.
     """
-    # Imported here for the same reason.
+    # Imported here for the same reason as in `set_up`.
     from pgq import signals
 
     try:
@@ -83,4 +83,4 @@ def _flush_files() -> None:
 
 
 def _ignore(signum: int, frame: object) -> None:
-    """The supervisor decides."""
+    """Do nothing: the supervisor decides."""

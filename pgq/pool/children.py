@@ -1,6 +1,6 @@
-"""The processes of a pool: starts them, hears them, kills those that overstay, notes what the dead held, starts others.
+"""The processes of a pool: started, heard, killed when overdue, and replaced when dead.
 
-Each child has a pipe of its own, so that no death can jam another's. What children say goes to the supervisor.
+Each child has a pipe of its own, so that no death can jam another's. Children's messages go to the supervisor.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ logger = logging.getLogger("pgq")
 
 #: Seconds between two attempts to start a child that dies at once, at most.
 _MAX_BOOT_PAUSE_SECONDS = 30.0
-#: After so many failures in a row in each of their seats, children do not start for now.
+#: So many failures in a row in each of their seats mean that children do not start for now.
 _HOPELESS_FAILURES = 5
-#: A child that has lived so many seconds did not die of its beginnings.
+#: A child that has lived so many seconds did start.
 _GROWN_UP_SECONDS = 10.0
 #: Why a child is killed that did not end, and one whose task did not stop at its timeout.
 _AT_ITS_END, _AT_TIMEOUT = "it did not end", "timeout"
 #: Messages of one child that are read before the others' turn.
-_MESSAGES_PER_LOOK = 64
+_MESSAGES_PER_ROUND = 64
 
 
 class State(enum.Enum):
@@ -79,10 +79,10 @@ class Child:
     ticked: bool = False
     #: Why the supervisor killed it; None: it did not.
     killed: str | None = None
-    #: By when it has to have ended, having said that it does (monotonic).
+    #: When it is killed, once it has sent ENDING (monotonic).
     ends_by: float = math.inf
 
-    def tell(self, message: bytes) -> None:
+    def send(self, message: bytes) -> None:
         with contextlib.suppress(OSError):
             self.pipe.send_bytes(message)
 
@@ -144,12 +144,17 @@ class Seat:
             return {"number": self.number, "state": "restarting", "restarts": self.starts}
         seen = child.cell.read()
         return {
-            "number": child.number, "id": child.id.hex, "pid": child.process.pid,
+            "number": child.number,
+            "id": child.id.hex,
+            "pid": child.process.pid,
             "state": (State.AWAKE if child.state is State.ASLEEP and seen.count else child.state).value,
-            "task": seen.task.hex if seen.task else None, "running": seen.count,
+            "task": seen.task.hex if seen.task else None,
+            "running": seen.count,
             "seconds": round(now - seen.started, 1) if seen.task else None,
-            "succeeded": seen.succeeded, "failed": seen.failed, "restarts": self.starts - 1,
-        }  # fmt: skip
+            "succeeded": seen.succeeded,
+            "failed": seen.failed,
+            "restarts": self.starts - 1,
+        }
 
 
 class Children:
@@ -157,7 +162,7 @@ class Children:
 
     Args:
         heard: Called with each message of a child.
-        func_of: Returns the function of a task that runs, or None if it cannot be told. Its cell has only the id.
+        func_of: Returns the function of a task that runs, or None if that is not known. The cell has only the id.
     """
 
     def __init__(
@@ -177,7 +182,7 @@ class Children:
         self.gate = Gate(self.context, settings.workers)
         self.seats = [Seat(number, Kind.WORKER) for number in range(settings.workers)]
         self.seats.append(Seat(settings.workers, Kind.UPKEEP))
-        #: Ids under which no worker claims any more, and of which PostgreSQL has not been told.
+        #: Ids under which no worker claims any more, and whose rows have not been released.
         self.lost: list[FormerId] = []
         #: No child is replaced any more.
         self.closing = False
@@ -201,7 +206,7 @@ class Children:
         return any(child.state is state for child in self.workers())
 
     def is_running(self) -> bool:
-        """Return whether a task is running, as their cells tell: a worker that asked for more may still have some."""
+        """Return whether a task is running, by their cells: a worker that asked for more may still have some."""
         return any(child.cell is not None and child.cell.read().count for child in self.workers())
 
     def is_working(self) -> bool:
@@ -243,32 +248,38 @@ class Children:
         return [child.ends_by for child in self.all() if child.ends_by < math.inf and child.killed is None]
 
     def _start(self, seat: Seat) -> Child:
-        _look_for_room()
+        _check_for_room()
         id = uuid4()
-        ours, theirs = self.context.Pipe()
-        _bound_waits(ours)
+        own_end, childs_end = self.context.Pipe()
+        _bound_waits(own_end)
         cell = ActivityCell() if seat.kind is Kind.WORKER else None
         config = ChildConfig(
-            id=id, number=seat.number, pool=self.settings.name, database=self.settings.database,
-            queues=self.settings.queues, log_format=self.log_format, log_level=self.log_level,
-            databases=boot.database_names(), configured=self.configured,
-        )  # fmt: skip
-        arguments = (config, theirs) if cell is None else (config, theirs, cell, self.gate)
+            id=id,
+            number=seat.number,
+            pool=self.settings.name,
+            database=self.settings.database,
+            queues=self.settings.queues,
+            log_format=self.log_format,
+            log_level=self.log_level,
+            databases=boot.database_names(),
+            configured=self.configured,
+        )
+        arguments = (config, childs_end) if cell is None else (config, childs_end, cell, self.gate)
         process = self.context.Process(target=enter, args=(seat.kind, *arguments), name=f"pgq {seat.name}")
         process.start()
-        theirs.close()
-        child = Child(seat.number, id, process, ours, cell)
-        self.selector.register(ours, selectors.EVENT_READ, lambda: self._listen(child))
+        childs_end.close()
+        child = Child(seat.number, id, process, own_end, cell)
+        self.selector.register(own_end, selectors.EVENT_READ, lambda: self._listen(child))
         self.selector.register(process.sentinel, selectors.EVENT_READ, lambda: self._died(child))
         return child
 
     def _listen(self, child: Child) -> None:
         if child.pipe.closed:
-            # Its death was noticed first, among the events of the same look.
+            # Its death was handled first, among the events of the same select.
             return
         try:
-            # Not for ever: a child that never stops talking is heard again after the others.
-            for _ in range(_MESSAGES_PER_LOOK):
+            # Not without end: the others are heard before a child that sends on and on is heard again.
+            for _ in range(_MESSAGES_PER_ROUND):
                 if not child.pipe.poll():
                     break
                 message = child.pipe.recv_bytes(64)
@@ -278,10 +289,10 @@ class Children:
                 self.heard(child, message)
         except (EOFError, OSError, ValueError) as error:
             if not isinstance(error, EOFError | ConnectionError):
-                # A task can write to the pipe, too. A child that cannot be heard any more is of no use.
+                # A task can write to the pipe, too. A child whose messages cannot be read is of no use.
                 logger.error("%s is killed: what it says is no message (%s)", child.process.name, error)
                 child.process.kill()
-            # It is dying; its sentinel says so too.
+            # It is dying, and `_died` is called by its sentinel.
             with contextlib.suppress(KeyError):
                 self.selector.unregister(child.pipe)
 
@@ -293,7 +304,7 @@ class Children:
         logger.error("%s %s; the next one starts in %.1f s", seat.name, what, pause)
 
     def hopeless(self) -> str | None:
-        """Say why no worker, or no upkeep, comes into being, time after time; None: they do, or may."""
+        """Return why no worker, or no upkeep, can be started; None: they can, or may soon."""
         for kind in Kind:
             seats = [seat for seat in self.seats if seat.kind is kind]
             if all(seat.failures >= _HOPELESS_FAILURES and seat.is_vacant for seat in seats):
@@ -307,7 +318,7 @@ class Children:
         """Tell all children to stop, and start no others."""
         self.closing = True
         for child in self.all():
-            child.tell(STOP)
+            child.send(STOP)
 
     def kill_overdue(self, now: float) -> None:
         """Kill the workers whose task has not stopped at its timeout, and the children that do not end."""
@@ -316,8 +327,9 @@ class Children:
                 logger.warning(
                     "%s has not ended %g s after its work was done and is killed: a function registered with atexit, a "
                     "receiver of pre_exit or a thread that is no daemon holds it up",
-                    child.process.name, END_WITHIN_SECONDS,
-                )  # fmt: skip
+                    child.process.name,
+                    END_WITHIN_SECONDS,
+                )
                 child.killed = _AT_ITS_END
                 child.process.kill()
         for child in self.workers():
@@ -404,7 +416,7 @@ def _blame(dead: Child, seen: Activity) -> Blame | None:
         if at_timeout
         else WorkerDied(f"the worker died, {dead.cause}")
     )
-    # Of several that ran, the board names one.
+    # Of several that ran, the cell names one.
     return Blame(
         None if seen.count > 1 and not at_timeout else seen.task,
         crash=not at_timeout,
@@ -415,13 +427,13 @@ def _blame(dead: Child, seen: Activity) -> Blame | None:
 def _bound_waits(pipe: Connection) -> None:
     """Let no read or write take longer than a moment: half a message, or a full pipe, must not hold up the others."""
     moment = struct.pack("ll", 0, 200_000)
-    with socket.socket(fileno=os.dup(pipe.fileno())) as ours:
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, moment)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, moment)
+    with socket.socket(fileno=os.dup(pipe.fileno())) as shared:
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, moment)
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, moment)
 
 
-def _look_for_room() -> None:
-    """Find out whether the kernel would give us a process. To its limits a thread counts as one.
+def _check_for_room() -> None:
+    """Check that the kernel would start one more process. To its limits a thread counts as one.
 
     The fork server does not outlive a fork that fails, and its children, busy or not, would die with it.
 
@@ -446,7 +458,7 @@ def _context(start_method: str) -> Any:
 
 @contextlib.contextmanager
 def python_path() -> Iterator[None]:
-    """Let the fork server import what we can: it is started without our sys.path."""
+    """Let the fork server import what this process can: it is started without this one's sys.path."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
     try:

@@ -2,9 +2,9 @@
 
 A worker dies, or its connection breaks, while PostgreSQL carries out its claim. The claim commits all the same, some
 time later, and its rows then carry an id that no supervisor renews: they would wait for the end of their lease, and be
-charged a crash that never was. So an id is looked for when its worker is lost, and again for as long as a commit may
-take. The later looks also find the rows that the first one had to leave, since a transaction of the dead worker still
-locked them and was rolled back afterwards.
+charged a crash that never was. So rows with the id are searched for when its worker is lost, and again for as long as a
+commit may take. The later searches also find the rows that the first one had to leave, since a transaction of the dead
+worker still locked them and was rolled back afterwards.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _LATE_COMMIT_SECONDS = 60.0
 _UNDER_WAY_SECONDS = 0.2
 #: For so long PostgreSQL may carry out a claim before its worker gives it up.
 _LONGEST_CLAIM = timedelta(seconds=30)
-#: Seconds between the first two looks; between two looks at most, while a claim may commit; and after that, when only
-#: a network could still hold one back.
+#: Seconds between the first two searches; between two at most, while a claim may commit; and after that, when only a
+#: network could still hold one back.
 _FIRST_PAUSE, _MOST_PAUSE, _CALM_PAUSE = 0.1, 0.8, 5.0
 
 
@@ -41,31 +41,31 @@ class FormerId:
 
 @dataclass
 class _Followed:
-    """A former id that is looked for."""
+    """A former id whose rows are searched for."""
 
     worker: UUID
     #: What is still to be charged: a transaction may have locked the row of the task.
     blame: Blame | None
     #: No lease that it holds is older.
     since: datetime
-    #: When (monotonic) the last look is due.
+    #: When (monotonic) the last search is due.
     until: float
 
 
 class FormerIds:
-    """The former ids that one supervisor looks for."""
+    """The former ids whose rows one supervisor searches for."""
 
     def __init__(self) -> None:
         self._followed: list[_Followed] = []
         self._pause = _FIRST_PAUSE
-        #: When (monotonic) to look again.
-        self.next_look = math.inf
+        #: When (monotonic) to search again.
+        self.next_search = math.inf
         #: The transactions that may be one of a lost worker's; None: not known, and from when on (monotonic) to ask.
         self._writers: list[str] | None = None
         self._ask_from = 0.0
 
     def release(self, cursor: Cursor, former: FormerId, since: datetime) -> int:
-        """Make ready what an id holds, and look for it from now on; return how many tasks.
+        """Make ready what an id holds, and search for it from now on; return how many tasks.
 
         Args:
             since: No lease of a living worker is older.
@@ -78,11 +78,11 @@ class FormerIds:
         released = _release(cursor, [followed])
         now = time.monotonic()
         self._followed.append(followed)
-        self._pause, self.next_look = _FIRST_PAUSE, now + _FIRST_PAUSE
+        self._pause, self.next_search = _FIRST_PAUSE, now + _FIRST_PAUSE
         self._writers, self._ask_from = None, now + _UNDER_WAY_SECONDS
         return released
 
-    def look_again(self, cursor: Cursor) -> int:
+    def search_again(self, cursor: Cursor) -> int:
         """Make ready what has turned up under the ids; return how many tasks."""
         now = time.monotonic()
         # In this order: what has ended before is seen by what follows.
@@ -91,7 +91,7 @@ class FormerIds:
         self._followed = [followed for followed in self._followed if followed.until > now]
         self._pause = min(2 * self._pause, _MOST_PAUSE)
         pause = self._pause if under_way else _CALM_PAUSE
-        self.next_look = now + pause if self._followed else math.inf
+        self.next_search = now + pause if self._followed else math.inf
         return released
 
     def may_commit(self, cursor: Cursor) -> bool:

@@ -1,6 +1,6 @@
 """The gate: only a few workers of a pool exchange many tasks with PostgreSQL at the same time.
 
-Large claims at the same time look at the same rows. Each claim has to step over the rows that the others have locked.
+Large claims at the same time read the same rows. Each claim has to step over the rows that the others have locked.
 And a claim whose snapshot is older than the commit of another locks rows that the other worker holds already; that
 worker then waits for the end of the claim before it can settle them. 64 workers so took three times the processor time
 of 4 workers, for a third of the tasks (see docs/benchmarks.md).

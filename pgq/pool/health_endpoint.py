@@ -1,7 +1,7 @@
 """Answers GET /health inside the supervisor's loop: no thread, no user code, and no client that can hold up the pool.
 
-Sockets never block, requests are small or refused, and each client has two seconds. What is asked is a function that
-reads what the supervisor knows already; so an answer costs no query, and comes while PostgreSQL keeps us waiting, too.
+Sockets never block, requests are small or refused, and each client has two seconds. The answer is that of
+a function that reads what the supervisor knows already: it costs no query, and also comes while a statement waits.
 """
 
 from __future__ import annotations
@@ -18,15 +18,21 @@ logger = logging.getLogger("pgq")
 
 #: Bytes of a request: a probe sends a line and a few headers.
 _REQUEST_BYTES = 8192
-#: Seconds a client has from its connection to our answer.
+#: Seconds a client has from its connection to the answer.
 _CLIENT_SECONDS = 2.0
 #: Clients at a time. The next one takes the place of the oldest, or slow ones could lock out the probes.
 _MAX_CLIENTS = 64
 #: Seconds between two attempts to take a port that another process has.
 _TRY_AGAIN_SECONDS = 1.0
 
-_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed",
-            431: "Request Header Fields Too Large", 503: "Service Unavailable"}  # fmt: skip
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
 
 
 @dataclass(eq=False)
@@ -40,18 +46,18 @@ class HealthServer:
     """Listens on one port.
 
     Args:
-        trouble: Says what is wrong, or None. That goes to the log when it changes; the client hears "ok" or "problem".
+        trouble: Returns what is wrong, or None. It is logged when it changes; the client reads "ok" or "problem".
     """
 
     def __init__(self, host: str, port: int, trouble: Callable[[], str | None]) -> None:
         self.host, self.port, self.trouble = host, port, trouble
-        #: Of our own sockets only, so that they can be looked at while something else has to wait. An epoll or kqueue
+        #: Of these sockets only, so that they can be served while the loop waits for a statement. An epoll or kqueue
         #: can be watched by another one: this is what the supervisor's loop registers.
         self.selector = selectors.DefaultSelector()
         self.listening: socket.socket | None = None
         self.clients: list[_Client] = []
         self.open_at = 0.0
-        self.said: str | None = None
+        self.last_trouble: str | None = None
 
     def fileno(self) -> int:
         """Return what becomes readable when there is something to do."""
@@ -79,8 +85,10 @@ class HealthServer:
             if not self.open_at:
                 logger.error(
                     "/health cannot listen on %s:%d (PGQ['health_host'], PGQ['health_port']): %s; it is tried again",
-                    self.host, self.port, error.strerror or error,
-                )  # fmt: skip
+                    self.host,
+                    self.port,
+                    error.strerror or error,
+                )
             self.open_at = now + _TRY_AGAIN_SECONDS
             return
         self.listening = listening
@@ -95,7 +103,7 @@ class HealthServer:
             self.listening = None
         self.selector.close()
 
-    def look(self) -> None:
+    def serve(self) -> None:
         """Do what can be done without waiting."""
         self.open()
         for key, _ in self.selector.select(0):
@@ -120,7 +128,7 @@ class HealthServer:
 
     def _read(self, client: _Client) -> None:
         if client not in self.clients:
-            # It was dropped for another one, among the events of the same look.
+            # It was dropped for another one, among the events of the same select.
             return
         try:
             received = client.socket.recv(_REQUEST_BYTES)
@@ -146,8 +154,8 @@ class HealthServer:
         if method not in (b"GET", b"HEAD"):
             return 405, "problem"
         trouble = self.trouble()
-        if trouble != self.said:
-            self.said = trouble
+        if trouble != self.last_trouble:
+            self.last_trouble = trouble
             logger.warning("/health: %s", trouble) if trouble else logger.info("/health: ok again")
         return (503, "problem") if trouble else (200, "ok")
 

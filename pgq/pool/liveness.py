@@ -1,4 +1,4 @@
-"""Whether a pool does what it is there for: what `/health` answers, and what the heartbeat says to `pgq_check`.
+"""Whether a pool does what it is there for: what `/health` answers, and what the heartbeat writes for `pgq_check`.
 
 Judged by what can be seen from outside a worker: its cell, the state of its process, and whether tasks are ready.
 """
@@ -17,7 +17,7 @@ from pgq.store.connection import Cursor
 
 #: Seconds for which ready tasks may wait while a worker is free, at most.
 _STALLED_SECONDS = 10.0
-#: Seconds for which upkeep may be silent. It speaks each tick, but a large chore may take its time.
+#: Seconds for which upkeep may be silent. It sends TICKED after each tick, and a large chore may take its time.
 _UPKEEP_SILENT_SECONDS = 60.0
 
 _BLANK = Activity(0.0, 0.0, None, 0, 0, 0)
@@ -46,18 +46,18 @@ class Pulse:
         self.seen: dict[UUID, Activity] = {}
 
     def renewed(self) -> None:
-        """The leases were renewed."""
+        """Note that the leases were renewed."""
         self.connected = True
         self.renewed_at = time.monotonic()
 
     def ticked(self) -> None:
-        """Upkeep has done its round."""
+        """Note that upkeep has done its chores."""
         self.ticked_at = time.monotonic()
 
-    def look(self, cursor: Cursor) -> float | None:
-        """Look whether tasks wait that a free worker should have claimed; return for how many seconds (None: none do).
+    def waited(self, cursor: Cursor) -> float | None:
+        """Return for how many seconds tasks have waited that a free worker should have claimed (None: none do).
 
-        One cheap query, and only if no worker has moved since the last look.
+        One cheap query, and only if no worker has moved since the last call.
         """
         now = time.monotonic()
         workers = self._ready_workers()
@@ -65,7 +65,7 @@ class Pulse:
         moved = any(activity != self.seen.get(id, _BLANK) for id, activity in seen.items())
         self.seen = seen
         waiting = self.paused = False
-        # Where no worker is ready at all, those that should be are as good as free.
+        # A pool without a ready worker claims nothing either.
         if not moved and (not workers or any(map(self._is_free, workers))):
             waiting, self.paused = pools.waiting(cursor, queues=self.settings.queues)
         if not waiting:
@@ -76,7 +76,7 @@ class Pulse:
         return now - self.stalled_since
 
     def trouble(self) -> str | None:
-        """Say why this pool claims nothing at the moment, or None. Sends no query, so it can be called at any time."""
+        """Return why this pool claims nothing just now, or None. Sends no query, so it can be called at any time."""
         now = time.monotonic()
         if self.children.closing:
             return "the pool is stopping"

@@ -50,15 +50,15 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up_logging(format: str | None, level: str | None) -> None:
-    """Let the logger "pgq" speak: as the command line says, else as the project's LOGGING says, else by ourselves.
+    """Set up the logger "pgq": by the command line, else by the project's LOGGING, else with a handler of its own.
 
     Args:
-        format: "plain" or "json", if the command line says so: then the lines go to stderr, in place of the handlers
+        format: "plain" or "json", if given on the command line: then the lines go to stderr, in place of the handlers
             of the root logger. A logger "pgq" with handlers of its own keeps those.
-        level: If the command line says so; None: that of LOGGING, or PGQ["log_level"].
+        level: If given on the command line; None: that of LOGGING, or PGQ["log_level"].
     """
     logger = logging.getLogger("pgq")
-    # It is, by disable_existing_loggers, if pgq was imported before LOGGING took effect. Nobody means that.
+    # If pgq was imported before LOGGING took effect, disable_existing_loggers has disabled it, which is never meant.
     logger.disabled = False
     if level is not None or logger.level == logging.NOTSET:
         logger.setLevel(level or get_settings().log_level)

@@ -21,7 +21,7 @@ _PROC = Path("/proc")
 class Usage:
     """Memory of a process, or of several, in kB."""
 
-    #: Its own, and its share of what it shares; None: another user's process, which does not tell.
+    #: Its own, and its share of what it shares; None: it cannot be read, as it is another user's process.
     pss: int | None = 0
     rss: int = 0
 
@@ -93,7 +93,7 @@ def read(cursor: Cursor) -> Reading:
     for stat in map(Stat.of, store_pools.pools(cursor)):
         if not stat.is_alive:
             continue
-        # A container may have our host's name and processes of its own, so the number alone proves nothing.
+        # A container may have this host's name and processes of its own, so the pid alone proves nothing.
         if stat.host == host and "pgq_worker" in _command_line(stat.sentinel):
             pools.append(_pool(stat))
         else:
@@ -157,7 +157,7 @@ def _machine(host: str) -> Machine:
 
 
 def _cgroup(name: str) -> int | None:
-    """Return a number of our control group (version 2) in kB; None: there is none, or no limit."""
+    """Return a number of the process's control group (version 2) in kB; None: there is none, or no limit."""
     try:
         return int((Path("/sys/fs/cgroup") / name).read_text()) // 1024
     except (OSError, ValueError):

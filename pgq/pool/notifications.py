@@ -1,4 +1,4 @@
-"""Whether notifications reach a pool, and can be sent to it. Where they do not, the pool looks at the queue instead."""
+"""Whether notifications reach a pool, and can be sent to it. Where they do not, the pool polls the queue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger("pgq")
 
 #: Share of the queue of notifications that should never be in use.
 _FULL = 0.1
-#: Seconds until LISTEN is tried again after it cost us the session.
+#: Seconds until LISTEN is tried again after it ended the session.
 _LISTEN_AGAIN_SECONDS = 30.0
 
 
@@ -25,15 +25,15 @@ class Notifications:
 
     Args:
         database: Alias of the database.
-        poll: Seconds between two looks at the queue, at most.
+        poll: Seconds between two polls of the queue, at most.
     """
 
     def __init__(self, database: str, poll: float) -> None:
         self.database, self.poll = database, poll
-        #: Why no notification reaches us, as far as the log knows; and when (monotonic) to try it again.
+        #: Why no notification reaches the pool, as logged last; None: they do. And when (monotonic) to try again.
         self.deaf: str | None = None
         self.listen_at = 0.0
-        self.said_full = False
+        self.logged_full = False
 
     def listen(self, connection: store_connection.Connection) -> Listener:
         """Listen on a new connection.
@@ -47,10 +47,10 @@ class Notifications:
         except psycopg.Error as error:
             self._cannot_listen(error)
             raise
-        self._say_if_deaf(listener.deaf)
+        self._log_if_changed(listener.deaf)
         return listener
 
-    def try_them(self, listener: Listener) -> None:
+    def check(self, listener: Listener) -> None:
         """Try whether notifications can be sent. If not, no caller must be asked to: its commit would fail.
 
         Raises:
@@ -69,30 +69,31 @@ class Notifications:
                 raise
             why, usage = message(error), 0.0
             listener.deaf = why
-        self._say_if_deaf(why)
-        if usage > _FULL and not self.said_full:
+        self._log_if_changed(why)
+        if usage > _FULL and not self.logged_full:
             logger.warning(
                 "the queue of notifications is %.0f %% full: a session that listens is in a long transaction",
                 100 * usage,
             )
-        self.said_full = usage > _FULL
+        self.logged_full = usage > _FULL
 
     def _another(self) -> store_connection.Connection:
         return store_connection.connect(self.database, "pgq supervisor", patience=float(store_connection.DEAD_AFTER))
 
     def _cannot_listen(self, error: psycopg.Error) -> None:
-        """It ended the session, as with a broken queue of notifications: work on without, and try it again later."""
+        """LISTEN ended the session, as with a broken queue of notifications: go on without, and try it again later."""
         self.listen_at = time.monotonic() + _LISTEN_AGAIN_SECONDS
-        self._say_if_deaf(message(error))
+        self._log_if_changed(message(error))
 
-    def _say_if_deaf(self, why: str | None) -> None:
+    def _log_if_changed(self, why: str | None) -> None:
         if why == self.deaf:
             return
         self.deaf = why
         if why:
             logger.warning(
                 "no notification reaches us (%s): sleeping workers look at the queue instead, every %g s at least",
-                why, self.poll,
-            )  # fmt: skip
+                why,
+                self.poll,
+            )
         else:
             logger.info("notifications reach us again")

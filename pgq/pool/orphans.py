@@ -39,9 +39,9 @@ def adopt_orphans() -> None:
 
 
 def kill_orphans(spared: Collection[int]) -> bool:
-    """Kill what dead workers have left: our children, except those of our own, with all their descendants.
+    """Kill what dead workers have left: this process's children but the spared ones, with all their descendants.
 
-    They are all stopped before the first is killed: a process that does nothing but fork would be faster than we.
+    They are all stopped before the first is killed: a process that does nothing but fork would outrun the killing.
 
     Returns:
         Whether nothing is left. False is rare: a process that is stuck in the kernel.
@@ -59,7 +59,7 @@ def kill_orphans(spared: Collection[int]) -> bool:
         stopped |= new
         if not new:
             for pid in orphans:
-                # Those that are not ours yet come to us when their parent is gone.
+                # The others become children of this process when their parents are gone.
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
             time.sleep(0.001)
@@ -97,7 +97,7 @@ def _parents() -> Iterator[tuple[int, int]]:
 
 
 def process_stat(pid: int) -> list[str]:
-    """Return what the kernel says of a process: its state, its parent, its group, its session ... (Linux).
+    """Return what the kernel has of a process: its state, its parent, its group, its session ... (Linux).
 
     Raises:
         OSError: There is no such process, or no /proc.

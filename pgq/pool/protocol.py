@@ -29,7 +29,7 @@ END_WITHIN_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ChildConfig:
-    """What a child is told. Everything else it reads from Django's settings."""
+    """What a child gets from its supervisor. Everything else it reads from Django's settings."""
 
     #: Random id of this process; the `worker` of its claims.
     id: UUID
@@ -38,7 +38,7 @@ class ChildConfig:
     pool: str
     database: str
     queues: tuple[str, ...] | None
-    #: What the command line said of them, if it did.
+    #: From the command line; None: not given there.
     log_format: str | None
     log_level: str | None
     #: Names of databases by their aliases, as the supervisor uses them.

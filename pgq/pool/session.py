@@ -38,12 +38,12 @@ logger = logging.getLogger("pgq")
 
 #: Seconds for which a pool that ends waits for the claims that workers were killed in, at most.
 _AWAIT_COMMITS_SECONDS = 2.0
-#: Seconds after which a pool that has never reached PostgreSQL says so as an error, and one that runs once gives up.
+#: Seconds after which a pool that has never reached PostgreSQL logs that as an error, and one that runs once gives up.
 _GIVE_UP_SECONDS = 10.0
-#: How much further back a renewal looks than the one before looked: a claim's lease begins before its commit.
+#: How much further back a renewal reaches than the one before did: a claim's lease begins before its commit.
 _SLACK = timedelta(seconds=5)
 #: Seconds after which a lease is renewed at the latest, however long it is: pools may differ in `retry`, and what
-#: counts as abandoned is for the pool that rescues to say (see `rescue.UNRENEWED_SECONDS`).
+#: counts as abandoned is decided by the pool that rescues (see `rescue.UNRENEWED_SECONDS`).
 RENEW_AFTER_SECONDS = 20.0
 
 
@@ -62,10 +62,10 @@ class Clock:
 
 
 class Session:
-    """What one pool says to PostgreSQL and hears from it.
+    """The connection of one pool, and all that goes over it.
 
     Args:
-        selector: Of the supervisor's loop: says when a notification has come.
+        selector: Of the supervisor's loop, which a notification wakes.
         every: Seconds between two renewals, and between two heartbeats.
         meanwhile: Called again and again while a statement waits for its answer.
     """
@@ -90,56 +90,56 @@ class Session:
         self.listener_fd = -1
         self.backoff = Backoff()
         self.reconnect_at = 0.0
-        #: Whether PostgreSQL has ever taken all that we had to say. Children are not started before.
+        #: Whether all statements of a round have ever succeeded. Children are not started before.
         self.has_worked = False
-        #: Why PostgreSQL does not, at the moment.
+        #: Why they do not, at the moment.
         self.trouble: psycopg.Error | None = None
         self.notifications = Notifications(settings.database, settings.poll)
-        #: No lease of our workers is older.
+        #: No lease of this pool's workers is older.
         self.leases_since = leases.BEFORE_ALL_LEASES
         #: Of workers that died, or lost their connection.
         self.former_ids = FormerIds()
         self.heartbeat, self.renewal = Clock(every), Clock(every)
 
-    # ------------------------------------------------------------------------------------------- as the loop goes round
+    # ------------------------------------------------------------------------------------------- each round of the loop
 
     def next_times(self) -> list[float]:
-        """Return the monotonic times at which `look` has something to do."""
+        """Return the monotonic times at which `do_what_is_due` has something to do."""
         if self.listener is None:
             return [self.reconnect_at]
-        return [self.heartbeat.next, self.renewal.next, self.former_ids.next_look, *self.sleepers.next_look()]
+        return [self.heartbeat.next, self.renewal.next, self.former_ids.next_search, *self.sleepers.next_poll()]
 
-    def look(self, now: float) -> None:
-        """Connect if there is no connection; say and ask what is due."""
+    def do_what_is_due(self, now: float) -> None:
+        """Connect if there is no connection; send what is due."""
         if self.listener is None and now >= self.reconnect_at:
             self._connect()
         if self.listener is not None:
             try:
-                self._talk(self.listener, now)
+                self._send_what_is_due(self.listener, now)
             except psycopg.Error as error:
                 self._disconnected(error)
         if self.listener is not None:
             self.backoff.succeeded()
             self.has_worked, self.trouble = True, None
 
-    def _talk(self, listener: Listener, now: float) -> None:
+    def _send_what_is_due(self, listener: Listener, now: float) -> None:
         cursor = listener.connection.cursor()
         if self.children.lost:
             self._release_lost()
-        if now >= self.former_ids.next_look:
+        if now >= self.former_ids.next_search:
             self._release_late(cursor)
         if self.renewal.due(now):
             self._renew(cursor)
         if self.heartbeat.due(now):
             self._beat(cursor)
-            self.notifications.try_them(listener)
+            self.notifications.check(listener)
         if not self.children.closing:
-            self.sleepers.look(cursor, now, notified=not listener.deaf)
+            self.sleepers.poll_queue(cursor, now, notified=not listener.deaf)
         # Notifications that came during these statements do not make the socket readable.
         self._notified()
 
     def hopeless(self, now: float) -> str | None:
-        """Say why PostgreSQL cannot be used until it, or its tables, are mended; None: it can, or may soon."""
+        """Return why PostgreSQL cannot be used until it, or its tables, are mended; None: it can, or may soon."""
         if self.trouble is None:
             return None
         never = not self.has_worked and now - self.began > _GIVE_UP_SECONDS
@@ -177,7 +177,7 @@ class Session:
 
     def _connect(self) -> None:
         try:
-            # A statement that takes longer than this would keep us from renewing leases in time.
+            # A statement that takes longer than this would keep the leases from being renewed in time.
             patience = min(float(store_connection.DEAD_AFTER), max(2.0, self.settings.retry / 4))
             connection = store_connection.connect(
                 self.settings.database, "pgq supervisor", patience=patience, meanwhile=self.meanwhile
@@ -210,7 +210,7 @@ class Session:
                 self.listener.connection.close()
             self.listener = None
         self.trouble = error
-        # That the tables are missing is said as what it is, an error, and not as a failed attempt.
+        # Missing tables are logged by the supervisor as an error, and not here as a failed attempt.
         pause = self.backoff.next_pause() if isinstance(error, Outdated) else self.backoff.failed(error)
         self.reconnect_at = time.monotonic() + pause
 
@@ -245,26 +245,35 @@ class Session:
         for task, worker in tasks:
             for child in self.children.workers():
                 if child.id == worker:
-                    child.tell(CANCEL + task.bytes)
+                    child.send(CANCEL + task.bytes)
 
     def _beat(self, cursor: store_connection.Cursor) -> None:
         closing = self.children.closing
         status = "stopping" if closing else "working" if self.children.is_working() else "idle"
         pools.heartbeat(
-            cursor, id=self.id, name=self.settings.name, host=socket.gethostname(), pid=os.getpid(),
-            queues=self.settings.queues, status=status, version=__version__, workers=json.dumps(self.children.report()),
-            retry=self.settings.retry, clock=time.time(), stalled=None if closing else self.pulse.look(cursor),
-        )  # fmt: skip
+            cursor,
+            id=self.id,
+            name=self.settings.name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            queues=self.settings.queues,
+            status=status,
+            version=__version__,
+            workers=json.dumps(self.children.report()),
+            retry=self.settings.retry,
+            clock=time.time(),
+            stalled=None if closing else self.pulse.waited(cursor),
+        )
 
     def func_of(self, task: UUID) -> str | None:
         """Ask for the function of a task that runs here, for the log."""
-        # What is wrong with the connection, the next statement finds as well.
+        # If the connection is broken, the next statement finds that as well.
         with contextlib.suppress(psycopg.Error):
             return leases.func_of(self._cursor(), task) if self.listener is not None else None
         return None
 
     def _release_lost(self) -> None:
-        """Tell PostgreSQL of the ids under which no worker claims any more."""
+        """Release what the ids hold under which no worker claims any more."""
         cursor = self._cursor()
         while self.children.lost:
             released = self.former_ids.release(cursor, self.children.lost[0], self.leases_since)
@@ -272,7 +281,7 @@ class Session:
             self._released(cursor, released, "of a lost worker")
 
     def _release_late(self, cursor: store_connection.Cursor) -> None:
-        self._released(cursor, self.former_ids.look_again(cursor), "whose claim was never confirmed")
+        self._released(cursor, self.former_ids.search_again(cursor), "whose claim was never confirmed")
 
     def _released(self, cursor: store_connection.Cursor, count: int, which: str) -> None:
         if count:
@@ -281,7 +290,7 @@ class Session:
             pools.wake(cursor)
 
     def _await_late_commits(self) -> None:
-        """Do not leave behind what workers were killed in: with us ends the knowledge whose claim it was."""
+        """Wait for the claims that workers were killed in: no other process knows whose they were."""
         cursor = self._cursor()
         until = time.monotonic() + _AWAIT_COMMITS_SECONDS
         while self.former_ids.may_commit(cursor) and time.monotonic() < until:

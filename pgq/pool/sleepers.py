@@ -2,7 +2,7 @@
 
 While a worker sleeps, the supervisor raises a flag in PostgreSQL every now and then, for a little longer than until the
 next time. A caller that enqueues while it is raised sends a notification; while all workers are busy, none is sent.
-What commits just before the flag is raised is found by the look at the queue that comes with each raising.
+What commits just before the flag is raised is found by the poll of the queue that comes with each raising.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pgq.pool.protocol import WAKE
 from pgq.store import pools
 from pgq.store.connection import Cursor
 
-#: Seconds between the first two looks at the queue; they double, up to `poll`.
+#: Seconds between the first two polls of the queue; they double, up to `poll`.
 _FIRST_PAUSE_SECONDS = 0.02
 #: Seconds for which all workers must have been busy before the flag is lowered.
 _BUSY_SECONDS = 0.1
@@ -34,15 +34,15 @@ class Sleepers:
         #: Since when no worker sleeps (monotonic); None: one does.
         self.all_busy_since: float | None = None
         self.pause = _FIRST_PAUSE_SECONDS
-        #: When (monotonic) to look at the queue.
-        self.look_at = 0.0
+        #: When (monotonic) to poll the queue.
+        self.poll_at = 0.0
 
-    def next_look(self) -> list[float]:
-        """Return the monotonic times at which `look` has something to do."""
-        return [self.look_at] if self.children.any_worker(State.ASLEEP) else []
+    def next_poll(self) -> list[float]:
+        """Return the monotonic times at which `poll_queue` has something to do."""
+        return [self.poll_at] if self.children.any_worker(State.ASLEEP) else []
 
-    def look(self, cursor: Cursor, now: float, *, notified: bool) -> None:
-        """While a worker sleeps, raise the flag and look at the queue, at growing intervals.
+    def poll_queue(self, cursor: Cursor, now: float, *, notified: bool) -> None:
+        """While a worker sleeps, raise the flag and poll the queue, at growing intervals.
 
         Args:
             notified: Whether notifications reach this pool; else no flag is raised.
@@ -50,7 +50,7 @@ class Sleepers:
         if not self.children.any_worker(State.ASLEEP):
             self._lower_flag(cursor, now)
             return
-        if now < self.look_at:
+        if now < self.poll_at:
             return
         poll = self.settings.poll
         self.flag, ready = pools.peek(
@@ -59,7 +59,7 @@ class Sleepers:
         if ready:
             self.wake(1)
         self.pause = min(self.pause * 2, poll)
-        self.look_at = now + self.pause * random.uniform(0.9, 1.0)
+        self.poll_at = now + self.pause * random.uniform(0.9, 1.0)
 
     def find_ready(self, cursor: Cursor) -> bool:
         """Return whether a task is ready, and lower the flag."""
@@ -78,7 +78,7 @@ class Sleepers:
                 return
             if child.state is State.ASLEEP:
                 child.state = State.AWAKE
-                child.tell(WAKE)
+                child.send(WAKE)
                 count -= 1
         if count > 0:
             self.missed_wake = True
@@ -86,8 +86,8 @@ class Sleepers:
             self.all_busy_since = time.monotonic()
 
     def wake_all(self) -> None:
-        """Wake all workers, and look at the queue at once: what was said while nothing could be heard is lost."""
-        self.look_at = 0.0
+        """Wake all workers, and poll the queue at once: what was sent while there was no connection is lost."""
+        self.poll_at = 0.0
         self.wake(self.settings.workers)
 
     def fell_asleep(self, worker: Child) -> None:
@@ -100,4 +100,4 @@ class Sleepers:
         elif not self.flag or self.pause >= self.settings.poll:
             # The flag is lowered, or may soon be: raise it now. A caller may just have enqueued without notifying.
             self.pause = _FIRST_PAUSE_SECONDS / 2
-            self.look_at = 0.0
+            self.poll_at = 0.0

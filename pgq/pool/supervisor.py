@@ -1,7 +1,7 @@
 """The supervisor: one loop that waits for children, signals, notifications and the clock, and acts on them.
 
 It runs no user code, and has one thread: that thread alone touches `Supervisor`, `Session`, `Sleepers`, `Children` and
-`Pulse`. What it shares with other processes are the pipes, the board and the gate.
+`Pulse`. What it shares with other processes are the pipes, the cells and the gate.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from pgq.pool.sleepers import Sleepers
 
 logger = logging.getLogger("pgq")
 
-#: Seconds between two errors that say why nothing runs.
+#: Seconds between two logs of why nothing runs.
 _COMPLAIN_AGAIN_SECONDS = 60.0
-#: Seconds between two looks at the board while a task may run: it shows what is overdue, and wakes no process.
-_BOARD_SECONDS = 0.1
+#: Seconds between two readings of the cells while a task may run: they show what is overdue, and wake no process.
+_CELLS_SECONDS = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -38,9 +38,9 @@ class Supervisor:
     """One pool: its loop, its signals, its start and its end.
 
     Args:
-        settings: With what the command line overrides already put in.
+        settings: With the values of the command line already put in.
         run_once: Stop as soon as nothing is ready any more.
-        log_format, log_level: What the command line says of them, if it does.
+        log_format, log_level: From the command line; None: not given there.
         reload: Asked once a second; True means that the code has changed.
     """
 
@@ -62,14 +62,19 @@ class Supervisor:
         self.health: HealthServer | None = None
         if settings.health_port is not None:
             self.health = HealthServer(settings.health_host, settings.health_port, self.pulse.trouble)
-            self.selector.register(self.health.fileno(), selectors.EVENT_READ, self.health.look)
+            self.selector.register(self.health.fileno(), selectors.EVENT_READ, self.health.serve)
         self.session = Session(
-            settings, self.selector, self.children, self.sleepers, self.pulse, every=beat,
-            # A lock on a table of ours must not make the pool look merely slow: then a probe needs its answer most.
-            meanwhile=self.health.look if self.health is not None else None,
-        )  # fmt: skip
+            settings,
+            self.selector,
+            self.children,
+            self.sleepers,
+            self.pulse,
+            every=beat,
+            # While a lock on a table keeps a statement waiting, a probe needs its answer most.
+            meanwhile=self.health.serve if self.health is not None else None,
+        )
         self.second = Clock(1.0)
-        #: What was said last of why nothing runs, and when (monotonic) to say it again.
+        #: The last logged reason why nothing runs, and when (monotonic) to log it again.
         self.complaint = ""
         self.complain_at = 0.0
         #: Why a pool that runs once could run nothing; None: it could.
@@ -81,7 +86,7 @@ class Supervisor:
         self.restart = False
         #: Upkeep has done its chores once.
         self.ticked = False
-        self.said_large = False
+        self.logged_large = False
 
     # ------------------------------------------------------------------------------------------- the loop
 
@@ -89,16 +94,20 @@ class Supervisor:
         """Run the pool until it is told to stop; return whether it should be started anew (SIGHUP)."""
         with self._signals(), python_path():
             logger.info(
-                "pool %s: %d workers on %s, queues %s, pid %d", self.settings.name, self.settings.workers,
-                self.settings.database, ", ".join(self.settings.queues) if self.settings.queues else "all", os.getpid(),
-            )  # fmt: skip
+                "pool %s: %d workers on %s, queues %s, pid %d",
+                self.settings.name,
+                self.settings.workers,
+                self.settings.database,
+                ", ".join(self.settings.queues) if self.settings.queues else "all",
+                os.getpid(),
+            )
             self.children.adopt_orphans()
             try:
                 while not self._has_ended():
                     if self.session.has_worked:
                         self.children.fill()
                     self._wait()
-                    self._look_round()
+                    self._do_what_is_due()
             finally:
                 self._leave()
         return self.restart
@@ -117,15 +126,15 @@ class Supervisor:
         if self.kill_at is not None:
             times.append(self.kill_at)
         if self.children.orphaned or self.children.is_working():
-            times.append(now + _BOARD_SECONDS)
+            times.append(now + _CELLS_SECONDS)
         for key, _ in self.selector.select(max(0.0, min(times) - now)):
             key.data()
 
-    def _look_round(self) -> None:
+    def _do_what_is_due(self) -> None:
         """Do what is due."""
         now = time.monotonic()
         if self.health is not None:
-            self.health.look()
+            self.health.serve()
         self.children.kill_overdue(now)
         if self.kill_at is not None and now >= self.kill_at:
             self.kill_at = None
@@ -133,7 +142,7 @@ class Supervisor:
         if self.reload and self.second.due(now) and not self.stops and self.reload():
             logger.info("the code has changed: reloading")
             self._ask_to_restart()
-        self.session.look(now)
+        self.session.do_what_is_due(now)
         if self.children.orphaned:
             self.children.kill_orphans()
         if self.run_once and self.ticked and not self.stops and self._is_drained():
@@ -172,26 +181,26 @@ class Supervisor:
 
     # ------------------------------------------------------------------------------------------- children
 
-    def _heard(self, speaker: Child, message: bytes) -> None:
+    def _heard(self, child: Child, message: bytes) -> None:
         if message == READY:
-            speaker.state = State.AWAKE
+            child.state = State.AWAKE
             # So that pgq_worker shows a new worker at once.
             self.session.heartbeat.next = 0.0
             if self.stops:
-                speaker.tell(STOP)
+                child.send(STOP)
         elif message == IDLE:
-            self.sleepers.fell_asleep(speaker)
+            self.sleepers.fell_asleep(child)
         elif message == MORE and self.children.any_worker(State.ASLEEP):
             self.sleepers.wake(1)
         elif message == TICKED:
             self.ticked = True
             self.pulse.ticked()
         elif message.startswith(RENAMED):
-            self._rename(speaker, UUID(bytes=message[1:]))
+            self._rename(child, UUID(bytes=message[1:]))
         elif message.startswith(LARGE):
-            self._is_large(int.from_bytes(message[1:]))
+            self._log_large(int.from_bytes(message[1:]))
         elif message == BYE:
-            speaker.state = State.LEAVING
+            child.state = State.LEAVING
 
     def _rename(self, worker: Child, id: UUID) -> None:
         if any(child.id == id for child in self.children.workers()):
@@ -200,14 +209,16 @@ class Supervisor:
         worker.id = id
         self.session.renewal.next = 0.0
 
-    def _is_large(self, kilobytes: int) -> None:
-        if self.said_large:
+    def _log_large(self, kilobytes: int) -> None:
+        if self.logged_large:
             return
-        self.said_large = True
+        self.logged_large = True
         logger.warning(
             "max_rss is %d kB, and a worker takes %d kB before its first task: each is replaced after a second and a "
-            "task at least. max_rss is in kilobytes", self.settings.max_rss, kilobytes,
-        )  # fmt: skip
+            "task at least. max_rss is in kilobytes",
+            self.settings.max_rss,
+            kilobytes,
+        )
 
     def _func_of(self, task: UUID) -> str | None:
         return self.session.func_of(task)
@@ -217,13 +228,13 @@ class Supervisor:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         """Turn signals into events of the loop."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        self.selector.register(ours, selectors.EVENT_READ, lambda: self._signalled(ours.recv(64)))
+        reading, writing = socket.socketpair()
+        reading.setblocking(False)
+        writing.setblocking(False)
+        self.selector.register(reading, selectors.EVENT_READ, lambda: self._signalled(reading.recv(64)))
         for number in _SIGNALS:
             signal.signal(number, lambda *_: None)
-        fd = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        fd = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
         try:
             yield
         finally:
@@ -233,13 +244,13 @@ class Supervisor:
                 # a pool that stopped well the exit code of one that was killed. (Not before an exec, which inherits.)
                 for number in _SIGNALS:
                     signal.signal(number, signal.SIG_IGN)
-            ours.close()
-            theirs.close()
+            reading.close()
+            writing.close()
 
     def _signalled(self, numbers: bytes) -> None:
         for number in numbers:
             if number != signal.SIGHUP:
-                # Told to stop while it reloads, it must not come back.
+                # A pool that is stopped while it reloads must not start again.
                 self.restart = False
             if number == signal.SIGHUP:
                 logger.info("SIGHUP: reloading")
@@ -256,7 +267,7 @@ class Supervisor:
             self._stop("reload")
 
     def _stop(self, why: str) -> None:
-        """First: finish what runs. Second: within a few seconds. Third: now."""
+        """Stop. First call: when running tasks have ended. Second: `kill_after` seconds later. Third: now."""
         self.stops += 1
         now = time.monotonic()
         if self.stops == 1:

@@ -26,7 +26,7 @@ _STATEMENT_SECONDS = 30.0
 
 
 def _name_unused(connection: store_connection.Connection, queues: Sequence[str]) -> None:
-    """Log which of the queues PostgreSQL has never seen a task of: their names may be mistakes."""
+    """Log the queues that no task was ever enqueued to: their names may be mistakes."""
     unused = lanes.unused_queues(connection.cursor(), queues)
     if unused:
         logger.info("nothing has been enqueued yet to %s: this pool waits for it", ", ".join(map(repr, unused)))
@@ -59,7 +59,7 @@ def main(config: ChildConfig, pipe: Connection) -> None:
         except OSError:
             os._exit(1)
         try:
-            # Only the supervisor's word to stop comes this way, or its end.
+            # The pipe brings only STOP, or breaks when the supervisor has ended.
             if pipe.poll(pause):
                 pipe.recv_bytes()
                 break

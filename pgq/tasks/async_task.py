@@ -64,7 +64,7 @@ def enqueue_many(
     Raises:
         EnqueueError: As for `async_task`. Nothing was written.
     """
-    given, said, sync = split_call(options)
+    given, chosen, sync = split_call(options)
     for name in given:
         raise unknown_option(name, WORDS)
     check_chunk(chunk)
@@ -72,21 +72,21 @@ def enqueue_many(
     if then is not None:
         then = path("then", then)
     collector = new_id()
-    of_then = TaskOptions(queue=said.queue)
+    of_then = TaskOptions(queue=chosen.queue)
     if then is not None:
-        said = said.but(group=said.group or collector.hex)
+        chosen = chosen.but(group=chosen.group or collector.hex)
     if sync:
-        ran = [inline.run(make_task(func, *_arguments(call), said)).hex for call in calls]
+        ran = [inline.run(make_task(func, *_arguments(call), chosen)).hex for call in calls]
         if then is not None:
-            inline.run(make_task(then, (said.group,), options=of_then))
+            inline.run(make_task(then, (chosen.group,), options=of_then))
         return ran
     if then is not None:
-        said = said.but(collector=collector.hex)
+        chosen = chosen.but(collector=collector.hex)
     with transaction.atomic(using=get_settings().database):
-        ids = enqueue_calls(func, map(_arguments, calls), said, chunk=chunk)
+        ids = enqueue_calls(func, map(_arguments, calls), chosen, chunk=chunk)
         if then is not None:
-            # Last, since only now their number is known; nobody sees any of them before the commit.
-            enqueue(make_task(then, (said.group,), options=of_then, id=collector, remaining=len(ids) or None))
+            # Last, since only now their number is known. No worker sees any of them before the commit.
+            enqueue(make_task(then, (chosen.group,), options=of_then, id=collector, remaining=len(ids) or None))
     return ids
 
 

@@ -107,7 +107,7 @@ def task(
 ) -> TaskFunction[P, R] | Callable[[Callable[P, R]], TaskFunction[P, R]]:
     """Register a function as a task: ``@task`` or ``@task(queue="mail", max_attempts=5)``.
 
-    What is given here holds for each call that does not say otherwise. Only a registered function may be named by rows
+    What is given here holds for each call that has no other value. Only a registered function may be named by rows
     that psql, the ORM or the admin wrote.
 
     Args:
@@ -118,9 +118,17 @@ def task(
         EnqueueError: An option is wrong, or the function stands where no worker can find it.
     """
     options = TaskOptions.of(
-        By.TASK, queue=queue, priority=priority, timeout=timeout, max_attempts=max_attempts,
-        retry_backoff=retry_backoff, retry_on=retry_on, no_retry_on=no_retry_on, atomic=atomic or None, **extra,
-    )  # fmt: skip
+        By.TASK,
+        queue=queue,
+        priority=priority,
+        timeout=timeout,
+        max_attempts=max_attempts,
+        retry_backoff=retry_backoff,
+        retry_on=retry_on,
+        no_retry_on=no_retry_on,
+        atomic=atomic or None,
+        **extra,
+    )
 
     def decorate(func: Callable[P, R]) -> TaskFunction[P, R]:
         if atomic and registry.is_async(func):

@@ -35,9 +35,13 @@ def async_iter(func: str | Callable[..., Any], args_iter: Iterable[Any], **kwarg
     whole = new_id()
     of_part = options.but(hook=None, cached=None, name=None, group=whole.hex, collector=whole.hex, save=True)
     of_whole = TaskOptions(
-        hook=options.hook, cached=options.cached, name=options.name, queue=options.queue, sensitive=options.sensitive,
+        hook=options.hook,
+        cached=options.cached,
+        name=options.name,
+        queue=options.queue,
+        sensitive=options.sensitive,
         collects=whole.hex,
-    )  # fmt: skip
+    )
     calls = [call if isinstance(call, tuple) else (call,) for call in several("args_iter", args_iter)]
     parts = [make_task(func, call, given, of_part.but(index=index)) for index, call in enumerate(calls)]
     collector = make_task(collect_results, (whole.hex,), None, of_whole, id=whole, remaining=len(parts) or None)

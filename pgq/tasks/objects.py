@@ -89,9 +89,14 @@ class Chain:
     def run(self) -> str:
         """Enqueue the first link; return the group."""
         self.group = async_chain(
-            self.chain, group=self.group or None, cached=self.cached, sync=self.sync, broker=self.broker,
-            pass_results=self.pass_results, continue_on_failure=self.continue_on_failure,
-        )  # fmt: skip
+            self.chain,
+            group=self.group or None,
+            cached=self.cached,
+            sync=self.sync,
+            broker=self.broker,
+            pass_results=self.pass_results,
+            continue_on_failure=self.continue_on_failure,
+        )
         self.started = True
         return self.group
 
@@ -134,7 +139,7 @@ def _option(name: str, default: Any = None) -> Any:
 
 
 class AsyncTask:
-    """A call that can be looked at and changed before it is enqueued."""
+    """A call that can be read and changed before it is enqueued."""
 
     def __init__(self, func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         self.id = ""

@@ -21,8 +21,8 @@ def fetch(task_id: str | UUID, wait: int = 0, cached: Any = None) -> Task | None
     """Return the finished `Task` of that id or name, or None if it has not finished in time.
 
     Args:
-        wait: Milliseconds; 0: look once; -1: for ever.
-        cached: Look in the cache; None: as PGQ["cached"] says.
+        wait: Milliseconds; 0: read once; -1: for ever.
+        cached: Read the cache; None: as PGQ["cached"] says.
 
     Raises:
         NotCommitted: It is waited for inside of the transaction that has enqueued it, without which it cannot run.
@@ -38,7 +38,7 @@ def fetch_cached(task_id: str | UUID, wait: int = 0, broker: Any = None) -> Task
 def result(task_id: str | UUID, wait: int = 0, cached: Any = None) -> Any:
     """Return what a task returned, or the text of its failure; None also if it has not finished in time.
 
-    To tell these apart, `fetch` the task: it is None only if the task has not finished. Arguments as for `fetch`.
+    To distinguish these, `fetch` the task: it is None only if the task has not finished. Arguments as for `fetch`.
     """
     found = fetch(task_id, wait, cached)
     return None if found is None else found.result

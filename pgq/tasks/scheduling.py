@@ -64,15 +64,24 @@ def schedule(
         EnqueueError: The function, an argument or an option is wrong.
     """
     kwargs, words = words_of(kwargs, q_options, WORDS_OF_SCHEDULE)
-    # What a form leaves empty is not said.
+    # What a form leaves empty counts as not given.
     may_be_empty = ("hook", *OF_SCHEDULE.values())
     words = {word: value for word, value in words.items() if value != "" or word not in may_be_empty}
     own = {"hook": hook, "queue": queue or cluster, "priority": priority}
     options = options_of({**words, **{word: value for word, value in own.items() if value not in (None, "")}})
     new = Schedule(
-        name=name or None, schedule_type=schedule_type,  # type: ignore[misc]  # `define` has None follow the others
-        minutes=minutes, seconds=seconds, cron=cron or None,
-        repeats=repeats, next_run=next_run, time_zone=time_zone or None, catch_up=catch_up, overlap=overlap,
-        jitter=jitter, paused=paused, intended_date_kwarg=intended_date_kwarg or None,
-    )  # fmt: skip
+        name=name or None,
+        schedule_type=schedule_type,  # type: ignore[misc]  # `define` has None follow the others
+        minutes=minutes,
+        seconds=seconds,
+        cron=cron or None,
+        repeats=repeats,
+        next_run=next_run,
+        time_zone=time_zone or None,
+        catch_up=catch_up,
+        overlap=overlap,
+        jitter=jitter,
+        paused=paused,
+        intended_date_kwarg=intended_date_kwarg or None,
+    )
     return schedules.define(new, func, args, kwargs, options, update=update)

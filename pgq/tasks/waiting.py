@@ -23,22 +23,22 @@ from pgq.store.listener import Listener
 
 T = TypeVar("T")
 
-#: Milliseconds of quick looks before it is worth a connection to listen.
+#: Milliseconds of quick reads before it is worth a connection to listen.
 _QUICK = 60
 _FIRST_PAUSE, _LAST_PAUSE = 0.001, 1.0
 
 
-def wait_for(look: Callable[[], T | None], wait: int, refuse: Callable[[], None]) -> T | None:
-    """Call `look` until it returns something, or the time is over.
+def wait_for(read: Callable[[], T | None], wait: int, refuse: Callable[[], None]) -> T | None:
+    """Call `read` until it returns something, or the time is over.
 
     Args:
-        look: Looks once at the database. It must not be inside a REPEATABLE READ transaction, which would show it the
+        read: Reads the database once. It must not be inside a REPEATABLE READ transaction, which would show it the
             same again and again.
-        wait: Milliseconds; 0: look once; -1: for ever.
+        wait: Milliseconds; 0: read once; -1: for ever.
         refuse: Called once before the wait, inside a transaction: raises if what is waited for cannot come before the
             transaction has ended.
     """
-    found = look()
+    found = read()
     if found is not None or wait == 0:
         return found
     if not store_connection.wrapper(get_settings().database).get_autocommit():
@@ -48,7 +48,7 @@ def wait_for(look: Callable[[], T | None], wait: int, refuse: Callable[[], None]
     pause = _FIRST_PAUSE
     while time.monotonic() < min(until, began + _QUICK / 1000):
         time.sleep(max(0.0, min(pause, until - time.monotonic())))
-        found = look()
+        found = read()
         if found is not None:
             return found
         pause *= 1.5
@@ -57,7 +57,7 @@ def wait_for(look: Callable[[], T | None], wait: int, refuse: Callable[[], None]
             # After the flag is up and before the wait: what was settled in between is seen here.
             if listener is not None:
                 queue.await_settled(listener.connection.cursor(), milliseconds=int(_LAST_PAUSE * 2000))
-            found = look()
+            found = read()
             left = until - time.monotonic()
             if found is not None or left <= 0:
                 return found
@@ -84,7 +84,7 @@ def _listener() -> Iterator[Listener | None]:
             connection = connect()
             stack.callback(_close, connection)
             made = Listener(connection, "pgq_settled", another=connect)
-            # Those who settle must not be asked for what would fail their commit.
+            # Settling transactions must not be asked for a notification that would fail their commit.
             pools.try_notify(connection.cursor())
             listener = None if made.deaf else made
         yield listener
@@ -99,8 +99,8 @@ def fetch(id_or_name: str | UUID, wait: int = 0, *, cached: bool = False) -> Tas
     """Return the finished task, or None if it has not finished in time.
 
     Args:
-        wait: Milliseconds; 0: look once; -1: for ever.
-        cached: Look in the cache, not in the database.
+        wait: Milliseconds; 0: read once; -1: for ever.
+        cached: Read the cache, not in the database.
 
     Raises:
         NotCommitted: A wait would be in vain: this transaction has enqueued it, and has not ended.
@@ -141,7 +141,7 @@ def fetch_group(
         NotCommitted: A wait would be in vain: so many can only finish if this transaction ends.
     """
 
-    def look() -> bool | None:
+    def read() -> bool | None:
         return True if count_group(group, cached=cached) >= (count or 1) else None
 
     def refuse() -> None:
@@ -149,7 +149,7 @@ def fetch_group(
         if own and count_group(group, cached=cached) + others < (count or 1):
             raise _not_committed(f"group {group}, {own} of its tasks")
 
-    wait_for(look, wait, refuse)
+    wait_for(read, wait, refuse)
     if cached:
         found = list(reversed(result_cache.find_group(group)))
         return [task for task in found if failures or task.success]

@@ -42,12 +42,12 @@ def words_of(
 
 
 def options_of(words: Mapping[str, Any]) -> TaskOptions:
-    """Return the options that Django-Q's words, or ours, say."""
-    said = {word: value for word, value in words.items() if word in CALL_OPTIONS}
+    """Return the options that Django-Q's words, or pgq's, name."""
+    options = {word: value for word, value in words.items() if word in CALL_OPTIONS}
     for word, name in _OTHER_WORDS.items():
         if word in words:
-            said[name] = said.get(name) or words[word]
-    return TaskOptions.of(**said)
+            options[name] = options.get(name) or words[word]
+    return TaskOptions.of(**options)
 
 
 def split_call(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], TaskOptions, bool]:

@@ -121,7 +121,7 @@ def test_snippets_of_the_settings(monkeypatch):
         elif "Sentry" in namespace:
             reporter = reporters.Reporter("x", {})
             reporter._report = namespace["Sentry"]("dsn").report
-            reporter.tell(ValueError("x"))
+            reporter.send(ValueError("x"))
     assert [call[0] for call in sdk.calls] == ["init", "capture_exception", "flush"]
 
 

@@ -28,7 +28,7 @@ def sql(statement: str, *parameters: Any) -> Any:
 
 
 def finished(success: bool = True, **columns: Any) -> str:
-    """Write a finished task as anybody with access to the table could."""
+    """Write a finished task as write access to the table allows."""
     now = timezone.now()
     row = {
         "id": ids.new_id(),

@@ -11,7 +11,7 @@ from bench.systems.base import ROOT
 
 
 def run_module(name: str, pg_dsn: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a module of the benchmarks on our server."""
+    """Run a module of the benchmarks on the tests' server."""
     command = [sys.executable, "-m", name, *words]
     environment = os.environ | {"DATABASE_URL": pg_dsn}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)

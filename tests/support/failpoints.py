@@ -27,11 +27,28 @@ import psycopg
 from tests.functions.oracle import say
 
 NAMES = (
-    "claim.locked", "claim.committed", "dispatched", "run.pre", "run.post", "receipt.pre", "receipt.written",
-    "receipt.committed", "release.pre", "renew.pre", "renew.post", "rescue.locked", "lead.acquired",
-    "sched.read", "sched.inserted", "sched.advanced", "sched.committed", "enqueue.written",
-    "atomic.begun", "atomic.written", "atomic.committed",
-)  # fmt: skip
+    "claim.locked",
+    "claim.committed",
+    "dispatched",
+    "run.pre",
+    "run.post",
+    "receipt.pre",
+    "receipt.written",
+    "receipt.committed",
+    "release.pre",
+    "renew.pre",
+    "renew.post",
+    "rescue.locked",
+    "lead.acquired",
+    "sched.read",
+    "sched.inserted",
+    "sched.advanced",
+    "sched.committed",
+    "enqueue.written",
+    "atomic.begun",
+    "atomic.written",
+    "atomic.committed",
+)
 
 _points: dict[str, list[dict[str, Any]]] = defaultdict(list)
 

@@ -1,4 +1,4 @@
-"""Settings of the pools of the fault suite: those of other pools, and whatever else a test says about Django."""
+"""Settings of the pools of the fault suite: those of other pools, and what else a test sets of Django."""
 
 import json
 import os

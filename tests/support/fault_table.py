@@ -9,35 +9,75 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 FAULTS = {
-    "F1": "SIGKILL a busy worker", "F2": "SIGKILL an idle worker", "F3": "SIGKILL at every failpoint",
-    "F4": "SIGKILL the supervisor", "F5": "storms of signals", "F6": "freeze and thaw a worker, and the whole tree",
-    "F7": "death of the host", "F8": "no process to be had; children die at boot", "F9": "PostgreSQL crashes",
-    "F10": "all sessions terminated, again and again", "F11": "commit unknown",
-    "F12": "silent partition, shorter and longer than a lease", "F13": "half-open leader and listener",
-    "F14": "failover to a standby that lost the tail", "F15": "wait for the standby cancelled",
-    "F16": "no connection to be had", "F17": "disk full: tables, WAL", "F18": "NOTIFY broken",
-    "F19": "PgBouncer in transaction mode", "F20": "SQLSTATEs at every statement",
-    "F21": "old snapshot, stale statistics", "F22": "clocks jump", "F23": "writes refused",
-    "F24": "leader killed at every step of a schedule", "F25": "two leaders",
-    "F26": "poisoned schedules", "F27": "clock changes and calendar", "F28": "rolling deploy", "F29": "hard exit",
-    "F30": "never ends", "F31": "eats the machine", "F32": "results that cannot be stored",
-    "F33": "exceptions that bite", "F34": "payloads that cannot be read", "F35": "database session abused",
-    "F36": "process state abused", "F37": "children left behind", "F38": "enqueue bound to its transaction",
-    "F39": "storm of retries, big backlog, hot queue", "F40": "operators",
-}  # fmt: skip
+    "F1": "SIGKILL a busy worker",
+    "F2": "SIGKILL an idle worker",
+    "F3": "SIGKILL at every failpoint",
+    "F4": "SIGKILL the supervisor",
+    "F5": "storms of signals",
+    "F6": "freeze and thaw a worker, and the whole tree",
+    "F7": "death of the host",
+    "F8": "no process to be had; children die at boot",
+    "F9": "PostgreSQL crashes",
+    "F10": "all sessions terminated, again and again",
+    "F11": "commit unknown",
+    "F12": "silent partition, shorter and longer than a lease",
+    "F13": "half-open leader and listener",
+    "F14": "failover to a standby that lost the tail",
+    "F15": "wait for the standby cancelled",
+    "F16": "no connection to be had",
+    "F17": "disk full: tables, WAL",
+    "F18": "NOTIFY broken",
+    "F19": "PgBouncer in transaction mode",
+    "F20": "SQLSTATEs at every statement",
+    "F21": "old snapshot, stale statistics",
+    "F22": "clocks jump",
+    "F23": "writes refused",
+    "F24": "leader killed at every step of a schedule",
+    "F25": "two leaders",
+    "F26": "poisoned schedules",
+    "F27": "clock changes and calendar",
+    "F28": "rolling deploy",
+    "F29": "hard exit",
+    "F30": "never ends",
+    "F31": "eats the machine",
+    "F32": "results that cannot be stored",
+    "F33": "exceptions that bite",
+    "F34": "payloads that cannot be read",
+    "F35": "database session abused",
+    "F36": "process state abused",
+    "F37": "children left behind",
+    "F38": "enqueue bound to its transaction",
+    "F39": "storm of retries, big backlog, hot queue",
+    "F40": "operators",
+}
 THREATS = {
-    "S1": "a row that names os.system", "S2": "replay and splice", "S3": "tampering", "S4": "gadget by name",
-    "S5": "pickle", "S6": "key rotation, wrong key", "S7": "SQL injection", "S8": "XSS", "S9": "CSRF, clickjacking",
-    "S10": "permission for each action", "S11": "staff to shell", "S12": "routes", "S13": "secrets shown",
-    "S14": "log injection", "S15": "search_path", "S16": "least privilege", "S17": "LISTEN and NOTIFY forged",
-    "S18": "leader's lock squatted", "S19": "exhaustion", "S20": "isolation of processes",
-}  # fmt: skip
+    "S1": "a row that names os.system",
+    "S2": "replay and splice",
+    "S3": "tampering",
+    "S4": "gadget by name",
+    "S5": "pickle",
+    "S6": "key rotation, wrong key",
+    "S7": "SQL injection",
+    "S8": "XSS",
+    "S9": "CSRF, clickjacking",
+    "S10": "permission for each action",
+    "S11": "staff to shell",
+    "S12": "routes",
+    "S13": "secrets shown",
+    "S14": "log injection",
+    "S15": "search_path",
+    "S16": "least privilege",
+    "S17": "LISTEN and NOTIFY forged",
+    "S18": "leader's lock squatted",
+    "S19": "exhaustion",
+    "S20": "isolation of processes",
+}
 FULL = os.environ.get("PGQ_FAULTS") == "full"
 
 
 @dataclass
 class Note:
-    """What one test says of one fault."""
+    """What one test has found about one fault."""
 
     fault: str
     rounds: int = 0

@@ -1,7 +1,7 @@
 """Fixtures of the fault suite, its marker, and its table.
 
-`@pytest.mark.fault("F1", short=3, full=50)` says which fault a test stages and in how many rounds; with `short=0` it is
-only run by `make faults`. The fixture `rounds` is that number, `note` takes what a round found.
+`@pytest.mark.fault("F1", short=3, full=50)` names the fault that a test stages, and its rounds. With `short=0` only
+`make faults` runs it. The fixture `rounds` is that number, `note` takes what a round found.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def judge(site: Site, firsts: Mapping[int, datetime], note: table.Note) -> None:
     with site.session() as session:
         session.execute("UPDATE pgq_schedule SET paused = true")
         site.drain()
-        # Nobody else enqueues here.
+        # No other session enqueues here.
         ids = session.execute("SELECT id FROM pgq_task WHERE schedule IS NOT NULL").fetchall()
     site.acknowledged += [row[0].hex for row in ids]
     note.violations += wrong_slots(site, firsts) + site.check(max_starts=1).violations + site.stop()

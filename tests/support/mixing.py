@@ -22,7 +22,7 @@ class Ended:
     exception: str
     message: str
     attempts: int
-    #: What the trace says of it.
+    #: What the trace has of it.
     starts: int
 
 
@@ -30,13 +30,20 @@ class Mixture:
     """Tasks of one fault, in the order in which they are enqueued: after each poison `canaries` canaries.
 
     Args:
-        traced: Whether the poison says in the trace what the oracle has to know, and returns its receipt.
+        traced: Whether the poison writes into the trace what the oracle has to know, and returns its receipt.
     """
 
     def __init__(
-        self, site: Site, func: str, poisons: Iterable[str], *, canaries: int = 20, database: bool = False,
-        traced: bool = True, **options: Any,
-    ) -> None:  # fmt: skip
+        self,
+        site: Site,
+        func: str,
+        poisons: Iterable[str],
+        *,
+        canaries: int = 20,
+        database: bool = False,
+        traced: bool = True,
+        **options: Any,
+    ) -> None:
         self.site = site
         self.ids: dict[str, str] = {}
         self.canaries: list[str] = []
@@ -59,12 +66,13 @@ class Mixture:
         with self.site.session() as session:
             rows = session.execute(
                 "SELECT id, success, coalesce(exception, ''), coalesce(message, ''), attempt_count FROM pgq_task"
-                " WHERE id = ANY (%s::uuid[])", (list(ids),),
-            ).fetchall()  # fmt: skip
+                " WHERE id = ANY (%s::uuid[])",
+                (list(ids),),
+            ).fetchall()
         return {ids[id.hex]: Ended(*row, starts.count(id.hex)) for id, *row in rows}
 
     def children(self) -> dict[str, list[int]]:
-        """Return the pids of what each poison said it started."""
+        """Return the pids of what each poison has started, by its own account."""
         lines = [line.split() for line in self.site.oracle.path.read_text().splitlines()]
         return {name: [int(line[2]) for line in lines if line[:2] == ["child", id]] for name, id in self.ids.items()}
 

@@ -22,7 +22,7 @@ import psycopg
 
 #: The mutant that removes nothing.
 NONE = "none"
-#: How a test says that it has caught something; not by an error of its own, nor of a pool that does not start.
+#: How a test fails that has caught something; not by an error of its own, nor of a pool that does not start.
 ASSERTION = r"(?!.*the pool ended)(assert|AssertionError|Failed)"
 
 
@@ -196,7 +196,7 @@ def _keeping_what_it_claimed(_: Any) -> Any:
         from pgq.pool import protocol
 
         worker.exchange.settle(insist=True)
-        worker.tell(protocol.BYE)
+        worker.send(protocol.BYE)
 
     return finish
 
@@ -294,7 +294,7 @@ MUTANTS = {
         "tests/faults/test_guards.py::test_killed_at_a_step_of_its_receipt",
     ),
     "crashes uncounted": Mutant(
-        "a crash is charged to nobody",
+        "a crash is charged to no task",
         edit("rescue_expired", r"crashes = q\.crashes \+ 1", "crashes = q.crashes"),
         "tests/execution/test_settle.py::test_crashes_are_charged_apart_from_failures",
     ),
@@ -344,8 +344,8 @@ MUTANTS = {
         replace("pgq.enqueue.write:callers_cursor", _on_its_own_connection),
         "tests/enqueue/test_enqueue.py::test_rolled_back_transaction_enqueues_nothing",
     ),
-    "nobody wakes": Mutant(
-        "notifications and the looks at the queue",
+    "no waking": Mutant(
+        "notifications and the polls of the queue",
         replace("pgq.pool.sleepers:Sleepers.wake", nothing),
         "tests/faults/test_guards.py::test_an_idle_pool_hears_of_a_task",
     ),
@@ -360,11 +360,11 @@ MUTANTS = {
         "tests/faults/test_boot.py::test_workers_die_with_their_first_claim",
     ),
     "fork at any rate": Mutant(
-        "the look whether a process is to be had",
-        replace("pgq.pool.children:_look_for_room", nothing),
+        "the check that a process is to be had",
+        replace("pgq.pool.children:_check_for_room", nothing),
         "tests/faults/test_boot.py::test_no_process_is_to_be_had",
     ),
-}  # fmt: skip
+}
 
 #: Those of the short form: none of their tests starts a pool.
 QUICK = ("settle unfenced", "claim without lock", "hasty watermark", "signature unread")

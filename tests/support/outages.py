@@ -1,4 +1,4 @@
-"""What a log says during an outage."""
+"""What a log holds of an outage."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 
 from tests.support.pools import Pool
 
-#: What one process may say in a second, and how often it may knock (the start of the backoff knocks faster).
+#: Lines that one process may log in a second, and its attempts to connect (more at the start of the backoff).
 LINES, KNOCKS = 5, 20
 
 
 def lines_per_second(pool: Pool, of: str = "PostgreSQL") -> float:
-    """The most that one process has said of it in one second of the log (I11)."""
+    """The most lines that one process has logged of it in one second (I11)."""
     seconds: dict[tuple[str, str], int] = {}
     for line in pool.log().splitlines():
         if of in line and (found := re.match(r"(\d\d:\d\d:\d\d)\.\d+ \w+ +(\d+) ", line)):

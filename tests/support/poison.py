@@ -1,4 +1,4 @@
-"""Poisoned tasks: what user code may do to its worker. And the canary, which says whether anything of it is left.
+"""Poisoned tasks: what user code may do to its worker. And the canary, which finds what is left of it.
 
 Those that return have succeeded, and return their receipt, as the oracle wants it.
 """
@@ -94,19 +94,35 @@ def _session() -> dict[str, Any]:
         )
         path, zone, statement, read_only, user, locks, channels, table = cursor.fetchone()
     return {
-        "search_path": path, "TimeZone": zone, "statement_timeout": statement, "read only": read_only,
+        "search_path": path,
+        "TimeZone": zone,
+        "statement_timeout": statement,
+        "read only": read_only,
         "is owner": user == connection.settings_dict["USER"] or not connection.settings_dict["USER"],
-        "advisory locks": locks, "channels": channels, "temporary table": table,
-        "autocommit": connection.get_autocommit(), "psycopg's autocommit": connection.connection.autocommit,
-        "in a block": connection.in_atomic_block, "status": int(connection.connection.info.transaction_status),
-    }  # fmt: skip
+        "advisory locks": locks,
+        "channels": channels,
+        "temporary table": table,
+        "autocommit": connection.get_autocommit(),
+        "psycopg's autocommit": connection.connection.autocommit,
+        "in a block": connection.in_atomic_block,
+        "status": int(connection.connection.info.transaction_status),
+    }
 
 
 _CLEAN_SESSION = {
-    "search_path": '"$user", public', "TimeZone": "UTC", "statement_timeout": "0", "read only": "off", "is owner": True,
-    "advisory locks": 0, "channels": 0, "temporary table": None, "autocommit": True, "psycopg's autocommit": True,
-    "in a block": False, "status": 0,
-}  # fmt: skip
+    "search_path": '"$user", public',
+    "TimeZone": "UTC",
+    "statement_timeout": "0",
+    "read only": "off",
+    "is owner": True,
+    "advisory locks": 0,
+    "channels": 0,
+    "temporary table": None,
+    "autocommit": True,
+    "psycopg's autocommit": True,
+    "in a block": False,
+    "status": 0,
+}
 #: How the process was when this module was imported: before any task of it ran here.
 _CLEAN = _process()
 
@@ -158,7 +174,7 @@ def _signal_self(number: int) -> Callable[[], None]:
 
 
 def _terminate_cpp() -> None:
-    """What a C++ exception that nobody catches does."""
+    """What an uncaught C++ exception does."""
     ctypes.CDLL("libstdc++.so.6")._ZSt9terminatev()
 
 
@@ -293,7 +309,7 @@ def _eat_memory() -> None:
 
 
 def _killed_for_memory() -> None:
-    """What the kernel does to whoever eats too much."""
+    """What the kernel does to a process that eats too much."""
     os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(30)
 
@@ -332,7 +348,7 @@ def hog(how: str) -> str:
 
 
 def fork_bomb(cgroup: str) -> None:
-    """Forks for ever, in each process of it, in a cgroup that says how many there may be."""
+    """Forks for ever, in each process of it, in a cgroup that limits their number."""
     with open(f"{cgroup}/cgroup.procs", "w") as file:
         file.write(str(os.getpid()))
     say("start")
@@ -413,7 +429,7 @@ def give(what: str) -> Any:
 
 
 def _ran() -> None:
-    """Tell of a run that gives the oracle no receipt."""
+    """Trace a run that gives the oracle no receipt."""
     claim = current_task()
     assert claim is not None
     os.write(_file(os.environ["PGQ_TEST_ORACLE"]), f"ran {claim.id.hex} {os.getpid()}\n".encode())
@@ -445,7 +461,7 @@ class NeedsKeywords(Exception):
 
 
 class Sticky(Exception):
-    """Nobody may set anything on it, nor read its traceback."""
+    """No attribute can be set on it, nor its traceback read."""
 
     def __setattr__(self, name: str, value: object) -> None:
         raise RuntimeError("not on me")
@@ -737,7 +753,7 @@ def _popen() -> None:
 
 
 def _popen_bare() -> None:
-    """In a session of its own, without our environment, deaf."""
+    """In a session of its own, without this environment, deaf."""
     command = ["/bin/sh", "-c", "trap '' TERM HUP INT; sleep 600 & sleep 600"]
     _kept.append(subprocess.Popen(command, start_new_session=True, env={}, cwd="/"))
     _tell_of(_kept[-1].pid)

@@ -32,7 +32,15 @@ def make_pool(id: UUID = ID, *, silent: float = 1, workers: Any = (), **values: 
 
 
 WORKERS = [
-    {"number": 0, "id": "a" * 32, "pid": 11, "state": "working", "task": "b" * 32, "seconds": 2.5,
-     "succeeded": 5, "failed": 1},
+    {
+        "number": 0,
+        "id": "a" * 32,
+        "pid": 11,
+        "state": "working",
+        "task": "b" * 32,
+        "seconds": 2.5,
+        "succeeded": 5,
+        "failed": 1,
+    },
     {"number": 1, "state": "restarting"},
-]  # fmt: skip
+]

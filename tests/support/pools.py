@@ -1,4 +1,4 @@
-"""Pools of workers for tests: real processes, a real database, and a file that tells what ran.
+"""Pools of workers for tests: real processes, a real database, and a file that holds what ran.
 
 ::
 
@@ -37,26 +37,26 @@ PATIENCE = 30.0
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], timeout: float, pause: float = 0.01) -> T:
-    """Look until it returns something true, and return that.
+def until(read: Callable[[], T], timeout: float, pause: float = 0.01) -> T:
+    """Call `read` until it returns something true, and return that.
 
     Raises:
         TimeoutError: It has not.
     """
     end = time.monotonic() + timeout
-    while not (found := look()):
+    while not (found := read()):
         if time.monotonic() > end:
             raise TimeoutError(f"nothing after {timeout:g} s")
         time.sleep(pause)
     return found
 
 
-def wait_for(look: Callable[[], T], what: str = "", timeout: float = PATIENCE, pause: float = 0.01) -> T:
+def wait_for(read: Callable[[], T], what: str = "", timeout: float = PATIENCE, pause: float = 0.01) -> T:
     """As `until`, but if it never does, the test has failed."""
     try:
-        return until(look, timeout, pause)
+        return until(read, timeout, pause)
     except TimeoutError:
-        pytest.fail(f"waited {timeout:g} s in vain: {what or look}")
+        pytest.fail(f"waited {timeout:g} s in vain: {what or read}")
 
 
 def test_dsn() -> str:
@@ -70,7 +70,7 @@ test_dsn.__test__ = False  # type: ignore[attr-defined]
 
 
 def connect(**options: Any) -> psycopg.Connection[Any]:
-    """Open a session of its own on the test database, in autocommit unless told otherwise."""
+    """Open a session of its own on the test database, in autocommit by default."""
     return psycopg.connect(test_dsn(), **{"autocommit": True, **options})
 
 
@@ -143,7 +143,7 @@ class Pool:
         self.dsn = dsn or test_dsn()
         self.look_dsn = look_dsn or self.dsn
         self.settings = {"workers": 2, "save_limit": 0, "kill_after": 1.0, **settings}
-        #: Nothing was left of it when somebody looked. From then on its pid may be another's.
+        #: Nothing was left of it when a test checked. From then on its pid may be another's.
         self.gone = False
         environment = {
             **os.environ,
@@ -173,19 +173,19 @@ class Pool:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
-    def wait_for(self, look: Callable[[], T], what: str = "", timeout: float = PATIENCE, pause: float = 0.01) -> T:
+    def wait_for(self, read: Callable[[], T], what: str = "", timeout: float = PATIENCE, pause: float = 0.01) -> T:
         """As the function of that name, but a pool that ends meanwhile is a failure at once."""
 
         def look_at_both() -> T:
-            found = look()
+            found = read()
             if not found and self.process.poll() is not None:
-                pytest.fail(f"the pool ended with {self.process.returncode}, waiting for {what or look}")
+                pytest.fail(f"the pool ended with {self.process.returncode}, waiting for {what or read}")
             return found
 
         return wait_for(look_at_both, what, timeout, pause)
 
     def report(self) -> list[dict[str, Any]]:
-        """What pgq_worker says of this pool's workers; empty if it does not know the pool."""
+        """What pgq_worker has of this pool's workers; empty if the pool is not in it."""
         with psycopg.connect(self.look_dsn, autocommit=True) as session:
             row = session.execute("SELECT workers FROM pgq_worker WHERE pid = %s", (self.pid,)).fetchone()
         return row[0] if row else []
@@ -193,13 +193,13 @@ class Pool:
     def worker_pids(self) -> list[int]:
         """The pids of the workers, by their places; waits until all are there."""
 
-        def look() -> list[int]:
+        def read() -> list[int]:
             report = self.report()
             ready = [row["pid"] for row in report if row["state"] in ("working", "idle")]
             return ready if len(ready) == len(report) and all(map(is_alive, ready)) else []
 
-        # Each look is a new session, and whoever starts needs the processor himself.
-        return self.wait_for(look, "all workers are ready", pause=0.05)
+        # Each reading is a new session, and the workers that start need the processor.
+        return self.wait_for(read, "all workers are ready", pause=0.05)
 
     def wait_until_ready(self) -> Pool:
         self.worker_pids()

@@ -109,7 +109,7 @@ class Project:
         installed: What is put into INSTALLED_APPS; None: pgq, then the apps.
     """
 
-    #: Where settings and urls are, as `startproject` is told.
+    #: Where settings and urls are, as given to `startproject`.
     NAME = "project"
 
     def __init__(
@@ -183,9 +183,16 @@ class Project:
             timeout: Seconds after which the test fails, and the program with all it started is killed.
         """
         with subprocess.Popen(
-            command, cwd=self.folder, env=clean_environment(**(env or {})), stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
-        ) as process:  # fmt: skip
+            command,
+            cwd=self.folder,
+            env=clean_environment(**(env or {})),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as process:
             try:
                 out, err = process.communicate(timeout=timeout)
             except BaseException as error:

@@ -1,8 +1,8 @@
 """A proxy between pgq and PostgreSQL that understands enough of the protocol to do harm at the right moment.
 
-``loses`` is asked at each commit: if it says yes, PostgreSQL commits, and the reply never arrives: both sides are cut.
-``stops`` is asked then, too: if it says yes, PostgreSQL never hears of that commit, and both sides are cut.
-``swallows`` is asked at each message: if it says yes, the message is taken, and nothing ever comes back.
+``loses`` is called at each commit: if true, PostgreSQL commits, and the reply never arrives: both sides are cut.
+``stops`` is called then, too: if true, PostgreSQL never gets that commit, and both sides are cut.
+``swallows`` is called at each message: if true, the message is taken, and nothing ever comes back.
 
 All are given what the session calls itself (application_name) and, for a commit, the statements of its transaction.
 """
@@ -81,7 +81,7 @@ class _Session:
         self.prepared: dict[str, str] = {}
         self.statements: list[str] = []
         self.in_transaction = False
-        #: The reply that comes next is the one nobody gets.
+        #: The reply that comes next is lost.
         self.losing = False
 
     def run(self) -> None:

@@ -68,7 +68,7 @@ def there(session: Session) -> set[str]:
 
 
 def look_at_all(kept: Retention, session: Session) -> int:
-    """Look until there is nothing more to look at; return after how many steps."""
+    """Step until there is nothing more to do; return after how many steps."""
     steps = 1
     while kept.step(session.cursor()):
         steps += 1

@@ -36,13 +36,13 @@ def fresh_database(name: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 def dsn_of(database: psycopg.Connection[Any]) -> str:
-    """How others reach it. (Not info.dsn: our libpq knows options that another psql may not.)"""
+    """How others reach it. (Not info.dsn: this libpq knows options that another psql may not.)"""
     info = database.info
     return make_conninfo(host=info.host, port=info.port, user=info.user, dbname=info.dbname)
 
 
 def psql(database: psycopg.Connection[Any], file: Path) -> None:
-    """Run a file as the documentation says; where there is no psql, send it as psql would with -1."""
+    """Run a file as the documentation does; where there is no psql, send it as psql would with -1."""
     program = shutil.which("psql")
     if program is None:
         with database.transaction():
@@ -50,8 +50,10 @@ def psql(database: psycopg.Connection[Any], file: Path) -> None:
         return
     done = subprocess.run(
         [program, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-1", "-f", str(file), dsn_of(database)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -4,8 +4,8 @@
 
     make docs
 
-A table stands between two comments of HTML. The first says what goes there: ``settings:`` and its keys, in their order,
-or the keys of Django-Q without a meaning. What is outside the comments is left alone.
+A table stands between two comments of HTML. The first names what goes there: ``settings:`` and its keys, in order, or
+the keys of Django-Q without a meaning. What is outside the comments is left alone.
 """
 
 from __future__ import annotations

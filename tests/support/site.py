@@ -55,7 +55,7 @@ def make_database(server_dsn: str) -> str:
     dsn = dsn_for(server_dsn, name)
     with psycopg.connect(dsn, autocommit=True) as session:
         for path in MIGRATIONS:
-            session.execute(path.read_text())  # type: ignore[arg-type]  # our own file
+            session.execute(path.read_text())  # type: ignore[arg-type]  # a file of pgq
     return dsn
 
 
@@ -71,7 +71,7 @@ class Site:
     Attributes:
         dsn: Of the database. Pools get `pool_dsn`, which a test may point at a proxy.
         acknowledged: Ids (hex) of the tasks whose enqueue was committed.
-        unknown: Ids of tasks of which nobody knows whether their commit took place.
+        unknown: Ids of tasks whose commit may or may not have taken place.
         frozen, deaths: What the nemesis did to which pid and when (CLOCK_MONOTONIC), for the oracle.
     """
 
@@ -106,9 +106,15 @@ class Site:
             **(env or {}),
         }
         new = Pool(
-            self.folder / f"pool{len(self.pools)}.log", self.oracle, *arguments, dsn=self.pool_dsn, look_dsn=self.dsn,
-            env=environment, wrapper=wrapper, **{**QUICK, **settings},
-        )  # fmt: skip
+            self.folder / f"pool{len(self.pools)}.log",
+            self.oracle,
+            *arguments,
+            dsn=self.pool_dsn,
+            look_dsn=self.dsn,
+            env=environment,
+            wrapper=wrapper,
+            **{**QUICK, **settings},
+        )
         self.pools.append(new)
         return new.wait_until_ready() if ready else new
 
@@ -138,7 +144,7 @@ class Site:
     # ------------------------------------------------------------------------------------------- PostgreSQL
 
     def session(self, **options: Any) -> psycopg.Connection[Any]:
-        """Open a session, in autocommit unless told otherwise."""
+        """Open a session, in autocommit by default."""
         return psycopg.connect(self.dsn, **{"autocommit": True, **options})
 
     def value(self, statement: str, *parameters: Any) -> Any:
@@ -151,10 +157,10 @@ class Site:
         """Enqueue tasks of tasks.py and note those whose commit was confirmed; returns their ids."""
         path = func if "." in func else f"{TASKS}.{func}"
         ids: list[str] = []
-        said = TaskOptions.of(**options)
+        parsed = TaskOptions.of(**options)
         with self.session() as session:
             while len(ids) < count:
-                tasks = [make_task(path, args, options=said) for _ in range(min(chunk, count - len(ids)))]
+                tasks = [make_task(path, args, options=parsed) for _ in range(min(chunk, count - len(ids)))]
                 queue.enqueue_many(session.cursor(), tasks)
                 ids += [task.id.hex for task in tasks]
                 self.acknowledged += [task.id.hex for task in tasks]
@@ -168,7 +174,7 @@ class Site:
 
     def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
         """Send a signal that ends a process."""
-        # Read before: on a busy machine its task may run again before we come to look at the clock.
+        # Read before: on a busy machine its task may run again before the clock is read.
         now = time.monotonic()
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
@@ -217,9 +223,14 @@ class Site:
         """Judge by the trace and the tables; see `trace.check`."""
         with self.session() as session:
             return trace.check(
-                session, self.oracle.path, self.acknowledged, unknown=self.unknown, frozen=self.frozen,
-                deaths=self.deaths, **options,
-            )  # fmt: skip
+                session,
+                self.oracle.path,
+                self.acknowledged,
+                unknown=self.unknown,
+                frozen=self.frozen,
+                deaths=self.deaths,
+                **options,
+            )
 
     def recovery(self, func: str = "work", timeout: float = 30.0) -> float:
         """Enqueue one more task; return the seconds until it has started (I7)."""

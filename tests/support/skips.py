@@ -61,7 +61,7 @@ class Skips:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say which tests they were."""
+        """List the tests that were skipped."""
         if self.unexpected:
             terminalreporter.section(
                 "skipped in CI for a reason that tests/support/skips.py does not list", red=True, bold=True

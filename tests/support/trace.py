@@ -148,8 +148,9 @@ def left_in_postgresql(session: psycopg.Connection[Any]) -> list[str]:
     """I9: what stopped pools have left there."""
     sessions = session.execute(
         "SELECT pid, application_name, state, query FROM pg_stat_activity"
-        " WHERE datname = current_database() AND application_name LIKE %s", (SESSIONS,),
-    ).fetchall()  # fmt: skip
+        " WHERE datname = current_database() AND application_name LIKE %s",
+        (SESSIONS,),
+    ).fetchall()
     locks = session.execute(
         "SELECT pid, objid FROM pg_locks WHERE locktype = 'advisory'"
         " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"

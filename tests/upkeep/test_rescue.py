@@ -95,7 +95,7 @@ def test_a_task_is_charged_once_for_a_dead_worker(row, session):
             other.execute("SELECT FROM pgq_queue FOR UPDATE")
         former = FormerId(WORKER, Blame(id, True, "{}"))
         found = former_ids.release(own.cursor(), former, claimed.enqueued_at)
-    assert found + former_ids.look_again(own.cursor()) == 1
+    assert found + former_ids.search_again(own.cursor()) == 1
     assert [late.id for late in claim(own)] == [id], "what its worker had sent before it died"
-    assert former_ids.look_again(own.cursor()) == 1
+    assert former_ids.search_again(own.cursor()) == 1
     assert own.execute("SELECT attempts, crashes, lock FROM pgq_queue").fetchone() == (1, 1, None)

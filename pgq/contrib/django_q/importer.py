@@ -7,9 +7,9 @@ Django-Q's own table (its lock is set to the year 9000), so that no cluster ther
 What is trusted:
 
 * The payload of a queued task is signed with SECRET_KEY. It is unpickled once that is verified, as Django-Q does.
-* Schedules are not signed. Whoever could write to that table could have any function called. So a schedule is imported
-  only if its function is registered here, or if the operator says that the table can be trusted.
-* Pickles of finished tasks are not signed. They are read with a few harmless types only (see `pgq.importing.unpickle`),
+* Schedules are not signed. Write access to that table must not mean that any function can be called. So a schedule is
+  imported only if its function is registered here, or if the operator says that the table can be trusted.
+* Pickles of finished tasks are not signed. They are read with a few harmless types only (see unpickle.py),
   unless the operator says that the table can be trusted.
 """
 
@@ -36,7 +36,7 @@ def run(plan: Plan, progress: Callable[[str, int], None] = lambda kind, read: No
     """Import what was asked for and is there; return what became of it, by kind.
 
     Args:
-        progress: Is told a kind, and how many of its rows were read, after each batch.
+        progress: Called after each batch with a kind and how many of its rows were read.
 
     Raises:
         LookupError: The database has none of the tables.

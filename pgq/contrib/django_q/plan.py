@@ -51,13 +51,13 @@ class Plan:
 
     @property
     def salts(self) -> list[str]:
-        """What signatures may have been salted with. Never what a row says: SECRET_KEY signs other things as well."""
+        """What signatures may have been salted with. Never what a row names: SECRET_KEY signs other things as well."""
         if self.name:
             return [self.name]
         return list(dict.fromkeys([_configured_name() or "default", get_settings().name, "default"]))
 
     def queue(self, cluster: Any) -> str:
-        """Return our queue for a cluster's name."""
+        """Return the queue for a cluster's name."""
         if cluster in (None, "", self.cluster):
             return get_settings().default_queue
         return clean(cluster) or "default"
@@ -125,4 +125,4 @@ def load_trusted(data: bytes) -> Any:
     """Unpickle what is trusted. Of a model's instance only the key is kept, so it may come from another Django."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Pickled model instance's Django version", RuntimeWarning)
-        return pickle.loads(data)  # noqa: S301  # signed with our key, or the operator said so
+        return pickle.loads(data)  # noqa: S301  # signed with this key, or the operator trusts it

@@ -23,7 +23,7 @@ from pgq.store.caller import callers_cursor
 from pgq.tasks import iter_chain as public
 from pgq.workflows import follow_ons
 
-#: A task whose lock says so has been imported: no cluster of Django-Q takes it before that.
+#: A task with this lock has been imported: no cluster of Django-Q takes it before that.
 TAKEN = datetime(9000, 1, 1, tzinfo=UTC)
 
 
@@ -112,7 +112,7 @@ class QueuedTasks:
                 f"than {' or '.join(map(repr, self.plan.salts))} (see --name)"
             )
         try:
-            package = load_trusted(data)  # signed with our key
+            package = load_trusted(data)  # signed with this key
         except Exception as error:  # unpickling runs any code
             raise Skip(f"its payload cannot be unpickled here: {type(error).__name__}: {error}") from None
         if not isinstance(package, dict) or not {"id", "func", "started"} <= package.keys():

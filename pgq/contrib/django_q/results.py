@@ -107,7 +107,7 @@ class Results:
         if not self.plan.trust_results:
             return unpickle.load(data)
         try:
-            return load_trusted(data), []  # the operator said so
+            return load_trusted(data), []  # the operator trusts it
         except Exception as error:  # unpickling runs any code
             raise unpickle.Unreadable(f"{type(error).__name__}: {error}"[:500]) from None
 

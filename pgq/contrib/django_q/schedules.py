@@ -73,7 +73,7 @@ class Schedules:
                 transaction.set_rollback(True, using=database)
 
     def _schedule(self, row: Row) -> Schedule:
-        """Return our row for one of Django-Q's, checked and not saved."""
+        """Return the row for one of Django-Q's, checked and not saved."""
         func, hook, args, kwargs, q_options = self._call(row)
         next_run, repeats = moment(row["next_run"]), max(row["repeats"], -1)
         if next_run is None:
@@ -159,7 +159,7 @@ class Schedules:
 
 
 def _identity(schedule: Schedule) -> tuple[str | None, ...]:
-    """Return what tells schedules apart: function and name; without a name, function and arguments."""
+    """Return what distinguishes schedules: function and name; without a name, function and arguments."""
     if schedule.name:
         return (schedule.func, schedule.name)
     return (schedule.func, None, stored_text(schedule, "args"), stored_text(schedule, "kwargs"))

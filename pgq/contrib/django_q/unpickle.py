@@ -1,4 +1,4 @@
-"""Reading pickles that nobody signed, without running what they ask for.
+"""Reading unsigned pickles, without running what they ask for.
 
 A pickle is a program: it names functions and calls them. Here only a few harmless types can be named. Everything else
 becomes a stand-in that does nothing and is shown as text, ``<shop.Order 5>``, so that the rest of the value survives.

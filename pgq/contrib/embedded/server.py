@@ -47,7 +47,7 @@ class Server:
         timeout: Seconds for a start or a stop.
 
     ``dsn`` is for libpq and psycopg, ``url`` for DATABASE_URL (see `database_from_url`); both name the database
-    ``postgres`` and its superuser. ``started`` says whether this object started the server, and did not join one.
+    ``postgres`` and its superuser. ``started``: whether this object started the server, and did not join one.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Whether a server answers. Its pid would say nothing: after a kill it may be another process's."""
+        """Whether a server answers. Its pid would prove nothing: after a kill it may be another process's."""
         return _listens(self.data)
 
     def start(self) -> Server:
@@ -91,7 +91,7 @@ class Server:
                     binaries = self._runnable_binaries()
                     if not self.data.exists():
                         self._initdb(binaries)
-                    self.started = True  # Before it is so: if we are interrupted, it is ours to stop.
+                    self.started = True  # Set before it is so: if this is interrupted, the server is stopped.
                     self._launch(binaries, deadline)
                 self._wait_until_ready(deadline)
         except BaseException:
@@ -102,7 +102,7 @@ class Server:
         return self
 
     def stop(self) -> None:
-        """Stop what runs in the folder, whoever started it; a throwaway server is deleted as well."""
+        """Stop what runs in the folder, also if it was only joined; a throwaway server is deleted as well."""
         if self._owner_lock is not None:
             return self.remove()
         if not self.home.is_dir():
@@ -123,7 +123,7 @@ class Server:
         """Stop the server and delete its databases."""
         lock, self._owner_lock = self._owner_lock, None
         self.stop()
-        # Only what is ours: the folder may be one that holds other things too.
+        # Only what this class has made: the folder may hold other things too.
         for path in self.home.glob("*"):
             if re.fullmatch(r"(new-)?pg\d+|binaries-\d+(\.new)?", path.name):
                 shutil.rmtree(path, ignore_errors=True)
@@ -155,7 +155,7 @@ class Server:
         home = Path(tempfile.mkdtemp(prefix="pgq-throwaway-", dir=base))
         if os.geteuid() == 0:
             home.chmod(0o755)  # For the server's user to get to the data directory, which is closed.
-        # It has this name only once it is locked: in between, nobody may take us for dead.
+        # It has this name only once it is locked: else another process could take its owner for dead.
         (home / "new").touch()
         self._owner_lock = _try_lock(home / "new")
         (home / "new").rename(home / "owned")
@@ -165,7 +165,7 @@ class Server:
         """Whether a server runs here; if not, nothing is left that would keep one from starting.
 
         Both pg_ctl and postgres take any living process with the pid in postmaster.pid for the server: after a
-        container restart that is the rule, not the exception. They do clear a pid that nobody has.
+        container restart that is the rule, not the exception. They do clear a pid that no process has.
         """
         try:
             pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
@@ -176,14 +176,14 @@ class Server:
             try:
                 os.kill(pid, 0)
                 # A server works in its data directory. Without /proc, it is none if it does not listen in the end.
-                ours = not PROC.exists() or Path(f"/proc/{pid}/cwd").samefile(self.data)
+                is_server = not PROC.exists() or Path(f"/proc/{pid}/cwd").samefile(self.data)
             except ProcessLookupError:
                 return False
             except OSError:
-                ours = False  # Another user's process, or one that ended and waits for its parent.
-            if ours and time.monotonic() < patience:
+                is_server = False  # Another user's process, or one that ended and waits for its parent.
+            if is_server and time.monotonic() < patience:
                 time.sleep(0.1)
-            elif ours and PROC.exists():
+            elif is_server and PROC.exists():
                 raise ServerError(f"the server in {self.data} (pid {pid}) does not answer\n{_tail(self.log)}")
             else:
                 for stale in (self.data / "postmaster.pid", self.data / f"{SOCKET}.lock"):
@@ -231,10 +231,10 @@ class Server:
             done = self._postgres(binaries / "pg_ctl", *args, data=self.data)
             if not done.returncode:
                 return
-            said = _tail(self.log, seen)
+            output = _tail(self.log, seen)
             # The sessions of a server that was killed take a moment to notice.
-            if "shared memory block" not in said or time.monotonic() > deadline - 1:
-                raise ServerError(f"PostgreSQL {self.major} did not start in {self.data}\n{done.stdout}{said}")
+            if "shared memory block" not in output or time.monotonic() > deadline - 1:
+                raise ServerError(f"PostgreSQL {self.major} did not start in {self.data}\n{done.stdout}{output}")
             time.sleep(0.3)
 
     def _wait_until_ready(self, deadline: float) -> None:
@@ -277,7 +277,7 @@ def _home_for(folder: Path) -> Path:
 
 
 def _account_for(home: Path) -> Account | None:
-    """Who runs the server of that folder: ourselves (None), but PostgreSQL refuses root."""
+    """The user that runs the server of that folder: this process's (None), but PostgreSQL refuses root."""
     if os.geteuid() != 0:
         return None
     with suppress(OSError):
@@ -325,13 +325,13 @@ def _stand_in(folder: Path) -> Path:
 def _make_open(folder: Path) -> None:
     if not folder.exists():
         folder.mkdir(parents=True)
-        folder.chmod(0o755)  # Ours, whatever the umask is; the data directory in it is closed.
+        folder.chmod(0o755)  # Whatever the umask is; the data directory in it is closed.
 
 
 def _make_stand_in(home: Path) -> None:
     _make_open(home)
     found = home.lstat()
-    # The name can be guessed, so anybody may have been there first.
+    # The name can be guessed, so another user may have made it first.
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise ServerError(f"{home} exists and is not a directory of this user alone; remove it")
 

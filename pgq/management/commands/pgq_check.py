@@ -1,4 +1,4 @@
-"""manage.py pgq_check: checks what should hold, and says what to do."""
+"""manage.py pgq_check: checks what should hold, and prints what to do."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ class Command(PgqCommand):
 
 
 def _left(tallies: dict[str, Tally]) -> str:
-    """Say what was not imported, in a line for whoever sees nothing else."""
+    """Return what was not imported, in one line."""
     count = sum(tally.skipped for tally in tallies.values())
     kinds = ", ".join(f"{_TITLES[kind].lower()} {tally.skipped:,}" for kind, tally in tallies.items())
     reasons = list(dict.fromkeys(why for tally in tallies.values() for _, why in tally.examples))

@@ -14,7 +14,7 @@ from pgq.status import snapshot
 from pgq.store import overview
 from pgq.store.caller import callers_cursor
 
-#: Results looked at for the throughput of a day.
+#: Results read for the throughput of a day.
 _SAMPLE = 20_000
 _DAY = 86_400.0
 _COUNT_LIMIT = 100_000
@@ -59,7 +59,7 @@ class Command(PgqCommand):
         for item in dataclasses.fields(conf.Settings):
             value = values.get(item.name, getattr(defaults, item.name))
             if item.name == "error_reporter":
-                # Keys of services: not for a terminal that others look at, nor for a log.
+                # Keys of services: not for a terminal that others see, nor for a log.
                 value = dict.fromkeys(value, "...")
             rows.append((item.name, value, item.name in values))
         if options["json"]:

@@ -17,7 +17,7 @@ from pgq.status.snapshot import Snapshot
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-#: Seconds between two looks.
+#: Seconds between two readings.
 _INTERVAL = 2.0
 #: Rows of a table where there is no screen to fit.
 _ROWS = 20
@@ -148,7 +148,7 @@ def _failure(task: Any) -> list[Any]:
 def _tables(seen: Snapshot) -> list[tuple[str, Any, list[list[Any]]]]:
     """Return title, columns and rows of each table, the most important first."""
     pools = [_pool(stat, seen) for stat in (*seen.pools, *seen.silent)]
-    # Busy queues first: there may be many that nobody has used for a while.
+    # Busy queues first: there may be many that have been idle for a while.
     queues = sorted(seen.queues, key=lambda queue: (-(queue.ready + queue.running), queue.queue))
     return [
         ("Pools", _POOLS, pools),

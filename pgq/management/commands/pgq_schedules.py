@@ -151,7 +151,7 @@ def _remove(row: Schedule) -> str:
 def _moment(moment: datetime, zone: tzinfo) -> str:
     """Return a moment by the clock the schedule goes by."""
     local = aware(moment).astimezone(zone)
-    # Whole minutes are the rule; seconds only where they say something.
+    # Whole minutes are the rule; seconds are shown only if there are any.
     shown = f"{local:%a %Y-%m-%d %H:%M}" if not local.second else f"{local:%a %Y-%m-%d %H:%M:%S}"
     return f"{shown} {local:%Z}"
 
@@ -186,7 +186,7 @@ def _block(seen: ScheduleOverview, *, arguments: bool) -> list[RenderableType]:
 
 
 def _lines(seen: ScheduleOverview) -> list[tuple[str, str, str]]:
-    """Return label, value and colour of what is told of each schedule."""
+    """Return label, value and colour of each line about a schedule."""
     row, (last, last_style) = seen.schedule, _last(seen)
     lines = [("when", f"{seen.words} ({seen.zone})", "")]
     if seen.doubt:
@@ -231,7 +231,7 @@ def _plain(row: Schedule, field: str) -> str:
 
 
 def as_json(seen: ScheduleOverview) -> dict[str, Any]:
-    """Return for programs what can be told of a schedule."""
+    """Return what is known of a schedule, for programs."""
     row, task = seen.schedule, seen.last
     return {
         "id": row.pk,

@@ -97,7 +97,7 @@ class Command(BaseCommand):
         if supervisor.run():
             sys.stdout.flush()
             sys.stderr.flush()
-            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # ourselves, as we were started
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # this program, as it was started
         if supervisor.failed is not None:
             raise CommandError(f"nothing could be run: {supervisor.failed}")
 
@@ -132,7 +132,7 @@ class Command(BaseCommand):
 
 
 def warn_of_name() -> None:
-    """Say so if the pool serves a queue that perhaps nobody meant."""
+    """Warn if the pool serves a queue that may not be meant."""
     for problem in conf.problems():
         if problem.key == "ALT_CLUSTERS":
             logger.warning("%s %s", problem.message, problem.hint)

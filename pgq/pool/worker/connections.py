@@ -114,7 +114,7 @@ def _refresh(used: Iterable[BaseDatabaseWrapper]) -> None:
         if connection.connection is None or connection.in_atomic_block:
             continue
         try:
-            # As Django does when a request begins; after it CONN_HEALTH_CHECKS has the next statement look once.
+            # As Django does when a request begins; after it CONN_HEALTH_CHECKS has the next statement check once.
             connection.close_if_unusable_or_obsolete()
             # The server has sent something unasked: as a rule, that it has ended the session.
             if connection.connection is not None and _has_news(connection.connection) and not connection.is_usable():

@@ -57,15 +57,15 @@ class Exchange:
     Args:
         cell: Shows the supervisor that the worker is inside the gate.
         surroundings: Spoiled when a task has closed the connection.
-        tell: Sends a message to the supervisor.
+        send: Sends a message to the supervisor.
 
     Attributes:
         waiting: Claimed and not started.
         finished: Run and not settled.
         returning: To be given back, and PostgreSQL has not confirmed it yet.
         urgent: One of `finished` is to be settled at once.
-        in_doubt: From sending a claim until its commit is confirmed: PostgreSQL may have given us rows we never saw.
-        broke: The connection broke. The next one may lead to a standby that never heard of this worker's last reports.
+        in_doubt: From sending a claim until its commit is confirmed: the worker may hold rows that it never saw.
+        broke: The connection broke. The next one may lead to a standby that never got this worker's last reports.
     """
 
     def __init__(
@@ -74,16 +74,16 @@ class Exchange:
         cell: ActivityCell,
         gate: Gate,
         surroundings: Surroundings,
-        tell: Callable[[bytes], None],
+        send: Callable[[bytes], None],
     ) -> None:
-        self.config, self.cell, self.gate, self.surroundings, self.tell = config, cell, gate, surroundings, tell
+        self.config, self.cell, self.gate, self.surroundings, self.send = config, cell, gate, surroundings, send
         self.waiting: deque[Claim] = deque()
         self.finished: deque[Report] = deque()
         self.returning: list[Claim] = []
         self.urgent = self.in_doubt = self.broke = False
-        #: The `worker` of our claims.
+        #: The `worker` of the claims.
         self._id = config.id
-        #: The queue whose turn comes last in our next claim.
+        #: The queue whose turn comes last in the next claim.
         self._after: str | None = None
         #: Held by the thread that uses the connection.
         self._lock = threading.Lock()
@@ -97,7 +97,7 @@ class Exchange:
         """Settle what has finished and claim up to `size` tasks, in one transaction; return how many were claimed.
 
         Raises:
-            psycopg.Error: Nothing was settled, and nothing is lost. Tasks may be ours all the same (see `in_doubt`).
+            psycopg.Error: Nothing was settled, and nothing is lost. The claim may commit all the same (see `in_doubt`).
         """
         with self.gate.passage(self.cell, max(size, len(self.finished))), self._settling() as cursor:
             self.in_doubt = True
@@ -138,13 +138,13 @@ class Exchange:
                 if not insist:
                     return
             else:
-                self.tell(protocol.MORE)
+                self.send(protocol.MORE)
 
     def disown(self, running: Callable[[], list[Claim]]) -> None:
-        """If rows may be ours that we never saw, go on under a new id, and have the supervisor release the old one's.
+        """If the worker may hold rows that it never saw, go on under a new id: the supervisor releases the old one's.
 
         The commit of a claim may have taken place though its reply was lost, or may take place yet. Those rows carry
-        our id, so the supervisor would renew their leases as long as we live, and no worker would run them.
+        the worker's id, so the supervisor would renew their leases as long as it lives, and no worker would run them.
 
         Args:
             running: Returns the claims of the tasks that run beside the main thread.
@@ -154,13 +154,13 @@ class Exchange:
         self.give_back(insist=True)
         self.settle(insist=True)
         id = uuid4()
-        self._take_along(running, id)
+        self._rename_running(running, id)
         self._id = id
-        self.tell(protocol.RENAMED + id.bytes)
+        self.send(protocol.RENAMED + id.bytes)
         self.in_doubt = self.broke = False
 
-    def _take_along(self, running: Callable[[], list[Claim]], id: UUID) -> None:
-        """Bring what runs under the new id: released with the old one, it would run twice."""
+    def _rename_running(self, running: Callable[[], list[Claim]], id: UUID) -> None:
+        """Put the running tasks under the new id: released with the old one, they would run twice."""
         while claims := running():
             try:
                 with self._lock:
@@ -170,7 +170,7 @@ class Exchange:
                 self.wait_for_postgresql(error)
 
     def _was_put_back(self) -> bool:
-        """Wait for what the other thread may be settling: if the process ended now, that would be lost."""
+        """Wait until the other thread has settled; return whether it put anything back, which must not be lost."""
         with self._lock:
             return bool(self.finished)
 
@@ -212,13 +212,13 @@ class Exchange:
             raise psycopg.DataError(f"{type(error).__name__}: {error}") from error
 
     def _is_refused(self, reports: list[Report], error: Exception) -> bool:
-        """Whether it was a report that PostgreSQL, or our own code, does not take."""
+        """Whether the cause is a report that PostgreSQL, or pgq's code, does not take."""
         if not isinstance(error, psycopg.Error):
             return True
         if not reports or not isinstance(error, _REFUSED):
             return False
         try:
-            # Out of transaction ids, PostgreSQL refuses all writes in such words.
+            # Out of transaction ids, PostgreSQL refuses all writes with such errors.
             queue.begin_writing(self._connected().cursor())
         except psycopg.Error:
             return False
@@ -271,7 +271,7 @@ class Exchange:
         return self._connection
 
     def _is_cut_off(self, connection: store_connection.Connection) -> bool:
-        """Whether a task closed our file. Its number may be another file's by now, so nothing more is written there."""
+        """Whether a task closed its file. The number may be another file's by now, so nothing more is written there."""
         if process_state.identity(connection.fileno()) == self._file:
             return False
         self.surroundings.spoiled = self.surroundings.spoiled or "a task closed its connection to PostgreSQL"

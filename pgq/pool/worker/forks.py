@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 
 
 class Forks:
-    """Tells the worker from its forks.
+    """Distinguishes the worker from its forks.
 
     A fork shares the worker's connection to PostgreSQL and its pipe to the supervisor. It must never use them, and it
     must not keep the session open when the worker is dead: so both are closed in the fork.

@@ -24,10 +24,10 @@ from pgq.pool.worker.slots import Slots
 from pgq.pool.worker.surroundings import Surroundings
 from pgq.records import Claim
 
-#: Seconds between two looks of the guard at a task that runs long.
+#: Seconds between two ticks of the guard while a task runs long.
 _TICK = 0.01
-#: Seconds between two looks while no task does, at most. Each look takes the interpreter from the main thread: of 64
-#: workers busy with short tasks, the quick ticks took a sixth of the processor time.
+#: The same while no task does, at most. Each tick takes the interpreter from the main thread: of 64 workers busy with
+#: short tasks, the quick ticks took a sixth of the processor time.
 _CALM_TICK = 0.04
 
 
@@ -42,7 +42,7 @@ class Guard:
     """Hears the supervisor, and does what cannot wait for the task in the main thread.
 
     Args:
-        tell: Sends a message to the supervisor.
+        send: Sends a message to the supervisor.
 
     Attributes:
         stopping: The supervisor has told the worker to stop.
@@ -52,13 +52,13 @@ class Guard:
         self,
         main: MainThread,
         pipe: Connection,
-        tell: Callable[[bytes], None],
+        send: Callable[[bytes], None],
         exchange: Exchange,
         slots: Slots,
         surroundings: Surroundings,
         settings: Settings,
     ) -> None:
-        self.main, self.pipe, self.tell, self.exchange, self.slots = main, pipe, tell, exchange, slots
+        self.main, self.pipe, self.send, self.exchange, self.slots = main, pipe, send, exchange, slots
         self.surroundings, self.settings = surroundings, settings
         self.stopping = False
         self._asleep = False
@@ -75,8 +75,8 @@ class Guard:
         """Have the main thread wait until the supervisor wakes it, since there is work, or stops it."""
         self._woken.clear()
         self._asleep = True
-        # The supervisor looks at the queue once more, before and while we sleep.
-        self.tell(protocol.IDLE)
+        # The supervisor then polls the queue: a task that came just before this wakes the worker again.
+        self.send(protocol.IDLE)
         # The message to stop may have come just before the clear.
         if not self.stopping:
             self._woken.wait()
@@ -100,20 +100,20 @@ class Guard:
             long = bool(self.slots.running) or (running is not None and running is seen)
             seen = running
             if not poll.poll(None if idle else 1000 * (_TICK if long else calm)):
-                self._look_after(time.monotonic())
+                self._tick(time.monotonic())
                 continue
             try:
-                self._told(self.pipe.recv_bytes())
+                self._heard_supervisor(self.pipe.recv_bytes())
             except (EOFError, OSError):
                 if self.has_pipe():
-                    # The supervisor is gone. No process renews our leases now, so they will run out.
+                    # The supervisor is gone. No process renews this worker's leases now, so they will run out.
                     os._exit(1)
                 # What is in hand can still be settled; then the supervisor starts another worker.
                 self.surroundings.spoiled = "a task closed its pipe"
                 self._wake_up()
                 return
 
-    def _told(self, message: bytes) -> None:
+    def _heard_supervisor(self, message: bytes) -> None:
         if message == protocol.STOP:
             self.stopping = True
             self._wake_up()
@@ -127,9 +127,9 @@ class Guard:
         self._asleep = False
         self._woken.set()
         if self.slots.used:
-            self.slots.look_again()
+            self.slots.recheck()
 
-    def _look_after(self, now: float) -> None:
+    def _tick(self, now: float) -> None:
         """While tasks run, settle and give back what would wait for them, and interrupt those whose time is up."""
         running = self.main.running is not None
         if not running and not self.slots.used:

@@ -56,7 +56,7 @@ from pgq.store import queue
 
 logger = logging.getLogger("pgq")
 
-#: Seconds that a worker works at least that is too large from the start: else starting others would take all the time.
+#: Seconds that a worker which is too large from the start works at least: else the pool would only start workers.
 _LEAST_LIFE = 1.0
 
 
@@ -71,7 +71,7 @@ class Sizer:
     def next_size(self, most: float = math.inf) -> int:
         """Return one of CLAIM_SIZES, for `most` tasks at most."""
         wanted = self.budget / max(self.average, 1e-6)
-        # At most double, so that one lucky claim does not fetch what other workers could start at once.
+        # At most double, so that one lucky claim does not take what other workers could start at once.
         wanted = min(wanted, self.size * 2, most)
         self.size = max(size for size in queue.CLAIM_SIZES if size <= max(wanted, 1))
         return self.size
@@ -93,7 +93,7 @@ class Worker:
     Attributes:
         running: The task that runs in the main thread, since `running_since` (monotonic).
         deadline: When the supervisor kills the worker for that task (monotonic); 0: never.
-        beside: The last task that was started in a slot, until no slot is in use and the surroundings were looked at.
+        beside: The last task that was started in a slot, until no slot is in use and the surroundings were checked.
     """
 
     def __init__(
@@ -106,16 +106,16 @@ class Worker:
         connections: Connections,
     ) -> None:
         self.config, self.cell, self.settings, self.connections = config, cell, settings, connections
-        self.tell = partial(_tell, pipe)
+        self.send = partial(_send, pipe)
         self.sizer = Sizer(settings.claim_ms)
         self.surroundings = Surroundings([pipe.fileno()], threads=settings.threads - 1)
-        self.exchange = Exchange(config, cell, gate, self.surroundings, self.tell)
+        self.exchange = Exchange(config, cell, gate, self.surroundings, self.send)
         self.forks = Forks(lambda: [pipe.fileno(), *self.exchange.files()])
         self.atomic = Atomic(config.database, config.pool, settings)
         self.slots = Slots(
             settings, config.database, config.pool, connections, self.forks, ended=self._ended, changed=self._show
         )
-        self.guard = Guard(self, pipe, self.tell, self.exchange, self.slots, self.surroundings, settings)
+        self.guard = Guard(self, pipe, self.send, self.exchange, self.slots, self.surroundings, settings)
         self.running: Claim | None = None
         self.running_since = self.deadline = 0.0
         self.beside: Claim | None = None
@@ -128,9 +128,9 @@ class Worker:
         """Work until told to stop, or until it is time for a fresh process."""
         self.forks.watch()
         self.guard.start()
-        self.tell(protocol.READY)
+        self.send(protocol.READY)
         if self.large_from_the_start:
-            self.tell(protocol.LARGE + _peak_memory().to_bytes(8))
+            self.send(protocol.LARGE + _peak_memory().to_bytes(8))
         while not self.guard.stopping and not self._worn_out():
             if self.slots.used:
                 self._wait_for_room()
@@ -146,7 +146,7 @@ class Worker:
         exchange, slots = self.exchange, self.slots
         slots.wait_until(lambda: self.guard.stopping or bool(exchange.returning) or slots.room() > 0)
         if self.beside is not None and not slots.running:
-            self.surroundings.look_closely(self.beside)
+            self.surroundings.check_closely(self.beside)
             self.beside = None
 
     def _exchange(self) -> bool:
@@ -163,7 +163,7 @@ class Worker:
             return True
         if claimed == size:
             # There may be more tasks than this worker took: so the supervisor wakes another worker.
-            self.tell(protocol.MORE)
+            self.send(protocol.MORE)
         return claimed > 0
 
     def _run_waiting(self) -> None:
@@ -186,7 +186,7 @@ class Worker:
         if count:
             self.sizer.ran(count, time.monotonic() - began)
             if not self.slots.running:
-                self.surroundings.look_closely(claim)
+                self.surroundings.check_closely(claim)
 
     def _run_one(self, claim: Claim) -> bool:
         """Run a task here, or start it in a slot; return False if no slot is free for it."""
@@ -243,7 +243,7 @@ class Worker:
             with self._showing:
                 self.failed += 1
             settle.log_failure(report)
-            # The exception's traceback holds frames, and those all that the function had in hand.
+            # The exception's traceback would keep alive all that the function had in hand.
             report = report._replace(error=None)
         if not report.settled:
             self.exchange.finished.append(report)
@@ -289,22 +289,22 @@ class Worker:
         return self.surroundings.spoiled is not None
 
     def _is_too_large(self, limit: int) -> bool:
-        # The next one would be no smaller, so this one is of use first.
+        # The next worker would be as large, so this one works for a while first.
         if self.large_from_the_start and time.monotonic() - self.started < _LEAST_LIFE:
             return False
         return _peak_memory() > limit
 
     def _finish(self) -> None:
-        """Leave nothing behind: give back, settle, and take leave of the supervisor."""
+        """Give back what has not started, settle what runs, and tell the supervisor that this worker leaves."""
         self.exchange.disown(self.slots.claims)
         self.exchange.give_back(insist=True)
         # The guard settles what ends meanwhile.
         self.slots.wait_until(lambda: not self.slots.running)
         self.exchange.settle(insist=True)
-        self.tell(protocol.BYE)
+        self.send(protocol.BYE)
 
     def settle_anyway(self) -> None:
-        """After an exception in our own code, as by a signal handler that a task left: settle what has finished.
+        """After an exception in pgq's code, as by a signal handler that a task left: settle what has finished.
 
         Else those tasks would run again, and raise it again, and no task would be charged.
         """
@@ -313,7 +313,7 @@ class Worker:
             self.exchange.settle(insist=False)
 
 
-def _tell(pipe: Connection, message: bytes) -> None:
+def _send(pipe: Connection, message: bytes) -> None:
     """Send the supervisor a message. If the pipe is broken, the guard finds out."""
     with contextlib.suppress(OSError):
         pipe.send_bytes(message)

@@ -110,9 +110,14 @@ def _put_settings_back(before: dict[str, Any]) -> None:
 def _logging() -> tuple[Any, ...]:
     own = logger
     return (
-        logging.root.manager.disable, logging.root.level, list(logging.root.handlers),
-        own.level, list(own.handlers), own.propagate, own.disabled,
-    )  # fmt: skip
+        logging.root.manager.disable,
+        logging.root.level,
+        list(logging.root.handlers),
+        own.level,
+        list(own.handlers),
+        own.propagate,
+        own.disabled,
+    )
 
 
 def _put_logging_back(before: tuple[Any, ...]) -> None:
@@ -135,9 +140,14 @@ def _put_streams_back(before: list[tuple[Any, bool]]) -> None:
 def _decimals() -> tuple[Any, ...]:
     context = decimal.getcontext()
     return (
-        context.prec, context.rounding, context.Emin, context.Emax, context.capitals, context.clamp,
+        context.prec,
+        context.rounding,
+        context.Emin,
+        context.Emax,
+        context.capitals,
+        context.clamp,
         tuple(context.traps.values()),
-    )  # fmt: skip
+    )
 
 
 def _put_decimals_back(before: tuple[Any, ...]) -> None:
@@ -251,5 +261,5 @@ def read(trait: Trait) -> Any:
     try:
         return trait.read()
     except Exception as error:
-        # The directory may be gone, for one.
+        # For example, a task has deleted the working directory.
         return error

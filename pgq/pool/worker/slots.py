@@ -1,9 +1,9 @@
 """Slots: the places of a worker where tasks run beside the main thread, as coroutines on one event loop or in threads.
 
 So a task that only waits needs no process of its own. The main thread claims a task, starts it in a slot and goes on;
-the thread that the task ran in hands over what came of it. Tasks in slots share a process. If that dies, nothing tells
-which of them did it, so each is charged a crash. A task that one more crash would fail is therefore not run in a slot,
-but alone in the main thread.
+the thread that the task ran in hands over the report. Tasks in slots share a process. If that dies, any of them may be
+the cause, so each is charged a crash. A task that one more crash would fail is therefore not run in a slot, but alone
+in the main thread.
 """
 
 from __future__ import annotations
@@ -150,9 +150,8 @@ class Slots:
         ended: Callable[[Report], None],
         changed: Callable[[], None],
     ) -> None:
-        self.settings, self.database, self.pool, self.connections, self.forks = (
-            settings, database, pool, connections, forks,
-        )  # fmt: skip
+        self.settings, self.database, self.pool = settings, database, pool
+        self.connections, self.forks = connections, forks
         self.ended, self.changed = ended, changed
         self.running: dict[UUID, Running] = {}
         self.used = False
@@ -162,7 +161,7 @@ class Slots:
         self._numbers = itertools.count()
         self._on_loop = Free(settings.coroutines)
         self._in_threads = Free(settings.threads)
-        #: Referred to here, since a loop does not keep its tasks.
+        #: Kept here, since a loop holds its tasks by weak references.
         self._refreshing: asyncio.Task[None] | None = None
         #: What `kind_for` returns, by function: a worker has one release of the code.
         self._kinds: dict[str, Free | None] = {}
@@ -212,14 +211,14 @@ class Slots:
         return self._on_loop.number
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait until that holds. It is asked again when a task in a slot has ended, and by `look_again`."""
+        """Wait until that holds. It is checked again when a task in a slot has ended, and by `recheck`."""
         with self._changing:
             self._changing.wait_for(condition)
 
     # --------------------------------------------------------------------------------------------- any thread
 
-    def look_again(self) -> None:
-        """Have the main thread, if it is in `wait_until`, ask its condition again."""
+    def recheck(self) -> None:
+        """Have the main thread, if it is in `wait_until`, check its condition again."""
         with self._changing:
             self._changing.notify_all()
 
@@ -241,7 +240,7 @@ class Slots:
             running.interrupt(TaskCancelled(CANCELLED))
 
     def interrupt_overdue(self, now: float) -> None:
-        """Raise TaskTimeout in the threads whose task's time is up. The loop sees to its own."""
+        """Raise TaskTimeout in the threads whose task's time is up. The loop interrupts its own."""
         if self.settings.threads == 1:
             return
         for running in list(self.running.values()):
@@ -251,7 +250,7 @@ class Slots:
 
     def _done(self, running: Running, report: Report) -> None:
         running.over = True
-        # First: a thread that sees that nothing runs in slots any more must find what came of it.
+        # First, so that a thread that sees no task in a slot any more finds the reports of all.
         self.ended(report)
         with self._changing:
             del self.running[running.claim.id]
@@ -279,7 +278,7 @@ class Slots:
         with _or_die():
             report = await calling.run_coroutine(running.call, self.settings)
             self.forks.leave()
-            # A cancellation from here on would interrupt our own code.
+            # A cancellation from here on would interrupt pgq's code.
             running.over = True
             for task in running.started:
                 task.cancel()
@@ -317,7 +316,7 @@ class Slots:
 
 @contextlib.contextmanager
 def _or_die() -> Iterator[None]:
-    """End the worker if our own code fails: the lease of the task that runs would be renewed as long as we live."""
+    """End the worker if pgq's code fails: else the lease of its task would be renewed as long as the worker lives."""
     try:
         yield
     except BaseException:

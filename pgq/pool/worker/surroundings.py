@@ -1,4 +1,4 @@
-"""What a task may leave in its worker: looked for after each task, put back, or the worker leaves."""
+"""What a task may leave in its worker: found after each task, and put back, or else the worker is replaced."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from pgq.records import Claim
 
 logger = logging.getLogger("pgq")
 
-#: A look, and a close one, take less than a twentieth of a task that ran for so many seconds.
+#: A check, and a close one, take less than a twentieth of a task that ran for so many seconds.
 _LONG, _LONGER = 0.005, 0.010
-#: Runs of a function after each of which a look is taken.
+#: So many first runs of a function are each followed by a close check.
 _FIRST_RUNS = 20
 
 
@@ -55,11 +55,11 @@ class Surroundings:
         func = claim.func
         self.runs[func] += 1
         if seconds > _LONGER or self.runs[func] <= _FIRST_RUNS:
-            self.look_closely(claim)
+            self.check_closely(claim)
         elif seconds > _LONG or self._is_different_at_a_glance():
-            self.look(claim)
+            self.check(claim)
 
-    def look(self, claim: Claim) -> None:
+    def check(self, claim: Claim) -> None:
         """Compare everything with what it was, and put it back."""
         self.adopt()
         for trait, before in self.states.items():
@@ -69,12 +69,12 @@ class Surroundings:
                 trait.put_back(before)
             if process_state.read(trait) != before:
                 self.spoiled = f"{trait.name} cannot be put back"
-            # Everything is looked at after the next runs of this function as well.
+            # The next runs of this function are followed by a close check as well.
             self.runs[claim.func] = 0
             if not trait.is_common:
                 self._complain(claim, f"changed {trait.name}")
         self._remember(self.states)
-        # A seed that the task has set cannot be seen, and would tell the random numbers of the next tasks.
+        # A seed that the task has set cannot be seen, and would fix the random numbers of the next tasks.
         random.seed()
         for number, file in self.files.items():
             if process_state.identity(number) != file:
@@ -83,9 +83,9 @@ class Surroundings:
         if self.spoiled:
             self._complain(claim, f"spoiled its worker, which is replaced: {self.spoiled}")
 
-    def look_closely(self, claim: Claim) -> None:
-        """Look also at what costs too much after each task. Called between two claims as well."""
-        self.look(claim)
+    def check_closely(self, claim: Claim) -> None:
+        """Check also what costs too much after each task. Called between two claims as well."""
+        self.check(claim)
         if self.spoiled is None:
             self.spoiled = self._find_leaks()
             if self.spoiled:
@@ -119,10 +119,11 @@ class Surroundings:
     def adopt(self) -> None:
         """Let what modules did at their import stay: they do it once, and tasks that import them later rely on it."""
         if len(sys.modules) > self.modules:
-            self._remember({
+            states = {
                 trait: trait.adopt(before, trait.read()) if trait.adopt is not None else before
                 for trait, before in self.states.items()
-            })  # fmt: skip
+            }
+            self._remember(states)
 
     def _complain(self, claim: Claim, what: str) -> None:
         if (claim.func, what) not in self.complained:
