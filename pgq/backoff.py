@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
-#: Used when nothing was said: 5 s, 10 s, 20 s ... up to an hour, each shortened by up to a half at random.
+#: Used when a task names none: 5 s, 10 s, 20 s ... up to an hour, each shortened by up to a half at random.
 DEFAULT: Mapping[str, Any] = {"kind": "exponential", "base": 5.0, "factor": 2.0, "max": 3600.0, "jitter": 0.5}
 _KEYS = {"kind", "base", "factor", "max", "jitter"}
 

@@ -4,16 +4,16 @@
 
     PgqError
     ├── EnqueueError (ValueError)     wrong input, seen before anything is written
-    │   ├── UnknownFunction           the string names nothing that can be imported and called
+    │   ├── UnknownFunction           the path leads to nothing that can be imported and called
     │   ├── UnknownOption             no such option
     │   └── NotStorable (TypeError)   an argument or result has no stored form
     ├── StillReferenced (ValueError)  a finished task cannot leave its table, since another one refers to it
-    ├── NotAllowed                    a row that nobody signed names a function that is not registered
+    ├── NotAllowed                    an unsigned row names a function that is not registered
     ├── TaskTimeout                   raised inside a task that outlasts its timeout
     ├── TaskCancelled                 what a cancelled task ends with
     ├── WorkerDied                    what a task ends with that killed its worker too often
     ├── NotCommitted                  raised for a caller who waits for a task that waits for the caller's commit
-    └── Control                       raised by a task on purpose, to say what becomes of it
+    └── Control                       raised by a task on purpose, to choose how its attempt ends
         ├── Retry                     run again, after a delay
         └── Discard                   end as failed now, whatever attempts are left
 """
@@ -28,7 +28,7 @@ class PgqError(Exception):
 
 
 class EnqueueError(PgqError, ValueError):
-    """The task cannot be enqueued as it was asked for; nothing was written. Its text is ``field: reason``.
+    """The task cannot be enqueued with these arguments; nothing was written. The text is ``field: reason``.
 
     Args:
         field: The argument, option or column that is wrong.
@@ -36,7 +36,7 @@ class EnqueueError(PgqError, ValueError):
     """
 
     def __init__(self, field: str, reason: str) -> None:
-        # As they were given: a copy, also in another process, is made of `args`.
+        # Unchanged: pickle makes the copy in another process from `args`.
         super().__init__(field, reason)
         self.field, self.reason = field, reason
 
@@ -44,7 +44,7 @@ class EnqueueError(PgqError, ValueError):
         return f"{self.field}: {self.reason}"
 
     def of(self, field: str) -> Self:
-        """Return the same error of another field: the one by which the caller knows the value."""
+        """Return the same error with another field: the name by which the caller knows the value."""
         return type(self)(field, self.reason)
 
 
@@ -88,7 +88,7 @@ class NotCommitted(PgqError):
 
 
 class Control(PgqError):
-    """Base of what a task may raise to say what becomes of it."""
+    """Base of what a task may raise to choose how its attempt ends."""
 
 
 class Retry(Control):
@@ -115,7 +115,7 @@ class Discard(Control):
 
 
 def invalid(field: str, reason: str) -> ValueError:
-    """Return a plain ValueError that carries its field as an EnqueueError does, for what is no task yet."""
+    """Return a plain ValueError that carries field and reason as an EnqueueError does, for values outside a task."""
     error = ValueError(f"{field}: {reason}")
     error.field, error.reason = field, reason  # type: ignore[attr-defined]
     return error
@@ -127,5 +127,5 @@ def field_of(error: ValueError) -> str | None:
 
 
 def reason_of(error: ValueError) -> str:
-    """Return what is wrong, without the field if the error carries it apart: for a reader who sees the field."""
+    """Return what is wrong, without the field if the error carries it apart: for a form, which shows it there."""
     return getattr(error, "reason", str(error))

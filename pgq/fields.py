@@ -51,12 +51,12 @@ class TaskIdField(_UUIDField):
         return name, "pgq.fields.TaskIdField", args, kwargs
 
 
-#: While set, stored fields are copied from one instance to another, and nobody looks at them.
+#: While set, Django copies stored fields from one instance to another: they stay text and are not decoded.
 _as_text: ContextVar[bool] = ContextVar("pgq_as_text", default=False)
 
 
 class KeepsText(_Model):
-    """Part of models with stored fields: reading a row again gives its texts again, which its signature is over.
+    """Part of models with stored fields: refresh_from_db keeps the texts, which the row's signature covers.
 
     No abstract model, so that migrations name it as a base, and the models of a data migration are such models, too.
     """
@@ -95,9 +95,9 @@ class KeepsText(_Model):
 
 
 class _Lazy(DeferredAttribute):
-    """Decodes at the first look, so that a list of rows costs nothing and one bad row spoils no page.
+    """Decodes when the value is first read, so that a list of rows costs nothing and one bad row spoils no page.
 
-    The text stays in the instance, since a signature is over the text.
+    The text stays in the instance, since the signature covers the text.
     """
 
     def __get__(self, instance: Any, cls: Any = None) -> Any:
@@ -128,7 +128,7 @@ class _Name(DeferredAttribute):
         value = super().__get__(instance, cls)
         if value is not None or instance is None:
             return value
-        # Not yet, while the database is to make the id.
+        # There is no id yet if the database is to make it.
         id = ids.parse_id(instance.id)
         return None if id is None else _Words(ids.task_name(id))
 
@@ -149,7 +149,7 @@ class OptionalTextField(_TextField):
 
 
 class NameField(OptionalTextField):
-    """The name of a task: NULL in the table if nobody gave one, and four words of the id to whoever reads it."""
+    """The name of a task: NULL in the table if none was given; then Python reads the four words of the id."""
 
     descriptor_class = _Name
 
@@ -169,7 +169,7 @@ class NameField(OptionalTextField):
 
 
 class OutcomeField(_BooleanField):
-    """Whether a task succeeded; a new row that does not say is what its class is made for (`Failure`: failures)."""
+    """Whether a task succeeded; a new row without a value gets that of its class (`Failure`: False)."""
 
     def pre_save(self, model_instance: Any, add: bool) -> Any:
         if getattr(model_instance, self.attname) is None:
@@ -181,7 +181,7 @@ class ExceptionField(_TextField):
     """The path of the exception that a task failed with; each failure has one."""
 
     def pre_save(self, model_instance: Any, add: bool) -> Any:
-        # OutcomeField may not have been asked yet.
+        # OutcomeField.pre_save may not have run yet.
         failed = (
             not getattr(model_instance, "succeeds", True)
             if model_instance.success is None
@@ -192,20 +192,20 @@ class ExceptionField(_TextField):
         return super().pre_save(model_instance, add)
 
 
-#: Begins what a fixture holds of a stored value with tags. No literal begins so, hence it is taken for no text.
+#: Begins the text by which a fixture holds a value with tags. No Python literal begins so, hence it is unambiguous.
 _AS_STORED = "stored:"
 
 
 class StoredField(models.JSONField):
-    """A jsonb column in the form of `pgq.codec`, decoded when it is first looked at.
+    """A jsonb column in the form of `pgq.codec`, decoded when it is first read.
 
-    The model decides how far to trust it: it has a method ``decode_stored(attribute, text)``.
+    The model decides how far to trust the text, in its method ``decode_stored(attribute, text)``.
     """
 
     descriptor_class = _Lazy
 
     def normal(self, value: Any) -> Any:
-        """Return what is meant by a value that was assigned, or looked for: each way of writing asks this.
+        """Return the value meant by one that was assigned or is searched for; all ways of writing call this.
 
         Raises:
             ValueError: The column cannot hold it; the message names the field.
@@ -235,7 +235,7 @@ class StoredField(models.JSONField):
         return Jsonb(None, dumps=lambda _: str(text))
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
-        """Save the text as it was read: what a look at it shows may be a description only."""
+        """Save the text as it was read: the decoded value may be a description only."""
         values = model_instance.__dict__
         if self.attname not in values:
             return getattr(model_instance, self.attname)
@@ -257,7 +257,7 @@ class StoredField(models.JSONField):
         try:
             return super().value_from_object(obj)
         except PgqError:
-            # What it names is gone. The row can be copied all the same.
+            # What the text names is gone. Django can copy the row all the same.
             return obj.__dict__[self.attname]
 
     def value_to_string(self, obj: Any) -> Any:
@@ -274,7 +274,7 @@ class StoredField(models.JSONField):
 
 
 class _LiteralsField(StoredField):
-    """A stored value that people write as Python literals, in a form as well."""
+    """A stored value that may be given as Python literals, as in a form."""
 
     def formfield(self, **kwargs: Any) -> Any:
         # Not JSONField's, which takes JSON. The text is read when the row is checked or saved.
@@ -310,7 +310,7 @@ class KwargsField(_LiteralsField):
 
 @StoredField.register_lookup
 class _StoredExact(JSONExact):
-    """Finds a value however it is written: what was saved as ``args="1, 2"`` is found by that."""
+    """Finds a value in any way of writing it: ``args="1, 2"`` finds what was saved by it."""
 
     def get_prep_lookup(self) -> Any:
         if self.rhs_is_direct_value():
@@ -327,5 +327,5 @@ class _StoredIn(In):
 
 
 def _plain(value: Any) -> Any:
-    """The args column is an array, however the caller wrote it."""
+    """Return a tuple as a list: the args column is a plain array."""
     return list(value) if isinstance(value, tuple) else value

@@ -5,8 +5,8 @@
     urlpatterns = [path("health", health), ...]
 
 200 ``{"status": "ok"}``, or 503 ``{"status": "problem"}`` while tasks are not run as they should be, or PostgreSQL
-cannot say. Everybody may ask, so nobody learns more; `manage.py pgq_check` says what is wrong and what to do.
-It looks at all pools together. What one pool says of itself is answered by ``pgq_worker --health-port``.
+does not answer. The view needs no login, so it tells no more; `manage.py pgq_check` names what is wrong and what to do.
+It checks all pools together; ``pgq_worker --health-port`` answers for one pool.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 An id is a UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, 12 of its fraction, then random bits.
 
-A task without a name of its own is called by four words, as in Django-Q. Here the words are *derived* from the id, 22
+A task without a given name has a name of four words, as in Django-Q. Here the words are *derived* from the id, 22
 bits of its milliseconds and 10 of its random bits, so they take no space in the tables and no index: `name_ranges`
 turns them back into the few ranges of ids that can bear the name.
 """
@@ -45,12 +45,13 @@ def new_id() -> UUID:
     """Return a new UUIDv7, larger than those this process made before (unless its clock was set back)."""
     milliseconds, rest = divmod(time.time_ns(), 1_000_000)
     random = int.from_bytes(os.urandom(8), "big") >> 2
-    # 12 bits say when within the millisecond, to 256 ns, as in PostgreSQL's own uuidv7(): making one takes longer.
+    # 12 bits hold the time within the millisecond, in steps of 256 ns, as in PostgreSQL's uuidv7(): making an id takes
+    # longer than a step, so ids of one process grow.
     return UUID(int=(milliseconds << 80) | (0x7 << 76) | ((rest >> 8) << 64) | (0x2 << 62) | random)
 
 
 def new_hexes(count: int) -> list[str]:
-    """Return many of what `new_id` makes, as 32 hex digits each, in half the time."""
+    """Return many new ids, as 32 hex digits each, in half the time of `new_id`."""
     random = os.urandom(8 * count).hex()
     made = []
     for at in range(0, 16 * count, 16):

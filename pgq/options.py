@@ -1,4 +1,4 @@
-"""What may be said of a task beside its function and its arguments: one record, one line for each option.
+"""The options of a task, which it has besides its function and its arguments: one record, one line for each option.
 
 An option either is a column of the task's row, or stands in the row's ``options`` column under its `key`. Every other
 list of options is derived from these lines, so a new option is one line here and the code that uses it.
@@ -20,12 +20,12 @@ from pgq import backoff, codec
 from pgq.codec import dotted
 from pgq.errors import EnqueueError, UnknownFunction, UnknownOption
 
-#: Turns what was said of the option of that name into what is kept, or raises EnqueueError.
+#: Takes an option's name and its given value; returns the value that is kept, or raises EnqueueError.
 Check = Callable[[str, Any], Any]
 
 
 class By(enum.Flag):
-    """Who may say an option: `@task` for all calls, one call for itself; INNER: only pgq's own code."""
+    """Where an option is given: TASK: by `@task`, for all calls; CALL: by one call; INNER: only by pgq's own code."""
 
     INNER = 0
     TASK = enum.auto()
@@ -37,7 +37,7 @@ class By(enum.Flag):
 
 
 def check_backoff(option: str, value: Any) -> Any:
-    """Return a backoff as it is stored; a callable stays one, since its path depends on what is registered."""
+    """Return a backoff as it is stored; a callable stays a callable, since its path depends on what is registered."""
     if callable(value):
         return value
     try:
@@ -82,22 +82,23 @@ def _column(meaning: str, by: By, *, of_schedule: str | None = None, check: Chec
     """Declare an option that is a column of the task's row.
 
     Args:
-        of_schedule: Its key in the options of a schedule that fixes this column of its tasks, which it has not itself.
+        of_schedule: Its key in the options of a schedule; None: the schedule has a column for it, or tasks of a
+            schedule have no such option.
     """
     return field(default=None, metadata={"meaning": meaning, "by": by, "of_schedule": of_schedule, "check": check})
 
 
 def _stored(meaning: str, by: By = By.INNER, *, key: str | None = None, check: Check | None = None) -> Any:
-    """Declare an option that stands in the options column of the task's row; `key`: None: under its name."""
+    """Declare an option that stands in the options column of the task's row under `key` (None: under its name)."""
     return field(default=None, metadata={"meaning": meaning, "by": by, "stored": True, "key": key, "check": check})
 
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """The options of a task. None: not said.
+    """The options of a task. None: not given.
 
-    Make one by `of` from what a caller said, by `parse` from a row, and by the class from what our own code says. The
-    values of a row that Python did not sign may be of any type, so who uses one has to expect that.
+    Make one by `of` from a caller's arguments, by `parse` from a row, by the class from pgq's own code. The values of
+    an unsigned row may be of any type, so code that uses one must expect that.
     """
 
     queue: str | None = _column("where it waits", By.BOTH, check=_unless_empty)
@@ -128,18 +129,18 @@ class TaskOptions:
     hook_of: str | None = _stored("id of the task this one is the hook of")
     forget: bool | None = _stored("forget that task once the hook has run")
 
-    #: What else a row has in its options column: of another release, or of an import. It stays there.
+    #: Other keys of the row's options column, from another release or an import. They stay there.
     other: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        # As `_made` makes it: the record holds what was said, and finds None in its class for all else.
-        said = _without_none(vars(self))
+        # As in `_made`: the instance holds only what is given; for all else Python finds the class's default, None.
+        given = _without_none(vars(self))
         vars(self).clear()
-        vars(self).update(said)
+        vars(self).update(given)
 
     @classmethod
-    def of(cls, by: By = By.CALL, /, **said: Any) -> TaskOptions:
-        """Return what `@task` or a call has said, checked as far as that takes neither settings nor the registry.
+    def of(cls, by: By = By.CALL, /, **given: Any) -> TaskOptions:
+        """Return the options that `@task` or a call gives, checked as far as settings and registry are not needed.
 
         Raises:
             UnknownOption: There is no such option; the message names the nearest, and all of them.
@@ -147,7 +148,7 @@ class TaskOptions:
         """
         known = _KNOWN[by]
         kept: dict[str, Any] = {}
-        for name, value in said.items():
+        for name, value in given.items():
             if name not in known:
                 raise unknown_option(name, known)
             check = known[name]
@@ -158,10 +159,10 @@ class TaskOptions:
 
     @classmethod
     def parse(cls, text: str) -> TaskOptions:
-        """Return what stands in the options column of a row, whatever the types of its values.
+        """Return the options of a row from the text of its options column, whatever the types of the values.
 
         Raises:
-            ValueError, RecursionError: PostgreSQL takes it for JSON, and Python does not.
+            ValueError, RecursionError: PostgreSQL reads the text as JSON, but Python cannot.
         """
         if text == "{}":
             return NO_OPTIONS
@@ -171,32 +172,32 @@ class TaskOptions:
     @classmethod
     def of_stored(cls, stored: Mapping[str, Any]) -> TaskOptions:
         """Return the options of an options column that was read as JSON."""
-        said = {_NAMES[key]: value for key, value in stored.items() if key in _NAMES and value is not None}
-        if len(said) < len(stored):
-            said["other"] = {key: value for key, value in stored.items() if key not in _NAMES} or None
-            said = _without_none(said)
-        return _made(said)
+        given = {_NAMES[key]: value for key, value in stored.items() if key in _NAMES and value is not None}
+        if len(given) < len(stored):
+            given["other"] = {key: value for key, value in stored.items() if key not in _NAMES} or None
+            given = _without_none(given)
+        return _made(given)
 
-    def is_said(self, option: str) -> bool:
-        """Whether anything was said of the option of that name."""
+    def is_given(self, option: str) -> bool:
+        """Whether the option of that name is given."""
         return option in vars(self)
 
     def but(self, **changes: Any) -> TaskOptions:
-        """Return these options with others in their place; None takes one away."""
+        """Return these options with some replaced; None takes one away."""
         return _made(_without_none({**vars(self), **changes}))
 
     def over(self, below: TaskOptions) -> TaskOptions:
-        """Return these options, and of the others those that are not said here."""
+        """Return these options, and those of `below` that are not given here."""
         if below is NO_OPTIONS or self is NO_OPTIONS:
             return self if below is NO_OPTIONS else below
         return _made({**vars(below), **vars(self)})
 
     def of_columns(self) -> TaskOptions:
-        """Return those that do not stand in the options column."""
+        """Return the options that are columns of their own."""
         return _made({name: value for name, value in vars(self).items() if name not in _KEYS and name != "other"})
 
     def stored(self) -> dict[str, Any]:
-        """Return what the options column gets."""
+        """Return the content of the options column."""
         stored = {_KEYS[name]: value for name, value in vars(self).items() if name in _KEYS}
         return stored if self.other is None else {**self.other, **stored}
 
@@ -210,19 +211,19 @@ def _parsed(text: str) -> TaskOptions:
     return TaskOptions.of_stored(json.loads(text))
 
 
-def _without_none(said: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in said.items() if value is not None}
+def _without_none(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
 
 
-def _made(said: dict[str, Any]) -> TaskOptions:
-    """Return the record of these options, none of which is None; for all others the defaults of the class are read.
+def _made(given: dict[str, Any]) -> TaskOptions:
+    """Return the record of these options, none of which is None; for all others Python finds the class's default.
 
-    In a tenth of the time of ``__init__``, which sets each field: one is made for each call that has an option.
+    This takes a tenth of the time of ``__init__``, which sets each field; each call that gives an option pays for it.
     """
-    if not said:
+    if not given:
         return NO_OPTIONS
     options = object.__new__(TaskOptions)
-    vars(options).update(said)
+    vars(options).update(given)
     return options
 
 
@@ -239,21 +240,21 @@ def _known(by: By) -> dict[str, Check | None]:
 
 
 _KNOWN = {by: _known(by) for by in (By.TASK, By.CALL)}
-#: What `@task` fixes, and what one call may say.
+#: The options that `@task` takes, and those that one call takes.
 TASK_OPTIONS, CALL_OPTIONS = _KNOWN[By.TASK].keys(), _KNOWN[By.CALL].keys()
 #: Options by which a schedule fixes columns of its tasks, with their keys in its options; "extra" holds all others.
 OF_SCHEDULE: dict[str, str] = {
     option.name: key for option in _FIELDS if (key := option.metadata.get("of_schedule")) is not None
 }
-#: The options of a task of which nothing was said: one object, so that to ask for it is one comparison.
+#: The options of a task that has none: one object, so that one comparison tells.
 NO_OPTIONS: TaskOptions = object.__new__(TaskOptions)
 
 
 def unknown_option(given: object, known: Iterable[str], *, of: str | None = None) -> UnknownOption:
-    """Return the error for an option that there is not: it names the nearest of those there are, and all of them.
+    """Return the error for an unknown option; it names the nearest known one, and all known ones.
 
     Args:
-        of: The argument that holds it; None: it is an argument itself.
+        of: The argument that holds the option; None: the option is an argument itself.
     """
     names = sorted(known)
     near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)

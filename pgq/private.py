@@ -1,7 +1,7 @@
-"""What pgq uses of Python and of Django that they do not document, each with the reason. No other module does.
+"""All undocumented parts of Python and Django that pgq uses, each with the reason. No other module uses any.
 
-A new release of theirs may take it away: tests/project/test_private.py holds that each is there and does what is said
-here. What belongs to Django is reached through an object that the caller has, so this module needs no Django.
+A new release may take one away: tests/project/test_private.py checks that each is there and does what this module
+says. What belongs to Django is reached through an object that the caller has, so this module needs no Django.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pickle
 import sys
 import threading
 
-# signal.getsignal makes enums of the handlers, which takes a microsecond, and workers ask after each task.
+# signal.getsignal makes enums of the handlers, which takes a microsecond; a worker calls it after each task.
 from _signal import getsignal  # type: ignore[import-not-found]
 
 # What json.JSONDecoder.decode calls between two searches for white space, which take half of the time for a short text.
@@ -52,20 +52,20 @@ get_running_loop, set_running_loop = asyncio._get_running_loop, asyncio._set_run
 
 
 def environment() -> dict[Any, Any]:
-    """Return the dict inside os.environ: to compare that costs nothing, to compare os.environ 20 microseconds."""
+    """Return the dict inside os.environ: comparing it costs nothing, comparing os.environ takes 20 microseconds."""
     return os.environ._data  # type: ignore[attr-defined,no-any-return]
 
 
 def arena(size: int) -> Arena:
     """Return memory that is shared with child processes of any start method; mmap alone is shared by fork only."""
-    # The import registers a function to be run at exit, which only a pool's processes should have.
+    # Only a pool's processes should import this: the import registers a function that runs at exit.
     from multiprocessing.heap import Arena
 
     return Arena(size)
 
 
 def fork_server_pids() -> set[int]:
-    """Return the pids of the helpers that multiprocessing has started: they are children, and not orphans of a task."""
+    """Return the pids of the helpers that multiprocessing has started: children of a process, not orphans of a task."""
     found = (
         _attributes("multiprocessing.forkserver", "_forkserver", "_forkserver_pid"),
         _attributes("multiprocessing.resource_tracker", "_resource_tracker", "_pid"),
@@ -79,12 +79,12 @@ def _attributes(module: str, owner: str, name: str) -> int | None:
 
 
 def end_threads() -> None:
-    """Wait for the threads that are no daemons, as Python does at its end. Nothing public ends those of executors."""
+    """Wait for the threads that are no daemons, as Python does at exit. No public function ends those of executors."""
     threading._shutdown()  # type: ignore[attr-defined]
 
 
 def run_exit_functions() -> None:
-    """Run what atexit has registered, as Python does at its end, in a process that ends by os._exit."""
+    """Run what atexit has registered, as Python does at exit, in a process that ends by os._exit."""
     atexit._run_exitfuncs()
 
 
@@ -92,12 +92,12 @@ def run_exit_functions() -> None:
 
 
 def settings_below(settings: Any) -> Any:
-    """Return what django.conf.settings stands for: the LazySettings has neither its values nor what overrides them."""
+    """Return the object behind django.conf.settings: the LazySettings itself holds neither values nor overrides."""
     return settings._wrapped
 
 
 def clear_connection_pools(wrapper: type) -> None:
-    """Forget psycopg's pools, which Django keeps on its class: in a new process they are those of the parent.
+    """Forget psycopg's pools, which Django keeps on a class: in a forked process they are those of the parent.
 
     Args:
         wrapper: The class of a connection. Only that of PostgreSQL has pools.
@@ -116,7 +116,7 @@ def is_called_by_command_line(command: Any) -> bool:
 
 
 def set_alias(queryset: Any) -> str | None:
-    """Return the alias that using() has set; None: a router says. `QuerySet.db` does not tell the two apart."""
+    """Return the alias that using() has set; None: a router decides. `QuerySet.db` does not tell the two apart."""
     alias: str | None = queryset._db
     return alias
 

@@ -45,7 +45,7 @@ class NewTask(NamedTuple):
     remaining: int | None = None
     schedule: int | None = None
     slot: datetime | None = None
-    #: None: anybody could have written this row.
+    #: None: unsigned, so any role that may insert could have written the row.
     signature: bytes | None = None
 
 
@@ -75,9 +75,9 @@ class Claim(NamedTuple):
     schedule: int | None
     enqueued_at: datetime
     signature: bytes | None
-    #: Somebody cancelled it: it is settled, not run.
+    #: The worker settles a cancelled task without running it.
     cancelled: bool
-    #: The last entry of its history, as JSON; None: nothing went wrong yet.
+    #: The last entry of its history, as JSON; None: no attempt has failed yet.
     last_error: str | None
     #: Where its row lies unless it was written since, as PostgreSQL prints it: ``(page,line)``.
     ctid: str
@@ -116,7 +116,7 @@ class Failed:
 
     failure: Failure
     follow_ons: tuple[NewTask, ...] = ()
-    #: False: no attempt was left before, or it was cancelled, so this claim started nothing and is no attempt.
+    #: False: the task was cancelled or had no attempt left; the worker did not run it, so this claim is no attempt.
     ran: bool = True
 
 
@@ -138,7 +138,7 @@ class Parked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Postponed:
-    """This worker's code does not know what the row names; a worker of another release may. It is given back."""
+    """This worker's code lacks what the row names; a worker of another release may have it. The task is given back."""
 
     failure: Failure
     #: Seconds from now.
@@ -157,7 +157,7 @@ class Report(NamedTuple):
     outcome: Outcome
     started: float
     stopped: float
-    #: The value the function returned, for whoever keeps results elsewhere (the cache); not written by settle.
+    #: The value that the function returned, for the result cache; settle writes the outcome's text instead.
     value: Any = None
     #: What the function raised, for a caller in whose process it ran.
     error: BaseException | None = None
@@ -165,7 +165,7 @@ class Report(NamedTuple):
     options: TaskOptions = NO_OPTIONS
     #: Whether Python signed the claim: its signature was verified.
     trusted: bool = False
-    #: It is written already: with what an atomic task wrote, in one commit.
+    #: True: an atomic task's own commit has written it already.
     settled: bool = False
 
 
@@ -182,7 +182,7 @@ class Blame:
 
 
 class Call(NamedTuple):
-    """A claim that is ready to run: everything that the row could spoil has been looked at."""
+    """A claim that is ready to run: options parsed, function found, arguments decoded."""
 
     claim: Claim
     options: TaskOptions
@@ -193,5 +193,5 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
     #: Monotonic seconds.
     started: float
-    #: Runs a coroutine to its end that a function has returned in a thread without a loop.
+    #: Runs the coroutine that the function returned to its end, in a thread without a loop.
     finish: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run

@@ -1,4 +1,4 @@
-"""Django signals of pgq. Sender and arguments as in Django-Q; a receiver that raises is logged and harms nobody.
+"""Django signals of pgq. Sender and arguments as in Django-Q; an error in a receiver is logged and stops nothing.
 
 =======================  ==================  ==========================================================
 signal                   arguments           sent

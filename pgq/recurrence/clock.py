@@ -15,10 +15,10 @@ NEAR = timedelta(hours=26)
 
 
 def parse_zone(name: str | None, default: tzinfo) -> tzinfo:
-    """Return the zone of that IANA name; the default for None and for nothing.
+    """Return the zone of that IANA name; the default for None and the empty text.
 
     Raises:
-        ValueError: unknown here, with the names it may have been meant for.
+        ValueError: The zone is unknown here; the message has names that are nearly so.
     """
     if name is None or not name.strip():
         return default
@@ -69,7 +69,7 @@ def change_of(low: datetime, high: datetime, zone: tzinfo) -> datetime:
     before = offset_of(low, zone)
     # Clocks change on whole seconds.
     start = low.replace(microsecond=0)
-    # This many seconds after start the clock has not changed; so many more, and it has.
+    # `same` seconds after start the clock has not changed yet; `other` seconds after start it has.
     same, other = 0, -((start - high) // timedelta(seconds=1))
     while other - same > 1:
         middle = (same + other) // 2

@@ -49,7 +49,7 @@ class Cron:
 
     @property
     def interval(self) -> bool:
-        """It follows the clock, rather than name times of the day."""
+        """Whether it repeats by the clock ("every five minutes") instead of naming times of the day."""
         return len(self.hours) == 24
 
 
@@ -62,7 +62,7 @@ def _parse(expression: str, name: str | None) -> Cron:
     """Read a cron expression.
 
     Raises:
-        ValueError: with croniter's reason, or ours.
+        ValueError: It cannot be read; the message has the reason.
     """
     text = expression.strip()
     if not text or len(text) > CRON_LENGTH:
@@ -75,7 +75,7 @@ def _parse(expression: str, name: str | None) -> Cron:
     if "h" in letters and not name:
         raise invalid("cron", "'H' is drawn from the name of the schedule; give it a name")
     try:
-        # Without need for it no name is given: with one, croniter reads @daily as "H H * * *".
+        # The name only where an H needs it: with a name, croniter reads @daily as "H H * * *".
         parsed = croniter(text, 0.0, hash_id=name if "h" in letters else None)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise invalid("cron", f"{str(error) or 'it cannot be read'}; {_CRON_HELP}") from error
@@ -91,7 +91,7 @@ def _digest(text: str, parsed: croniter) -> Cron:
     near = min(parsed.nearest_weekday, default=None)
     dates_open, weekdays_open = fields[2][0] == "*", fields[4][0] == "*" and not nth
     if not dates_open and not weekdays_open and (nth or near is not None):
-        # croniter ignores one of the two then, or never fires.
+        # With both, croniter ignores one of them, or never fires.
         raise invalid(
             "cron", f"{text!r} gives both days, one of them with '#', 'L' or 'W'; put '*' in one, or use two schedules"
         )
@@ -229,7 +229,7 @@ def _interval_after(cron: Cron, zone: tzinfo, after: datetime) -> Iterator[datet
             if change is not None and slot >= change:
                 break
             if change is None and slot > near:
-                # Begin again there. Changes on the way do not matter: no time between start and wall matches.
+                # Begin again after it. Earlier changes do not matter: no time between start and wall matches.
                 change = instant_of(wall, zone)
                 break
             yield slot

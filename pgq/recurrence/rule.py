@@ -20,7 +20,7 @@ class Recurrence:
     seconds: float | None = None
     #: For 'C'.
     cron: str | None = None
-    #: Whose local time is meant.
+    #: The local time that all this is about.
     zone: tzinfo = UTC
     #: Day to come back to. M, BM, Q, Y: of the month, 1 to 31; W, BW: of the week, Monday 1 to Sunday 7.
     day: int | None = None
@@ -35,7 +35,7 @@ class Recurrence:
 
         Args:
             schedule: A `pgq.schedules.fire.Due` or a `pgq.models.Schedule`.
-            zone: Whose local time is meant if the schedule names none.
+            zone: The zone if the schedule names none.
 
         Raises:
             ValueError: Its time zone is unknown.

@@ -21,16 +21,16 @@ SHORTEST, LONGEST = 0.1, 100 * 366 * 86400.0
 _DAYS = {"D": 1, "W": 7, "BW": 14}
 MONTHS = {"M": 1, "BM": 2, "Q": 3, "Y": 12}
 _CALENDAR = _DAYS.keys() | MONTHS.keys()
-#: A slot no farther from where its anchor puts it was moved by new rules for the zone; farther, by somebody's hand.
+#: A slot at most this far from where its anchors put it was moved by new rules for the zone; farther, by an edit.
 _MOVED = timedelta(hours=3)
 
 
 def anchored(recurrence: Recurrence, slot: datetime) -> Recurrence:
     """Return the recurrence with `day` and `wall` as they are to be stored next to this slot.
 
-    Anchors that explain the slot are kept, others are taken from it: who moves ``next_run`` by more than three hours,
-    or to another day, moves the schedule. (A smaller difference may come from new rules for the zone, and must not
-    last: to move a schedule by so little, clear the anchors as well.) Both are None for kinds without a calendar.
+    Anchors that explain the slot are kept, others are taken from it: an edit that moves ``next_run`` by more than three
+    hours, or to another day, moves the schedule. (A smaller difference may come from new rules for the zone, and must
+    not last: to move a schedule by so little, clear the anchors as well.) Both are None for kinds without a calendar.
 
     Raises:
         ValueError: a naive slot, or one within a day or two of either end of the calendar.
@@ -80,8 +80,8 @@ def missed(recurrence: Recurrence, slot: datetime, now: datetime, cap: int) -> t
     """Return the slots due from `slot` to `now`, both included and oldest first, and the first slot after `now`.
 
     Of more than `cap` slots the *latest* are returned: what is done late is done for the freshest data, and the work
-    is that of `cap` slots however long nobody fired. With a cap of 1 an outage ends in one run, for the latest slot.
-    `slot` itself counts even if a cron expression does not name it: somebody asked for that run.
+    is that of `cap` slots however long the outage was. With a cap of 1 it ends in one run, for the latest slot.
+    `slot` itself counts even if a cron expression does not name it: an edit of next_run asked for that run.
 
     Raises:
         ValueError: as `next_slot`.
@@ -105,7 +105,7 @@ def missed(recurrence: Recurrence, slot: datetime, now: datetime, cap: int) -> t
 
 
 def validate(recurrence: Recurrence, now: datetime | None = None) -> None:
-    """Refuse a recurrence that cannot fire as it says. `now` (aware) is for tests.
+    """Refuse a recurrence that cannot fire by its rule. `now` (aware) is for tests.
 
     Raises:
         ValueError: the message begins with the name of the column and says what to do.
@@ -148,7 +148,7 @@ def _step(recurrence: Recurrence) -> timedelta:
 def meant_by(recurrence: Recurrence, slot: datetime) -> tuple[date, time, int]:
     """Return the local date and time that the slot stands for, and the day to come back to.
 
-    The slot itself does not say: a clock change may have put it an hour off, or on the next date.
+    They may differ from the slot's own: a clock change may have put it an hour off, or on the next date.
     """
     kind, zone = recurrence.kind, recurrence.zone
     shown = local_of(slot, zone)
@@ -226,7 +226,7 @@ def _missed_calendar(
     for number in range(last, -1, -1):
         if len(due) >= cap:
             break
-        # Not twice the instant that two dates share.
+        # Two dates may share an instant, which counts once.
         if not due or at(number) < due[-1]:
             due.append(at(number))
     return due[::-1], following

@@ -33,7 +33,7 @@ _LISTED_TIMES = 6
 
 
 def doubt(recurrence: Recurrence) -> str | None:
-    """Return what a cron expression means that was probably meant otherwise, or None.
+    """Return a warning for a cron expression that probably does not mean what its author thinks, or None.
 
     Elsewhere seconds stand first: ``0 15 10 * * *`` is meant to be 10:15, and is each second of one minute a month.
     """
@@ -49,10 +49,10 @@ def doubt(recurrence: Recurrence) -> str | None:
 
 
 def describe(recurrence: Recurrence, slot: datetime | None = None) -> str:
-    """Say in words when it fires, by the local clock of its zone.
+    """Return in words when it fires, by the local clock of its zone.
 
     Args:
-        slot: One of its slots (aware), which says in which months it fires; None: that is not said.
+        slot: One of its slots (aware), from which its months follow; None: the text leaves them out.
 
     Raises:
         ValueError: a recurrence that cannot be read.
@@ -84,7 +84,7 @@ def describe(recurrence: Recurrence, slot: datetime | None = None) -> str:
 
 
 def _months_from(recurrence: Recurrence, slot: datetime) -> str:
-    """Name the months in which a schedule fires that has this slot; nothing for each month."""
+    """Return in words the months in which a schedule with this slot fires; "" if it fires in each."""
     step = MONTHS[recurrence.kind]
     if step == 1:
         return ""
@@ -124,7 +124,7 @@ def _times(cron: Cron) -> str:
 
 
 def _cycle(values: Sequence[int], unit: str, whole: str) -> str | None:
-    """Say values from 0 to 59 that go round evenly, 5, 25, 45 say; None if these do not."""
+    """Return in words values from 0 to 59 that go round evenly, such as 5, 25, 45; None if they do not."""
     step = _even(values)
     if not step or step * len(values) != 60:
         return None
@@ -133,7 +133,7 @@ def _cycle(values: Sequence[int], unit: str, whole: str) -> str | None:
 
 
 def _literal(cron: Cron) -> str:
-    """Field by field: never elegant, always true."""
+    """Return the expression in words, field by field: never elegant, always true."""
     parts = [(cron.minutes, "minute", 60), (cron.hours, "hour", 24)]
     if cron.seconds != (0,):
         parts.insert(0, (cron.seconds, "second", 60))
@@ -145,7 +145,7 @@ def _literal(cron: Cron) -> str:
 
 
 def _days(cron: Cron) -> str:
-    """Say which days, with a space before; nothing for every day."""
+    """Return the days in words, with a space before; "" for every day."""
     if cron.near is not None:
         shorter = " or to the last day of shorter months" if cron.near > 28 else ""
         return f" on the day from Monday to Friday nearest to day {cron.near} of the month{shorter}"

@@ -82,7 +82,7 @@ def define(
 def _stored_options(options: TaskOptions, model: NewTask) -> dict[str, Any]:
     """Return the options column of a schedule: what it fixes of its tasks' columns, and "extra": their options."""
     # As a task has it: a timeout of None is no limit.
-    stored = {key: getattr(model, name) for name, key in OF_SCHEDULE.items() if options.is_said(name)}
+    stored = {key: getattr(model, name) for name, key in OF_SCHEDULE.items() if options.is_given(name)}
     extra = followed(options).stored()
     return {**stored, "extra": extra} if extra else stored
 
