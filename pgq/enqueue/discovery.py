@@ -1,8 +1,8 @@
 """Functions registered with @task must be known in each process before the first row that names one.
 
-So the module ``tasks`` of each installed app is imported when Django starts. One that fails is the project's own to
-mend, and loud; but what somebody else's app needs for tasks that this project may never enqueue must not keep it from
-starting. (Many packages have a ``tasks.py`` for another queue, which is not installed here.)
+So the module ``tasks`` of each installed app is imported when Django starts. An error in one of the project's own is
+raised, for the project to mend; one in an installed package must not keep the project from starting, which may never
+enqueue its tasks. (Many packages have a ``tasks.py`` for another queue, which is not installed here.)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from django.utils.module_loading import module_has_submodule
 
 logger = logging.getLogger("pgq")
 
-#: Where installers put what is not the project's own.
+#: Folders into which installers put packages.
 _INSTALLED = {"site-packages", "dist-packages"}
 
 #: The modules that were left out, and why.
@@ -50,7 +50,7 @@ def is_own(app: AppConfig) -> bool:
 
 
 def sentences() -> list[str]:
-    """Say of each module that was left out what follows from it."""
+    """Return a sentence for each module that was left out: what follows from it."""
     return [
         f"{module} cannot be imported, so its tasks are not known: rows that psql, the ORM or the admin writes may not "
         f"name them, and what their @task says does not hold ({why})."
@@ -59,6 +59,6 @@ def sentences() -> list[str]:
 
 
 def warn() -> None:
-    """Log what was left out. For the process that runs tasks; others have ``manage.py check``."""
+    """Log what was left out, in a process that runs tasks; ``manage.py check`` names it elsewhere."""
     for sentence in sentences():
         logger.warning("%s", sentence)

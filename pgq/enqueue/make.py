@@ -1,4 +1,4 @@
-"""Checks what was asked for and makes a `NewTask` of it, signed and ready to be written."""
+"""Checks a call's function, arguments and options and makes a `NewTask` of them, signed and ready to be written."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def make_task(
 ) -> NewTask:
     """Check a task and return it, signed and ready to be written.
 
-    What is not said holds as `@task` fixed it, or else as PGQ says. An entry of PGQ["ALT_CLUSTERS"] that serves the
-    task's queue takes the place of PGQ in that.
+    An option that is not given is that of `@task`, or else that of PGQ. An entry of PGQ["ALT_CLUSTERS"] that serves the
+    task's queue takes the place of PGQ here.
 
     Args:
         func: A function, or its dotted path.
@@ -110,17 +110,17 @@ def _moment(run_after: datetime | timedelta | float | None) -> datetime | None:
 def _timeout(timeout: Any) -> float | None:
     if timeout is None or timeout == -1:
         return None
-    # The upper bound (68 years) is that of the timer, which takes no more everywhere.
+    # The bound (68 years) is that of the timer: some systems take no more.
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 2**31:
         raise EnqueueError("timeout", f"must be seconds above 0, or -1 for no limit, got {timeout!r}")
     return float(timeout)
 
 
 def _label(value: str | int | UUID | None) -> str | None:
-    """Return a name or group as text: callers also give the key of a row, and look for it by the same key."""
+    """Return a name or group as text: a caller may give the key of a row, and later search by the same key."""
     if type(value) is int or isinstance(value, UUID):
         return str(value)
-    return value  # type: ignore[return-value]  # what else is no text is refused by `_check`
+    return value  # type: ignore[return-value]  # `_check` refuses all else that is no text
 
 
 def _check(task: NewTask) -> None:
@@ -141,7 +141,7 @@ def _check(task: NewTask) -> None:
 
 
 def check_text(field: str, value: Any) -> None:
-    """Raise EnqueueError unless the table would take that as the name of a queue, a group or a task."""
+    """Raise EnqueueError unless the table takes the value as the name of a queue, a group or a task."""
     if not isinstance(value, str):
         raise EnqueueError(field, f"must be a text, got {value!r}")
     if "\x00" in value or not value or not _fits(value):

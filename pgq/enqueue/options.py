@@ -1,4 +1,4 @@
-"""What a call says of options, what its function's @task fixes and what its queue's policy adds: made one."""
+"""Joins the options of a call with those of its function's @task and those that its queue's policy adds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def path(argument: str, func: str | Callable[..., Any]) -> str:
-    """Return the dotted path by which a worker gets that very function; of one with @task, that of its registration.
+    """Return the dotted path by which a worker finds that very function; with @task, the path of its registration.
 
     Raises:
         UnknownFunction: There is none; the message names the argument and says what to do.
@@ -25,7 +25,7 @@ def path(argument: str, func: str | Callable[..., Any]) -> str:
     try:
         if isinstance(func, registry.Decorated):
             entry = registry.registered(func.path)
-            # Else another one of that name was registered since.
+            # If not, another function was registered under that path since.
             return func.path if entry is not None and entry.func is func.func else registry.path_of(func.func)
         if not isinstance(func, str):
             registry.refuse_yield(func)
@@ -33,7 +33,7 @@ def path(argument: str, func: str | Callable[..., Any]) -> str:
         if registry.registered(func) is None:
             found = registry.locate(func)
             if isinstance(found, registry.Decorated):
-                # By another name, of a module that imports it: its options hold by that one, too.
+                # The path of a module that imports the function: the options of its @task hold all the same.
                 return found.path
             registry.refuse_yield(found)
     except EnqueueError as error:
@@ -43,7 +43,7 @@ def path(argument: str, func: str | Callable[..., Any]) -> str:
 
 @functools.lru_cache(maxsize=1000)
 def _own_path(option: str, path: str) -> str:
-    """Return the path that the exception class of a path gives as its own: by that one a worker recognises it."""
+    """Return the path that the exception class at a path gives as its own: workers compare that one."""
     try:
         found = registry.locate(path)
     except UnknownFunction as error:
@@ -52,22 +52,22 @@ def _own_path(option: str, path: str) -> str:
 
 
 def with_path(options: TaskOptions) -> TaskOptions:
-    """Return options whose backoff, if it is a callable, is named by its path.
+    """Return options in which the path of a callable backoff stands for it.
 
     Raises:
-        UnknownFunction: It has none.
+        UnknownFunction: It has no path.
     """
     backoff = options.retry_backoff
     return options.but(retry_backoff={"callable": path("retry_backoff", backoff)}) if callable(backoff) else options
 
 
 def followed(options: TaskOptions) -> TaskOptions:
-    """Return options whose paths lead somewhere.
+    """Return options in which each path was followed, and is the one that workers compare.
 
-    Not for a decorator: what they lead to may import the very module that is being imported.
+    A decorator must not call it: following a path may import the very module that is being imported.
 
     Raises:
-        UnknownFunction: There is nothing, or no exception class.
+        UnknownFunction: A path leads to nothing, or to no exception class.
     """
     if options is NO_OPTIONS:
         return options
@@ -94,7 +94,7 @@ def with_policy(options: TaskOptions, policy: Policy) -> TaskOptions:
 
 def options_text(options: TaskOptions, policy: Policy, settings: Settings) -> str:
     options = with_policy(followed(options), policy)
-    # As in Django-Q, what the producer's settings say travels with the task.
+    # As in Django-Q, `cached` of the producer's settings travels with the task.
     if settings.cached and options.cached is None:
         options = options.but(cached=settings.cached)
     stored = options.stored()

@@ -44,7 +44,7 @@ _registered: dict[str, Registered] = {}
 
 
 def register(func: Function, options: TaskOptions) -> Registered:
-    """Register a function under the dotted path that it gives. A later one of that path replaces the earlier (reload).
+    """Register a function under its own dotted path. A later function of that path replaces the earlier (reload).
 
     A module that is run as a script (``__main__``) may have tasks as well, but there they can only be called.
 
@@ -64,7 +64,7 @@ def registered(path: str) -> Registered | None:
 
 
 def may_be_named(path: str) -> bool:
-    """Return whether a row that nobody signed may name the function of that path. Nothing is imported."""
+    """Return whether an unsigned row may name the function of that path. Nothing is imported."""
     return path in _registered or path in get_settings().allowed
 
 
@@ -118,7 +118,7 @@ def is_async(func: Function) -> bool:
 
 def has_yield(func: Function) -> bool:
     """Return whether it is a generator function: to call it runs nothing of its body."""
-    # As `inspect` does, in a tenth of the time: each enqueue asks.
+    # As `inspect` does, in a tenth of the time: each enqueue calls this.
     code = getattr(func.func if isinstance(func, functools.partial) else func, "__code__", None)
     return code is not None and bool(code.co_flags & _YIELD)
 
@@ -138,7 +138,7 @@ YIELDS = "has a yield: to call it runs nothing of its body; return a list, or co
 
 
 def locate(path: str) -> Function:
-    """Import what a dotted path names, ``module.function`` or ``module.Class.method``, as it is there now.
+    """Import and return what a dotted path names now: ``module.function`` or ``module.Class.method``.
 
     Raises:
         UnknownFunction: Nothing is there, its module fails to import, or it cannot be called.
@@ -202,7 +202,7 @@ def resolve(path: str, *, signed: bool) -> Function:
     """Return the function that a row names.
 
     Raises:
-        NotAllowed: Nobody signed the row, and the function is not registered.
+        NotAllowed: The row is unsigned, and the function is not registered.
         UnknownFunction: See `locate`.
     """
     if signed or path in _registered or path in get_settings().allowed:
@@ -214,11 +214,11 @@ def resolve(path: str, *, signed: bool) -> Function:
 
 
 def _way_in(path: str) -> str:
-    """Say how a row that nobody signed may come to name that function. Nothing is imported to find out."""
+    """Return in words what lets an unsigned row name that function. Nothing is imported to find out."""
     parts = path.split(".")
     imported = next((name for name in _beginnings(parts) if name in sys.modules), None)
     if imported is None or hasattr(sys.modules[imported], "__path__"):
-        # A package: what follows it is a module that is not imported, whatever there may be in it.
+        # A package: the next part is a module that is not imported, so its content is unknown.
         module = ".".join(parts[:-1]) or path
         if imported != module:
             return (

@@ -34,13 +34,16 @@ CHUNK = 2000
 
 
 def announce(task: NewTask) -> None:
-    """Send pre_enqueue, if anybody listens. Receivers see a dict, as in Django-Q; what they change is not kept."""
+    """Send pre_enqueue, if it has receivers. They get a dict, as in Django-Q; what they change in it is not kept."""
     if signals.pre_enqueue.receivers:
-        signals.send(signals.pre_enqueue, task={
-            "id": task.id.hex, "name": task.name or task_name(task.id), "func": task.func, "group": task.group,
-            "hook": task.hook, "queue": task.queue, "args": task.args, "kwargs": task.kwargs,
-            "options": json.loads(task.options), "started": moments.as_project(moments.now()),
-        })  # fmt: skip
+        given = {name: getattr(task, name) for name in ("func", "group", "hook", "queue", "args", "kwargs")}
+        made = {
+            "id": task.id.hex,
+            "name": task.name or task_name(task.id),
+            "options": json.loads(task.options),
+            "started": moments.as_project(moments.now()),
+        }
+        signals.send(signals.pre_enqueue, task=given | made)
 
 
 def enqueue(task: NewTask, *, using: str | None = None) -> UUID:
@@ -55,7 +58,7 @@ def enqueue(task: NewTask, *, using: str | None = None) -> UUID:
 
 
 def enqueue_all(tasks: Iterable[NewTask], *, using: str | None = None, chunk: int = CHUNK) -> list[UUID]:
-    """Write many tasks, `chunk` of them a statement, without ever holding more of them in memory; return their ids."""
+    """Write many tasks, `chunk` of them a statement, holding no more of them in memory; return their ids."""
     ids: list[UUID] = []
     with callers_cursor(using or get_settings().database) as cursor:
         for batch in _chunks(tasks, chunk):
@@ -87,7 +90,7 @@ def enqueue_calls(
 ) -> list[str]:
     """Write a task for each call, `chunk` of them a statement; return their ids, 32 hex digits each.
 
-    What they have in common is checked once.
+    What the calls have in common is checked once.
 
     Args:
         calls: The arguments and keyword arguments of each.
@@ -95,17 +98,17 @@ def enqueue_calls(
     """
     model = make_task(func, options=options)
     if model.run_after is not None or signals.pre_enqueue.receivers:
-        # Only the database can say whether that time has come; and receivers are told of each task.
+        # The INSERT compares the time with the database's clock, which COPY cannot; and receivers get each task.
         made = (make_task(func, args, kwargs, options) for args, kwargs in calls)
         return [id.hex for id in enqueue_all(made, chunk=chunk)]
     settings, sign_call = get_settings(), signer_of_calls(model)
     ids: list[str] = []
     with callers_cursor(settings.database) as cursor:
         for batch in _chunks(calls, chunk):
-            # Before the COPY: what is lazy, in an argument or in the calls, may ask the database.
+            # Before the COPY: a lazy argument, or the iterator of calls, may query the database on this connection.
             texts = [encode_arguments(args, kwargs, settings) for args, kwargs in batch]
             new = new_hexes(len(texts))
-            # During the COPY: the server works on the first rows meanwhile.
+            # During the COPY: while the last rows are signed, the server works on the first.
             rows = ((id, *text, sign_call(id, *text)) for id, text in zip(new, texts, strict=True))
             store_queue.enqueue_calls(cursor, model, rows)
             ids += new
@@ -163,5 +166,5 @@ def _is_read_there(queryset: QuerySet[Any], alias: str) -> bool:
     """Whether the rows of a query are in the database of that alias, by whatever alias they would be read."""
     if queryset.db == alias or is_same_database(queryset.db, alias):
         return True
-    # Nobody has said using(): a router chose a replica of the database that these rows are written to.
+    # Without using(), a router may have chosen a replica of the database that these rows are written to.
     return set_alias(queryset) is None and router.db_for_write(queryset.model, **router_hints(queryset)) == alias

@@ -1,4 +1,4 @@
-"""A schedule is checked and written."""
+"""Checks, signs and writes a schedule."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from pgq.records import NewTask
 from pgq.recurrence import KINDS, Recurrence, doubt
 from pgq.recurrence.moments import as_project, aware
 
-#: What a schedule is made with that neither its function nor the options of its tasks say, but for its name.
-_GIVEN = ("schedule_type", "minutes", "seconds", "cron", "repeats", "time_zone", "catch_up", "overlap", "jitter",
-          "paused", "intended_date_kwarg")  # fmt: skip
+#: Fields of a schedule that come from neither its function nor the options of its tasks, without the name.
+_TIMING = ("schedule_type", "minutes", "seconds", "cron", "repeats", "time_zone", "catch_up", "overlap", "jitter")
+_GIVEN = (*_TIMING, "paused", "intended_date_kwarg")
 
 
 def define(
@@ -38,7 +38,7 @@ def define(
     """Check, sign and write a schedule; return its row.
 
     Args:
-        new: A row that is not saved, with the schedule's name and what says when it fires. Its next_run: None: now, or
+        new: An unsaved row with the schedule's name and the fields from which its slots follow. next_run None: now, or
             the next slot that `cron` names.
         func, args, kwargs, options: Those of its tasks.
         update: Change the schedule of that name, if there is one.
@@ -72,7 +72,7 @@ def define(
         row.full_clean(exclude=["args", "kwargs", "options"], validate_unique=False)
         if row.next_run is None:
             row.next_run = row.first_run()
-        # All of it was worked out here, so nothing follows from what has changed.
+        # All fields are computed above, so `save` must compute none from what has changed.
         row.remember(row.__dict__)
         row.save(using=settings.database)
     _warn(row)
@@ -80,8 +80,8 @@ def define(
 
 
 def _stored_options(options: TaskOptions, model: NewTask) -> dict[str, Any]:
-    """Return the options column of a schedule: what it fixes of its tasks' columns, and "extra": their options."""
-    # As a task has it: a timeout of None is no limit.
+    """Return the options column of a schedule: given columns of its tasks, and their other options under "extra"."""
+    # The values that a task has: a timeout of -1 is None there.
     stored = {key: getattr(model, name) for name, key in OF_SCHEDULE.items() if options.is_given(name)}
     extra = followed(options).stored()
     return {**stored, "extra": extra} if extra else stored
@@ -98,20 +98,18 @@ def _type(given: str | None, fields: Mapping[str, Any]) -> str:
         ValidationError: They contradict each other, or a field is missing; the message names both.
     """
     types = {field: letter for letter, field in _NEEDS.items()}
-    said = [field for field, value in fields.items() if value is not None]
+    filled = [field for field, value in fields.items() if value is not None]
     if given is None:
-        if len(said) > 1:
-            raise ValidationError({said[1]: f"{said[1]}: {said[0]} is given as well; give one of them"})
-        return types[said[0]] if said else Schedule.ONCE
+        if len(filled) > 1:
+            raise ValidationError({filled[1]: f"{filled[1]}: {filled[0]} is given as well; give one of them"})
+        return types[filled[0]] if filled else Schedule.ONCE
     needed = _NEEDS.get(given)
-    if needed is not None and needed not in said:
+    if needed is not None and needed not in filled:
         raise ValidationError({needed: f"{needed}: schedule_type {given!r} needs {needed}, which is not given"})
-    for field in said:
+    for field in filled:
         if given in KINDS and field != needed:
-            raise ValidationError({
-                field: f"{field}: schedule_type {given!r} has no use for it; give schedule_type={types[field]!r}, "
-                f"or leave {field} out"
-            })  # fmt: skip
+            remedy = f"give schedule_type={types[field]!r}, or leave {field} out"
+            raise ValidationError({field: f"{field}: schedule_type {given!r} has no use for it; {remedy}"})
     return given
 
 
@@ -122,9 +120,9 @@ def _repeats(repeats: Any) -> int:
 
 
 def _warn(row: Schedule) -> None:
-    said = doubt(Recurrence.of(row, get_settings().zone))
-    if said is not None:
-        warnings.warn(said, UserWarning, stacklevel=4)
+    warning = doubt(Recurrence.of(row, get_settings().zone))
+    if warning is not None:
+        warnings.warn(warning, UserWarning, stacklevel=4)
 
 
 def _same_times(row: Schedule, new: Schedule) -> bool:

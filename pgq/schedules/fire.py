@@ -34,17 +34,17 @@ logger = logging.getLogger("pgq")
 
 #: Schedules fired in one transaction.
 BATCH = 200
-#: Seconds until a schedule that could not be fired is tried again: PostgreSQL would not, or it cannot be.
+#: Seconds until a schedule that could not be fired is tried again: PostgreSQL refused it; the schedule is wrong.
 REFUSED_PAUSE, FAULT_PAUSE = 5.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What became of a schedule that was to go on."""
+    """What `resume` did to a schedule."""
 
     #: Whether it was paused.
     was_paused: bool
-    #: How many slots it has missed, and is going to fire at once.
+    #: How many missed slots upkeep is going to fire at once.
     missed: int
     #: Its next slot, as the project's models hold it; None: there is none.
     next_run: datetime | None
@@ -54,17 +54,17 @@ def fire_due(cursor: Cursor, settings: Settings, now: datetime | None = None) ->
     """Fire the schedules that are due, inside the leader's transaction; return how many tasks that made.
 
     Args:
-        now: The moment it is taken to be, for tests; None: the database's time.
+        now: The present, for tests; None: the database's time.
     """
     fired = 0
     for due in schedules.due_schedules(cursor, queues=settings.queues, limit=BATCH, now=now):
         try:
-            # A savepoint for each, so that one which fails leaves the others and the transaction alone.
+            # A savepoint for each schedule: one that fails must undo neither the others nor the transaction.
             with savepoint(cursor):
                 fired += _fire(cursor, due, settings)
         except Exception as error:
             logger.error("schedule %s (%s) could not be fired: %s", due.id, due.name or due.func, error)
-            # What PostgreSQL refused it may take in a moment; what is wrong with the schedule stays until it is edited.
+            # PostgreSQL may soon take what it refused now; a wrong schedule stays wrong until it is edited.
             pause = REFUSED_PAUSE if isinstance(error, psycopg.OperationalError) else FAULT_PAUSE
             message = codec.clean_text(f"{type(error).__name__}: {error}", 1000)
             schedules.fault_schedule(cursor, due.id, message, pause=pause)
@@ -86,19 +86,25 @@ def _fire(cursor: Cursor, due: Due, settings: Settings) -> int:
         _end(cursor, due, tasks[-1].id if tasks else None)
         return len(tasks)
     moved = schedules.fire(
-        cursor, id=due.id, slot=due.next_run, next_run=following, repeats=0 if following is None else repeats,
-        day=recurrence.day, wall_time=recurrence.wall, task=tasks[-1].id if tasks else None,
+        cursor,
+        id=due.id,
+        slot=due.next_run,
+        next_run=following,
+        repeats=0 if following is None else repeats,
+        day=recurrence.day,
+        wall_time=recurrence.wall,
+        task=tasks[-1].id if tasks else None,
         last_slot=slots[-1] if slots else None,
-    )  # fmt: skip
+    )
     if moved and tasks:
         enqueue_many(cursor, tasks)
     return len(tasks) if moved else 0
 
 
 def _end(cursor: Cursor, due: Due, task: UUID | None) -> None:
-    """Remove a schedule that was to run once. One that others refer to stays, ended, with the reason as its error.
+    """Remove a schedule that was to run once. One that other rows refer to stays, ended, with the reason as its error.
 
-    What refers to it is asked at once: a deferred constraint would fail the commit, and with it all that was fired.
+    The references are checked at once: a deferred constraint would fail the commit, and with it all that was fired.
     """
     try:
         with savepoint(cursor):
@@ -106,19 +112,19 @@ def _end(cursor: Cursor, due: Due, task: UUID | None) -> None:
             schedules.check_references(cursor)
     except (psycopg.IntegrityError, IntegrityError) as error:
         logger.warning("schedule %s (%s) has run and could not be removed: %s", due.id, due.name or due.func, error)
+        slot = due.next_run
         schedules.fire(
-            cursor, id=due.id, slot=due.next_run, next_run=None, repeats=0, day=None, wall_time=None, task=task,
-            last_slot=due.next_run,
-        )  # fmt: skip
+            cursor, id=due.id, slot=slot, next_run=None, repeats=0, day=None, wall_time=None, task=task, last_slot=slot
+        )
         message = codec.clean_text(f"it has run and could not be removed: {type(error).__name__}: {error}", 1000)
         schedules.fault_schedule(cursor, due.id, message, pause=FAULT_PAUSE)
 
 
 def _refuse_unless_allowed(due: Due) -> None:
-    """Have a schedule keep the reason for which each of its tasks would be parked, instead of making them.
+    """Refuse a schedule whose tasks would all be parked: it keeps the reason as its error, and no task is made.
 
     Raises:
-        NotAllowed: It is not signed, and its function or hook is not one that an unsigned row may name.
+        NotAllowed: The schedule is unsigned, and an unsigned row may not name its function or its hook.
     """
     if _is_signed(due):
         return
@@ -141,7 +147,7 @@ def _slots(due: Due, settings: Settings) -> tuple[list[datetime], datetime | Non
 
 
 def _without_overlap(cursor: Cursor, due: Due, slots: list[datetime]) -> list[datetime]:
-    """Apply the overlap policy: skip while the last run lives, or let only one wait."""
+    """Apply the overlap policy: skip the slots while a task of the schedule lives, or let only one task wait."""
     if due.overlap == "allow" or not slots:
         return slots
     running, waiting = schedules.live_of_schedule(cursor, due.id)
@@ -154,10 +160,10 @@ def resume(schedule: Schedule, *, skip_missed: bool = False) -> Resumed:
     """Have a paused schedule fire again.
 
     Args:
-        skip_missed: Leave out the slots that it missed, if another follows them.
+        skip_missed: Leave out the missed slots, if another slot follows them.
 
     Raises:
-        ValueError: Its rule cannot be read. It stays paused.
+        ValueError: The rule cannot be read. The schedule stays paused.
     """
     settings = get_settings()
     rows = Schedule.objects.using(settings.database)
@@ -172,13 +178,13 @@ def resume(schedule: Schedule, *, skip_missed: bool = False) -> Resumed:
             number = len(slots) if row.repeats < 0 else min(len(slots), row.repeats)
             if number and skip_missed and following is not None:
                 number, next_run = 0, as_project(following)
-        # Only these columns: upkeep may be moving the schedule on just now.
+        # Only these columns: upkeep may move the schedule on at the same time.
         rows.filter(pk=row.pk).update(paused=False, **({} if next_run == row.next_run else {"next_run": next_run}))
     return Resumed(True, number, next_run if row.repeats != 0 else None)
 
 
 def _most(row: Schedule | Due, settings: Settings) -> int:
-    """Return how many slots are fired at once, if more were missed."""
+    """Return how many of the missed slots are fired at once, at most."""
     catch_up = settings.catch_up if row.catch_up is None else row.catch_up
     return settings.catch_up_limit if catch_up else 1
 
@@ -186,7 +192,7 @@ def _most(row: Schedule | Due, settings: Settings) -> int:
 def run_now(schedule: Schedule) -> str:
     """Enqueue one task of a schedule at once, paused or not, in the caller's transaction; its next slot stays.
 
-    What counts is the row in the table, and only a signed one gives a signed task.
+    The task is made from the row in the table, and only a signed row gives a signed task.
 
     Returns:
         The task's id: 32 hex digits.
@@ -200,9 +206,9 @@ def run_now(schedule: Schedule) -> str:
         rows = Schedule.objects.using(settings.database)
         row = rows.select_for_update().get(pk=schedule.pk)
         now = moments.now()
-        # At once, so without its jitter.
+        # Without jitter, since the task is to run at once.
         due = replace(Due.of(row, now=now), jitter=0)
-        # As the slot stands the moment, so that it never meets the UNIQUE (schedule, slot) of a slot that is due.
+        # The slot is the present moment, so that UNIQUE (schedule, slot) never takes it for a slot that is due.
         task = _task(due, now, settings)
         write.enqueue(task)
         rows.filter(pk=row.pk).update(task=task.id)
@@ -233,12 +239,12 @@ def _task(due: Due, slot: datetime, settings: Settings) -> NewTask:
         schedule=due.id,
         slot=slot,
     )
-    # Only what Python signed as a schedule becomes a task that Python has signed.
+    # Only a schedule that Python signed may become a task that Python signed.
     return signing.signed(task) if _is_signed(due) else task
 
 
 def _is_signed(due: Due) -> bool:
-    """Whether Python made the schedule, and nobody changed what it enqueues."""
+    """Whether Python signed what the schedule enqueues, and it is unchanged since."""
     return due.signature is not None and signing.verify_schedule(
         due.signature,
         func=due.func,

@@ -1,4 +1,4 @@
-"""Schedules as people handle them: found by name or id, paused, and with all that can be told of each."""
+"""Schedules for people: found by name or id, paused, and shown with all that follows from the row."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pgq.models import Schedule, Task
 from pgq.recurrence import Recurrence
 from pgq.recurrence.moments import aware
 
-#: Firings told of each schedule.
+#: Firings shown of each schedule.
 _NEXT = 5
-#: Names among which a mistyped one is looked for.
+#: Names with which a mistyped one is compared.
 _NAMES = 5_000
 #: Digits of a number that is surely small enough for an id.
 _ID_DIGITS = 18
@@ -30,15 +30,15 @@ class ScheduleOverview:
     schedule: Schedule
     #: `ACTIVE`, `PAUSED` or `ENDED`.
     state: str
-    #: When it fires, or why that cannot be read.
+    #: When it fires, in words, or why the rule cannot be read.
     words: str
-    #: What its cron expression means that was probably meant otherwise.
+    #: See `recurrence.doubt`.
     doubt: str | None
     #: See `zone_of`.
     zone: tzinfo
     #: Its next firings, aware; none if its rule cannot be read.
     upcoming: tuple[datetime, ...]
-    #: Its last task; None: there was none yet, or it has not finished, or its result is gone.
+    #: Its last task; None: there was none yet, it has not finished, or its result is gone.
     last: Task | None
 
 
@@ -49,7 +49,7 @@ def find(name: str) -> Schedule:
         Schedule.DoesNotExist: There is none; the message has names that are nearly so.
     """
     rows = Schedule.objects.using(get_settings().database)
-    # PostgreSQL has no such text.
+    # No text in PostgreSQL holds a NUL.
     found = rows.filter(name=name).first() if "\0" not in name else None
     if found is None and name.isascii() and name.isdigit() and len(name) <= _ID_DIGITS:
         found = rows.filter(pk=int(name)).first()
@@ -65,14 +65,14 @@ def find(name: str) -> Schedule:
 
 
 def pause(schedule: Schedule) -> bool:
-    """Have a schedule fire no more; return False if it was paused already."""
-    # Only this column: upkeep may be moving the schedule on just now.
+    """Pause a schedule; return False if it was paused already."""
+    # Only this column: upkeep may move the schedule on at the same time.
     rows = Schedule.objects.using(get_settings().database).filter(pk=schedule.pk, paused=False)
     return rows.update(paused=True) > 0
 
 
 def zone_of(schedule: Schedule) -> tzinfo:
-    """Return the zone by whose clock a schedule goes; UTC if that is unknown here."""
+    """Return the time zone of a schedule; UTC if it is unknown here."""
     try:
         return Recurrence.of(schedule, get_settings().zone).zone
     except ValueError:
@@ -80,7 +80,7 @@ def zone_of(schedule: Schedule) -> tzinfo:
 
 
 def overview(schedules: Iterable[Schedule]) -> list[ScheduleOverview]:
-    """Return what can be told of these schedules, also of those whose rule cannot be read."""
+    """Return the overview of each schedule, also of those whose rule cannot be read."""
     chosen = list(schedules)
     ids = [row.task for row in chosen if row.task]
     tasks = Task.objects.using(get_settings().database).filter(pk__in=ids)

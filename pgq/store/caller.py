@@ -1,4 +1,4 @@
-"""The caller's connection: Django's, in whatever transaction the caller is."""
+"""The caller's connection: Django's, in the transaction that the caller has open, if any."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ T = TypeVar("T")
 
 @contextmanager
 def callers_cursor(alias: str) -> Iterator[CursorWrapper]:
-    """Yield a cursor on the caller's connection, inside whatever transaction it is in. Its moments are aware."""
+    """Yield a cursor on the caller's connection, inside its open transaction, if any. Moments come back aware."""
     with connections[alias].cursor() as cursor:
         if not settings.USE_TZ and isinstance(cursor.cursor, psycopg.Cursor):
-            # Where Django would give naive ones.
+            # Without USE_TZ, Django's own loader returns naive ones.
             cursor.cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
         yield cursor
 
 
-#: After so many of them on one connection, what is written again and again is prepared there.
+#: After so many uses of one connection, the statement is prepared there.
 _OFTEN = 5
-#: What was prepared is gone, or another client of a pooler has prepared it.
+#: The prepared statement is gone, or another client of a pooler has prepared it.
 _NOT_AS_PREPARED = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)
-#: How often each of Django's connections was used for that; None: nothing may be prepared on it. Process-wide because
-#: Django's connections are; each belongs to one thread, and takes its entry along.
+#: How often each of Django's connections was used so; None: nothing may be prepared on it. Process-wide because
+#: Django's connections are; each belongs to one thread, and its entry goes with it.
 _uses: WeakKeyDictionary[Connection, int | None] = WeakKeyDictionary()
 
 
 def execute_often(alias: str, statement: Callable[[Cursor, T], None], what: T) -> None:
-    """Have a function of `pgq.store` execute, on the caller's connection, what is executed again and again there.
+    """Call a function of `pgq.store` that executes a frequent statement, with a cursor on the caller's connection.
 
-    It is prepared once a connection has proved to be a busy one: to parse and plan an INSERT of one row takes the
-    server as long as all the rest. In a transaction it is said as Django would: if what was prepared were gone
-    (DISCARD ALL), the error would take the caller's transaction along.
+    On a busy connection the statement is prepared: to parse and plan an INSERT of one row takes the server as long as
+    all the rest. Not inside a transaction: if the prepared statement were gone (DISCARD ALL), the error would abort the
+    caller's transaction.
     """
     django = connections[alias]
     connection = _busy_connection(django)
     if connection is not None:
         threshold = connection.prepare_threshold
-        # Only for us: nothing else of what the caller executes here is to be prepared.
+        # Only for this statement: psycopg must prepare none of the caller's own.
         connection.prepare_threshold = 0
         try:
             with django.wrap_database_errors:
@@ -68,9 +68,9 @@ def execute_often(alias: str, statement: Callable[[Cursor, T], None], what: T) -
 
 
 def _busy_connection(django: BaseDatabaseWrapper) -> Connection | None:
-    """Return what is below Django's connection if statements may be prepared on it, and are worth it."""
+    """Return the psycopg connection below Django's if the statement may be prepared on it, and is used often enough."""
     if django.queries_logged or django.execute_wrappers:
-        # Somebody wants to see them.
+        # The project logs or wraps statements, which only Django's cursor lets it do.
         return None
     # As Django does for each cursor.
     django.validate_thread_sharing()
@@ -84,7 +84,7 @@ def _busy_connection(django: BaseDatabaseWrapper) -> Connection | None:
         uses += 1
         if uses == _OFTEN and connection.prepare_threshold is None:
             with django.wrap_database_errors:
-                # A pooler has pids of its own, and what one transaction prepares the next one may not find.
+                # A pooler shows another pid. Behind one, a transaction may not find what an earlier one prepared.
                 uses = uses if server_pid(connection) == connection.info.backend_pid else None
         _uses[connection] = uses
     return connection if uses is not None and uses > _OFTEN else None

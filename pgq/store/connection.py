@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL of pgq's own, beside Django's."""
+"""pgq's own connections to PostgreSQL, beside Django's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pgq.store.texts import sql
 Cursor: TypeAlias = "CursorWrapper | psycopg.Cursor[Any]"
 Connection: TypeAlias = "psycopg.Connection[Any]"
 
-#: So many seconds without an answer, and a connection is dead: TCP alone would wait for a quarter of an hour.
+#: Seconds without a reply after which a connection is dead: TCP alone would wait for a quarter of an hour.
 DEAD_AFTER = 15
 
 _KEEPALIVES = {
@@ -29,27 +29,27 @@ _KEEPALIVES = {
     "tcp_user_timeout": DEAD_AFTER * 1000,
 }
 
-#: What our own sessions need, whatever ALTER ROLE or ALTER DATABASE says for all sessions. Claims and receipts rely on
-#: READ COMMITTED: they look at a row again after waiting for it. (Not default_transaction_read_only: who sets that
-#: means us too, and we wait until it is lifted.) The last ones have the server, too, notice that we are gone.
+#: Settings that pgq's sessions need, whatever ALTER ROLE or ALTER DATABASE sets for all sessions. Claim and settle rely
+#: on READ COMMITTED: they check a row again after waiting for it. (Not default_transaction_read_only: an operator who
+#: sets that means pools too, which wait until it is lifted.) By the last ones the server notices a client that is gone.
 _PINS = {
     "default_transaction_isolation": "read committed",
     "lock_timeout": "0",
     "idle_session_timeout": "0",
     "idle_in_transaction_session_timeout": "60s",
-    # With hundreds of queues the planner takes each lane for a short one, reads all of it by bitmap and sorts it, for a
-    # few hundred tasks: by the index of ready rows they come in order, and no others are read.
+    # With hundreds of queues the planner takes each lane for short, reads all of it by bitmap and sorts it. By the
+    # index of ready rows the few hundred tasks of a claim come in order, and no others are read.
     "enable_bitmapscan": "off",
-    # To compile one of our statements takes a hundred times as long as to run it.
+    # Compiling one of pgq's statements takes a hundred times as long as running it.
     "jit": "off",
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "3",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": f"{DEAD_AFTER}s",
 }
-#: What a worker's sessions need besides. It joins a batch with a table, by ctid or id. While the table is small the
-#: planner would rather read all of it, for each batch; and keep that plan when the table has grown. With these there is
-#: one plan whatever the numbers, so it is made once: to plan a claim takes as long as to claim five tasks.
+#: Settings that a worker's sessions need besides. They join a batch with a table by ctid or id. While the table is
+#: small, the planner would read all of it for each batch, and keep that plan when the table has grown. These settings
+#: give one plan for all sizes, which is made once: planning a claim takes as long as claiming five tasks.
 BY_INDEX = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
@@ -70,26 +70,26 @@ def is_same_database(alias: str, other: str) -> bool:
 
 
 class _Patient(psycopg.Connection[Any]):
-    """A connection that gives an answer up after some seconds, and then is closed.
+    """A connection that closes itself after some seconds without a reply.
 
-    TCP notices a peer that is gone, but not one that takes all and says nothing: a pooler or a tunnel that hangs.
+    TCP notices a peer that is gone, but not one that receives and never replies: a pooler or a tunnel that hangs.
     """
 
     patience: float | None = None
-    #: Called ten times a second while an answer is waited for.
+    #: Called ten times a second during the wait for a reply.
     meanwhile: Callable[[], None] | None = None
 
     def wait(self, gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
         if self.patience is None and self.meanwhile is None:
             return super().wait(gen, *args, **kwargs)
         try:
-            return super().wait(self._look_up(gen, time.monotonic()), *args, **kwargs)
+            return super().wait(self._interleaved(gen, time.monotonic()), *args, **kwargs)
         except _NoAnswer as error:
             self.pgconn.finish()
             raise psycopg.OperationalError(f"no answer for {self.patience:g} s") from error
 
-    def _look_up(self, gen: Generator[Any, Any, Any], began: float) -> Generator[Any, Any, Any]:
-        """Pass everything through. Now and then psycopg is asked to go on with nothing ready; then it is our turn."""
+    def _interleaved(self, gen: Generator[Any, Any, Any], began: float) -> Generator[Any, Any, Any]:
+        """Pass everything through. When psycopg resumes it with nothing ready, call `meanwhile` and check the time."""
         try:
             wanted = next(gen)
             while True:
@@ -116,18 +116,18 @@ def connect(
     meanwhile: Callable[[], None] | None = None,
     pins: Mapping[str, str] | None = None,
 ) -> Connection:
-    """Open a connection of our own with the parameters of a Django alias, in autocommit.
+    """Open a connection with the parameters of a Django alias, in autocommit.
 
     Args:
         alias: Key in DATABASES.
         role: Shown as application_name: "pgq worker", "pgq supervisor" ...
-        patience: Seconds that a statement may take: then the server cancels it, and a second later we give up on the
-            server. None: for ever.
-        meanwhile: Called ten times a second while a statement is waited for.
-        pins: Settings of the session, besides those that all of ours have.
+        patience: Seconds that a statement may take: then the server cancels it, and a second later the connection
+            closes itself. None: no limit.
+        meanwhile: Called ten times a second during the wait for a reply.
+        pins: Settings of the session, besides those of all pgq's sessions.
 
-    Django's cursor class (which binds on the client), its adapters (jsonb as text) and its pool stay behind; jsonb is
-    always asked for as text, so that `pgq.codec` is its only reader.
+    Django's cursor class (which binds on the client), its adapters (jsonb as text) and its pool are left out;
+    statements select jsonb as text, so that `pgq.codec` is its only reader.
     """
     parameters = dict(wrapper(alias).get_connection_params())
     for key in ("cursor_factory", "context", "pool", "prepare_threshold"):
@@ -151,7 +151,7 @@ def connect(
 
 
 def _assume_role(connection: Connection, name: str | None) -> None:
-    """Become the role that DATABASES has in OPTIONS["assume_role"], as Django's own connections do."""
+    """Become the role of OPTIONS["assume_role"] in DATABASES, as Django's own connections do."""
     if name:
         connection.execute(sql("assume_role"), {"name": name}, prepare=False)
 
@@ -165,7 +165,7 @@ def _pin_session(
     parameters = {"names": list(pins), "values": list(pins.values()), "pid": connection.info.backend_pid}
     pinned = connection.execute(sql("pin_session"), parameters, prepare=False).rowcount
     if not pinned and "prepare_threshold" not in options:
-        # What one transaction prepares the next one may not find.
+        # Behind a pooler, a transaction may not find what an earlier one prepared.
         connection.prepare_threshold = None
-    # For transactions also behind a pooler.
+    # Behind a pooler, too: this is sent with each BEGIN.
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED

@@ -27,7 +27,7 @@ def resume(cursor: Cursor, queue: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What upkeep has to do."""
+    """What is due for upkeep, and when something will be."""
 
     tasks_due: bool
     schedules_due: bool
@@ -36,7 +36,7 @@ class Outlook:
 
 
 def outlook(cursor: Cursor) -> Outlook:
-    """Look at what is due, and when something will be."""
+    """Return what is due, and when something will be."""
     return records(cursor, Outlook, "outlook", {})[0]
 
 
@@ -57,7 +57,7 @@ def writers(cursor: Cursor, among: Iterable[str] | None = None) -> list[str]:
 
 
 def commit_unflushed(cursor: Cursor) -> None:
-    """Have the commit of this transaction not wait for the disk: a crash may lose it."""
+    """Let the commit of this transaction return before it is on disk: a crash may lose it."""
     cursor.execute(sql("commit_unflushed"))
 
 
@@ -68,8 +68,8 @@ def lock_lanes(cursor: Cursor, *, safe: int) -> list[tuple[str, int]]:
 
 def advance(cursor: Cursor, *, safe: int) -> int:
     """Move the watermarks up, to `safe` at most; return how many moved. Needs a transaction of its own."""
-    # A watermark that is lost in a crash stands lower, which is safe. And lanes that stay locked while the disk is slow
-    # send tasks that are rescued meanwhile to the end of the queue.
+    # If a crash loses this, watermarks stand lower, which is safe. And a slow disk must not keep lanes locked: a task
+    # that is rescued meanwhile would go to the end of its lane.
     commit_unflushed(cursor)
     # Two statements, so that the second one's snapshot is taken after the lanes are locked.
     lanes = lock_lanes(cursor, safe=safe)

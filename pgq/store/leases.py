@@ -21,7 +21,7 @@ def release(cursor: Cursor, claims: Sequence[Claim]) -> set[UUID]:
 
 
 def rename(cursor: Cursor, claims: Sequence[Claim], *, worker: UUID) -> None:
-    """Bring tasks that run under another id of their worker."""
+    """Bring running tasks under a new id of their worker."""
     ids, receipts = [claim.id for claim in claims], [claim.receipt for claim in claims]
     cursor.execute(sql("rename"), {"id": ids, "receipt": receipts, "worker": worker})
 
@@ -61,8 +61,8 @@ def rescue_expired(cursor: Cursor, *, since: datetime, before: datetime, age: fl
     Args:
         since: No lease is older.
         before: Only leases renewed before this time.
-        age: Only leases renewed so many seconds ago, by the database's clock.
-        error: What a task's history says of it, as JSON.
+        age: Only leases renewed so many seconds ago or longer, by the database's clock.
+        error: The entry for each task's history, as JSON.
     """
     parameters = {"since": since, "before": before, "age": age, "error": error}
     return [row[0] for row in _make_ready(cursor, "rescue_expired", parameters)]
@@ -74,14 +74,12 @@ def release_worker(cursor: Cursor, worker: UUID, blame: Blame, *, since: datetim
     Args:
         since: No lease of the worker is older.
     """
-    rows = _make_ready(cursor, "release_worker", {
-        "worker": worker, "since": since, "task": blame.task, "crash": blame.crash, "error": blame.error,
-    })  # fmt: skip
-    return [(row[0], row[1]) for row in rows]
+    parameters = {"worker": worker, "since": since, "task": blame.task, "crash": blame.crash, "error": blame.error}
+    return [(row[0], row[1]) for row in _make_ready(cursor, "release_worker", parameters)]
 
 
 def release_uncharged(cursor: Cursor, workers: Sequence[UUID], *, since: datetime) -> list[UUID]:
-    """Make ready again what is held under these ids, and charge nothing; return the ids of the tasks.
+    """Make the tasks that are held under these ids ready again, uncharged; return the ids of the tasks.
 
     Args:
         since: No lease of these workers is older.
@@ -96,10 +94,10 @@ def _make_ready(cursor: Cursor, name: str, parameters: dict[str, Any], *, wait: 
 
 
 def with_places(name: str, *, wait: bool = False) -> str:
-    """Return the text of a statement that makes claimed tasks ready where they were, see kept_places.sql.
+    """Return the text of a statement that makes claimed tasks ready at their positions, see kept_places.sql.
 
     Args:
-        wait: For lanes that another session has locked.
+        wait: Wait for lanes that another session has locked.
     """
     lock = "FOR UPDATE" if wait else "FOR UPDATE SKIP LOCKED"
     return sql(name, kept_places=sql("kept_places", lock=lock))
@@ -107,7 +105,7 @@ def with_places(name: str, *, wait: bool = False) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Leases:
-    """What there is of leases."""
+    """The oldest lease, and whether any lies in the future."""
 
     #: The database's time.
     now: datetime
@@ -122,7 +120,7 @@ def oldest_lease(cursor: Cursor, *, since: datetime) -> Leases:
 
 
 def touch_lease(cursor: Cursor, *, since: datetime) -> None:
-    """Write the row of the oldest lease from `since` on anew, as it is."""
+    """Write the row of the oldest lease from `since` on again, unchanged."""
     cursor.execute(sql("touch_lease"), {"since": since})
 
 

@@ -1,4 +1,4 @@
-"""LISTEN: a connection on which notifications arrive, and what may keep them from arriving."""
+"""LISTEN: a connection that receives notifications, and why it may receive none."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pgq.store.texts import sql
 
 
 def shares_sessions(connection: Connection, another: Callable[[], Connection]) -> bool:
-    """Return whether a pooler gives each transaction whatever session of the server is free: then LISTEN is in vain.
+    """Return whether a pooler gives each transaction any free session of the server: then LISTEN is in vain.
 
     Args:
         another: Opens one more connection in the same way; only called if there is a pooler.
     """
     if server_pid(connection) == connection.info.backend_pid:
         return False
-    ours, theirs = set(), set()
+    first, second = set(), set()
     with another() as other:
         for _ in range(3):
-            theirs.add(server_pid(other))
-            ours.add(server_pid(connection))
-    # Where each has a session of its own, no two are in the same one, and none ever changes.
-    return bool(ours & theirs) or len(ours) > 1 or len(theirs) > 1
+            second.add(server_pid(other))
+            first.add(server_pid(connection))
+    # If each connection has its own session, the two pids differ and none ever changes.
+    return bool(first & second) or len(first) > 1 or len(second) > 1
 
 
 def server_pid(connection: Connection) -> int:
@@ -39,7 +39,7 @@ class Listener:
 
     Args:
         another: Opens one more connection in the same way, to find out whether a pooler stands between.
-        deaf: Why to listen must not be tried for now; None: try it.
+        deaf: The reason not to LISTEN for now; None: LISTEN.
     """
 
     def __init__(
@@ -50,17 +50,17 @@ class Listener:
         deaf: str | None = None,
     ) -> None:
         self.connection, self.channels = connection, channels
-        #: Why no notification will come, so that polling has to do; None: they come.
+        #: The reason why no notification will arrive, so that the process must poll; None: they arrive.
         self.deaf = deaf
         self.pooled = another is not None and shares_sessions(connection, another)
         if self.pooled:
-            # Nor should it be tried: it would stay behind in a session of the server that another client gets.
+            # No LISTEN here: it would stay behind in a session of the server that another client gets.
             self.deaf = "a pooler in transaction mode stands between"
         elif deaf is None:
             self.listen()
 
     def listen(self) -> None:
-        """Begin to listen, or note why that is impossible.
+        """LISTEN, or keep the reason why that is impossible.
 
         Raises:
             psycopg.Error: The connection is gone, or leads to a server that takes no writes.

@@ -1,4 +1,4 @@
-"""An outage of PostgreSQL: how long to wait before the next try, and what the log says of it."""
+"""An outage of PostgreSQL: the pauses between attempts, and the log messages."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ logger = logging.getLogger("pgq")
 
 
 def is_gone(connection: Connection, error: psycopg.Error) -> bool:
-    """Whether it is the connection that failed, and not the statement.
+    """Whether the connection has failed, and not only the statement.
 
-    Also if it is one to a server that takes no writes (a standby, a default): it has to be opened anew, which may lead
-    to another server, since a DSN may name several with target_session_attrs.
+    A connection to a server that takes no writes (a standby, a default) counts as failed: a new one may lead to another
+    server, since a DSN may name several with target_session_attrs.
     """
     state = error.sqlstate
     return connection.closed or state is None or state == "25006" or state.startswith(("08", "57P", "25P03"))
 
 
 def message(error: BaseException) -> str:
-    """Return what an error says, in one line and without its details: those hold whole rows, arguments and all."""
+    """Return the message of an error in one line and without its details: those hold whole rows, arguments and all."""
     primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
     return " ".join((primary or str(error)).split()) or type(error).__name__
 
@@ -32,8 +32,8 @@ def message(error: BaseException) -> str:
 class Backoff:
     """Growing pauses between attempts to reach PostgreSQL, jittered so that a fleet does not come back at once.
 
-    Says in the log what is wrong: each new message, but no more than one in a second, an old one again after half a
-    minute; and that PostgreSQL answers again.
+    Logs each new message, but no more than one in a second, and an old one again after half a minute; and that
+    PostgreSQL answers again.
     """
 
     def __init__(self, first: float = 0.05, most: float = 1.0) -> None:
@@ -41,12 +41,13 @@ class Backoff:
         self.failures = 0
         #: When (monotonic) the last attempt failed; the first one of this outage.
         self.failed_at = self.since = 0.0
-        self.said: set[str] = set()
-        self.said_at = -60.0
+        self.logged: set[str] = set()
+        self.logged_at = -60.0
+        #: Nothing was logged in this outage.
         self.silent = True
 
     def succeeded(self) -> None:
-        """PostgreSQL has answered. Cheap while nothing is wrong."""
+        """Note that PostgreSQL has answered. Cheap while nothing is wrong."""
         if not self.failures:
             return
         now = time.monotonic()
@@ -56,7 +57,7 @@ class Backoff:
         # If answers and failures alternate, the pauses must grow all the same.
         if now - self.failed_at > self.most:
             self.failures = 0
-            self.said.clear()
+            self.logged.clear()
 
     def next_pause(self) -> float:
         """Return the seconds to wait after one more failure."""
@@ -68,13 +69,11 @@ class Backoff:
         return min(self.most, grown) * random.uniform(0.5, 1.0)
 
     def failed(self, error: psycopg.Error, what: str = "PostgreSQL") -> float:
-        """Log an error, unless it says nothing new, and return the seconds to wait before the next attempt."""
+        """Log an error, unless its message was logged lately; return the seconds to wait before the next attempt."""
         pause = self.next_pause()
         text = message(error)
-        if self.failed_at - self.said_at >= (30.0 if text in self.said else 1.0):
-            self.said.add(text)
-            self.said_at, self.silent = self.failed_at, False
-            logger.warning(
-                "%s: %s; attempt %d failed, trying again in %.2f s", what, text, self.failures, pause
-            )  # fmt: skip
+        if self.failed_at - self.logged_at >= (30.0 if text in self.logged else 1.0):
+            self.logged.add(text)
+            self.logged_at, self.silent = self.failed_at, False
+            logger.warning("%s: %s; attempt %d failed, trying again in %.2f s", what, text, self.failures, pause)
         return pause

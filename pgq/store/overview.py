@@ -1,4 +1,4 @@
-"""Statements that look: depths, counts, what runs, what failed, findings."""
+"""Statements that only read: depths, counts, running and failed tasks, findings."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def queue_depths(cursor: Cursor, *, limit: int) -> list[QueueDepth]:
 
 @dataclass(frozen=True, slots=True)
 class RunningTask:
-    """A task in the hands of a worker."""
+    """A task that a worker runs."""
 
     id: UUID
     name: str | None
@@ -63,12 +63,12 @@ class RunningTask:
     pool: str
     host: str
     pid: int | None
-    #: Since it started, as far as the pool has said so.
+    #: Since it started, as of its pool's last heartbeat; None: that has no time for it.
     seconds: float | None
 
 
 def running(cursor: Cursor, *, alive: float, limit: int) -> list[RunningTask]:
-    """Return what the pools run that were heard of in the last `alive` seconds, longest first."""
+    """Return the tasks that run in pools with a heartbeat in the last `alive` seconds, longest first."""
     return records(cursor, RunningTask, "running", {"alive": alive, "limit": limit})
 
 
@@ -86,7 +86,7 @@ class FailedTask:
 
 
 def latest_failures(cursor: Cursor, *, limit: int) -> list[FailedTask]:
-    """Return failures, those of the tasks enqueued last first."""
+    """Return failures, by the time when their tasks were enqueued, latest first."""
     return records(cursor, FailedTask, "latest_failures", {"limit": limit})
 
 
@@ -115,7 +115,7 @@ def finished_counts(cursor: Cursor, *, limit: int) -> tuple[int, int, int | None
 
 
 def schedule_counts(cursor: Cursor) -> tuple[int, int, int]:
-    """Return how many schedules there are, how many are going to fire, how many could not."""
+    """Return how many schedules there are, how many will fire again, how many could not be fired."""
     total, active, faulty = one_row(cursor, "schedule_counts", {})
     return total, active, faulty
 

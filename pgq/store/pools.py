@@ -17,7 +17,7 @@ def peek(cursor: Cursor, *, milliseconds: int | None, queues: Sequence[str] | No
     """Raise the flag that says a worker sleeps; return its value and whether something is ready.
 
     Args:
-        milliseconds: For how long; None: leave the flag alone, since no notification would reach us (the value is 0).
+        milliseconds: For how long; None: leave the flag alone, since this pool gets no notifications (the value is 0).
     """
     said, ready = one_row(
         cursor, "peek", {"milliseconds": milliseconds, "queues": list(queues) if queues is not None else None}
@@ -26,7 +26,7 @@ def peek(cursor: Cursor, *, milliseconds: int | None, queues: Sequence[str] | No
 
 
 def all_awake(cursor: Cursor, *, said: int) -> None:
-    """Lower the flag, unless another pool has raised it since."""
+    """Lower the flag if it still has the value `said`: another pool has not raised it since."""
     all_rows(cursor, "all_awake", {"said": said})
 
 
@@ -55,7 +55,7 @@ def heartbeat(
     clock: float,
     stalled: float | None,
 ) -> None:
-    """Say that a pool is alive.
+    """Write that a pool is alive.
 
     Args:
         workers: JSON.
@@ -64,9 +64,18 @@ def heartbeat(
         stalled: For how many seconds ready tasks have been waiting though a worker is free; None: none are.
     """
     parameters: dict[str, Any] = {
-        "id": id, "name": name, "host": host, "pid": pid, "queues": list(queues) if queues is not None else None,
-        "status": status, "version": version, "workers": workers, "retry": retry, "clock": clock, "stalled": stalled,
-    }  # fmt: skip
+        "id": id,
+        "name": name,
+        "host": host,
+        "pid": pid,
+        "queues": list(queues) if queues is not None else None,
+        "status": status,
+        "version": version,
+        "workers": workers,
+        "retry": retry,
+        "clock": clock,
+        "stalled": stalled,
+    }
     cursor.execute(sql("heartbeat"), parameters)
 
 
@@ -77,7 +86,7 @@ def waiting(cursor: Cursor, *, queues: Sequence[str] | None) -> tuple[bool, bool
 
 
 def goodbye(cursor: Cursor, id: UUID) -> None:
-    """Say that a pool has stopped."""
+    """Remove a pool that has stopped."""
     cursor.execute(sql("goodbye"), {"id": id})
 
 
@@ -99,12 +108,12 @@ class LeaderHolder(NamedTuple):
     pid: int | None
     user: str | None
     application: str | None
-    #: How long its transaction has lasted; None: it is in none, or we may not see that.
+    #: Seconds of its transaction; None: it is in none, or this role may not see that.
     seconds: float | None
 
 
 def leader_holder(cursor: Cursor) -> list[LeaderHolder]:
-    """Return who else holds the leader's key: one session, or several that share it."""
+    """Return the other sessions that hold the leader's key: one, or several that share it."""
     return records(cursor, LeaderHolder, "leader_holder", {})
 
 
@@ -121,7 +130,7 @@ class PoolRow:
     started_at: datetime
     heartbeat: datetime
     version: str
-    #: JSON: what the supervisor says of each worker.
+    #: JSON: the state of each worker, as the supervisor wrote it.
     workers: str
     uptime: float
     silent: float

@@ -21,15 +21,15 @@ CLAIM_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 _COLUMNS = NewTask._fields
-#: What the table says, and what a task therefore need not.
+#: The table's defaults, which an INSERT need not name.
 _DEFAULTS = {"kwargs": "{}", "options": "{}", "queue": "default", "priority": 0, "max_attempts": 1}
 _DEFAULT_VALUES = tuple(_DEFAULTS.get(column) for column in _COLUMNS)
-#: A time that has come is no reason to wait for the tick; only the clock of the database says so.
+#: A time that has passed becomes NULL, so that the task need not wait for a tick; only the database's clock counts.
 _RUN_AFTER = "nullif(greatest(%s::timestamptz, statement_timestamp()), statement_timestamp())"
 
 
 def _given(task: NewTask) -> dict[str, Any]:
-    """Return what a task says that the table does not say anyway."""
+    """Return the columns of a task whose values differ from the table's defaults."""
     values = zip(_COLUMNS, task, _DEFAULT_VALUES, strict=True)
     return {
         column: value
@@ -49,12 +49,12 @@ def _enqueue_text(columns: tuple[str, ...]) -> str:
 
 
 def enqueue(cursor: Cursor, task: NewTask) -> None:
-    """Write one task. Its parameters go by place: names take psycopg twice as long."""
+    """Write one task. Its parameters are positional: names take psycopg twice as long."""
     given = _given(task)
     cursor.execute(_enqueue_text(tuple(given)), tuple(given.values()))
 
 
-#: What the tasks of a schedule say besides, as parts of enqueue_many.sql.
+#: The further columns of tasks of a schedule, as parts of enqueue_many.sql.
 _SCHEDULED = {"columns": ", schedule, slot", "arrays": ", %(schedule)s::bigint[], %(slot)s::timestamptz[]"}
 _UNSCHEDULED = {"columns": "", "arrays": ""}
 
@@ -66,17 +66,17 @@ def enqueue_many(cursor: Cursor, tasks: Sequence[NewTask]) -> None:
     cursor.execute(sql("enqueue_many", **parts), parameters)
 
 
-#: What differs between calls that are enqueued together. The id as 32 hex digits.
+#: Columns that differ between calls that are enqueued together. The id is 32 hex digits.
 _OF_CALLS = ("id", "args", "kwargs", "signature")
 CallRow: TypeAlias = tuple[str, str, str, bytes]
 
 
 def enqueue_calls(cursor: Cursor, model: NewTask, rows: Iterable[CallRow]) -> None:
-    """Write many tasks that are like the model but for what their rows say; they become ready in their order."""
+    """Write many tasks that differ from the model only by their rows; they become ready in their order."""
     shared = {column: value for column, value in _given(model).items() if column not in _OF_CALLS}
     fixed = tuple(shared.values())
     text = sql("enqueue_calls", columns=_quoted((*_OF_CALLS, *shared)))
-    # What goes wrong on Django's cursor is one of Django's errors, here as everywhere.
+    # On Django's cursor, errors are Django's, but copy() is psycopg's own.
     errors = cursor.db.wrap_database_errors if isinstance(cursor, CursorWrapper) else contextlib.nullcontext()
     with errors, cursor.copy(text) as copy:
         for row in rows:
@@ -85,9 +85,9 @@ def enqueue_calls(cursor: Cursor, model: NewTask, rows: Iterable[CallRow]) -> No
 
 def enqueue_from(cursor: Cursor, query: str, parameters: Sequence[Any], model: NewTask) -> int:
     """Write a task for each row of a query that yields args; everything else is as in `model`. Return how many."""
-    fixed = (model.func, model.kwargs, model.options, model.queue, model.priority, model.name, model.group, model.hook,
-             model.timeout, model.max_attempts, model.run_after)  # fmt: skip
-    cursor.execute(sql("enqueue_from", query=query), (*fixed, *parameters))
+    what = (model.func, model.kwargs, model.options, model.queue, model.priority, model.name, model.group, model.hook)
+    limits = (model.timeout, model.max_attempts, model.run_after)
+    cursor.execute(sql("enqueue_from", query=query), (*what, *limits, *parameters))
     return cursor.rowcount
 
 
@@ -114,11 +114,11 @@ _PRIORITY, _POSITION = attrgetter("priority"), attrgetter("position")
 def claim(
     cursor: Cursor, *, limit: int, worker: UUID, receipt: UUID, queues: Sequence[str] | None, after: str = ""
 ) -> list[Claim]:
-    """Claim up to `limit` tasks (one of CLAIM_SIZES), round the ring of lanes; `in_order` has them as they should run.
+    """Claim up to `limit` tasks (one of CLAIM_SIZES), round the ring of lanes; `in_order` sorts them for running.
 
     Args:
-        after: A queue; of those with the same priority it has its turn last. So that none starves: `behind` the claim
-            before, `some_queue` for the first one.
+        after: The queue that has its turn last within a priority, so that no queue starves: what `behind` returned for
+            the claim before; for the first claim `some_queue`.
     """
     parameters = {
         "queues": list(queues) if queues is not None else None,
@@ -131,20 +131,20 @@ def claim(
 
 
 def some_queue(cursor: Cursor) -> str:
-    """Return any queue, or "" if there is none. Workers that do little would favour one if all began with the same."""
+    """Return any queue, or "" if there is none. If all workers began with the same queue, they would favour it."""
     rows = all_rows(cursor, "some_queue", {})
     return str(rows[0][0]) if rows else ""
 
 
 def behind(lanes: Sequence[tuple[int, str]], *, after: str) -> str:
-    """Return behind which queue the next claim should begin, from the lanes of the last one's tasks.
+    """Return the queue behind which the next claim should begin, from the lanes of the last claim's tasks.
 
-    The limit may have cut the last lane's turn short. It goes on then, but none has all of two claims. Only the
-    lowest priority counts: behind another, the next claim might begin with the same lane again and again.
+    The limit may have cut the last lane's turn short. Then the lane goes on, but no lane gets all of two claims. Only
+    the lowest priority counts: behind another, the next claim might begin with the same lane again and again.
 
     Args:
         lanes: Priority and queue of each task.
-        after: As that claim had it: there the ring began.
+        after: The queue behind which the last claim began.
     """
     lowest = min(priority for priority, _ in lanes)
     ring = sorted({queue for priority, queue in lanes if priority == lowest}, key=lambda queue: (queue <= after, queue))
@@ -152,7 +152,7 @@ def behind(lanes: Sequence[tuple[int, str]], *, after: str) -> str:
 
 
 def in_order(claims: Iterable[Claim]) -> list[Claim]:
-    """Return tasks by priority, and as they were enqueued."""
+    """Return tasks by priority, and within one by position."""
     return sorted(sorted(claims, key=_POSITION), key=_PRIORITY, reverse=True)
 
 
@@ -220,23 +220,23 @@ class Refused(NamedTuple):
 
 
 def written_before(cursor: Cursor, refused: Sequence[Refused]) -> set[UUID]:
-    """Return the ids of those receipts that were refused because they had been written already."""
+    """Return the ids of those whose receipt was refused because they had been written already."""
     columns = map(list, zip(*refused, strict=True))
     return {row[0] for row in all_rows(cursor, "written_before", dict(zip(Refused._fields, columns, strict=True)))}
 
 
 def begin_writing(cursor: Cursor) -> None:
-    """Draw a transaction id, as every write does. Refused if PostgreSQL takes no writes."""
+    """Draw a transaction id, as every write does. PostgreSQL refuses if it takes no writes."""
     cursor.execute(sql("begin_writing"))
 
 
 def mark_transaction(cursor: Cursor) -> None:
-    """Begin the transaction at once, which else begins with its first statement, and mark it until it ends."""
+    """Begin the transaction at once, not with its first statement, and mark it until it ends."""
     cursor.execute(sql("mark_transaction"))
 
 
 def is_marked(cursor: Cursor) -> bool:
-    """Return whether this is the transaction that was marked, not one that began when that had ended."""
+    """Return whether this is still the marked transaction, not a later one."""
     [(marked,)] = all_rows(cursor, "is_marked", {})
     return bool(marked)
 
@@ -248,7 +248,7 @@ def retry(cursor: Cursor, retries: Sequence[tuple[UUID, UUID, float, str]]) -> s
 
 
 def postpone(cursor: Cursor, postponed: Sequence[tuple[UUID, UUID, float, str]]) -> set[UUID]:
-    """Give back tasks that are not known here: (id, receipt, delay in seconds, note as JSON). Return their ids."""
+    """Give back tasks whose code is not known: (id, receipt, delay in seconds, note as JSON). Return their ids."""
     id, receipt, delay, note = map(list, zip(*postponed, strict=True))
     return {
         row[0] for row in all_rows(cursor, "postpone", {"id": id, "receipt": receipt, "delay": delay, "note": note})
@@ -268,13 +268,13 @@ def uncount(cursor: Cursor, claims: Sequence[Claim]) -> None:
 
 
 def collect(cursor: Cursor, counts: dict[UUID, tuple[int, int]]) -> None:
-    """Tell collectors how many of their tasks have settled now: signed ones, and others. See collect.sql."""
+    """Count down collectors by how many of their tasks have settled: signed ones, and others. See collect.sql."""
     signed, others = map(list, zip(*counts.values(), strict=True))
     all_rows(cursor, "collect", {"id": list(counts), "signed": signed, "others": others})
 
 
 def lock_groups(cursor: Cursor, groups: Iterable[str]) -> None:
-    """Be the only settler of these groups until the transaction ends."""
+    """Keep other transactions from settling tasks of these groups until this one ends."""
     all_rows(cursor, "lock_groups", {"groups": list(groups)})
 
 
@@ -293,5 +293,5 @@ def retry_finished(cursor: Cursor, id: UUID) -> bool | None:
 
 
 def await_settled(cursor: Cursor, *, milliseconds: int) -> None:
-    """Have settlements notify for so long, since a process waits for results."""
+    """Let settlements notify for so long, since a process waits for results."""
     all_rows(cursor, "await_settled", {"milliseconds": milliseconds})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -19,18 +19,15 @@ def forget(cursor: Cursor, *, ids: Sequence[UUID], groups: Sequence[str]) -> Non
 
 
 def references(cursor: Cursor) -> dict[str, bool]:
-    """Return the foreign keys that refer to finished tasks, and whether they keep these from being deleted.
-
-    Each as "table (constraint name)".
-    """
+    """Return the foreign keys that refer to finished tasks, "table (constraint name)", and whether each keeps them."""
     return {row[0]: row[1] for row in all_rows(cursor, "references", {})}
 
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """What became of some results that were to be deleted."""
+    """What a statement deleted."""
 
-    #: The last id looked at. None: there are no more.
+    #: The last id that it read. None: there are no more.
     last: UUID | None
     #: How many were deleted.
     count: int
@@ -43,7 +40,7 @@ def prune(cursor: Cursor, *, keep: int, limit: int, per: str | None = None, befo
 
     Args:
         per: Keep so many of each "group", "name" or "func"; None: over all.
-        before: Look only at those with smaller ids; None: at all. Without `per`, `keep` counts from there.
+        before: Read only results with smaller ids; None: all. Without `per`, `keep` counts from there.
     """
     parameters = {"keep": keep, "per": per, "before": before or UUID(int=2**128 - 1)}
     return records(cursor, Deleted, "prune_per" if per else "prune", parameters, limit=limit)[0]
@@ -61,16 +58,13 @@ class Old:
     #: The newest id that may be deleted; None: none of them.
     successes_to: UUID | None
     failures_to: UUID | None
-    #: Only what finished before; None: whenever.
+    #: Only results that finished before this time; None: all.
     before: datetime | None
-    #: Only of this queue; None: of all.
+    #: Only results of this queue; None: of all.
     queue: str | None
 
     def parameters(self) -> dict[str, Any]:
-        return {
-            "successes_to": self.successes_to, "failures_to": self.failures_to, "before": self.before,
-            "queue": self.queue,
-        }  # fmt: skip
+        return asdict(self)
 
 
 def clean(cursor: Cursor, old: Old, *, after: UUID, to: UUID, limit: int, dry: bool = False) -> Deleted:
@@ -94,7 +88,7 @@ def task_partitions(cursor: Cursor) -> list[tuple[str, UUID, int]]:
 
 
 def limit_lock_wait(cursor: Cursor, *, milliseconds: int) -> None:
-    """Have each statement of this transaction give up after so long a wait for a lock."""
+    """Let each statement of this transaction fail after so long a wait for a lock."""
     all_rows(cursor, "limit_lock_wait", {"milliseconds": str(milliseconds)})
 
 
@@ -129,7 +123,7 @@ def drop_table(cursor: Cursor, table: str) -> None:
 
 
 def _lock_partition_soon(cursor: Cursor, partition: str) -> None:
-    # Others would have to wait behind us.
+    # Later statements of other sessions would wait behind this one.
     limit_lock_wait(cursor, milliseconds=300)
     lock_partition(cursor, partition)
 
@@ -148,7 +142,7 @@ def drop_partition(cursor: Cursor, partition: str, old: Old) -> int | None:
         psycopg.errors.ForeignKeyViolation: Another table refers to one of the rows.
     """
     _lock_partition_soon(cursor, partition)
-    # Once more, now that no session can add a row.
+    # Checked again, now that no session can add a row.
     if partition_needed(cursor, partition, old):
         return None
     count = count_partition(cursor, partition)
@@ -164,7 +158,7 @@ class Expired(NamedTuple):
     #: End of its range of ids.
     upper: UUID
     #: Whether this role may drop it.
-    ours: bool
+    droppable: bool
     #: Whether a task of that week is still in the queue.
     live: bool
     #: How many rows were ever written there, as far as PostgreSQL has counted.
@@ -179,14 +173,14 @@ def expired(cursor: Cursor, before: datetime) -> list[Expired]:
 def expired_look(
     cursor: Cursor, partition: str, *, after: UUID, before: datetime, limit: int
 ) -> tuple[UUID | None, bool]:
-    """Look at the next `limit` results of a partition; return the last id (None: no more), and if one is needed."""
+    """Read the next `limit` results of a partition; return the last id (None: no more), and whether one is needed."""
     parameters = {"after": after, "before": before}
     last, needed = one_row(cursor, "expired_look", parameters, partition=_part(partition), limit=limit)
     return last, needed
 
 
 def drop_expired(cursor: Cursor, partition: Expired, before: datetime) -> bool:
-    """Drop a partition, in a transaction of its own, unless something has happened in it since it was looked at.
+    """Drop a partition, in a transaction of its own, unless it has changed since it was read.
 
     Raises:
         psycopg.errors.LockNotAvailable: The tables are busy.

@@ -1,7 +1,7 @@
-"""pgq's rows are in PGQ["database"], whatever the project's DATABASE_ROUTERS say of its own models.
+"""The router of pgq's models: their rows are in PGQ["database"], whatever the project's DATABASE_ROUTERS are.
 
-A router that reads from replicas would show a result late, or not at all, and look for a task's row where no worker
-writes. So ours is asked first, and has an answer for our models only.
+A router that reads from replicas would show a result late, or not at all. So pgq's router stands first; it decides for
+pgq's models only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class PgqRouter:
 
 
 def install() -> None:
-    """Have our router asked before those of the project."""
+    """Put pgq's router before those of the project."""
     if not any(isinstance(known, PgqRouter) for known in router.routers):
         router.routers.insert(0, PgqRouter())
 

@@ -46,7 +46,7 @@ class Due:
 
     @classmethod
     def of(cls, row: Any, *, now: datetime) -> Due:
-        """Return the same of a row of the model `pgq.models.Schedule`, which has a field for each but `now`."""
+        """Return the same from a row of the model `pgq.models.Schedule`, which has a field for each but `now`."""
         given = {field.name: getattr(row, field.name) for field in fields(cls) if field.name != "now"}
         texts = {name: stored_text(row, name) for name in ("args", "kwargs", "options")}
         signature = None if row.signature is None else bytes(row.signature)
@@ -72,15 +72,12 @@ def fire(
     last_slot: datetime | None,
 ) -> bool:
     """Move a schedule on from `slot`; return whether it still stood there."""
-    parameters = {
-        "id": id, "slot": slot, "next_run": next_run, "repeats": repeats, "day": day, "wall_time": wall_time,
-        "task": task, "last_slot": last_slot,
-    }  # fmt: skip
-    return bool(all_rows(cursor, "fire", parameters))
+    after = {"next_run": next_run, "repeats": repeats, "day": day, "wall_time": wall_time}
+    return bool(all_rows(cursor, "fire", {"id": id, "slot": slot, **after, "task": task, "last_slot": last_slot}))
 
 
 def fault_schedule(cursor: Cursor, id: int, error: str, *, pause: float) -> None:
-    """Note why a schedule could not be fired, and try it again in `pause` seconds."""
+    """Write why a schedule could not be fired; it is tried again in `pause` seconds."""
     cursor.execute(sql("fault_schedule"), {"id": id, "error": error, "pause": pause})
 
 
@@ -96,13 +93,13 @@ def schedule_references(cursor: Cursor) -> str | None:
 
 
 def set_constraints(cursor: Cursor, names: str, mode: str) -> None:
-    """Have constraints checked now and at once ("IMMEDIATE"), or at the end of the transaction ("DEFERRED")."""
-    # PostgreSQL quoted the names; a percent sign in them is none of psycopg's, since there are no parameters.
+    """Let PostgreSQL check constraints now and at once ("IMMEDIATE"), or at the end of the transaction ("DEFERRED")."""
+    # PostgreSQL quoted the names; psycopg leaves a percent sign in them alone, since there are no parameters.
     cursor.execute(sql("set_constraints", names=names, mode=mode))
 
 
 def check_references(cursor: Cursor) -> None:
-    """Have the deferred foreign keys to schedules checked now, and be deferred again.
+    """Let PostgreSQL check the deferred foreign keys to schedules now, and defer them again.
 
     Raises:
         psycopg.IntegrityError, django.db.IntegrityError: A row refers to a schedule that is gone.

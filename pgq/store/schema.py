@@ -39,8 +39,8 @@ def read(name: str, direction: str) -> str:
 def make_without_migrations(sender: Any, using: str, **kwargs: Any) -> None:
     """Make the tables by SQL where the project has migrations turned off (MIGRATION_MODULES, pytest --nomigrations).
 
-    Django would make them from the models, which know nothing of functions, triggers and partitions. It leaves alone
-    what is there already. A receiver of ``pre_migrate``.
+    Django would make them from the models, which lack functions, triggers and partitions; it leaves existing tables
+    alone. A receiver of ``pre_migrate``.
     """
     connection = connections[using]
     # None for an app without migrations.

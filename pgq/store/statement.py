@@ -35,20 +35,20 @@ def records(
 
 
 def run(cursor: Cursor, name: str, **parts: int | str) -> None:
-    # The empty parameters have psycopg take "%%" for a percent sign, as in every other statement.
+    # With parameters, though empty, psycopg takes "%%" for a percent sign, as in every other statement.
     cursor.execute(sql(name, **parts), {})
 
 
-# Arrays are written as literals, all elements of one at once. psycopg's own way costs ten times as much, in each task.
+# Each array is written as one literal: psycopg's own way costs ten times as much, for each task.
 
 
 def text_array(texts: Sequence[str | None]) -> str:
-    """Return texts as the literal of an array. Nothing but NULLs is the empty array: unnest fills it up again."""
+    """Return texts as the literal of an array. Nothing but NULLs is the empty array, which unnest pads with NULLs."""
     missing = texts.count(None)
     if missing == len(texts):
         return "{}"
     joined = "" if missing else "\0".join(texts)  # type: ignore[arg-type]  # None is not among them
-    # No text of PostgreSQL can hold NUL. If one of these does, it has to be refused, not taken for two.
+    # No text of PostgreSQL holds NUL. If one of these does, PostgreSQL must refuse it: it must not become two texts.
     if missing or joined.count("\0") >= len(texts):
         return "{" + ",".join([_element(text) for text in texts]) + "}"
     return "{" + _element(joined).replace("\0", '","') + "}"
@@ -57,13 +57,13 @@ def text_array(texts: Sequence[str | None]) -> str:
 def _element(text: str | None) -> str:
     if text is None:
         return "NULL"
-    # Quoted in any case: NULL, the empty text, commas and braces mean something to an array.
+    # Always quoted: NULL, the empty text, commas and braces have a meaning in an array.
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def id_array(ids: Sequence[UUID]) -> str:
     first = ids[0]
-    # The receipts of a claim are one object.
+    # The tasks of a claim share one receipt object.
     if all(id is first for id in ids):
         return "{" + ",".join([first.hex] * len(ids)) + "}"
     return "{" + ",".join([id.hex for id in ids]) + "}"

@@ -14,8 +14,7 @@ _PART = re.compile(r"\{([a-z_]+)\}")
 def text_of(name: str) -> str:
     """Return the text of ``sql/*/NAME.sql`` without its comments, its parts not filled in."""
     text = _files()[f"{name}.sql"].read_text(encoding="utf-8")
-    # Comments are for readers: PostgreSQL need not receive them, and psycopg would take a percent sign in them for a
-    # parameter.
+    # Comments are not sent: psycopg would take a percent sign in them for a parameter.
     return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
 
 
@@ -31,7 +30,7 @@ def sql(name: str, **parts: int | str) -> str:
     """Return the text of ``sql/NAME.sql``, its parts filled in.
 
     Args:
-        parts: What stands for each ``{part}`` of the text, which may hold placeholders of its own.
+        parts: The text for each ``{part}``, which may hold placeholders.
 
     Raises:
         KeyError: A part is missing.

@@ -30,11 +30,11 @@ _LONGEST_PAUSE_SECONDS = 5.0
 
 @dataclass(slots=True)
 class Chore:
-    """Something to do every so many seconds."""
+    """Work that is done every so many seconds."""
 
     name: str
     every: float
-    #: May return after how many seconds it is worth to be done again, counted from its end, if that is before its time.
+    #: May return in how many seconds after its end the chore should be done again, if that is before its time.
     do: Callable[[store_connection.Connection], float | None]
     next: float = 0.0
     #: How often it has failed in a row.
@@ -53,7 +53,7 @@ class Upkeep:
         self.rescue = Rescue(self.leadership, retry=settings.retry, every=look_on)
         self.sweep = Chore("sweep", 10 * tick, self._sweep)
         self.kept = retention.Kept()
-        #: The last id that this round of pruning has looked at; None: it begins.
+        #: The last id that this round of pruning has read; None: the round begins.
         self.prune_before: UUID | None = None
         self.chores = [
             Chore("due", tick, self._due),
@@ -88,28 +88,28 @@ class Upkeep:
                 if again is not None:
                     chore.next = min(chore.next, time.monotonic() + again)
             except Exception as error:
-                # Supervisors may not have been able to write either, and so not to renew.
+                # What failed here may have kept supervisors from renewing.
                 self.rescue.forget()
                 if isinstance(error, psycopg.Error) and is_gone(connection, error):
                     chore.next = 0.0
-                    # What answers next may be a standby, which knows less than we have seen.
+                    # The next connection may lead to a promoted standby that lacks the last positions.
                     self.watermarks = Watermarks(self.leadership)
                     raise
                 self._chore_failed(chore, error)
-                # The next one begins anew, by whatever settings the role or the database has by then.
+                # A new connection begins with the settings that the role or the database has by then.
                 connection.close()
                 return 0.0
         return max(min(chore.next for chore in self.chores) - time.monotonic(), 0.0)
 
     def _chore_failed(self, chore: Chore, error: Exception) -> None:
-        """Have it wait, longer each time: a chore that fails must neither stop the others nor fill the log."""
+        """Log the error and let the chore wait, longer each time: it must neither stop the others nor fill the log."""
         chore.failures += 1
         pause = min(chore.every * 2 ** (chore.failures - 1), max(chore.every, _LONGEST_PAUSE_SECONDS))
         chore.next = time.monotonic() + pause
-        logger.error(
-            "upkeep: %s failed, %d times in a row; next in %.1f s: %s: %s", chore.name, chore.failures, pause,
-            type(error).__name__, error, exc_info=error if chore.failures == 1 else None,
-        )  # fmt: skip
+        text = f"{type(error).__name__}: {error}"
+        details = error if chore.failures == 1 else None
+        message = "upkeep: %s failed, %d times in a row; next in %.1f s: %s"
+        logger.error(message, chore.name, chore.failures, pause, text, exc_info=details)
 
     def _due(self, connection: store_connection.Connection) -> float | None:
         outlook = lanes.outlook(connection.cursor())
@@ -121,7 +121,7 @@ class Upkeep:
                     fire.fire_due(cursor, self.settings)
         if outlook.tasks_due or outlook.schedules_due or outlook.next_in is None:
             return None
-        # At the moment when it is due; but no sooner than in 5 ms, or a due row that is locked would have us spin.
+        # Not sooner than in 5 ms: while another session has a due row locked, upkeep would spin.
         return max(outlook.next_in, 0.005)
 
     def _make_ready(self, connection: store_connection.Connection) -> None:
@@ -137,19 +137,19 @@ class Upkeep:
         began = time.monotonic()
         if not self.watermarks.move(connection):
             return None
-        # While tasks go through, each claim walks over what was claimed since the last move. Where there are a thousand
-        # lanes the walk in each is short, and a move takes long: it has its share and no more.
+        # Each claim walks over the entries of all tasks claimed since the last move, so moves are frequent. With a
+        # thousand lanes these walks are short and a move takes long: then it gets a twentieth of the time.
         return max(self.settings.tick / 5, 20 * (time.monotonic() - began))
 
     def _rescue(self, connection: store_connection.Connection) -> float | None:
-        # There may be more than one statement takes.
+        # A statement takes 5000 rows at most, so there may be more.
         return 0.0 if self.rescue.search(connection) else None
 
     def _sweep(self, connection: store_connection.Connection) -> None:
         began = time.monotonic()
         self._sweep_lanes(connection)
         self._redraw(connection)
-        # Under a pinned horizon it walks over all that is dead. It is a safeguard, so it takes its share and no more.
+        # Under a pinned horizon it walks over all dead entries. As a mere safeguard it gets a fiftieth of the time.
         self.sweep.every = max(10 * self.settings.tick, 50 * (time.monotonic() - began))
 
     def _sweep_lanes(self, connection: store_connection.Connection) -> None:
@@ -180,14 +180,14 @@ class Upkeep:
             self.prune_before = deleted.last
             if deleted.last is None:
                 break
-        # To look at results that stay, since others refer to them, has its share and no more.
+        # Reading results that stay, since other rows refer to them, gets a twentieth of the time.
         spent = time.monotonic() - began
         self.prune.every = self.prune_every if count >= ROWS_PER_STATEMENT else max(self.prune_every, 20 * spent)
 
     def _prune_some(self, cursor: store_connection.Cursor) -> results.Deleted:
         """Delete the next results of this round."""
         per = self.settings.save_limit_per
-        # Those that are to be kept are the newest, and this round has passed them.
+        # The results to keep are the newest: after its first statement this round is past them.
         keep = self.settings.save_limit if per or self.prune_before is None else 0
         deleted = results.prune(cursor, keep=keep, limit=ROWS_PER_STATEMENT, per=per, before=self.prune_before)
         self.kept.name(deleted.kept)
@@ -195,7 +195,7 @@ class Upkeep:
 
     def _retain(self, connection: store_connection.Connection) -> float | None:
         try:
-            # Not as the leader: other pools' chores must not wait while we wait for a lock.
+            # Not as the leader: other pools' chores must not wait while this process waits for a lock.
             self.retention.drop(connection)
             until = time.monotonic() + self.settings.tick / 2
             while time.monotonic() < until:
@@ -214,7 +214,7 @@ class Upkeep:
             pools.forget_pools(cursor, age=max(60.0, 10 * self.settings.retry))
         try:
             with connection.transaction():
-                # The tables are busy: give up at once, or every claim and every settle would queue behind our lock.
+                # If the tables are busy, give up soon: each claim and settle would queue behind this lock request.
                 cursor = connection.cursor()
                 results.limit_lock_wait(cursor, milliseconds=200)
                 results.make_partitions(cursor)

@@ -18,17 +18,17 @@ from pgq.store import overview
 from pgq.store import results as store_results
 from pgq.store.results import Old
 
-#: Results looked at in one statement, each a transaction: few enough to hold no lock for long.
+#: Results read in one statement, each a transaction: few enough to hold no lock for long.
 _RESULTS_PER_LOOK = 2000
 #: Seconds to rest between two statements, as a share of what the last one took: tasks come first.
 _REST = 0.2
-#: How often a busy table is tried.
+#: Tries at a busy table.
 _TRIES = 5
 _FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
 _DAY = timedelta(days=1)
 _NOTHING = Old(None, None, None, None)
 
-#: Is told the share of the way that is done (0 to 1), and how many results have been deleted.
+#: Called with the share of the work that is done (0 to 1) and the number of results deleted.
 Progress = Callable[[float, int], None]
 
 
@@ -45,7 +45,7 @@ class Cleaned:
     dropped: tuple[tuple[str, int], ...]
     #: How many old results stay for each foreign key that refers to them.
     kept: dict[str, int]
-    #: What a person should know of it, a sentence each.
+    #: Sentences for the operator.
     notes: tuple[str, ...]
     seconds: float
 
@@ -69,16 +69,16 @@ def delete_old(
 ) -> Cleaned:
     """Drop the partitions in which all results are old, delete the rest in small batches, make the coming partitions.
 
-    Without `older_than` and `keep` it does as PGQ['save_limit'] and PGQ['keep_days'] say. With both, a result goes only
-    if it is older and beyond the number to keep. It has a connection of its own, and each batch is a transaction.
+    Without `older_than` and `keep`, PGQ['save_limit'] and PGQ['keep_days'] count. With both, a result is deleted only
+    if it is older and beyond the number to keep. The call opens its own connection, and each batch is a transaction.
 
     Args:
         older_than: Days since the results finished.
-        keep: So many of the newest results stay.
-        failures: Failures too; `keep` counts them by themselves. Else only successes.
+        keep: How many of the newest results stay.
+        failures: Delete failures too; `keep` counts them by themselves. Else only successes.
         queue: Only the results of this queue.
         dry_run: Only count.
-        progress: Is called after each batch.
+        progress: Called after each batch.
 
     Raises:
         Interrupted: By a KeyboardInterrupt.
@@ -166,7 +166,7 @@ class _Cleaning:
         return store_results.clean_boundary(self.connection.cursor(), success=success, keep=keep, queue=self.queue)
 
     def _retain(self, days: float) -> None:
-        """Drop as upkeep does, where the role of the workers may not."""
+        """Drop old partitions as upkeep does, for a pool whose role may not drop them."""
         now = overview.now(self.connection.cursor())
         old = Old(_LAST, _LAST, now - timedelta(days=days), None)
         if self.references:
@@ -179,7 +179,7 @@ class _Cleaning:
             self._drop(old, now)
         self._delete(old, now)
         if self.references:
-            # PostgreSQL drops what no row refers to, after a look at all of both tables: so only what is empty by now.
+            # PostgreSQL reads both tables whole before it drops a partition with rows: so only those empty by now.
             self._drop(_NOTHING, now)
 
     # ------------------------------------------------------------------------------------------------- partitions
@@ -194,7 +194,7 @@ class _Cleaning:
     def _drop(self, old: Old, now: datetime) -> None:
         end = _floor(old.before or now)
         for partition, upper, _ in store_results.task_partitions(self.connection.cursor()):
-            # Looked at first without any lock: as a rule something is still needed.
+            # First without a lock: as a rule some result is still needed.
             if upper > end or store_results.partition_needed(self.connection.cursor(), partition, old):
                 continue
             if self.dry:
@@ -210,7 +210,7 @@ class _Cleaning:
                 self.dropped.append((partition, results))
 
     def _try(self, do: Callable[[], int | None], otherwise: str) -> int | None:
-        """Do something that needs a lock for which workers must not be made to wait."""
+        """Call a function that needs a lock, several times: it gives up soon, so that workers do not wait behind it."""
         for number in range(_TRIES):
             try:
                 return do()
@@ -250,8 +250,8 @@ class _Cleaning:
         newest = max((to for to in (old.successes_to, old.failures_to) if to is not None), default=None)
         if newest is None:
             return
-        # A task that finished before was enqueued before. Ids that lie in the future carry no time: they are looked at
-        # one by one.
+        # A result that finished before a time has an id from before it. Ids from the future carry no time: all of them
+        # are read.
         end = _floor(old.before) if old.before is not None else _LAST
         ranges = [(_FIRST, min(newest, end))]
         if old.before is not None:
@@ -272,7 +272,7 @@ class _Cleaning:
             after = deleted.last
             if after is None:
                 return
-            # How far this is in time, which is known, not in rows, which have not been counted.
+            # The share in time: the rows have not been counted.
             at, finish = after.int >> 80, min(to.int >> 80, int(time.time() * 1000))
             start = at if start is None else start
             self.progress(min((at - start) / max(finish - start, 1), 1.0), self.deleted)
@@ -284,5 +284,5 @@ class _Cleaning:
 
 
 def _floor(moment: datetime) -> UUID:
-    """Return the smallest id a task enqueued at that moment can have."""
+    """Return the smallest id that a task enqueued at that moment can have."""
     return UUID(int=max(int(moment.timestamp() * 1000), 0) << 80)

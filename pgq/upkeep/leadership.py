@@ -12,7 +12,7 @@ from pgq.store import pools
 
 logger = logging.getLogger("pgq")
 
-#: Seconds for which a session may hold the leader's key before we lead without it: longer than any leader leads.
+#: Seconds for which another session may hold the key before upkeep leads without it: longer than any leader leads.
 WAIT_FOR_KEY_SECONDS = 10.0
 #: Seconds between two warnings that name the session.
 _REMIND_SECONDS = 60.0
@@ -22,9 +22,8 @@ class Leadership:
     """The leader's key, as one upkeep process sees it.
 
     A leader holds the key for one short transaction, and PostgreSQL ends the session of a leader that is silent for
-    5 s. But any session can take the key and keep it. Then we lead without it: the key only spares several pools the
-    same work, while what keeps anything from being done twice are the locks of the rows and the fence of each
-    schedule's slot.
+    5 s. But any session can take the key and keep it. Then upkeep leads without it: the key only spares several pools
+    the same work; the locks of the rows and the fence of each schedule's slot keep it from being done twice.
     """
 
     def __init__(self) -> None:
@@ -56,10 +55,10 @@ class Leadership:
             return False
         if now - self.warned_at >= _REMIND_SECONDS:
             self.warned_at = now
-            who = ", ".join(f"pid {holder.pid} of {holder.user} ({holder.application})" for holder in holders)
             logger.warning(
-                "upkeep: the leader's key is held since %.0f s and more by %s, who does not lead; we go on without it. "
-                "Find out what that is, and end it: SELECT pg_terminate_backend(pid)",
-                now - self.refused_since, who,
-            )  # fmt: skip
+                "upkeep: another session has held the leader's key for %.0f s or more, and does not lead: %s. Upkeep "
+                "goes on without the key. Find out what it is for, and end it: SELECT pg_terminate_backend(pid)",
+                now - self.refused_since,
+                ", ".join(f"pid {holder.pid} of {holder.user} ({holder.application})" for holder in holders),
+            )
         return True

@@ -1,4 +1,4 @@
-"""Rescue: leases that have run out, seen by the database's clock and by our own."""
+"""Rescue: finds leases that have run out, by the database's clock and by the upkeep process's own."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ logger = logging.getLogger("pgq")
 
 #: A lease older than the oldest one seen can only come from a claim that was being committed then.
 _COMMIT_SLACK = timedelta(seconds=30)
-#: Seconds for which a lease must have stayed unrenewed before our eyes: a short lease's whole length. No lease of a
-#: living worker does for half as long, see `session.RENEW_AFTER_SECONDS`.
+#: Seconds for which this process must have seen a lease unrenewed: a short lease's whole length. The lease of a living
+#: worker is renewed within half of that, see `session.RENEW_AFTER_SECONDS`.
 UNRENEWED_SECONDS = 60.0
 
 RESCUE_ERROR = failures.as_json(
@@ -28,35 +28,35 @@ RESCUE_ERROR = failures.as_json(
 
 
 class Rescue:
-    """Finds leases that have run out, from the oldest living one on: below it everything is dead.
+    """Finds leases that have run out, from the oldest living one on: the index entries below it are dead.
 
-    The database's clock alone cannot say so: set forward, or after PostgreSQL was away for longer than a lease, it has
-    every lease run out at once, while those who hold them live and are about to renew them. So a lease must also have
-    stayed unrenewed for `unrenewed` seconds of our own monotonic clock, in which we looked on all the time. A renewal
-    writes the present time into the lease. So it is enough to remember what the database's clock said at each look:
-    a lease that was renewed since then has a later time. No list of leases is kept, however many there are.
+    The database's clock alone is not enough: when it is set forward, or PostgreSQL was away for longer than a lease, by
+    it every lease has run out, while the workers live and their supervisors are about to renew. So a lease must also
+    have stayed unrenewed for `unrenewed` seconds of this process's monotonic clock, during which it searched without a
+    gap. A renewal writes the database's time into the lease. So it is enough to keep the database's time of each
+    search: a lease that was renewed since has a later one. No list of leases is kept, however many there are.
 
     Args:
         retry: Seconds of a lease.
-        every: Seconds between two looks.
+        every: Seconds between two searches.
     """
 
     def __init__(self, leadership: Leadership, *, retry: float, every: float) -> None:
         self.leadership, self.retry = leadership, retry
         self.unrenewed = min(retry, UNRENEWED_SECONDS)
-        #: A longer pause than this between two looks is no looking on: we were frozen, or PostgreSQL was.
+        #: Seconds; a longer pause between two searches is a gap: this process was frozen, or PostgreSQL was.
         self.gap = max(self.unrenewed / 3, 3 * every)
         self.since = store_leases.BEFORE_ALL_LEASES
-        #: When we looked (monotonic), and what the database's clock said then. Never more than unrenewed / every.
+        #: The searches: monotonic time, and the database's time then. Never more than unrenewed / every of them.
         self.looks: deque[tuple[float, datetime]] = deque()
 
     def forget(self) -> None:
-        """Begin to look on anew."""
+        """Begin anew: no lease has been seen unrenewed."""
         self.since = store_leases.BEFORE_ALL_LEASES
         self.looks.clear()
 
     def search(self, connection: store_connection.Connection) -> int:
-        """Rescue what is lost; return how many tasks."""
+        """Rescue tasks whose leases are lost; return how many."""
         began = time.monotonic()
         leases = store_leases.oldest_lease(connection.cursor(), since=self.since)
         before = self._unrenewed_before(began, leases.now)
@@ -64,8 +64,8 @@ class Rescue:
             self._correct(connection)
         expired = leases.now - timedelta(seconds=self.retry)
         if leases.oldest is not None and leases.oldest < expired:
-            # Time in which no supervisor could have renewed it does not count: the disk may be full. So try whether it
-            # can be written to; if not, this fails, and `Upkeep.tick` has us begin anew (`forget`).
+            # Time in which no supervisor could write a renewal does not count: the disk may be full. So this writes the
+            # row, unchanged; if PostgreSQL refuses, `Upkeep.tick` calls `forget`.
             store_leases.touch_lease(connection.cursor(), since=self.since)
             if before is not None and leases.oldest < before:
                 return self._rescue(connection, min(before, expired))
@@ -73,20 +73,20 @@ class Rescue:
         return 0
 
     def _unrenewed_before(self, began: float, now: datetime) -> datetime | None:
-        """Return the time before which a lease was last renewed if no supervisor has renewed it while we looked on."""
+        """Return the time before which a lease was last renewed if it was seen unrenewed for long enough."""
         if self.looks:
             last, then = self.looks[-1]
             if now < then:
-                # The clock went back. What it said before is later than what is written into leases now.
+                # The clock went back. The times kept are later than those that renewals write now.
                 self.forget()
             elif began - last > self.gap:
                 self.forget()
-        # Taken after the answer, so that what counts as waited for is never more than what was.
+        # Taken after the reply, so that the time counted is never longer than the time that passed.
         self.looks.append((time.monotonic(), now))
         while len(self.looks) > 1 and began - self.looks[1][0] >= self.unrenewed:
             self.looks.popleft()
-        at, said = self.looks[0]
-        return said if began - at >= self.unrenewed else None
+        at, then = self.looks[0]
+        return then if began - at >= self.unrenewed else None
 
     def _correct(self, connection: store_connection.Connection) -> None:
         with self.leadership.leading(connection) as cursor:

@@ -1,11 +1,11 @@
 """Retention: drops the weekly partitions of pgq_task in which every result is old, failures too.
 
-To know that all are old, each has to be looked at once: a few at a time, by the index of the ids, and going on where we
-stopped. A partition in which one is still needed waits there. So no statement costs more because there is more history,
-and what is old costs one reading, not the deletion of each row.
+To know that all are old, upkeep reads each once: a few at a time, by the index of the ids, from where it stopped. At a
+result that is still needed it waits. So no statement costs more because there is more history, and an old result costs
+one reading, not a deletion.
 
 Only where a foreign key of another table refers to results, they are deleted one by one, and a partition is dropped
-when it is empty: PostgreSQL would look at all of both tables first, and no worker could settle anything meanwhile.
+when it is empty: else PostgreSQL would first read both tables whole, and no worker could settle anything meanwhile.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from pgq.store import overview, results
 
 logger = logging.getLogger("pgq")
 
-#: Results looked at in one statement.
+#: Results read in one statement.
 RESULTS_PER_LOOK = 2000
 _FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
-#: Seconds until results that other tables refer to are looked at once more, each of them.
+#: Seconds until results that other tables refer to are read again.
 _REFERENCED_REST_SECONDS = 3600.0
 
 
 class Kept:
-    """Says of each foreign key once that it keeps results that upkeep would delete."""
+    """Logs once for each foreign key that it keeps results which upkeep would delete."""
 
     def __init__(self) -> None:
         self.named: set[str] = set()
@@ -43,22 +43,24 @@ class Kept:
             if reference not in self.named:
                 self.named.add(reference)
                 logger.warning(
-                    "upkeep: results that are to be deleted stay, since other rows refer to them (%d so far): %s. They "
-                    "go when nothing refers to them any more", count, reference,
-                )  # fmt: skip
+                    "upkeep: results that are to be deleted stay, since other rows refer to them (%d so far): %s. "
+                    "They are deleted when no row refers to them any more",
+                    count,
+                    reference,
+                )
 
 
 @dataclass(slots=True)
 class _Look:
-    """How far a partition has been looked through."""
+    """How far a partition has been read."""
 
     partition: results.Expired
     after: UUID = _FIRST
-    #: All of it is old.
+    #: It was read to its end: all results are old.
     through: bool = False
     #: Foreign keys refer to results: these are deleted one by one.
     referenced: bool = False
-    #: Nothing to be done with it before this time (monotonic).
+    #: It rests until this time (monotonic).
     next: float = 0.0
 
 
@@ -66,10 +68,10 @@ class Retention:
     """What one upkeep process knows of the old partitions.
 
     Args:
-        days: After which results are old.
-        kept: Is told what other tables refer to.
-        rest: Seconds until a partition that is needed, or that is busy, is tried again; and between the last look at a
-            partition and its end. By then PostgreSQL has counted what was written there meanwhile.
+        days: The age at which results are old.
+        rest: Seconds until a partition that is needed or busy is tried again; and between the end of reading a
+            partition and its drop: by then PostgreSQL has counted the rows that were written to it meanwhile.
+        kept: Logs the references to results.
     """
 
     def __init__(self, days: float, rest: float, kept: Kept | None = None) -> None:
@@ -79,18 +81,18 @@ class Retention:
 
     def before(self, cursor: store_connection.Cursor) -> datetime:
         """Return the time before which results are old."""
-        # What is dropped does not come back when a clock that was set forward is set right: so both have to say so.
+        # Old by both clocks: setting a clock right that went forward does not bring back what was dropped.
         return min(overview.now(cursor), datetime.now(UTC)) - self.age
 
     def step(self, cursor: store_connection.Cursor) -> bool:
-        """Look at some more results; return whether there are others to look at now."""
+        """Read some more results; return whether there are others to read now."""
         before = self.before(cursor)
         partitions = results.expired(cursor, before)
-        # What has changed since is looked through anew: a task that was run again may have settled where we have been.
+        # A partition that changed since is read anew: a task that was run again may have settled in the part read.
         known = self.looks
         self.looks = {one.name: known[one.name] for one in partitions if one.name in known}
         for partition in partitions:
-            if not partition.ours:
+            if not partition.droppable:
                 logger.debug("upkeep: this role may not drop %s; its owner should run pgq_clean", partition.name)
             elif partition.live:
                 self.looks.pop(partition.name, None)
@@ -133,7 +135,7 @@ class Retention:
         return False
 
     def drop(self, connection: store_connection.Connection) -> None:
-        """Drop what was looked through some time ago, and has stayed as it was."""
+        """Drop the partitions that were read to the end some time ago and have not changed since."""
         for name, look in list(self.looks.items()):
             if not look.through or time.monotonic() < look.next:
                 continue
@@ -147,7 +149,7 @@ class Retention:
             except psycopg.errors.InsufficientPrivilege:
                 logger.debug("upkeep: this role may not drop %s; its owner should run pgq_clean", name)
             except psycopg.errors.ForeignKeyViolation:
-                # It is new.
+                # The foreign key is new.
                 look.referenced, look.through, look.after = True, False, _FIRST
             else:
                 del self.looks[name]

@@ -1,4 +1,4 @@
-"""Watermarks: how far each lane's claims need not look back."""
+"""Watermarks: the position in each lane up to which claims need not read."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Watermarks:
         self.before: list[str] = []
 
     def move(self, connection: store_connection.Connection) -> int:
-        """Take the next step that can be taken without waiting; return how many watermarks moved."""
+        """Take the next step that needs no waiting; return how many watermarks moved."""
         cursor = connection.cursor()
         last, lowest = lanes.positions(cursor)
         self._look_for_safety(cursor, last)
-        # While a backlog is worked off, no position is drawn and the watermarks move all the same.
+        # While a backlog is worked off, no position is drawn, but watermarks below `safe` still move.
         if lowest is None or lowest >= self.safe:
             return 0
         with self.leadership.leading(connection) as leader:

@@ -1,4 +1,4 @@
-"""What follows a task: the next link of a chain, its hook, the collector of its group. Builders of new rows.
+"""Follow-ons of a task: the next link of its chain, its hook, the collector of its group. Builders of new rows.
 
 Follow-ons are written in the transaction that settles their task, so a crash loses none and doubles none. They run as
 tasks of their own: a hook that fails is a failed task and never touches the result it was called for.
@@ -71,7 +71,7 @@ def needed(claim: Claim, options: TaskOptions) -> bool:
 
 
 def _hook(claim: Claim, hook: str, *, keep: bool) -> NewTask:
-    """The hook's argument is the finished task, which is in the database, or in the cache, when the hook runs."""
+    """Return the hook as a task. Its argument is the finished task, which it reads from the database or the cache."""
     options = TaskOptions(hook_of=claim.id.hex, forget=None if keep else True).text()
-    # In no group: who counts the group's tasks does not mean their hooks.
+    # In no group: the count of a group's tasks leaves their hooks out.
     return signing.signed(NewTask(id=new_id(), func=hook, options=options, queue=claim.queue, priority=claim.priority))

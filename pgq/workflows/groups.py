@@ -1,4 +1,4 @@
-"""Groups: who waits for whom, and one list of all results."""
+"""Groups: which collector waits for which tasks, and one list of all results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pgq.records import Report
 
 def collect_results(group: str) -> list[Any]:
     """Return the results of a group in the order in which its tasks were enqueued. The collector of `async_iter`."""
-    # Whoever can write a row can put it into a group; what `async_iter` enqueued is signed.
+    # Any role that may insert can put a row into a group; the rows of `async_iter` are signed.
     parts = [part for part in Task.get_task_group(group) if signing.verify_row(part)]
     parts.sort(key=lambda part: part.options.get("index", 0))
     return [part.result for part in parts]
@@ -24,7 +24,7 @@ def collectors(finished: Iterable[Report]) -> dict[UUID, tuple[int, int]]:
     """Return how many of the finished tasks each collector was waiting for: signed ones, and others."""
     counts: dict[UUID, tuple[int, int]] = {}
     for report in finished:
-        # Rows from psql may hold anything here.
+        # The option of an unsigned row may be of any type.
         id = parse_id(report.options.collector)
         if id is not None:
             before = counts.get(id, (0, 0))

@@ -1,7 +1,7 @@
 -- Returns the weekly partitions of pgq_task that ended before a time, oldest first: name, end of its range of ids, whether
 -- this role may drop it, whether a task of that week still lives, and how many rows were ever written there. It reads the
 -- catalog and one entry of an index for each.
-SELECT c.oid::regclass::text AS name, b.bounds[2]::uuid AS upper, pg_has_role(c.relowner, 'USAGE') AS ours,
+SELECT c.oid::regclass::text AS name, b.bounds[2]::uuid AS upper, pg_has_role(c.relowner, 'USAGE') AS droppable,
        EXISTS (SELECT FROM pgq_queue q WHERE q.id >= b.bounds[1]::uuid AND q.id < b.bounds[2]::uuid) AS live,
        pg_stat_get_tuples_inserted(c.oid) + pg_stat_get_tuples_updated(c.oid) AS written
   FROM pg_inherits i
