@@ -129,11 +129,11 @@ class Atomic:
             self._write_row(cursor)
             try:
                 with transaction.atomic(using=self.database):
-                    return bool(settle.write(cursor, [report], self.pool, ours=True))
+                    return bool(settle.write(cursor, [report], self.pool, ends_here=True))
             except _REFUSED as error:
                 # PostgreSQL refused the result, not what the function wrote.
                 less = settle.without_what_was_refused(report, error)
-                return bool(settle.write(cursor, [less], self.pool, ours=True))
+                return bool(settle.write(cursor, [less], self.pool, ends_here=True))
 
 
 @contextlib.contextmanager

@@ -86,12 +86,13 @@ def _refused(report: Report) -> queue.Refused:
     )
 
 
-def write(cursor: Cursor, reports: Sequence[Report], cluster: str, *, ours: bool | None = None) -> set[UUID]:
+def write(cursor: Cursor, reports: Sequence[Report], cluster: str, *, ends_here: bool | None = None) -> set[UUID]:
     """Write reports inside the caller's transaction; return the ids of those whose lease still held.
 
     Args:
-        ours: Whether the transaction ends right after this, so that PostgreSQL may end it if this process sends
-            nothing for some seconds: frozen, it would keep the rows locked. None: if the connection is not Django's.
+        ends_here: Whether the transaction ends right after this statement. Then PostgreSQL may end it if this process
+            sends nothing for some seconds: frozen, it would keep the rows locked. None: if the connection is not
+            Django's.
     """
     now = time.monotonic()
     finished = [report for report in reports if isinstance(report.outcome, _FINISHED)]
@@ -101,7 +102,7 @@ def write(cursor: Cursor, reports: Sequence[Report], cluster: str, *, ours: bool
         if not_run:
             queue.uncount(cursor, not_run)
         settlements = [_settlement(report, now) for report in finished]
-        accepted |= queue.settle(cursor, settlements, cluster=cluster, ours=ours)
+        accepted |= queue.settle(cursor, settlements, cluster=cluster, ends_here=ends_here)
         whole = len(accepted) == len(finished)
         _follow_up(cursor, finished if whole else [report for report in finished if report.claim.id in accepted])
     if len(finished) < len(reports):

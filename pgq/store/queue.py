@@ -178,14 +178,16 @@ class Settlement(NamedTuple):
     ctid: str
 
 
-def settle(cursor: Cursor, settlements: Sequence[Settlement], *, cluster: str, ours: bool | None = None) -> set[UUID]:
+def settle(
+    cursor: Cursor, settlements: Sequence[Settlement], *, cluster: str, ends_here: bool | None = None
+) -> set[UUID]:
     """Move finished tasks from pgq_queue to pgq_task; return the ids of those whose receipt was good.
 
     Args:
-        ours: See `pgq.execution.settle.write`.
+        ends_here: See `pgq.execution.settle.write`.
     """
-    if ours is None:
-        ours = not isinstance(cursor, CursorWrapper)
+    if ends_here is None:
+        ends_here = not isinstance(cursor, CursorWrapper)
     id, receipt, success, keep, started, stopped, result, exception, message, traceback, ctid = zip(
         *settlements, strict=True
     )
@@ -202,7 +204,7 @@ def settle(cursor: Cursor, settlements: Sequence[Settlement], *, cluster: str, o
         "traceback": text_array(traceback),
         "ctid": text_array(ctid),
         "cluster": cluster,
-        "idle_limit": "10000" if ours else None,
+        "idle_limit": "10000" if ends_here else None,
     }
     return {row[0] for row in all_rows(cursor, "settle", parameters)}
 
