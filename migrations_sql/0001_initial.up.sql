@@ -5,18 +5,18 @@
 -- in either order and any number of times: every statement here may meet its own work done.
 -- Hence no psql meta-commands, no BEGIN/COMMIT, and IF NOT EXISTS or OR REPLACE throughout.
 
--- Where somebody's long transaction holds a table of ours, give up rather than have everybody queue behind this one.
+-- If a long transaction holds one of pgq's tables, give up: all other sessions would queue behind this statement.
 SET LOCAL lock_timeout = '2s';
 
 CREATE TABLE IF NOT EXISTS pgq_schema (
     version     integer     PRIMARY KEY,
     applied_at  timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE pgq_schema IS 'Which migrations_sql files have been applied, whoever applied them.';
+COMMENT ON TABLE pgq_schema IS 'Which migrations_sql files have been applied, by migrate or by hand.';
 INSERT INTO pgq_schema (version) VALUES (1) ON CONFLICT DO NOTHING;
 
 -- A UUIDv7: 48 bits of Unix milliseconds, then random bits. Time-ordered, so pgq_task can be
--- partitioned on it, and made without asking anyone, so shards never clash.
+-- partitioned on it, and made without any coordination, so shards never clash.
 CREATE OR REPLACE FUNCTION pgq_uuid7(at timestamptz DEFAULT clock_timestamp()) RETURNS uuid
 LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
     SELECT encode(
@@ -42,7 +42,7 @@ COMMENT ON FUNCTION pgq_uuid7_floor(timestamptz) IS 'The smallest id a task enqu
 CREATE SEQUENCE IF NOT EXISTS pgq_position AS bigint CACHE 1;
 
 -- A flag that is free to read and obeys no transaction: the Unix time in milliseconds until which
--- some worker is known to sleep. NOTIFY serialises commits, so nobody notifies past this time.
+-- some worker is known to sleep. NOTIFY serialises commits, so no session notifies past this time.
 CREATE SEQUENCE IF NOT EXISTS pgq_sleep_until AS bigint MINVALUE 0 START 0;
 -- The same for callers who wait for a result.
 CREATE SEQUENCE IF NOT EXISTS pgq_wait_until AS bigint MINVALUE 0 START 0;
@@ -84,7 +84,7 @@ CREATE TABLE IF NOT EXISTS pgq_queue (
     CONSTRAINT pgq_queue_options_check  CHECK (jsonb_typeof(options) = 'object'),
     CONSTRAINT pgq_queue_timeout_check  CHECK (timeout > 0),
     CONSTRAINT pgq_queue_attempts_check CHECK (max_attempts >= 0 AND attempts >= crashes AND crashes >= 0),
-    -- A lease is whole or absent: when, who and which claim.
+    -- A lease is whole or absent: when, which worker and which claim.
     CONSTRAINT pgq_queue_lease_check    CHECK ((lock IS NULL) = (worker IS NULL) AND (lock IS NULL) = (receipt IS NULL)),
     -- A row that waits for something is not running.
     CONSTRAINT pgq_queue_waiting_check  CHECK (lock IS NULL OR (run_after IS NULL AND parked IS NULL AND remaining IS NULL)),
@@ -125,7 +125,7 @@ CREATE INDEX IF NOT EXISTS pgq_queue_due ON pgq_queue (run_after) WHERE run_afte
 CREATE INDEX IF NOT EXISTS pgq_queue_group ON pgq_queue ("group") WHERE "group" IS NOT NULL;
 CREATE INDEX IF NOT EXISTS pgq_queue_name ON pgq_queue (name) WHERE name IS NOT NULL;
 CREATE INDEX IF NOT EXISTS pgq_queue_parked ON pgq_queue (id) WHERE parked IS NOT NULL;
--- A slot of a schedule is enqueued once, whoever believes to be the leader.
+-- A slot of a schedule is enqueued once, even if two pools take themselves for the leader.
 CREATE UNIQUE INDEX IF NOT EXISTS pgq_queue_slot ON pgq_queue (schedule, slot) WHERE schedule IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS pgq_lane (
@@ -137,7 +137,7 @@ CREATE TABLE IF NOT EXISTS pgq_lane (
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 200);
 COMMENT ON TABLE pgq_lane IS 'One row for each queue and priority in use; claims go lane by lane.';
 COMMENT ON COLUMN pgq_lane.low IS 'Watermark: no ready row of this lane has a position at or below it.';
-COMMENT ON COLUMN pgq_lane.paused IS 'If set on any lane of a queue, nobody claims from that queue.';
+COMMENT ON COLUMN pgq_lane.paused IS 'If set on any lane of a queue, no worker claims from that queue.';
 -- What a claim reads: the lanes of a priority in a circle, by name.
 CREATE INDEX IF NOT EXISTS pgq_lane_ring ON pgq_lane (priority, queue);
 CREATE INDEX IF NOT EXISTS pgq_lane_paused ON pgq_lane (queue) WHERE paused;
@@ -193,7 +193,7 @@ DO $$ BEGIN
 EXCEPTION WHEN feature_not_supported THEN NULL;  -- A server built without lz4.
 END $$;
 
--- Rows whose id carries no time near ours (made by hand, or from before the first partition).
+-- Rows whose id carries a time far from now (made by hand, or from before the first partition).
 CREATE TABLE IF NOT EXISTS pgq_task_other PARTITION OF pgq_task DEFAULT;
 
 -- Makes the weekly partitions from this week to `ahead` from now; returns how many were new.
@@ -201,7 +201,7 @@ CREATE TABLE IF NOT EXISTS pgq_task_other PARTITION OF pgq_task DEFAULT;
 CREATE OR REPLACE FUNCTION pgq_make_partitions(ahead interval DEFAULT '4 weeks') RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-    -- Whoever makes it, a partition belongs to the owner of the table, who is the one to drop it.
+    -- Whichever role makes it, a partition belongs to the owner of the table, so that this role can drop it.
     owner regrole := (SELECT relowner FROM pg_class WHERE oid = 'pgq_task'::regclass);
     week timestamptz;
     partition text;
@@ -298,8 +298,8 @@ COMMENT ON COLUMN pgq_worker.clock_skew IS 'Seconds by which the clock of its ho
 COMMENT ON COLUMN pgq_worker.stalled_since IS 'Since when ready tasks wait for this pool though a worker is free. NULL: none do.';
 
 -- Wakes sleeping workers, if there are any. NOTIFY takes a lock of the whole cluster until after the
--- commit, and a full notification queue would fail the commit: so only if someone sleeps and there is room.
--- Whoever misses a wake-up finds the row at the next poll.
+-- commit, and a full notification queue would fail the commit: so only if a worker sleeps and there is room.
+-- A worker that misses a wake-up finds the row at the next poll.
 CREATE OR REPLACE FUNCTION pgq_wake() RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -324,7 +324,7 @@ BEGIN
         PERFORM FROM pgq_lane l WHERE l.queue = fresh.queue AND l.priority = fresh.priority;
         CONTINUE WHEN FOUND;
         -- ON CONFLICT would wait for another open transaction that makes the same lane. Leave it to that
-        -- one; should it roll back, the sweep finds our rows and makes the lane.
+        -- one; should it roll back, the sweep finds the rows and makes the lane.
         IF pg_try_advisory_xact_lock(hashtextextended('pgq_lane ' || fresh.priority || ' ' || fresh.queue, 0)) THEN
             INSERT INTO pgq_lane (queue, priority) VALUES (fresh.queue, fresh.priority) ON CONFLICT DO NOTHING;
         END IF;
@@ -339,8 +339,8 @@ CREATE OR REPLACE TRIGGER pgq_queue_inserted AFTER INSERT ON pgq_queue
     REFERENCING NEW TABLE AS inserted
     FOR EACH STATEMENT EXECUTE FUNCTION pgq_queue_inserted();
 
--- FROM CURRENT pinned the path of whoever ran this file, which may hold "$user", and in which temporary tables come
--- first. So that no table of another schema is taken for ours: the schema of our tables, and pg_temp after it.
+-- FROM CURRENT pinned the search_path of the session that ran this file. It may hold "$user", and temporary tables come
+-- first in it. The schema of pgq's tables, with pg_temp after it: so no other table is taken for one of pgq's.
 DO $$
 DECLARE
     home regnamespace := (SELECT relnamespace FROM pg_class WHERE oid = 'pgq_queue'::regclass);

@@ -1,6 +1,6 @@
--- pgq 0002: views to look at and functions to act with, for psql, the admin and the commands alike.
+-- pgq 0002: views to read and functions to act with, for psql, the admin and the commands alike.
 
--- Where somebody's long transaction holds a table of ours, give up rather than have everybody queue behind this one.
+-- If a long transaction holds one of pgq's tables, give up: all other sessions would queue behind this statement.
 SET LOCAL lock_timeout = '2s';
 
 INSERT INTO pgq_schema (version) VALUES (2) ON CONFLICT DO NOTHING;
@@ -11,7 +11,7 @@ CREATE OR REPLACE FUNCTION pgq_enqueue(
     max_attempts integer DEFAULT 1, timeout double precision DEFAULT NULL
 ) RETURNS uuid LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-    -- Not RETURNING, which needs the right to read the table: who may enqueue need not be able to (see roles.sql).
+    -- Not RETURNING, which needs the right to read the table: a producer has none (see roles.sql).
     task uuid := pgq_uuid7();
 BEGIN
     INSERT INTO pgq_queue (id, func, args, kwargs, queue, priority, run_after, name, max_attempts, timeout)
@@ -28,7 +28,7 @@ DECLARE
     running boolean;
 BEGIN
     -- A queued task becomes ready: the worker that claims it settles it without running it, so that hooks, chains and
-    -- groups hear of it in the same way as of any other end.
+    -- groups follow it in the same way as any other end.
     UPDATE pgq_queue q
        SET cancelled = true, run_after = NULL, remaining = NULL, parked = NULL,
            position = CASE WHEN q.lock IS NULL THEN nextval('pgq_position') ELSE q.position END
@@ -51,7 +51,7 @@ COMMENT ON FUNCTION pgq_cancel IS
 -- Deletes finished tasks, but those that a row of another table refers to by a foreign key: the constraint, which Django
 -- defers, would fail the commit for all of them, settlements of other tasks included. Returns a row for each one that was
 -- there: reference NULL says that it is deleted, else which table and constraint keep it.
--- wait false: one that another transaction has locked, as whoever is just referring to it, is left alone.
+-- wait false: one that another transaction has locked, perhaps to refer to it, is left alone.
 CREATE OR REPLACE FUNCTION pgq_delete_results(ids uuid[], wait boolean DEFAULT true)
 RETURNS TABLE (id uuid, reference text)
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -79,7 +79,7 @@ BEGIN
     IF NOT wait THEN
         ids := ARRAY(SELECT t.id FROM pgq_task t WHERE t.id = ANY (ids) FOR UPDATE SKIP LOCKED);
     END IF;
-    -- Most of those that are kept are found by reading; a table that we may not read tells by refusing.
+    -- Most of those that are kept are found by reading; where this role may not read a table, its constraint refuses.
     FOR referring IN
         SELECT c.conname, c.conrelid::regclass AS relation, a.attname
           FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
@@ -116,7 +116,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pgq_delete_results IS
-    'Deletes finished tasks, but those that other tables refer to. Returns each; reference: who keeps it, NULL: deleted.';
+    'Deletes finished tasks, but those that other tables refer to. Returns each; reference: what keeps it, NULL: deleted.';
 
 CREATE OR REPLACE FUNCTION pgq_retry(task uuid) RETURNS boolean
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -165,7 +165,7 @@ LANGUAGE sql SET search_path FROM CURRENT AS $$
     INSERT INTO pgq_lane AS l (queue, priority, paused) VALUES (queue, 0, true)
     ON CONFLICT (queue, priority) DO UPDATE SET paused = true
 $$;
-COMMENT ON FUNCTION pgq_pause IS 'Nobody claims from this queue until pgq_resume. Running tasks finish.';
+COMMENT ON FUNCTION pgq_pause IS 'No worker claims from this queue until pgq_resume. Running tasks finish.';
 
 CREATE OR REPLACE FUNCTION pgq_resume(queue text) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -219,7 +219,7 @@ SELECT s.id, s.name, s.func, s.schedule_type, s.cron, s.next_run, s.next_run - n
 COMMENT ON VIEW pgq_schedule_next IS 'Schedules, soonest first, with what became of their last task.';
 
 -- Checks what should hold, while all of it runs; one row for each check. Reads only, by index and within bounds: where
--- dead entries make an index long, it looks back in growing steps for a tenth of a second and says how far it came.
+-- dead entries make an index long, it reads back in growing steps for a tenth of a second and reports how far it came.
 -- STABLE, so that all it compares is of one moment; lock_timeout, so that a locked table is a finding and no wait.
 CREATE OR REPLACE FUNCTION pgq_check(patience interval DEFAULT '5 minutes', needed integer DEFAULT 2)
 RETURNS TABLE ("check" text, status text, detail text, advice text)
@@ -227,7 +227,7 @@ LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET lock_timeout = '500ms' 
 #variable_conflict use_column
 DECLARE
     at constant timestamptz := clock_timestamp();
-    -- A pool speaks every 5 seconds at least.
+    -- A pool writes its heartbeat every 5 seconds at least.
     alive constant timestamptz := at - interval '20 seconds';
     budget constant interval := '100 milliseconds';
     until timestamptz;
@@ -249,7 +249,7 @@ DECLARE
     width bigint;
     top bigint;
     last uuid;
-    -- The last look was in vain.
+    -- The last check that others build on met a locked table.
     blind boolean := false;
 BEGIN
     FOREACH name IN ARRAY ARRAY['schema', 'locks', 'pools', 'queues', 'claims', 'paused', 'due', 'schedules', 'leases',
@@ -390,7 +390,7 @@ BEGIN
 
             WHEN 'leases' THEN
                 blind := false; looked := 0; lost := 0; other := 0; floor := NULL;
-                -- Upkeep that has just begun looks on for as long as a lease, a minute at most, before it takes one away.
+                -- Upkeep that has just begun watches for as long as a lease, a minute at most, before it takes one away.
                 SELECT (coalesce(max(retry), 60) + 1.5 * least(coalesce(max(retry), 60), 60) + 10) * interval '1 second'
                   INTO lease FROM pgq_worker;
                 SELECT coalesce(array_agg(w #>> '{}'), '{}') INTO known
@@ -407,7 +407,7 @@ BEGIN
                     since := since - step; step := 2 * step;
                     EXIT WHEN since < '2000-01-01' OR clock_timestamp() > until;
                 END LOOP;
-                detail := CASE WHEN since < '2000-01-01' THEN '' ELSE format('looked at leases back to %s only', since) END;
+                detail := CASE WHEN since < '2000-01-01' THEN '' ELSE format('read leases back to %s only', since) END;
                 IF lost > 0 THEN
                     status := 'problem';
                     detail := format('%s leases have run out, the oldest was granted %s s ago', lost,
@@ -433,11 +433,11 @@ BEGIN
                    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
                    AND (l.classid::bigint << 32) | l.objid::bigint
                        = hashtextextended('pgq tick ' || 'pgq_schedule'::regclass::oid, 0);
-                detail := coalesce(listed || ' holds the key now', 'nobody at this moment, as between two ticks');
+                detail := coalesce(listed || ' holds the key now', 'no pool holds the key now, as between two ticks');
                 IF since < at - least(patience, '30 seconds') THEN
                     status := 'warning';
                     detail := format('%s has held the key for %s s', listed, extract(epoch FROM at - since)::int);
-                    advice := format('Nobody should for longer than some seconds; the pools go on without it. SELECT pg_terminate_backend(%s);', number);
+                    advice := format('A tick takes less than some seconds; the pools go on without it. SELECT pg_terminate_backend(%s);', number);
                 END IF;
 
             WHEN 'lanes' THEN
@@ -482,7 +482,7 @@ BEGIN
                 SELECT string_agg(format('%s (priority %s)', queue, priority), ', ') INTO listed
                   FROM stray WHERE enqueued_at < at - interval '30 seconds';
                 IF listed IS NOT NULL THEN
-                    status := 'problem'; detail := 'tasks are ready without a lane, so nobody claims them: ' || listed;
+                    status := 'problem'; detail := 'tasks are ready without a lane, so no worker claims them: ' || listed;
                     advice := 'Upkeep makes the lane within 10 s, unless a transaction that is still open was first in that '
                               'queue: end it (the check "horizon"). Or look for "upkeep" in the logs of the pools.';
                 END IF;
@@ -506,10 +506,10 @@ BEGIN
                 END LOOP;
                 IF listed IS NOT NULL THEN
                     status := 'problem'; detail := 'a ready task stands below its lane''s watermark: ' || listed;
-                    advice := 'Nobody claims it until upkeep lowers the watermark, within 10 s; look for "mended" in the logs '
+                    advice := 'No worker claims it until upkeep lowers the watermark, within 10 s; look for "mended" in the logs '
                               'and report it, for it should never happen. At once: UPDATE pgq_lane SET low = 0;';
                 ELSIF back < top THEN
-                    detail := format('looked at the %s positions below each watermark only', back);
+                    detail := format('read the %s positions below each watermark only', back);
                 END IF;
 
             WHEN 'trigger' THEN
@@ -520,7 +520,7 @@ BEGIN
                     detail := 'the trigger pgq_queue_inserted is ' || CASE WHEN listed IS NULL THEN 'missing' ELSE 'disabled' END;
                     advice := CASE WHEN listed IS NULL THEN 'Run migrations_sql/0001_initial.up.sql once more.'
                               ELSE 'ALTER TABLE pgq_queue ENABLE TRIGGER pgq_queue_inserted;' END
-                              || ' Without it nobody is woken, and a new lane is made only after 10 s.';
+                              || ' Without it no worker is woken, and a new lane is made only after 10 s.';
                 END IF;
 
             WHEN 'results' THEN
@@ -565,7 +565,7 @@ BEGIN
                     RAISE lock_not_available;
                 ELSIF other > 0 THEN
                     status := 'problem'; detail := format('%s collectors wait for tasks that are gone, such as %s', other, known[1]);
-                    advice := format('Somebody deleted those tasks. Run it without them: UPDATE pgq_queue SET remaining = NULL, '
+                    advice := format('Those tasks were deleted. Run it without them: UPDATE pgq_queue SET remaining = NULL, '
                                      'position = nextval(''pgq_position'') WHERE id = %L; or SELECT pgq_cancel(%L);',
                                      known[1], known[1]);
                 END IF;
@@ -641,7 +641,7 @@ BEGIN
                      WHERE database = current_database() AND prepared < at - patience
                      UNION ALL
                     SELECT format('replication slot %s%s', slot_name, CASE WHEN active THEN '' ELSE ', unused' END), age(xmin),
-                           format('SELECT pg_drop_replication_slot(%L); if nobody needs it.', slot_name)
+                           format('SELECT pg_drop_replication_slot(%L); if nothing needs it.', slot_name)
                       FROM pg_replication_slots
                      WHERE xmin IS NOT NULL AND (NOT active OR age(xmin) > 10000000)
                 )
@@ -677,7 +677,7 @@ BEGIN
                 IF detail <> '' THEN
                     status := 'warning';
                     advice := CASE WHEN more IS NOT NULL THEN 'Turn autovacuum on, or claims grow slower and slower.'
-                              WHEN listed IS NOT NULL THEN 'See who pins the horizon (the check "horizon"); then VACUUM that table.'
+                              WHEN listed IS NOT NULL THEN 'End what pins the horizon (the check "horizon"); then VACUUM that table.'
                               ELSE 'In a quiet minute: VACUUM FULL pgq_queue; it locks the table while it runs.' END;
                 END IF;
 
@@ -686,7 +686,7 @@ BEGIN
                 IF pg_notification_queue_usage() > 0.1 THEN
                     status := 'warning';
                     advice := 'A session that listens has been in one transaction for long (SELECT * FROM pg_stat_activity ORDER BY '
-                              'xact_start): end it. From half full on pgq sends no more; workers then find tasks by looking.';
+                              'xact_start): end it. From half full on pgq sends no more; workers then find tasks by polling.';
                 END IF;
 
             WHEN 'rights' THEN
@@ -703,11 +703,11 @@ BEGIN
             WHEN lock_not_available THEN
                 -- Once is enough to wait for.
                 PERFORM set_config('lock_timeout', '20ms', true);
-                blind := true; status := 'problem'; detail := 'could not be looked at: a table of pgq is locked';
-                advice := 'Nothing is claimed meanwhile. The check "locks" says by whom.';
+                blind := true; status := 'problem'; detail := 'could not be checked: a table of pgq is locked';
+                advice := 'Nothing is claimed meanwhile. The check "locks" names the session.';
             WHEN insufficient_privilege OR undefined_table OR undefined_column OR undefined_function THEN
-                status := 'warning'; detail := 'could not be looked at: ' || SQLERRM;
-                advice := 'Ask as a role that may read the tables of pgq; if one is missing: manage.py migrate pgq.';
+                status := 'warning'; detail := 'could not be checked: ' || SQLERRM;
+                advice := 'Check as a role that may read the tables of pgq; if one is missing: manage.py migrate pgq.';
         END;
         RETURN NEXT;
     END LOOP;
@@ -716,8 +716,8 @@ $$;
 COMMENT ON FUNCTION pgq_check IS
     'Checks what should hold and says what to do. problem: tasks do not run, or an invariant is broken; warning: it will hurt.';
 
--- FROM CURRENT pinned the path of whoever ran this file, which may hold "$user", and in which temporary tables come
--- first. So that no table of another schema is taken for ours: the schema of our tables, and pg_temp after it.
+-- FROM CURRENT pinned the search_path of the session that ran this file. It may hold "$user", and temporary tables come
+-- first in it. The schema of pgq's tables, with pg_temp after it: so no other table is taken for one of pgq's.
 DO $$
 DECLARE
     home regnamespace := (SELECT relnamespace FROM pg_class WHERE oid = 'pgq_queue'::regclass);

@@ -3,8 +3,8 @@
 --     psql -v ON_ERROR_STOP=1 -1 -f migrations_sql/roles.sql
 --
 -- Nothing needs it: where one role does everything, leave it out. Run it after the migrations and again after each of
--- them; it may be repeated. It concerns what is named pgq_... in the schema that holds pgq_queue. Whoever runs it is a
--- superuser, or owns these objects and may create roles. Then give the group roles to those who log in:
+-- them; it may be repeated. It concerns what is named pgq_... in the schema that holds pgq_queue. Run it as a superuser,
+-- or as a role that owns these objects and may create roles. Then give the group roles to those who log in:
 --
 --     GRANT pgq_producer  TO web;      -- enqueues, and cannot read what others enqueued
 --     GRANT pgq_worker    TO pool;     -- runs pgq_worker
@@ -32,7 +32,7 @@ BEGIN
 END
 $$;
 
--- Everything of ours goes to pgq_owner, and what the other roles had goes: so the rights are those below and no others.
+-- All objects of pgq go to pgq_owner, and the other roles lose what they had: so the rights are those below, no others.
 DO $$
 DECLARE
     home regnamespace := (SELECT relnamespace FROM pg_class WHERE oid = 'pgq_queue'::regclass);
@@ -66,12 +66,12 @@ $$;
 GRANT INSERT (id, func, args, kwargs, options, queue, priority, name, "group", hook, timeout, max_attempts, run_after,
               remaining, signature) ON pgq_queue TO pgq_producer;
 -- Of the trigger and the defaults: a ticket; a lane that is not there yet, whose watermark and pause stay at their
--- defaults; and whether somebody sleeps.
+-- defaults; and whether a worker sleeps.
 GRANT USAGE ON SEQUENCE pgq_position TO pgq_producer;
 GRANT SELECT (queue, priority), INSERT (queue, priority) ON pgq_lane TO pgq_producer;
 GRANT SELECT ON SEQUENCE pgq_sleep_until TO pgq_producer;
 
--- Workers: claiming, settling and upkeep. What a row says is to be run is nobody's to change, once it is there.
+-- Workers: claiming, settling and upkeep. They may not change what a row runs, once it is there.
 -- Their tasks may need more, of pgq's tables too: for instance INSERT ON pgq_schedule, to make schedules.
 GRANT SELECT, INSERT, DELETE,
       UPDATE (position, attempts, crashes, cancelled, run_after, remaining, parked, history, lock, worker, receipt)

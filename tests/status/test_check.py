@@ -152,7 +152,7 @@ def test_a_locked_table_is_reported_and_not_waited_for(checked, session):
     began = time.monotonic()
     found = checked.all()
     assert time.monotonic() - began < 3
-    blind = {name for name, item in found.items() if "could not be looked at" in item.detail}
+    blind = {name for name, item in found.items() if "could not be checked" in item.detail}
     assert {"claims", "queues", "leases", "workers", "watermarks", "results", "collectors"} <= blind
     assert all(found[name].status == "problem" for name in blind)
     locker.rollback()
@@ -289,7 +289,9 @@ def test_lanes(checked, own, queue):
     put(own, queue=queue, priority=3)
     checked.assert_content()
     own.execute("DELETE FROM pgq_lane WHERE queue = %s", (queue,))
-    checked.assert_only("lanes", "problem", f"nobody claims them: {queue} \\(priority 3\\)$", "Upkeep makes the lane")
+    checked.assert_only(
+        "lanes", "problem", f"no worker claims them: {queue} \\(priority 3\\)$", "Upkeep makes the lane"
+    )
     lanes.sweep(own.cursor())
     checked.assert_content()
 
