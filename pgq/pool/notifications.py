@@ -91,9 +91,9 @@ class Notifications:
         self.deaf = why
         if why:
             logger.warning(
-                "no notification reaches us (%s): sleeping workers look at the queue instead, every %g s at least",
+                "no notification reaches this pool (%s): sleeping workers poll the queue instead, every %g s at least",
                 why,
                 self.poll,
             )
         else:
-            logger.info("notifications reach us again")
+            logger.info("notifications reach this pool again")

@@ -68,7 +68,7 @@ class Sleepers:
 
     def _lower_flag(self, cursor: Cursor, now: float) -> None:
         if self.flag and self.all_busy_since is not None and now - self.all_busy_since > _BUSY_SECONDS:
-            pools.all_awake(cursor, said=self.flag)
+            pools.all_awake(cursor, flag=self.flag)
             self.flag = 0
 
     def wake(self, count: int) -> None:

@@ -14,20 +14,20 @@ from pgq.store.texts import sql
 
 
 def peek(cursor: Cursor, *, milliseconds: int | None, queues: Sequence[str] | None) -> tuple[int, bool]:
-    """Raise the flag that says a worker sleeps; return its value and whether something is ready.
+    """Raise the flag that a worker sleeps; return its value and whether something is ready.
 
     Args:
         milliseconds: For how long; None: leave the flag alone, since this pool gets no notifications (the value is 0).
     """
-    said, ready = one_row(
+    flag, ready = one_row(
         cursor, "peek", {"milliseconds": milliseconds, "queues": list(queues) if queues is not None else None}
     )
-    return said, ready
+    return flag, ready
 
 
-def all_awake(cursor: Cursor, *, said: int) -> None:
-    """Lower the flag if it still has the value `said`: another pool has not raised it since."""
-    all_rows(cursor, "all_awake", {"said": said})
+def all_awake(cursor: Cursor, *, flag: int) -> None:
+    """Lower the flag if it still has the value `flag`: another pool has not raised it since."""
+    all_rows(cursor, "all_awake", {"flag": flag})
 
 
 def try_notify(cursor: Cursor) -> float:
@@ -139,5 +139,5 @@ class PoolRow:
 
 
 def pools(cursor: Cursor, id: UUID | None = None) -> list[PoolRow]:
-    """Return the pools that have not said goodbye, or the one of that id."""
+    """Return the rows of all pools, or the one of that id."""
     return records(cursor, PoolRow, "pools", {"id": id})

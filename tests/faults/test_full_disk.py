@@ -198,11 +198,11 @@ def test_notifications_cannot_be_sent(own_server, mount, tmp_path, note):
             note.round(recovery=took)
             late = [site.recovery() for _ in range(5)]
             note.violations += [f"I7: {late} s to a start without notifications"] * (max(late) > 5)
-            assert "no notification reaches us" in pool.log()
+            assert "no notification reaches this pool" in pool.log()
             note.violations += waits_for_a_result(site)
             disk.enlarge("16m")
             stuck.close()
-        wait_for(lambda: "notifications reach us again" in pool.log(), "they are used again")
+        wait_for(lambda: "notifications reach this pool again" in pool.log(), "they are used again")
         assert site.recovery() < 5
         site.drain()
         note.violations += site.check(max_starts=1).violations + site.stop()

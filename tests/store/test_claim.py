@@ -404,13 +404,13 @@ def test_supervisor_learns_of_what_commits_while_nobody_sleeps(session):
     pools.peek(own.cursor(), milliseconds=-1, queues=None)
     async_task(MARK)
     assert list(listener.notifies(timeout=0.2)) == []
-    said, _ = pools.peek(own.cursor(), milliseconds=60_000, queues=None)
+    flag, _ = pools.peek(own.cursor(), milliseconds=60_000, queues=None)
     async_task(MARK)
     assert [note.channel for note in listener.notifies(timeout=10, stop_after=1)] == ["pgq_wake"]
     # A task that is not ready wakes nobody.
     async_task(MARK, run_after=3600)
     assert list(listener.notifies(timeout=0.2)) == []
-    pools.all_awake(own.cursor(), said=said - 1)
-    assert value(own, "SELECT last_value FROM pgq_sleep_until") == said
-    pools.all_awake(own.cursor(), said=said)
+    pools.all_awake(own.cursor(), flag=flag - 1)
+    assert value(own, "SELECT last_value FROM pgq_sleep_until") == flag
+    pools.all_awake(own.cursor(), flag=flag)
     assert value(own, "SELECT last_value FROM pgq_sleep_until") == 0

@@ -1,4 +1,4 @@
--- Draws new positions for up to `limit` ready rows that lie beyond the last position drawn, where claims do not look: they
+-- Draws new positions for up to `limit` ready rows that lie beyond the last position drawn, where claims do not read: they
 -- were inserted by hand, or the sequence has begun anew, as it does on a logical replica.
 -- (No row that is visible has drawn a position after this read the last one.)
 WITH drawn AS MATERIALIZED (

@@ -1,4 +1,4 @@
--- Looks at the ready rows without the watermarks. Lowers a watermark that stands above a ready row, and makes lanes for rows
+-- Reads the ready rows without the watermarks. Lowers a watermark that stands above a ready row, and makes lanes for rows
 -- that have none (another transaction was to make the lane, and rolled back). Neither should be needed often.
 -- Walks from one (queue, priority) to the next by the index, so a long queue costs no more than a short one.
 -- Returns the lanes that were mended.

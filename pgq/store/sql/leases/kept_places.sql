@@ -1,7 +1,7 @@
 -- A part of the statements that make claimed tasks ready again. They name as `lost` the rows: id, queue, priority,
 -- position, and whether the row goes to the end of its lane; `placed` has the position that each keeps, or NULL.
--- A row that keeps its position may lie below its lane's watermark, where no claim looks. So the lane is locked first,
--- which upkeep does too before it looks for the first ready row, and the watermark is lowered to just below the row.
+-- A row that keeps its position may lie below its lane's watermark, where no claim reads. So the lane is locked first,
+-- which upkeep does too before it searches for the first ready row, and the watermark is lowered to just below the row.
 -- Example: the watermark is at 70 and the row at 40 becomes ready; the watermark goes to 39.
 -- With SKIP LOCKED, a row whose lane another session has locked goes to the end: the supervisor renews leases besides,
 -- and must not wait for a leader that has frozen.

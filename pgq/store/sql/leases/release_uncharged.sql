@@ -1,5 +1,5 @@
 -- Makes ready again what is held under ids whose workers ran none of it, or were killed on purpose: a claim whose commit
--- no worker heard of, or tasks that a pool which has to end at once takes along. They are charged nothing and keep
+-- got no reply, or tasks that a pool which has to end at once takes along. They are charged nothing and keep
 -- their place. Returns the ids; 5000 at most. A row that is locked is left out, as in release_worker.sql.
 WITH lost AS MATERIALIZED (
     SELECT id, queue, priority, position, false AS to_end

@@ -1,5 +1,5 @@
 -- Counts successes and failures, each up to {limit}. Returns also how many rows of either kind PostgreSQL estimates, from
--- what it noted about each partition and the size that it has grown to since (NULL: it never looked).
+-- what it noted about each partition and the size that it has grown to since (NULL: it never read it).
 SELECT (SELECT count(*) FROM (SELECT FROM pgq_task WHERE success LIMIT {limit}) x),
        (SELECT count(*) FROM (SELECT FROM pgq_task WHERE NOT success ORDER BY id DESC LIMIT {limit}) x),
        (SELECT sum(CASE WHEN c.relpages > 0

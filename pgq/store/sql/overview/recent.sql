@@ -1,4 +1,4 @@
--- Looks at the {limit} finished tasks that were enqueued last, and returns for each queue those that finished in the last so
+-- Reads the {limit} finished tasks that were enqueued last, and returns for each queue those that finished in the last so
 -- many seconds: how many, how many successes, how long they ran, and how long ago the first of all of them finished.
 -- (statement_timestamp, since no index serves a bound that clock_timestamp might change from row to row.)
 SELECT t.queue, count(*) AS finished, count(*) FILTER (WHERE t.success) AS succeeded,

@@ -1,2 +1,2 @@
 -- Lowers the flag that peek.sql raised, unless another pool has raised it since.
-SELECT setval('pgq_sleep_until', 0) FROM pgq_sleep_until WHERE last_value = %(said)s
+SELECT setval('pgq_sleep_until', 0) FROM pgq_sleep_until WHERE last_value = %(flag)s

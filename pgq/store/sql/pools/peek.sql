@@ -1,5 +1,5 @@
--- Raises the flag that says a worker sleeps, for so many milliseconds, and returns whether a task is ready.
--- A task that is committed after this looked and before the flag was visible is found by the next call.
+-- Raises the flag that a worker sleeps, for so many milliseconds, and returns whether a task is ready.
+-- A task that is committed after this statement's snapshot and before the flag was visible is found by the next call.
 SELECT CASE WHEN %(milliseconds)s::bigint IS NULL THEN 0
             ELSE setval('pgq_sleep_until', (extract(epoch FROM clock_timestamp()) * 1000 + %(milliseconds)s::bigint)::bigint) END,
        EXISTS (

@@ -1,5 +1,5 @@
 -- Returns whether a task is ready that may be claimed from these queues; and whether tasks are ready though all of these
--- queues are paused. It looks as claims do, from the watermarks on, and raises no flag.
+-- queues are paused. It reads as claims do, from the watermarks on, and raises no flag.
 WITH lane AS MATERIALIZED (
     SELECT l.queue, l.priority, l.low, EXISTS (SELECT FROM pgq_lane p WHERE p.queue = l.queue AND p.paused) AS paused
       FROM pgq_lane l

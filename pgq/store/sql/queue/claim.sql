@@ -89,7 +89,7 @@ UPDATE pgq_queue q
    SET lock = clock_timestamp(), worker = %(worker)s, receipt = %(receipt)s, attempts = least(q.attempts + 1, 32767)
   FROM picked
  -- The rows are locked, so they stay where they were found; by id each would be searched for again. (A row that changed
- -- after our snapshot is locked and not claimed: the next claim finds it.)
+ -- after the statement's snapshot is locked and not claimed: the next claim finds it.)
  WHERE q.ctid = picked.ctid
 RETURNING q.id, q.priority, q.position, q.queue, q.func, q.args::text, q.kwargs::text, q.options::text,
           q.name, q."group", q.hook, q.timeout, q.attempts, q.crashes, q.max_attempts, q.schedule,

@@ -1,4 +1,4 @@
--- Tells collectors how many of the tasks that they wait for have settled; the last one makes its collector ready.
+-- Counts down collectors by how many of the tasks that they wait for have settled; the last one makes its collector ready.
 -- It runs in the transaction that settles those tasks, and in the order of the ids, so that two of them cannot deadlock.
 -- A role that may insert can name a collector in its rows: so a signed collector waits for signed tasks only.
 -- Returns the number still awaited (NULL: none, the collector is ready).

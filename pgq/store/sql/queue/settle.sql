@@ -38,7 +38,7 @@ WITH receipt AS MATERIALIZED (
       FROM settled
      WHERE keep
     -- Only a row that was inserted by hand has the id of a finished task: pgq_retry deletes the finished row first. So a
-    -- role that may insert cannot change a result; the history says that it was tried.
+    -- role that may insert cannot change a result; the history shows that it was tried.
     ON CONFLICT (id) DO UPDATE
        SET history = pgq_task.history || jsonb_build_object(
                'exception', 'pgq.errors.NotAllowed', 'traceback', '', 'attempt', excluded.attempt_count,

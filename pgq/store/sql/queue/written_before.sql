@@ -1,5 +1,5 @@
--- Returns which of these refused receipts had been written already, by a commit whose reply was lost: the tables hold what
--- they say. The attempt tells this run from others of the same task. Of a result that was not to be kept no row remains;
+-- Returns which of these refused receipts had been written already, by a commit whose reply was lost: the tables hold their
+-- outcome. The attempt tells this run from others of the same task. Of a result that was not to be kept no row remains;
 -- then it is enough that the task is gone.
 SELECT r.id
   FROM unnest(%(id)s::uuid[], %(attempt)s::integer[], %(success)s::boolean[], %(kept)s::boolean[], %(exception)s::text[],

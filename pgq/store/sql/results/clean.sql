@@ -1,7 +1,7 @@
--- Looks at the next {limit} rows of a range of ids and deletes those that are old: successes up to one id, failures up to
+-- Reads the next {limit} rows of a range of ids and deletes those that are old: successes up to one id, failures up to
 -- another (NULL: none), finished before a time (NULL: any). It keeps results that a collector still has to read or that
 -- another table refers to, and skips rows that another session is deleting.
--- Returns the last id looked at (NULL: the range is done), how many rows were deleted, and for each one that a foreign key
+-- Returns the last id read (NULL: the range is done), how many rows were deleted, and for each one that a foreign key
 -- keeps, which.
 WITH looked AS MATERIALIZED (
     SELECT t.id, t.success, t.queue, t.stopped, t.options ->> 'collector' AS collector

@@ -1,4 +1,4 @@
--- Looks at rows as clean.sql does, but only counts what that would delete.
+-- Reads rows as clean.sql does, but only counts what that would delete.
 WITH looked AS MATERIALIZED (
     SELECT t.id, t.success, t.queue, t.stopped, t.options ->> 'collector' AS collector
       FROM pgq_task t

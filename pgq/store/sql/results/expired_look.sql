@@ -1,4 +1,4 @@
--- Looks at the next {limit} results of a partition. Returns the last id among them (NULL: there are no more), and whether
+-- Reads the next {limit} results of a partition. Returns the last id among them (NULL: there are no more), and whether
 -- one is still needed: it finished after `before`, or a collector has to read it. The limit is part of the text: see
 -- claim.sql.
 WITH looked AS MATERIALIZED (

@@ -1,6 +1,6 @@
--- Looks at the next {limit} successful tasks beyond the newest `keep` of those with an id below `before`, newest first, and
+-- Reads the next {limit} successful tasks beyond the newest `keep` of those with an id below `before`, newest first, and
 -- deletes them, except results that a collector still has to read or that another table refers to.
--- Returns the last id looked at (NULL: that was all), how many were deleted, and for each one that a foreign key keeps,
+-- Returns the last id read (NULL: that was all), how many were deleted, and for each one that a foreign key keeps,
 -- which.
 WITH looked AS MATERIALIZED (
     SELECT t.id, t.options ->> 'collector' AS collector
