@@ -62,7 +62,7 @@ def delay(
         return float(backoff[min(attempt, len(backoff)) - 1])
     if "callable" in backoff:
         if resolve is None:
-            raise ValueError("a callable backoff needs somebody to resolve it")
+            raise ValueError("a callable backoff needs `resolve`, which imports it")
         return max(0.0, float(resolve(backoff["callable"])(attempt, error)))
     base = float(backoff.get("base", DEFAULT["base"]))
     grown = {

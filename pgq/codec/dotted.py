@@ -1,8 +1,8 @@
 """Dotted paths of functions and classes: which one leads a worker to the very object that was named.
 
-A path is derived from what an object says of itself (``__module__``, ``__qualname__``), which may be borrowed: from a
-base class by an inherited classmethod, from a wrapped function by ``functools.wraps``. So a path is good only if the
-object that it leads to is the one that was given, as with pickle. Who looks it up is the caller's business.
+A path is made from an object's own ``__module__`` and ``__qualname__``, which may be borrowed: from a base class by an
+inherited classmethod, from a wrapped function by ``functools.wraps``. So a path is good only if it leads to the
+very object that was given, as with pickle. The caller looks it up.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def type_path(kind: type) -> str:
 
 
 def claimed_path(value: Any, *, of_main: bool = False) -> str:
-    """Return the dotted path that a function or class gives as its own. Whether it leads there, ask `same`.
+    """Return the dotted path that a function or class gives as its own. `same` checks whether it leads there.
 
     Args:
         of_main: Also one of ``__main__``, which no other process could follow.
@@ -68,7 +68,7 @@ def is_main(path: str) -> bool:
 
 
 def same(found: object, value: object) -> bool:
-    """Whether what a path leads to is the object that was named. Methods are made anew by each look at them."""
+    """Whether what a path leads to is the object that was named. Each access makes a method anew."""
     return found is value or (isinstance(value, types.MethodType | types.BuiltinMethodType) and found == value)
 
 

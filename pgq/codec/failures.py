@@ -15,7 +15,7 @@ from pgq.records import Failure
 #: Characters that are kept.
 MESSAGE_LIMIT, _TRACEBACK_LIMIT, _PATH_LIMIT = 10_000, 100_000, 500
 #: The folder of this package.
-_OURS = os.path.join(os.path.dirname(pgq.__file__), "")
+_PACKAGE = os.path.join(os.path.dirname(pgq.__file__), "")
 
 
 def path_of(kind: type[BaseException]) -> str:
@@ -34,7 +34,7 @@ def describe(error: BaseException) -> Failure:
 
 
 def without_traceback(error: BaseException) -> Failure:
-    """Do the same for an error that pgq states, not raises: where it was made says nothing."""
+    """Do the same for an error that pgq makes itself, without its traceback, which would show nothing but pgq."""
     return _failure(error, "")
 
 
@@ -52,9 +52,9 @@ def _failure(error: BaseException, text: str) -> Failure:
 
 
 def users_part(tb: TracebackType | None) -> TracebackType | None:
-    """Return a traceback without our own frames at its beginning."""
+    """Return a traceback without pgq's own frames at its beginning."""
     part = tb
-    while part is not None and part.tb_frame.f_code.co_filename.startswith(_OURS):
+    while part is not None and part.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         part = part.tb_next
     return part or tb
 

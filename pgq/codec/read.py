@@ -218,7 +218,7 @@ _READERS: dict[str, Reader] = {
     "$dict": lambda content: dict(_list_of(content)),
     "$unstorable": lambda content: Unstorable(**content),
 }
-#: These import modules by name or ask a database: only for rows that were signed.
+#: These import modules by name or query a database: only for rows that were signed.
 _TRUSTED: dict[str, Reader] = {
     "$enum": _read_enum,
     "$dataclass": _read_dataclass,

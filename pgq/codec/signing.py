@@ -30,7 +30,7 @@ _SEAL_START, _SEAL_END = '{"value": ', re.compile(r', "\$sealed": "([0-9a-f]{64}
 
 
 def _derive(secret: str | bytes) -> bytes:
-    """Return our own key: what we sign must mean nothing to others who use SECRET_KEY, and theirs nothing to us."""
+    """Return pgq's own key: what other code signs with SECRET_KEY must not verify in pgq, nor what pgq signs there."""
     if not secret:
         raise ImproperlyConfigured("SECRET_KEY and SECRET_KEY_FALLBACKS must hold no empty key: pgq signs with them")
     return sha256(b"pgq.codec.signing" + (secret.encode() if isinstance(secret, str) else secret)).digest()
@@ -38,7 +38,7 @@ def _derive(secret: str | bytes) -> bytes:
 
 @cache
 def _keys() -> tuple[bytes, ...]:
-    """Return the keys: the one that signs, then those that only verify. Kept until a setting changes, since asking
+    """Return the keys: the one that signs, then those that only verify. Kept until a setting changes, since reading
     Django's settings costs as much as a signature."""
     return tuple(_derive(secret) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
 
@@ -125,7 +125,7 @@ def signer_of_calls(model: NewTask) -> Callable[[str, str, str], bytes]:
 
 
 def verify_claim(claim: Claim) -> bool:
-    """Whether Python code that knows a key enqueued this very task; false for an unsigned row.
+    """Whether Python code that has a key enqueued this very task; false for an unsigned row.
 
     Raises:
         ImproperlyConfigured: A key is empty.
@@ -161,7 +161,7 @@ def sign_schedule(*, func: str, hook: str | None, args: str, kwargs: str, option
 def verify_schedule(
     signature: bytes | None, *, func: str, hook: str | None, args: str, kwargs: str, options: str, queue: str | None
 ) -> bool:
-    """Whether Python code that knows a key made a schedule of exactly this; false for an unsigned one.
+    """Whether Python code that has a key made a schedule of exactly this; false for an unsigned one.
 
     Raises:
         ImproperlyConfigured: A key is empty.
@@ -170,12 +170,12 @@ def verify_schedule(
 
 
 def digest(text: str) -> str:
-    """Return 16 hex digits by which equal texts can be told; without our key nobody can try out what they may be."""
+    """Return 16 hex digits, the same for equal texts. Without the key no guess at a text can be checked by them."""
     return sign(f"{_DIGEST}\0{text}".encode(), _signing_key()).hex()[:16]
 
 
 def sign_blob(data: bytes) -> str:
-    """Return the bytes as text with a signature: ``hex:base64``. They can be read by anybody."""
+    """Return the bytes as text with a signature: ``hex:base64``. They can be read without a key."""
     signature = sign(_BLOB.encode() + b"\0" + data, _signing_key())
     return f"{signature.hex()}:{base64.b64encode(data).decode()}"
 
@@ -184,7 +184,7 @@ def unsign_blob(text: str) -> bytes:
     """Return what `sign_blob` was given.
 
     Raises:
-        NotAllowed: No key of ours signed it.
+        NotAllowed: None of the project's keys signed it.
         ImproperlyConfigured: A key is empty.
     """
     signature, _, data_text = text.partition(":")
@@ -194,12 +194,12 @@ def unsign_blob(text: str) -> bytes:
     except (binascii.Error, ValueError):
         good = False
     if not good:
-        raise NotAllowed("a signed value was altered, or signed with a key that is not among ours")
+        raise NotAllowed("a signed value was altered, or signed with a key that is not the project's")
     return data
 
 
 def verify_row(row: Any) -> bool:
-    """Whether Python code that knows a key enqueued this `QueuedTask` or `Task`, and nobody changed it since.
+    """Whether Python code that has a key enqueued this `QueuedTask` or `Task`, unchanged since.
 
     Raises:
         ImproperlyConfigured: A key is empty.
@@ -213,7 +213,7 @@ def verify_row(row: Any) -> bool:
 
 
 def verify_schedule_row(row: Any) -> bool:
-    """Whether Python code that knows a key made this `Schedule`, and nobody changed what it enqueues.
+    """Whether Python code that has a key made this `Schedule`, and what it enqueues is unchanged.
 
     Raises:
         ImproperlyConfigured: A key is empty.
@@ -227,7 +227,7 @@ def verify_schedule_row(row: Any) -> bool:
 
 
 def seal(id: UUID, text: str) -> str:
-    """Return a result so that whoever reads it can tell that a worker wrote it for this task.
+    """Return a result with the proof, which `unseal` checks, that a worker wrote it for this task.
 
     Only results with tags that import, load or unpickle are changed: ``{"value": ..., "$sealed": signature}``.
     """

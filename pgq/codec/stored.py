@@ -1,10 +1,10 @@
-"""Stored values as the database has them, before anybody has looked at them."""
+"""Stored values as the database has them, not yet decoded."""
 
 from __future__ import annotations
 
 
 class StoredText(str):
-    """A stored value that nobody has looked at yet."""
+    """A stored value that has not been decoded yet."""
 
     __slots__ = ()
 

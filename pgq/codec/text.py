@@ -130,7 +130,7 @@ def encode_result(value: Any, *, limit: int, allow_pickle: bool = False, sign: S
         size = refused.size if isinstance(refused, TooLarge) else None
     except RecursionError:
         reason = "result is nested too deep"
-    except BaseException as error:  # properties, __reduce__ and the like are anybody's code
+    except BaseException as error:  # properties, __reduce__ and the like run the user's code
         reason = f"result cannot be read: {type(error).__name__}: {safe_repr(error, _PLACEHOLDER_TEXT)}"
     return _unstorable(value, reason, size)
 
@@ -359,7 +359,7 @@ def _inflate(args_text: str, limit: int) -> str:
 
 
 def decode_for_display(text: str) -> Any:
-    """Return a value for people to look at. Nothing is imported, loaded or unpickled; no error leaves it.
+    """Return a value for people to look at. Nothing is imported, loaded or unpickled; it raises nothing.
 
     Tags that would do so become texts such as ``<app.Model 5>`` or ``<pickled 123 bytes>``. A text that is not JSON is
     returned as it is.

@@ -381,7 +381,7 @@ class Writer:
             )
         try:
             data = pickle.dumps(value)
-        except Exception as error:  # __reduce__ is anybody's code
+        except Exception as error:  # __reduce__ runs the user's code
             reason = f"is a {type_path(type(value))} that cannot be pickled: {type(error).__name__}"
             raise refused or Refused(reason) from error
         self.spend(len(data))

@@ -71,7 +71,7 @@ def _overrides(name: str, entry: Any) -> dict[str, Any]:
 
 
 def _unknown_name(setting: str, given: Mapping[str, Any]) -> list[Problem]:
-    """Say so if the environment names a pool of which ALT_CLUSTERS, which is in use, knows nothing."""
+    """Return a problem if the environment names a pool that ALT_CLUSTERS, where it is in use, has no entry for."""
     entries = given.get("ALT_CLUSTERS")
     chosen = _alternative(given).get("name")
     known = {str(given.get(key) or "default") for key in ("name", "default_queue")}
@@ -113,14 +113,14 @@ def _read(setting: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[
             problems.append(Problem(written, f"{where} is {value!r}.", f"Make it {wanted}."))
         else:
             if (odd := declared.caution(value)) is not None:
-                said, hint = odd
-                problems.append(Problem(written, f"{where} is {value!r} {said}.", hint, serious=False))
+                remark, hint = odd
+                problems.append(Problem(written, f"{where} is {value!r} {remark}.", hint, serious=False))
             values[key] = declared.keep(value)
     return values, problems
 
 
 def _alternatives(setting: str, entries: Any) -> list[Problem]:
-    """Look at all of ALT_CLUSTERS, also at what only another pool uses."""
+    """Check all of ALT_CLUSTERS, also what only another pool uses."""
     if (wanted := ALT_CLUSTERS.rule(entries)) is not None:
         return [Problem("ALT_CLUSTERS", f"{setting}['ALT_CLUSTERS'] is {entries!r}.", f"Make it {wanted}.")]
     problems: list[Problem] = []
@@ -161,12 +161,12 @@ def get_settings() -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a task gets whose call and whose function say nothing of it. Times are seconds."""
+    """What a task gets that neither its call nor its function sets. Times are seconds."""
 
     timeout: float | None
     max_attempts: int
     ack_failures: bool
-    #: None: as the pool says that runs it.
+    #: None: that of the pool that runs it.
     retry_backoff: Any = None
 
 
@@ -176,7 +176,7 @@ def policy_of(queue: str) -> Policy:
     Whichever pool this process belongs to: what it enqueues for others is theirs.
     """
     policies = _policies()
-    # What is no text, and perhaps not hashable, is refused by those who ask.
+    # What is no text, and perhaps not hashable, is refused by the callers.
     return (policies.get(queue) if isinstance(queue, str) else None) or policies[_OTHERS]
 
 
@@ -191,7 +191,7 @@ def _policies() -> Mapping[str, Policy]:
     policies = {_OTHERS: Policy(others.timeout, others.max_attempts, others.ack_failures)}
     for name, entry in (given.get("ALT_CLUSTERS") or {}).items():
         pool = Settings(**_read(setting, {**given, **_overrides(str(name), entry)})[0])
-        # Only what the entry says itself need travel with its tasks; a pool knows the rest.
+        # Only what the entry itself sets need travel with its tasks; a pool reads the rest from its own settings.
         own = pool.retry_backoff if "retry_backoff" in entry else None
         policy = Policy(pool.timeout, pool.max_attempts, pool.ack_failures, own)
         for queue in pool.queues or ():

@@ -54,8 +54,8 @@ _LEAST_RSS = 20_000
 def _too_small_for_a_worker(kilobytes: int | None) -> tuple[str, str] | None:
     if kilobytes is None or kilobytes >= _LEAST_RSS:
         return None
-    said = "kB, less than a worker takes before its first task"
-    return said, f"It is in kilobytes: {kilobytes} MB are {kilobytes * 1000}."
+    remark = "kB, less than a worker takes before its first task"
+    return remark, f"It is in kilobytes: {kilobytes} MB are {kilobytes * 1000}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +138,7 @@ class Settings:
     retry: float = declare(
         60.0,
         rules.positive,
-        "Length of a lease. Renewed while the worker lives, so it only says how long the tasks of a dead *host* wait",
+        "Length of a lease. Renewed while the worker lives, so it only sets how long the tasks of a dead *host* wait",
         unit="seconds",
         django_q=True,
     )
@@ -251,7 +251,7 @@ class Settings:
     poll: float = declare(
         1.0,
         rules.positive,
-        "Longest pause between two looks at the queue when no notification comes",
+        "Longest pause between two reads of the queue when no notification comes",
         unit="seconds",
         django_q=True,
     )
@@ -263,7 +263,7 @@ class Settings:
     grace: float | None = declare(
         None,
         rules.positive_or_none,
-        "What running tasks get when the pool is told to stop; `None`: as long as they need",
+        "What running tasks get when the pool has to stop; `None`: as long as they need",
         unit="seconds",
     )
     health_port: int | None = declare(

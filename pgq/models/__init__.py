@@ -1,4 +1,4 @@
-"""Django's view of the tables, with the names Django-Q users know.
+"""Django's view of the tables, with the names of Django-Q's models.
 
 The tables are made by migrations_sql; a test holds these classes against them. Behaviour is elsewhere: here are only
 names, readers and what Django-Q's models offered on top.
@@ -151,10 +151,18 @@ class QueuedTask(_Named):
     def task(self) -> dict[str, Any]:
         """What Django-Q packs into a row, as a dict; what is added to it is not kept."""
         return {
-            **self.options, "id": self.task_id, "name": self.name, "func": self.func, "args": self.args,
-            "kwargs": self.kwargs, "group": self.group, "hook": self.hook, "cluster": self.queue,
-            "timeout": self.timeout, "started": self.enqueued_at,
-        }  # fmt: skip
+            **self.options,
+            "id": self.task_id,
+            "name": self.name,
+            "func": self.func,
+            "args": self.args,
+            "kwargs": self.kwargs,
+            "group": self.group,
+            "hook": self.hook,
+            "cluster": self.queue,
+            "timeout": self.timeout,
+            "started": self.enqueued_at,
+        }
 
     def _is_signed(self) -> bool:
         return signing.verify_row(self)
@@ -180,9 +188,9 @@ class Lane(models.Model):
 
 
 class Task(_Named):
-    """A finished task. One that others make, in their tests, needs no more than `func`, as in Django-Q."""
+    """A finished task. One that a project makes in its tests needs no more than `func`, as in Django-Q."""
 
-    #: Whether a row that says nothing succeeded.
+    #: The outcome of a row that is given none.
     succeeds: ClassVar[bool] = True
 
     id = TaskIdField(primary_key=True, editable=False)
@@ -480,7 +488,7 @@ class Schedule(ScheduleRow, models.Model):
         return [moments.as_project(slot) for slot in slots]
 
     def describe(self) -> str:
-        """Say in words when it fires."""
+        """Return in words when it fires."""
         slot = moments.aware(self.next_run) if isinstance(self.next_run, datetime) else None
         return recurrence.describe(self._recurrence(), slot)
 

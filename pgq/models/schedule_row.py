@@ -34,7 +34,7 @@ else:
 #: What the signature is over, and those of them that are texts in the form of `pgq.codec`.
 SIGNED = ("func", "hook", "args", "kwargs", "options", "queue")
 _TEXTS = frozenset({"args", "kwargs", "options"})
-#: What says when it fires.
+#: What fixes when it fires.
 RULE = frozenset({"schedule_type", "minutes", "seconds", "cron", "time_zone"})
 _WATCHED = (*SIGNED, *RULE, "next_run", "signature")
 
@@ -53,7 +53,7 @@ def first_run(row: Any) -> datetime | None:
 
 
 class NextRunField(_DateTimeField):
-    """The next slot of a schedule. A new row that is given none begins as `first_run` says, whoever writes it."""
+    """The next slot of a schedule. A new row that is given none begins with `first_run`, however it is written."""
 
     def pre_save(self, model_instance: Any, add: bool) -> Any:
         value = super().pre_save(model_instance, add)
@@ -157,7 +157,7 @@ class ScheduleRow(KeepsText):
         moved = "next_run" in changed if moved is None else moved
         follow = self._follow_signature([name for name in SIGNED if name in changed], self._vouches)
         if rule and not moved and self.schedule_type == "C":
-            # Cron says when; of the other types the next run does, so that it stays where it is.
+            # Cron fixes when; of the other types the next run does, so that it stays where it is.
             self.next_run = first_run(self)
             follow.add("next_run")
         if rule or moved:
@@ -196,7 +196,7 @@ class ScheduleRow(KeepsText):
     def _refuse_unless_allowed(self, changed: list[str], vouches: Callable[[str], bool]) -> None:
         foreign = [name for name in changed if not vouches(name)]
         paths = [path for path in (self.func, self.hook) if path and not registry.may_be_named(path)]
-        # The queue says where, not what.
+        # The queue is where it runs, not what runs.
         if not foreign and (not paths or changed == ["queue"]):
             return
         why = (

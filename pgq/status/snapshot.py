@@ -105,11 +105,11 @@ def finished(cursor: Cursor, *, limit: int = COUNT_LIMIT) -> Finished:
 class Throughput:
     """How much has finished of late."""
 
-    #: Tasks a second; None: results of that time may have been deleted, so nobody can know from those that are left.
+    #: Tasks a second; None: results of that time may have been deleted, so those that are left do not show it.
     rate: float | None
     #: Seconds a task took, on average; None: there was none.
     average: float | None
-    #: Tasks looked at.
+    #: Tasks counted.
     sample: int
 
 

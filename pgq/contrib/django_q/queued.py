@@ -139,7 +139,7 @@ class QueuedTasks:
         if package.get("iter_count"):
             self.tally.note(
                 "Parts of an async_iter were imported as tasks of their own: Django-Q collects their results in its "
-                "cache, and nobody does so here."
+                "cache, and pgq does not."
             )
         if package.get("chain"):
             links = [

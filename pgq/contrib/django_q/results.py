@@ -136,7 +136,7 @@ class Results:
     def _note_refused(self) -> None:
         self.tally.note(
             "Some results or arguments hold objects of types that are not loaded from unsigned pickles: text stands "
-            "for them. --trust-results loads them, and with them any code that somebody may have put there."
+            "for them. --trust-results loads them, and with them any code that may have been put there."
         )
 
     def _arguments(self, row: Row) -> tuple[str, str, bool]:

@@ -51,8 +51,8 @@ class Command(PgqCommand):
         parser.add_argument(
             "--trust-results",
             action="store_true",
-            help="load the pickles of finished tasks as they are. DANGER: they are not signed, so whoever could write "
-            "to that table can run code here. Without it text stands for objects of other than plain types",
+            help="load the pickles of finished tasks as they are. DANGER: they are not signed, so a client that could "
+            "write to that table can run code here. Without it text stands for objects of other than plain types",
         )
         parser.add_argument(
             "--include-locked",
