@@ -110,6 +110,7 @@ class TaskOptions:
     timeout: float | None = _column("seconds an attempt may run; -1: no limit", By.BOTH, of_schedule="timeout")
     max_attempts: int | None = _column("attempts; 0: no limit", By.BOTH, of_schedule="max_attempts")
     atomic: bool | None = _column("True: its writes, result and receipt are one commit", By.TASK)
+    takes_context: bool | None = _column("True: its first argument is `context`", By.TASK)
 
     save: bool | None = _stored("False: keep no result of a success", By.BOTH)
     cached: Any = _stored("keep the result in the cache: seconds, True (for ever) or False", By.BOTH)
@@ -128,6 +129,8 @@ class TaskOptions:
     collects: str | None = _stored("group to forget once this one has its results")
     hook_of: str | None = _stored("id of the task this one is the hook of")
     forget: bool | None = _stored("forget that task once the hook has run")
+
+    django: Mapping[str, Any] | None = _stored("what a task of django.tasks was enqueued with")
 
     #: Other keys of the row's options column, from another release or an import. They stay there.
     other: Mapping[str, Any] | None = None
@@ -150,7 +153,9 @@ class TaskOptions:
         kept: dict[str, Any] = {}
         for name, value in given.items():
             if name not in known:
-                raise unknown_option(name, known)
+                name = _ALIASES.get(name, name)
+                if name not in known or name in given:
+                    raise unknown_option(name, known)
             check = known[name]
             checked = value if check is None or value is None else check(name, value)
             if checked is not None:
@@ -233,6 +238,8 @@ def _made(given: dict[str, Any]) -> TaskOptions:
 _FIELDS: tuple[Field[Any], ...] = tuple(option for option in fields(TaskOptions) if option.metadata)
 _KEYS = {option.name: option.metadata["key"] or option.name for option in _FIELDS if "stored" in option.metadata}
 _NAMES = {key: name for name, key in _KEYS.items()}
+#: Names of django.tasks for options that have another name here.
+_ALIASES = {"backoff": "retry_backoff", "queue_name": "queue"}
 
 
 def _known(by: By) -> dict[str, Check | None]:

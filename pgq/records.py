@@ -167,6 +167,8 @@ class Report(NamedTuple):
     trusted: bool = False
     #: True: an atomic task's own commit has written it already.
     settled: bool = False
+    #: The context that the function was given (`pgq.execution.context.Context`); None: none was.
+    context: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,3 +197,5 @@ class Call(NamedTuple):
     started: float
     #: Runs the coroutine that the function returned to its end, in a thread without a loop.
     finish: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run
+    #: As in `Report`; it is the first of `args`.
+    context: Any = None

@@ -13,6 +13,7 @@ from pgq.models import Schedule, Task
 from pgq.tasks.async_task import async_task, enqueue_many
 from pgq.tasks.control import cancel, pause, resume, retry
 from pgq.tasks.definition import task
+from pgq.tasks.handle import TaskId
 from pgq.tasks.iter_chain import async_chain, async_iter
 from pgq.tasks.objects import AsyncTask, Chain, Iter
 from pgq.tasks.reading import (
@@ -39,6 +40,7 @@ __all__ = [
     "Iter",
     "Schedule",
     "Task",
+    "TaskId",
     "async_chain",
     "async_iter",
     "async_task",

@@ -16,14 +16,15 @@ from pgq.execution import inline
 from pgq.ids import new_id
 from pgq.options import TaskOptions, unknown_option
 from pgq.records import NewTask
+from pgq.tasks.handle import TaskId
 from pgq.tasks.words import WORDS, split_call
 
 
-def submit(new: NewTask, sync: bool) -> str:
-    return (inline.run(new) if sync else enqueue(new)).hex
+def submit(new: NewTask, sync: bool) -> TaskId:
+    return TaskId.of(inline.run(new) if sync else enqueue(new))
 
 
-def async_task(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> str:
+def async_task(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> TaskId:
     """Enqueue a call of a function, in the caller's transaction on PGQ["database"].
 
     Args:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
-from uuid import UUID
 
 from pgq.conf import get_settings
 from pgq.enqueue import registry
@@ -16,6 +15,7 @@ from pgq.errors import EnqueueError
 from pgq.execution import inline
 from pgq.options import By, TaskOptions
 from pgq.records import NewTask
+from pgq.tasks.handle import TaskId
 
 if TYPE_CHECKING:
     from django.db.models import Manager, QuerySet
@@ -25,9 +25,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def submit(task: NewTask) -> UUID:
+def submit(task: NewTask) -> TaskId:
     """Write one task, or run it at once if PGQ["sync"] says so; return its id."""
-    return inline.run(task) if get_settings().sync else enqueue(task)
+    return TaskId.of(inline.run(task) if get_settings().sync else enqueue(task))
 
 
 class TaskFunction(registry.Decorated, Generic[P, R]):
@@ -44,9 +44,9 @@ class TaskFunction(registry.Decorated, Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.func(*args, **kwargs)
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> str:
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskId:
         """Enqueue a call of this function in the caller's transaction; return the task's id, 32 hex digits."""
-        return submit(make_task(self, args, kwargs)).hex
+        return submit(make_task(self, args, kwargs))
 
     def using(self, **options: Any) -> BoundTask[P, R]:
         """Return this task with other options for the next call: ``report.using(priority=5).enqueue(1)``.
@@ -71,9 +71,9 @@ class BoundTask(Generic[P, R]):
     def __init__(self, task: TaskFunction[P, R], options: TaskOptions) -> None:
         self.task, self.options = task, options
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> str:
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskId:
         """Enqueue a call with these options; return the task's id."""
-        return submit(make_task(self.task, args, kwargs, self.options)).hex
+        return submit(make_task(self.task, args, kwargs, self.options))
 
 
 @overload
