@@ -181,6 +181,22 @@ CREATE INDEX IF NOT EXISTS pgq_task_group ON pgq_task ("group", id) WHERE "group
 CREATE INDEX IF NOT EXISTS pgq_task_name ON pgq_task (name) WHERE name IS NOT NULL;
 CREATE INDEX IF NOT EXISTS pgq_task_schedule ON pgq_task (schedule, id) WHERE schedule IS NOT NULL;
 
+-- Written at most once a second for each worker while its tasks run, each time a new version of the row: leave it room.
+CREATE TABLE IF NOT EXISTS pgq_progress (
+    task        uuid             PRIMARY KEY,
+    done        double precision,
+    total       double precision,
+    text        text,
+    log         jsonb            NOT NULL DEFAULT '[]',
+    updated_at  timestamptz      NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT pgq_progress_log_check   CHECK (jsonb_typeof(log) = 'array'),
+    CONSTRAINT pgq_progress_times_check CHECK (updated_at > '0001-01-02 00:00Z' AND updated_at < '9999-12-30 00:00Z')
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
+COMMENT ON TABLE pgq_progress IS 'What running and finished tasks say of themselves: how far they are, and their last log lines.';
+COMMENT ON COLUMN pgq_progress.done IS 'How much is done, in units of the task''s own. NULL: it has only logged.';
+COMMENT ON COLUMN pgq_progress.total IS 'How much there is to do. NULL: not known.';
+COMMENT ON COLUMN pgq_progress.log IS 'Objects with at, level, attempt and message: the last 200 of all attempts, 64 kB at most.';
+
 -- Settling copies what is large from one table to the other, and PostgreSQL tries to compress it once more: with its own
 -- pglz that takes six times as long as all the rest. Before the first partition, since partitions take it over.
 DO $$ BEGIN
@@ -190,6 +206,7 @@ DO $$ BEGIN
                          ALTER options SET COMPRESSION lz4, ALTER history SET COMPRESSION lz4,
                          ALTER result SET COMPRESSION lz4, ALTER message SET COMPRESSION lz4,
                          ALTER traceback SET COMPRESSION lz4;
+    ALTER TABLE pgq_progress ALTER log SET COMPRESSION lz4;
 EXCEPTION WHEN feature_not_supported THEN NULL;  -- A server built without lz4.
 END $$;
 

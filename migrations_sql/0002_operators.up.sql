@@ -193,13 +193,14 @@ COMMENT ON VIEW pgq_queue_depth IS 'How many tasks each queue and priority holds
 CREATE OR REPLACE VIEW pgq_running AS
 SELECT q.id, q.func, q.queue, clock_timestamp() - q.lock AS leased_for, q.attempts AS attempt, q.cancelled,
        pool.name AS pool, pool.host, (w ->> 'pid')::integer AS pid, (w ->> 'seconds')::float8 AS seconds,
-       q.worker, q.args
+       q.worker, q.args, progress.done, progress.total, progress.text AS progress
   FROM pgq_queue q
+  LEFT JOIN pgq_progress progress ON progress.task = q.id
   LEFT JOIN pgq_worker pool ON pool.workers @> jsonb_build_array(jsonb_build_object('id', replace(q.worker::text, '-', '')))
   LEFT JOIN LATERAL jsonb_array_elements(pool.workers) w ON w ->> 'id' = replace(q.worker::text, '-', '')
  WHERE q.lock IS NOT NULL
  ORDER BY q.lock;
-COMMENT ON VIEW pgq_running IS 'Tasks in the hands of workers: where, and since when. seconds is as of the last heartbeat.';
+COMMENT ON VIEW pgq_running IS 'Tasks in the hands of workers: where, since when, and how far they are. seconds is as of the last heartbeat.';
 
 CREATE OR REPLACE VIEW pgq_failures_by_function AS
 SELECT func, exception, count(*) AS failures, max(stopped) AS last, (array_agg(message ORDER BY stopped DESC))[1] AS last_message,

@@ -80,13 +80,13 @@ GRANT SELECT, INSERT, DELETE, UPDATE (history) ON pgq_task TO pgq_worker;
 GRANT SELECT, INSERT, UPDATE (low, paused) ON pgq_lane TO pgq_worker;
 GRANT SELECT, DELETE, UPDATE (next_run, repeats, day, wall_time, task, last_slot, error, retry_at)
    ON pgq_schedule TO pgq_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON pgq_worker TO pgq_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON pgq_worker, pgq_progress TO pgq_worker;
 GRANT SELECT ON pgq_schema TO pgq_worker;
 GRANT USAGE, SELECT ON SEQUENCE pgq_position TO pgq_worker;
 GRANT SELECT, UPDATE ON SEQUENCE pgq_sleep_until, pgq_wait_until TO pgq_worker;
 
--- Inspectors: no args, kwargs, options (which hold the arguments of later links), results, messages, tracebacks, history
--- or signatures. Two of the views show some of these, so of them only the other columns: name these instead of *.
+-- Inspectors: no args, kwargs, options (which hold the arguments of later links), results, messages, tracebacks, history,
+-- signatures or log lines. Two of the views show some of these, so of them only the other columns: name these instead of *.
 GRANT SELECT (id, position, priority, attempts, crashes, cancelled, max_attempts, queue, func, name, "group", hook,
               timeout, run_after, remaining, parked, schedule, slot, enqueued_at, lock, worker)
    ON pgq_queue TO pgq_inspector;
@@ -96,8 +96,9 @@ GRANT SELECT (id, success, attempt_count, priority, max_attempts, timeout, start
 GRANT SELECT (id, name, func, hook, queue, priority, schedule_type, minutes, seconds, cron, repeats, next_run, time_zone,
               catch_up, overlap, jitter, paused, intended_date_kwarg, day, wall_time, task, last_slot, error, retry_at)
    ON pgq_schedule TO pgq_inspector;
+GRANT SELECT (task, done, total, updated_at) ON pgq_progress TO pgq_inspector;
 GRANT SELECT ON pgq_lane, pgq_worker, pgq_schema, pgq_queue_depth, pgq_schedule_next TO pgq_inspector;
-GRANT SELECT (id, func, queue, leased_for, attempt, cancelled, pool, host, pid, seconds, worker)
+GRANT SELECT (id, func, queue, leased_for, attempt, cancelled, pool, host, pid, seconds, worker, done, total)
    ON pgq_running TO pgq_inspector;
 GRANT SELECT (func, exception, failures, last, last_id) ON pgq_failures_by_function TO pgq_inspector;
 GRANT SELECT ON SEQUENCE pgq_position, pgq_sleep_until, pgq_wait_until TO pgq_inspector;

@@ -171,6 +171,23 @@ class Report(NamedTuple):
     context: Any = None
 
 
+#: Log lines that are kept of a task, the newest of all its attempts; and their bytes at most, as JSON.
+LOG_LINES, LOG_BYTES = 200, 65_536
+
+
+class Progress(NamedTuple):
+    """What a task says of itself, on its way to pgq_progress."""
+
+    id: UUID
+    receipt: UUID
+    #: None: it has not said how far it is since its last word was written.
+    done: float | None
+    total: float | None
+    text: str | None
+    #: Its new log lines, as a JSON array of objects.
+    log: str
+
+
 @dataclass(frozen=True, slots=True)
 class Blame:
     """What the death of a worker is charged to."""

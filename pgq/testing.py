@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
@@ -66,6 +66,10 @@ class Ran:
     error: BaseException | None = None
     #: Number of this attempt, from 1.
     attempt: int = 1
+    #: What it said last of how far it is: done, total and text. None: nothing.
+    progress: tuple[float, float | None, str | None] | None = None
+    #: The messages that it has logged by its context, oldest first.
+    log: tuple[str, ...] = ()
 
 
 class inline(contextlib.ContextDecorator):
@@ -154,7 +158,11 @@ _STATES: Mapping[type, str] = {
 def _ran(report: Report) -> Ran:
     claim = report.claim
     state = _STATES[type(report.outcome)]
-    return Ran(claim.id.hex, claim.func, state, report.value, report.error, claim.attempts)
+    ran = Ran(claim.id.hex, claim.func, state, report.value, report.error, claim.attempts)
+    context = report.context
+    if context is None:
+        return ran
+    return replace(ran, progress=context.last_progress(), log=tuple(context.messages()))
 
 
 # ------------------------------------------------------------------------------------------------- looking

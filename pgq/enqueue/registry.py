@@ -12,7 +12,7 @@ from typing import Any
 
 from pgq.codec import dotted
 from pgq.conf import get_settings
-from pgq.errors import NotAllowed, UnknownFunction
+from pgq.errors import EnqueueError, NotAllowed, UnknownFunction
 from pgq.options import TaskOptions
 
 Function = Callable[..., Any]
@@ -50,8 +50,11 @@ def register(func: Function, options: TaskOptions) -> Registered:
 
     Raises:
         UnknownFunction: It has no path, or is a generator function.
+        EnqueueError: It is to take a context, and its first argument is another.
     """
     refuse_yield(func)
+    if options.takes_context:
+        _require_context(func)
     entry = Registered(_named(func, functools.partial(dotted.claimed_path, of_main=True)), func, options)
     if not dotted.is_main(entry.path):
         _registered[entry.path] = entry
@@ -72,6 +75,29 @@ def is_atomic(path: str) -> bool:
     """Return whether the function of that path is registered as atomic."""
     entry = _registered.get(path)
     return entry is not None and bool(entry.options.atomic)
+
+
+def takes_context(path: str) -> bool:
+    """Return whether the function of that path is registered as one whose first argument is the task's context."""
+    entry = _registered.get(path)
+    return entry is not None and bool(entry.options.takes_context)
+
+
+def _require_context(func: Function) -> None:
+    """Raise unless the first argument is named `context` and can be given by position, as django.tasks wants it."""
+    try:
+        parameters = list(inspect.signature(func).parameters.values())
+    except (TypeError, ValueError):
+        # It cannot be inspected.
+        return
+    first = parameters[0] if parameters else None
+    if (
+        first is None
+        or first.name != "context"
+        or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD)
+    ):
+        name, found = getattr(func, "__qualname__", func), "it has none" if first is None else f"it is {first}"
+        raise EnqueueError("takes_context", f"the first argument of {name} must be named 'context'; {found}")
 
 
 def all_registered() -> list[Registered]:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import AsyncGeneratorType, FrameType, GeneratorType
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from pgq import codec, signals
@@ -19,6 +19,8 @@ from pgq.codec import signing
 from pgq.conf import Settings
 from pgq.enqueue import registry
 from pgq.errors import TaskCancelled, TaskTimeout
+from pgq.execution import context as contexts
+from pgq.execution.context import Context
 from pgq.execution.outcome import failed, follow_ons_of
 from pgq.ids import task_name
 from pgq.options import NO_OPTIONS
@@ -28,12 +30,37 @@ from pgq.workflows import follow_ons as workflows_follow_ons
 _GENERATORS = (GeneratorType, AsyncGeneratorType)
 CANCELLED = "the task was cancelled while it ran"
 
-_current: contextvars.ContextVar[Claim | None] = contextvars.ContextVar("pgq_current_task", default=None)
+#: The call that runs here, and then, once the task has asked for it, its context: most tasks never do.
+_current: contextvars.ContextVar[list[Any] | None] = contextvars.ContextVar("pgq_current_task", default=None)
 
 
-def current_task() -> Claim | None:
-    """Return the task that is running here, or None outside of a task."""
-    return _current.get()
+def current_task() -> Context | None:
+    """Return the context of the task that is running here, or None outside of a task.
+
+    The same object that a function with ``takes_context`` gets as its first argument.
+    """
+    run = _current.get()
+    if run is None:
+        return None
+    if len(run) == 1:
+        context = run[0].context
+        run.append(contexts.make(run[0]) if context is None else context)
+    context = run[1]
+    assert isinstance(context, Context)
+    return context
+
+
+def running_claim() -> Claim | None:
+    """Return the claim of the task that is running here, or None outside of a task."""
+    run = _current.get()
+    return None if run is None else cast("Claim", run[0].claim)
+
+
+def _over(run: list[Any], report: Report) -> Report:
+    """Return the report of a run with its context, which ends."""
+    context = run[0].context or run[1]
+    context.end()
+    return report._replace(context=context)
 
 
 def run_call(call: Call, settings: Settings, begin: Callable[[], None] | None = None) -> Report:
@@ -48,14 +75,16 @@ def run_call(call: Call, settings: Settings, begin: Callable[[], None] | None = 
 
 
 def _run_call(call: Call, settings: Settings, begin: Callable[[], None] | None) -> Report:
-    _current.set(call.claim)
+    run = [call]
+    _current.set(run)
     try:
         if begin is not None and registry.is_atomic(call.claim.func):
             begin()
-        return _succeeded(call, _call(call), settings)
+        report = _succeeded(call, _call(call), settings)
     except BaseException as error:
         # Also SystemExit and KeyboardInterrupt: a task that calls sys.exit(0) has not succeeded.
-        return failed(call, error, settings)
+        report = failed(call, error, settings)
+    return report if call.context is None and len(run) == 1 else _over(run, report)
 
 
 async def run_coroutine(call: Call, settings: Settings) -> Report:
@@ -64,14 +93,16 @@ async def run_coroutine(call: Call, settings: Settings) -> Report:
     Never raises. Cancelled, it fails as one whose task was cancelled.
     """
     # Seen by this asyncio task alone.
-    _current.set(call.claim)
+    run = [call]
+    _current.set(run)
     try:
-        return _succeeded(call, await _call_coroutine(call), settings)
+        report = _succeeded(call, await _call_coroutine(call), settings)
     except BaseException as error:
         current = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and current is not None and current.cancelling():
             error = TaskCancelled(CANCELLED)
-        return failed(call, error, settings)
+        report = failed(call, error, settings)
+    return report if call.context is None and len(run) == 1 else _over(run, report)
 
 
 def _succeeded(call: Call, value: Any, settings: Settings) -> Report:
@@ -156,7 +187,7 @@ def _announced(call: Call) -> Iterator[dict[str, Any]]:
         "id": claim.id.hex,
         "name": claim.name or task_name(claim.id),
         "func": claim.func,
-        "args": call.args,
+        "args": call.args if call.context is None else call.args[1:],
         "kwargs": call.kwargs,
         "group": claim.group,
         "hook": claim.hook,

@@ -22,7 +22,7 @@ def failed(ran: Call | Report, error: BaseException, settings: Settings) -> Repo
     """Return the report of a run that raised, and pass the exception to the error reporters."""
     claim, options, trusted = ran.claim, ran.options, ran.trusted
     outcome = _after_error(claim, options, trusted, error, settings)
-    report = Report(claim, outcome, ran.started, time.monotonic(), None, error, options, trusted)
+    report = Report(claim, outcome, ran.started, time.monotonic(), None, error, options, trusted, context=ran.context)
     reporters.report(error, settings)
     return report
 

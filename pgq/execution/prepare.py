@@ -12,6 +12,7 @@ from pgq.codec import failures, signing
 from pgq.conf import Settings
 from pgq.enqueue import registry
 from pgq.errors import NotAllowed, PgqError, TaskCancelled, TaskTimeout, UnknownFunction, WorkerDied
+from pgq.execution import context as contexts
 from pgq.execution.outcome import failed, final, last_failure
 from pgq.options import NO_OPTIONS, TaskOptions
 from pgq.records import Call, Claim, Failure, Outcome, Parked, Postponed, Report
@@ -68,7 +69,11 @@ def _prepare(claim: Claim, options: TaskOptions, trusted: bool, settings: Settin
     )
     if options.hook_of is not None:
         args = (_finished_task(options.hook_of, settings), *args)
-    return Call(claim, options, trusted, func, args, kwargs, started)
+    call = Call(claim, options, trusted, func, args, kwargs, started)
+    if registry.takes_context(claim.func):
+        context = contexts.make(call)
+        return call._replace(args=(context, *args), context=context)
+    return call
 
 
 def _not_run(claim: Claim, error: PgqError) -> Outcome:

@@ -14,7 +14,7 @@ import psycopg
 
 from pgq import codec, signals
 from pgq.codec import failures
-from pgq.execution import result_cache
+from pgq.execution import progress, result_cache
 from pgq.ids import task_name
 from pgq.options import NO_OPTIONS
 from pgq.records import Failed, Parked, Postponed, Report, Retried, Succeeded
@@ -97,6 +97,10 @@ def write(cursor: Cursor, reports: Sequence[Report], cluster: str, *, ends_here:
     now = time.monotonic()
     finished = [report for report in reports if isinstance(report.outcome, _FINISHED)]
     accepted: set[UUID] = set()
+    with_context = [report for report in reports if report.context is not None]
+    if with_context:
+        # First: it is fenced by the receipts of the rows.
+        progress.save(cursor, with_context)
     if finished:
         not_run = [r.claim for r in finished if type(r.outcome) is Failed and not r.outcome.ran]
         if not_run:

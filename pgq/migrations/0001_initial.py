@@ -247,6 +247,25 @@ class Migration(migrations.Migration):
                     bases=(pgq.fields.KeepsText, models.Model),
                 ),
                 migrations.CreateModel(
+                    name="Progress",
+                    fields=[
+                        ("task", pgq.fields.TaskIdField(editable=False, primary_key=True, serialize=False)),
+                        ("done", models.FloatField(editable=False, null=True)),
+                        ("total", models.FloatField(editable=False, null=True)),
+                        ("text", models.TextField(editable=False, null=True)),
+                        ("log", models.JSONField(db_default=models.Value([], models.JSONField()), editable=False)),
+                        (
+                            "updated_at",
+                            models.DateTimeField(db_default=models.Func(function="clock_timestamp"), editable=False),
+                        ),
+                    ],
+                    options={
+                        "verbose_name": "Progress",
+                        "verbose_name_plural": "Progress",
+                        "db_table": "pgq_progress",
+                    },
+                ),
+                migrations.CreateModel(
                     name="WorkerPool",
                     fields=[
                         ("id", pgq.fields.TaskIdField(editable=False, primary_key=True, serialize=False)),

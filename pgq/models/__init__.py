@@ -6,6 +6,7 @@ names, readers and what Django-Q's models offered on top.
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import datetime
 from typing import Any, ClassVar
@@ -73,12 +74,55 @@ class _Named(KeepsText, models.Model):
         """The given name, or the four words of the id."""
         return str(self.name or self.id)
 
+    @property
+    def progress(self) -> Progress | None:
+        """What the task says of itself, read anew each time; None: it has said nothing."""
+        return Progress.of(self.id)
+
     def decode_stored(self, attribute: str, text: str) -> Any:
         """Decode a stored value; what would import or load anything stays a description unless the row is signed."""
         return read_stored(self, attribute, text, trusted=self._is_signed())
 
     def _is_signed(self) -> bool:
         raise NotImplementedError
+
+
+class Progress(models.Model):
+    """What a task says of itself while it runs and afterwards: how far it is, and its last log lines."""
+
+    task = TaskIdField(primary_key=True, editable=False)
+    done = models.FloatField(null=True, editable=False)
+    total = models.FloatField(null=True, editable=False)
+    text = models.TextField(null=True, editable=False)
+    log = models.JSONField(db_default=models.Value([], models.JSONField()), editable=False)
+    updated_at = models.DateTimeField(db_default=models.Func(function="clock_timestamp"), editable=False)
+
+    class Meta:
+        db_table = "pgq_progress"
+        verbose_name = _("Progress")
+        verbose_name_plural = _("Progress")
+
+    def __str__(self) -> str:
+        return str(self.task)
+
+    @staticmethod
+    def of(task: str | UUID) -> Progress | None:
+        """Return what the task of that id says of itself, as of now; None: nothing yet.
+
+        Raises:
+            ValueError: It is no id.
+        """
+        id = ids.parse_id(task)
+        if id is None:
+            raise ValueError(f"progress is found by a task's id, 32 hex digits, not by {task!r}")
+        return Progress.objects.using(get_settings().database).filter(pk=id).first()
+
+    @property
+    def fraction(self) -> float | None:
+        """How much of the total is done, from 0 to 1; None: not known."""
+        if self.done is None or not self.total or not (self.done >= 0 and 0 < self.total < math.inf):
+            return None
+        return min(1.0, float(self.done / self.total))
 
 
 class QueuedTask(_Named):

@@ -13,7 +13,7 @@ import psycopg
 from pgq.conf import Settings
 from pgq.schedules import fire
 from pgq.store import connection as store_connection
-from pgq.store import lanes, pools, results
+from pgq.store import lanes, pools, progress, results
 from pgq.store.outage import is_gone
 from pgq.upkeep import retention
 from pgq.upkeep.leadership import Leadership
@@ -26,6 +26,7 @@ logger = logging.getLogger("pgq")
 ROWS_PER_STATEMENT = 2000
 #: Seconds until a chore that fails again and again is tried once more, unless it has more time anyway.
 _LONGEST_PAUSE_SECONDS = 5.0
+_FIRST_ID = UUID(int=0)
 
 
 @dataclass(slots=True)
@@ -55,6 +56,8 @@ class Upkeep:
         self.kept = retention.Kept()
         #: The last id that this round of pruning has read; None: the round begins.
         self.prune_before: UUID | None = None
+        #: The same for what tasks say of themselves.
+        self.progress_after = _FIRST_ID
         self.chores = [
             Chore("due", tick, self._due),
             Chore("watermarks", tick, self._move_watermarks),
@@ -193,6 +196,18 @@ class Upkeep:
         self.kept.name(deleted.kept)
         return deleted
 
+    def _prune_progress(self, connection: store_connection.Connection) -> None:
+        """Delete what tasks said that are gone. A round goes on where the last one had to stop."""
+        until = time.monotonic() + self.settings.tick / 2
+        while time.monotonic() < until:
+            with self.leadership.leading(connection) as cursor:
+                if cursor is None:
+                    return
+                pruned = progress.prune_progress(cursor, after=self.progress_after, limit=ROWS_PER_STATEMENT)
+            self.progress_after = pruned.last or _FIRST_ID
+            if pruned.last is None:
+                return
+
     def _retain(self, connection: store_connection.Connection) -> float | None:
         try:
             # Not as the leader: other pools' chores must not wait while this process waits for a lock.
@@ -212,6 +227,7 @@ class Upkeep:
             if cursor is None:
                 return
             pools.forget_pools(cursor, age=max(60.0, 10 * self.settings.retry))
+        self._prune_progress(connection)
         try:
             with connection.transaction():
                 # If the tables are busy, give up soon: each claim and settle would queue behind this lock request.

@@ -8,13 +8,14 @@ import signal
 import time
 from typing import Any
 
-from pgq.tasks import current_task, task
+from pgq.execution.call import running_claim
+from pgq.tasks import task
 from tests.functions.oracle import _file
 
 
 def say(event: str, *more: object) -> str:
     """Write a line: event, task id, receipt, pid, CLOCK_MONOTONIC in ns, attempt. Returns the receipt."""
-    claim = current_task()
+    claim = running_claim()
     assert claim is not None
     words = (event, claim.id.hex, claim.receipt.hex, os.getpid(), time.monotonic_ns(), claim.attempts, *more)
     os.write(_file(os.environ["PGQ_TEST_ORACLE"]), (" ".join(map(str, words)) + "\n").encode())
@@ -54,7 +55,7 @@ def registered(seconds: float = 0.0) -> str:
 
 def long_first(seconds: float = 60.0) -> str:
     """Long in its first attempt, short in those that follow."""
-    claim = current_task()
+    claim = running_claim()
     assert claim is not None
     return work(seconds if claim.attempts == 1 else 0.0)
 
@@ -99,7 +100,7 @@ def ledger(before: float = 0.0, after: float = 0.0) -> str:
     try:
         time.sleep(before)
         with connection.cursor() as cursor:
-            cursor.execute("INSERT INTO ledger (task, receipt) VALUES (%s, %s)", (current_task().id, receipt))
+            cursor.execute("INSERT INTO ledger (task, receipt) VALUES (%s, %s)", (running_claim().id, receipt))
         time.sleep(after)
     except BaseException:
         # PostgreSQL may go away meanwhile, and this run be over long before its process is.

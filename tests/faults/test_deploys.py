@@ -166,10 +166,13 @@ def where_pgq_is(site: Site) -> str:
 APPLICATION = {
     "faults_both.py": """
 import os, time
-from pgq.tasks import current_task
+try:
+    from pgq.execution.call import running_claim
+except ImportError:
+    from pgq.tasks import current_task as running_claim
 
 def say(event):
-    claim = current_task()
+    claim = running_claim()
     words = event, claim.id.hex, claim.receipt.hex, os.getpid(), time.monotonic_ns(), claim.attempts
     with open(os.environ["PGQ_TEST_ORACLE"], "a") as trace:
         trace.write(" ".join(map(str, words)) + "\\n")

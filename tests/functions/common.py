@@ -49,9 +49,9 @@ def fail_first(times):
     """Fails that many times."""
     from pgq.tasks import current_task
 
-    if current_task().attempts <= times:
-        raise TaskError(f"attempt {current_task().attempts}")
-    return current_task().attempts
+    if current_task().attempt <= times:
+        raise TaskError(f"attempt {current_task().attempt}")
+    return current_task().attempt
 
 
 def ask_again(delay=None):

@@ -88,7 +88,7 @@ def fail_until(key: Any, attempt: int) -> int:
     from pgq.tasks import current_task
 
     say("start", key)
-    now = current_task().attempts
+    now = current_task().attempt
     if now < attempt:
         raise ValueError(f"attempt {now}")
     return now

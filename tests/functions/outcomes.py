@@ -82,12 +82,12 @@ def case(
 
 
 def write(text: str) -> None:
-    Note.objects.create(text=f"{current_task().id.hex} {text}")
+    Note.objects.create(text=f"{current_task().id} {text}")
 
 
 def on_commit(text: str, fail: bool = False) -> None:
     """Leave a function to on_commit that writes."""
-    id = current_task().id.hex
+    id = current_task().id
 
     def function() -> None:
         Note.objects.create(text=f"{id} {text}")
@@ -141,7 +141,7 @@ FIRST_ATTEMPT = "what the first attempt raises is raised in the caller"
     retry_backoff=0,
 )
 def fails_first() -> int:
-    attempt = current_task().attempts
+    attempt = current_task().attempt
     write(str(attempt))
     if attempt == 1:
         raise ValueError("the first time")
@@ -154,7 +154,7 @@ def fails_first() -> int:
     max_attempts=2,
 )
 def asks_again() -> None:
-    write(str(current_task().attempts))
+    write(str(current_task().attempt))
     raise Retry(0)
 
 
@@ -323,8 +323,8 @@ def atomic_that_writes_and_raises() -> None:
     retry_backoff=0,
 )
 def atomic_that_fails_first() -> int:
-    write(str(current_task().attempts))
-    if current_task().attempts == 1:
+    write(str(current_task().attempt))
+    if current_task().attempt == 1:
         raise ValueError("the first time")
     return 2
 
@@ -401,13 +401,13 @@ def atomic_that_sets_its_isolation_level() -> str:
 @case(Outcome(SUCCEEDED, 1, wrote=("a",)))
 async def coroutine() -> int:
     await asyncio.sleep(0)
-    await Note.objects.acreate(text=f"{current_task().id.hex} a")
-    return await Note.objects.filter(text=f"{current_task().id.hex} a").acount()
+    await Note.objects.acreate(text=f"{current_task().id} a")
+    return await Note.objects.filter(text=f"{current_task().id} a").acount()
 
 
 @case(Outcome(FAILED, error=VALUE_ERROR, wrote=("a",)))
 async def coroutine_that_raises() -> None:
-    await Note.objects.acreate(text=f"{current_task().id.hex} a")
+    await Note.objects.acreate(text=f"{current_task().id} a")
     raise ValueError("on purpose")
 
 

@@ -63,7 +63,7 @@ async def swallow_cancels(key: Any) -> str:
 async def who(key: Any) -> Any:
     """Returns the task that `current_task` gives after others have run on the same loop."""
     await asyncio.sleep(0.05)
-    return current_task().id.hex
+    return current_task().id
 
 
 async def use_orm(text: str) -> int:

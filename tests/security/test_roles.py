@@ -69,7 +69,20 @@ NEW_TASK = {
     "id", "func", "args", "kwargs", "options", "queue", "priority", "name", "group", "hook", "timeout", "max_attempts",
     "run_after", "remaining", "signature",
 }  # fmt: skip
-PAYLOAD = {"args", "kwargs", "options", "result", "message", "traceback", "history", "signature", "receipt"}
+PAYLOAD = {
+    "args",
+    "kwargs",
+    "options",
+    "result",
+    "message",
+    "traceback",
+    "history",
+    "signature",
+    "receipt",
+    "text",
+    "log",
+    "progress",
+}
 #: role -> object -> what it may do; with the columns, or ALL of them. What is not here must be refused.
 MAY: dict[str, dict[str, dict[str, Any]]] = {
     "pgq_producer": {
@@ -91,6 +104,7 @@ MAY: dict[str, dict[str, dict[str, Any]]] = {
             "UPDATE": {"next_run", "repeats", "day", "wall_time", "task", "last_slot", "error", "retry_at"},
         },
         "pgq_worker": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL},
+        "pgq_progress": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL},
         "pgq_schema": {"SELECT": ALL},
         "pgq_position": {"SELECT": ALL, "nextval": ALL},
         "pgq_sleep_until": {"SELECT": ALL, "nextval": ALL, "setval": ALL},
@@ -102,6 +116,7 @@ MAY: dict[str, dict[str, dict[str, Any]]] = {
         "pgq_schedule": {"SELECT": "all but the payload"},
         "pgq_lane": {"SELECT": ALL},
         "pgq_worker": {"SELECT": ALL},
+        "pgq_progress": {"SELECT": "all but the payload"},
         "pgq_schema": {"SELECT": ALL},
         "pgq_queue_depth": {"SELECT": ALL},
         "pgq_schedule_next": {"SELECT": ALL},

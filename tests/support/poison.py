@@ -30,7 +30,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone, translation
 
-from pgq.tasks import current_task
+from pgq.execution.call import running_claim
 from tests.faults.tasks import say
 from tests.functions.oracle import _file
 
@@ -430,7 +430,7 @@ def give(what: str) -> Any:
 
 def _ran() -> None:
     """Trace a run that gives the oracle no receipt."""
-    claim = current_task()
+    claim = running_claim()
     assert claim is not None
     os.write(_file(os.environ["PGQ_TEST_ORACLE"]), f"ran {claim.id.hex} {os.getpid()}\n".encode())
 
@@ -722,7 +722,7 @@ STATES: dict[str, Callable[[], Any]] = {
 
 def abuse_process(how: str) -> str:
     receipt = say("start")
-    claim, path = current_task(), os.environ["PGQ_TEST_ORACLE"]
+    claim, path = running_claim(), os.environ["PGQ_TEST_ORACLE"]
     assert claim is not None
     STATES[how]()
     # Without what it may have spoiled: the environment, an open file.
@@ -737,7 +737,7 @@ def abuse_process(how: str) -> str:
 
 
 def _tell_of(pid: int) -> None:
-    claim = current_task()
+    claim = running_claim()
     assert claim is not None
     os.write(_file(os.environ["PGQ_TEST_ORACLE"]), f"child {claim.id.hex} {pid}\n".encode())
 

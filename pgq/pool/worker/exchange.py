@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
+from pgq.execution import progress
 from pgq.execution import settle as settling
 from pgq.pool import protocol
 from pgq.pool.activity import ActivityCell
@@ -92,6 +93,8 @@ class Exchange:
         #: Kept: if it were collected, it would close a descriptor that is another file's by now.
         self._abandoned: store_connection.Connection | None = None
         self._backoff = Backoff()
+        #: It was logged that the progress of tasks cannot be written.
+        self._progress_refused = False
 
     def settle_and_claim(self, size: int) -> int:
         """Settle what has finished and claim up to `size` tasks, in one transaction; return how many were claimed.
@@ -139,6 +142,19 @@ class Exchange:
                     return
             else:
                 self.send(protocol.MORE)
+
+    def write_progress(self) -> None:
+        """Write what running tasks have said of themselves since the last time."""
+        try:
+            with self._lock:
+                progress.write_unwritten(self._connected().cursor())
+        except Exception as error:
+            if isinstance(error, psycopg.Error) and not isinstance(error, _REFUSED):
+                self.wait_for_postgresql(error)
+            elif not self._progress_refused:
+                # It is tried again each second.
+                self._progress_refused = True
+                logger.exception("what tasks say of their progress cannot be written")
 
     def disown(self, running: Callable[[], list[Claim]]) -> None:
         """If the worker may hold rows that it never saw, go on under a new id: the supervisor releases the old one's.

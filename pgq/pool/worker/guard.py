@@ -16,7 +16,8 @@ from typing import Protocol
 from uuid import UUID
 
 from pgq.conf import Settings
-from pgq.execution import call
+from pgq.execution import call, progress
+from pgq.execution import context as contexts
 from pgq.pool import protocol
 from pgq.pool.worker import process_state
 from pgq.pool.worker.exchange import Exchange
@@ -63,12 +64,15 @@ class Guard:
         self.stopping = False
         self._asleep = False
         self._woken = threading.Event()
+        #: Not before then (monotonic): each write is a transaction.
+        self._write_after = 0.0
         self._pipe_file = process_state.identity(pipe.fileno())
 
     # --------------------------------------------------------------------------------------------- main thread
 
     def start(self) -> None:
         """Start the thread."""
+        contexts.begin_writing()
         threading.Thread(target=self._run, name="pgq guard", daemon=True).start()
 
     def sleep(self) -> None:
@@ -144,11 +148,15 @@ class Guard:
         ):
             exchange.give_back(insist=False)
         self.slots.interrupt_overdue(now)
+        if contexts.is_anything_unwritten() and now >= self._write_after:
+            exchange.write_progress()
+            self._write_after = time.monotonic() + progress.EVERY
 
     def _cancel(self, task: UUID) -> None:
         """Stop that task, if it is still running here."""
         running = self.main.running
         if running is not None and running.id == task:
+            contexts.note_cancelled(running)
             call.cancel_running(task)
         # It may have just been started beside the main thread, which still names it as its own.
         self.slots.cancel(task)

@@ -30,6 +30,7 @@ from pgq.conf import Settings
 from pgq.enqueue import registry
 from pgq.errors import PgqError, TaskCancelled
 from pgq.execution import call as calling
+from pgq.execution import context as contexts
 from pgq.execution.atomic import Atomic
 from pgq.execution.call import CANCELLED
 from pgq.pool.worker.connections import Connections
@@ -234,6 +235,8 @@ class Slots:
     def cancel(self, task: UUID) -> None:
         """Stop a task, if it runs in a slot here."""
         running = self.running.get(task)
+        if running is not None:
+            contexts.note_cancelled(running.claim)
         if isinstance(running, RunningCoroutine):
             self._loop.call_soon_threadsafe(running.cancel)
         elif isinstance(running, RunningThread):
@@ -292,7 +295,7 @@ class Slots:
     ) -> asyncio.Task[Any]:
         """Note which task starts an asyncio task: as under `asyncio.run`, that ends with the task."""
         task = asyncio.Task(coroutine, loop=loop, **options)
-        claim = calling.current_task()
+        claim = calling.running_claim()
         running = self.running.get(claim.id) if claim is not None else None
         if isinstance(running, RunningCoroutine):
             running.started.add(task)

@@ -1,0 +1,57 @@
+"""Writes what tasks say of themselves (`pgq.execution.context`) to pgq_progress."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+
+import psycopg
+from django import db
+
+from pgq.execution import context as contexts
+from pgq.records import Report, Succeeded
+from pgq.store import progress
+from pgq.store.caller import savepoint
+from pgq.store.connection import Cursor
+
+logger = logging.getLogger("pgq")
+
+#: Seconds between two writes of a worker.
+EVERY = 1.0
+#: Milliseconds that the guard waits for a row of pgq_progress that another session has locked.
+_LOCK_MS = 200
+
+
+def write_unwritten(cursor: Cursor) -> None:
+    """Write what running tasks have said since the last time. Called by the guard; the connection is in autocommit.
+
+    Raises:
+        psycopg.Error: Nothing was written, and nothing is lost.
+    """
+    # If another session has a row locked: the next time, then.
+    with contextlib.suppress(psycopg.errors.LockNotAvailable), contexts.taken() as (said, written):
+        if said:
+            written |= progress.write_progress(cursor, said, lock_ms=_LOCK_MS)
+
+
+def save(cursor: Cursor, reports: Sequence[Report]) -> None:
+    """Write what these tasks have said and is not written yet, in the transaction that settles them, before they leave.
+
+    A failure is logged and takes nothing else with it: a task must not fail for what it said.
+    """
+    said = [one for report in reports if _is_kept(report) and (one := report.context.said()) is not None]
+    if not said:
+        return
+    try:
+        with savepoint(cursor):
+            progress.write_progress(cursor, said)
+    except (psycopg.Error, db.Error) as error:
+        if cursor.connection.closed:
+            raise
+        logger.warning("what %d tasks said of their progress is not kept: %s", len(said), error)
+
+
+def _is_kept(report: Report) -> bool:
+    outcome = report.outcome
+    return report.context is not None and (type(outcome) is not Succeeded or outcome.keep)
