@@ -19,8 +19,8 @@ logger = logging.getLogger("pgq")
 
 #: Seconds between two writes of a worker.
 EVERY = 1.0
-#: Milliseconds that the guard waits for a row of pgq_progress that another session has locked.
-_LOCK_MS = 200
+#: Milliseconds that the guard, and a settlement, wait for a row of pgq_progress that another session has locked.
+_GUARD_MS, _SETTLE_MS = 200, 1000
 
 
 def write_unwritten(cursor: Cursor) -> None:
@@ -32,7 +32,7 @@ def write_unwritten(cursor: Cursor) -> None:
     # If another session has a row locked: the next time, then.
     with contextlib.suppress(psycopg.errors.LockNotAvailable), contexts.taken() as (said, written):
         if said:
-            written |= progress.write_progress(cursor, said, lock_ms=_LOCK_MS)
+            written |= progress.write_progress(cursor, said, lock_ms=_GUARD_MS)
 
 
 def save(cursor: Cursor, reports: Sequence[Report]) -> None:
@@ -45,7 +45,7 @@ def save(cursor: Cursor, reports: Sequence[Report]) -> None:
         return
     try:
         with savepoint(cursor):
-            progress.write_progress(cursor, said)
+            progress.write_progress(cursor, said, lock_ms=_SETTLE_MS)
     except (psycopg.Error, db.Error) as error:
         if cursor.connection.closed:
             raise

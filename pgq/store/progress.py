@@ -8,15 +8,14 @@ from uuid import UUID
 
 from pgq.records import LOG_BYTES, LOG_LINES, Progress
 from pgq.store.connection import Cursor
-from pgq.store.statement import all_rows, one_row
+from pgq.store.statement import one_row
 
 
-def write_progress(cursor: Cursor, said: Sequence[Progress], *, lock_ms: int | None = None) -> set[UUID]:
+def write_progress(cursor: Cursor, said: Sequence[Progress], *, lock_ms: int) -> set[UUID]:
     """Write what tasks say of themselves; return the ids of those whose lease still held.
 
     Args:
-        lock_ms: Milliseconds that it may wait for a locked row, and all that follows in the same transaction; None:
-            the session's own limit.
+        lock_ms: Milliseconds that it may wait for a row of pgq_progress that another session has locked.
 
     Raises:
         psycopg.errors.LockNotAvailable: It has waited that long; nothing was written.
@@ -29,10 +28,9 @@ def write_progress(cursor: Cursor, said: Sequence[Progress], *, lock_ms: int | N
         "total": [one.total for one in said],
         "text": [one.text for one in said],
         "log": [one.log for one in said],
-        "lock_limit": None if lock_ms is None else str(lock_ms),
+        "lock_limit": f"{lock_ms}ms",
     }
-    rows = all_rows(cursor, "write_progress", parameters, lines=LOG_LINES, bytes=LOG_BYTES)
-    return {row[0] for row in rows}
+    return set(one_row(cursor, "write_progress", parameters, lines=LOG_LINES, bytes=LOG_BYTES)[0])
 
 
 @dataclass(frozen=True, slots=True)
