@@ -6,6 +6,7 @@
     ├── EnqueueError (ValueError)     wrong input, seen before anything is written
     │   ├── UnknownFunction           the path leads to nothing that can be imported and called
     │   ├── UnknownOption             no such option
+    │   ├── WrongCall (TypeError)     the function cannot be called with these arguments
     │   └── NotStorable (TypeError)   an argument or result has no stored form
     ├── StillReferenced (ValueError)  a finished task cannot leave its table, since another one refers to it
     ├── NotAllowed                    an unsigned row names a function that is not registered
@@ -54,6 +55,10 @@ class UnknownFunction(EnqueueError):
 
 class UnknownOption(EnqueueError):
     """There is no such option."""
+
+
+class WrongCall(EnqueueError, TypeError):
+    """The function cannot be called with these arguments. The field is ``args`` or ``kwargs``, or names a function."""
 
 
 class NotStorable(EnqueueError, TypeError):

@@ -34,6 +34,7 @@ from pgq.options import OF_SCHEDULE, TaskOptions
 from pgq.records import PRIORITY_MAX, PRIORITY_MIN, NewTask
 from pgq.recurrence import Recurrence, upcoming
 from pgq.recurrence.moments import aware
+from pgq.schedules.define import check_calls_of
 
 if TYPE_CHECKING:
     _QueuedTaskForm = forms.ModelForm[QueuedTask]
@@ -462,6 +463,8 @@ class ScheduleForm(TimingForm):
             self.instance.options = StoredText(after["options"])
             self.changed_columns.add("options")
         if not self.errors:
+            self._check_call(cleaned, after)
+        if not self.errors:
             self._check_signature((cleaned["func"], cleaned["hook"], cleaned["queue"], *after.values()), after)
         return cleaned
 
@@ -473,6 +476,28 @@ class ScheduleForm(TimingForm):
             elif name in self.changed_data:
                 options[name] = cleaned[name]
         return options
+
+    def _check_call(self, cleaned: Mapping[str, Any], texts: Mapping[str, str]) -> None:
+        """Refuse what its function, or its hook, cannot be called with.
+
+        Only if that is new: a schedule that was wrong before can be paused all the same. And only of functions that any
+        row may name: no others are imported because a row names them.
+        """
+        func, hook, slot = cleaned["func"], cleaned["hook"], cleaned["intended_date_kwarg"]
+        texts_before = {name: self.stored[name] for name in ("args", "kwargs")}
+        changed = {"func", "hook", "intended_date_kwarg"}.intersection(self.changed_data)
+        if (
+            self.instance.pk is not None
+            and not changed
+            and texts_before == {name: texts[name] for name in texts_before}
+        ):
+            return
+        args, kwargs = codec.decode_args_for_display(texts["args"], texts["kwargs"])
+        named = [path if path is not None and registry.may_be_named(path) else None for path in (func, hook)]
+        try:
+            check_calls_of(named[0], len(args), kwargs, slot, named[1])
+        except EnqueueError as error:
+            _add_named_error(self, error)
 
     def _check_signature(self, after: tuple[Any, ...], texts: Mapping[str, str]) -> None:
         """Refuse what could not run any more once the signature does not fit."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     pass
 from pgq.codec.signing import signed
 from pgq.enqueue.options import options_text, path
+from pgq.enqueue.signature import FINISHED, check_call, check_one
 
 _EARLIEST, _LATEST = datetime(2, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 _TEXTS = ("queue", "name", "group", "hook")
@@ -37,6 +38,7 @@ def make_task(
     *,
     id: UUID | None = None,
     remaining: int | None = None,
+    first: tuple[str, ...] | None = (),
 ) -> NewTask:
     """Check a task and return it, signed and ready to be written.
 
@@ -45,9 +47,12 @@ def make_task(
 
     Args:
         func: A function, or its dotted path.
+        first: What the function gets before these arguments, besides its context, in words; None: whether the call fits
+            the function is not looked at, and its hook neither.
 
     Raises:
-        EnqueueError: Something is wrong; the message names the argument. Nothing has been written.
+        WrongCall: The function cannot be called with these arguments, or the hook with a finished task.
+        EnqueueError: Something else is wrong; the message names the argument. Nothing has been written.
     """
     settings = get_settings()
     func_path = path("func", func)
@@ -56,6 +61,10 @@ def make_task(
         options = options.over(entry.options)
     args_text, kwargs_text = encode_arguments(args, kwargs or {}, settings)
     hook_path = None if options.hook is None else path("hook", options.hook)
+    if first is not None:
+        check_call(func_path, len(args), kwargs or (), first)
+        if hook_path is not None:
+            check_one("hook", hook_path, FINISHED)
     queue = options.queue or settings.default_queue
     policy = policy_of(queue)
     task = NewTask(

@@ -27,6 +27,7 @@ from pgq.store.connection import is_same_database, wrapper
 if TYPE_CHECKING:
     from django.db.models import Manager, QuerySet
 from pgq.enqueue.make import encode_arguments, make_task
+from pgq.enqueue.signature import FINISHED, check_call, check_calls, check_one
 
 T = TypeVar("T")
 #: Rows in one INSERT of enqueue_many: enough to forget the round trip, few enough to bound memory.
@@ -96,7 +97,7 @@ def enqueue_calls(
         calls: The arguments and keyword arguments of each.
         options: The same for all.
     """
-    model = make_task(func, options=options)
+    model = _model(func, options)
     if model.run_after is not None or signals.pre_enqueue.receivers:
         # The INSERT compares the time with the database's clock, which COPY cannot; and receivers get each task.
         made = (make_task(func, args, kwargs, options) for args, kwargs in calls)
@@ -107,12 +108,21 @@ def enqueue_calls(
         for batch in _chunks(calls, chunk):
             # Before the COPY: a lazy argument, or the iterator of calls, may query the database on this connection.
             texts = [encode_arguments(args, kwargs, settings) for args, kwargs in batch]
+            check_calls(model.func, batch)
             new = new_hexes(len(texts))
             # During the COPY: while the last rows are signed, the server works on the first.
             rows = ((id, *text, sign_call(id, *text)) for id, text in zip(new, texts, strict=True))
             store_queue.enqueue_calls(cursor, model, rows)
             ids += new
     return ids
+
+
+def _model(func: str | Callable[..., Any], options: TaskOptions) -> NewTask:
+    """Return a task that has all but the arguments of those to be written."""
+    model = make_task(func, options=options, first=None)
+    if model.hook is not None:
+        check_one("hook", model.hook, FINISHED)
+    return model
 
 
 def enqueue_from(
@@ -133,11 +143,18 @@ def enqueue_from(
         The number of tasks.
 
     Raises:
+        WrongCall: The function cannot be called with so many arguments.
         EnqueueError: The function is not registered, or there is no query of PostgreSQL.
         FieldError: The query has no such column.
     """
-    said = TaskOptions.of(**options)
-    model = make_task(func, options=said)
+    return enqueue_rows(func, queryset, args, TaskOptions.of(**options))
+
+
+def enqueue_rows(
+    func: str | Callable[..., Any], queryset: QuerySet[Any] | Manager[Any], args: Sequence[str], options: TaskOptions
+) -> int:
+    """Do what `enqueue_from` does, with options that were read already."""
+    model = _model(func, options)
     if registry.registered(model.func) is None and model.func not in get_settings().allowed:
         raise EnqueueError(
             "func", f"{model.func!r} must be registered with @task, since rows made by the database are not signed"
@@ -149,6 +166,7 @@ def enqueue_from(
         raise EnqueueError("queryset", f"must be a QuerySet, got a {type(rows).__name__}; enqueue_many takes a list")
     if isinstance(args, str) or not all(isinstance(name, str) for name in args):
         raise EnqueueError("args", f"must be a list of names of columns or annotations, got {args!r}")
+    check_call(model.func, len(args))
     columns = Func(*[F(name) for name in args], function="jsonb_build_array", output_field=JSONField())
     query = rows.annotate(_pgq_args=columns).values_list("_pgq_args", flat=True)
     alias = get_settings().database
@@ -159,7 +177,7 @@ def enqueue_from(
     if wrapper(query.db).vendor != "postgresql":
         raise EnqueueError("queryset", f"is of {query.db!r}, which is no PostgreSQL; use enqueue_many with its values")
     with transaction.atomic(using=alias):
-        return len(enqueue_calls(func, ((row, {}) for row in query.iterator(CHUNK)), said))
+        return len(enqueue_calls(func, ((row, {}) for row in query.iterator(CHUNK)), options))
 
 
 def _is_read_there(queryset: QuerySet[Any], alias: str) -> bool:

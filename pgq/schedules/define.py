@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -15,6 +15,7 @@ from pgq.codec.stored import StoredText
 from pgq.conf import get_settings
 from pgq.enqueue import make
 from pgq.enqueue.options import followed
+from pgq.enqueue.signature import FINISHED, check_call, check_one
 from pgq.models import Schedule
 from pgq.options import OF_SCHEDULE, TaskOptions
 from pgq.records import NewTask
@@ -51,7 +52,8 @@ def define(
     settings = get_settings()
     new.schedule_type = _type(new.schedule_type, {field: getattr(new, field) for field in _NEEDS.values()})
     new.repeats = _repeats(new.repeats)
-    model = make.make_task(func, args, kwargs, options.of_columns().but(queue=None))
+    model = make.make_task(func, args, kwargs, options.of_columns().but(queue=None), first=None)
+    check_calls_of(model.func, len(args), kwargs, new.intended_date_kwarg, model.hook)
     stored = codec.encode(_stored_options(options, model), where="q_options")
     with transaction.atomic(using=settings.database):
         rows = Schedule.objects.using(settings.database)
@@ -77,6 +79,26 @@ def define(
         row.save(using=settings.database)
     _warn(row)
     return row
+
+
+def check_calls_of(
+    func: str | None, count: int, names: Iterable[str], intended_date_kwarg: Any, hook: str | None
+) -> None:
+    """Raise unless the function of a schedule takes the calls that are fired, and its hook a finished task.
+
+    Args:
+        func, hook: Paths; None: it is not looked at.
+        count, names: Number of its arguments, names of its keyword arguments.
+        intended_date_kwarg: As the row has it, right or wrong.
+
+    Raises:
+        WrongCall: It does not; the message names args, kwargs or hook.
+    """
+    slot = [intended_date_kwarg] if isinstance(intended_date_kwarg, str) else []
+    if func is not None:
+        check_call(func, count, dict.fromkeys([*names, *slot]))
+    if hook is not None:
+        check_one("hook", hook, FINISHED)
 
 
 def _stored_options(options: TaskOptions, model: NewTask) -> dict[str, Any]:

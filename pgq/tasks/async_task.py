@@ -10,6 +10,7 @@ from django.db import transaction
 from pgq.conf import get_settings
 from pgq.enqueue.make import make_task
 from pgq.enqueue.options import path
+from pgq.enqueue.signature import check_one
 from pgq.enqueue.write import CHUNK, check_chunk, enqueue, enqueue_calls
 from pgq.errors import EnqueueError
 from pgq.execution import inline
@@ -72,6 +73,7 @@ def enqueue_many(
     calls = several("calls", calls)
     if then is not None:
         then = path("then", then)
+        check_one("then", then, "the name of the group")
     collector = new_id()
     of_then = TaskOptions(queue=chosen.queue)
     if then is not None:

@@ -9,6 +9,7 @@ from django.db import transaction
 
 from pgq.conf import get_settings
 from pgq.enqueue.make import make_task
+from pgq.enqueue.signature import RESULT_BEFORE
 from pgq.enqueue.write import enqueue_all
 from pgq.errors import EnqueueError
 from pgq.execution import inline
@@ -81,18 +82,19 @@ def async_chain(
     if not chain:
         raise EnqueueError("chain", "needs at least one link")
     group = group or new_id().hex
-    links = [link_task(link, group, cached) for link in chain]
-    first = chained(links, pass_results=pass_results, continue_on_failure=continue_on_failure)
-    submit(first, get_settings().sync if sync is None else sync)
+    first = (RESULT_BEFORE,) if pass_results else ()
+    links = [link_task(link, group, cached, first if place else ()) for place, link in enumerate(chain)]
+    whole = chained(links, pass_results=pass_results, continue_on_failure=continue_on_failure)
+    submit(whole, get_settings().sync if sync is None else sync)
     return group
 
 
-def link_task(link: Any, group: str, cached: Any) -> NewTask:
-    """Return the task of one link of a chain."""
+def link_task(link: Any, group: str, cached: Any, first: tuple[str, ...] | None = ()) -> NewTask:
+    """Return the task of one link of a chain. `first`: as for `make_task`."""
     func, args, kwargs = (*link, (), {})[:3] if isinstance(link, tuple | list) and len(link) == 1 else _parts(link)
     given, options, _ = split_call(kwargs or {})
     options = options.but(group=options.group or group, cached=cached if options.cached is None else options.cached)
-    return make_task(func, args if isinstance(args, tuple | list) else (args,), given, options)
+    return make_task(func, args if isinstance(args, tuple | list) else (args,), given, options, first=first)
 
 
 def _parts(link: Any) -> tuple[Any, Any, Any]:

@@ -31,9 +31,12 @@ from pgq.models import Failure, QueuedTask, Schedule, Success, Task, WorkerPool
 from pgq.schedules.fire import fire_due, run_now
 from pgq.tasks import async_task, schedule
 from pgq.testing import fire_schedules
+from tests.functions import signatures
 from tests.support.admin import PLAIN, REGISTERED, finished, post_action, queued, schedule_data, snapshot, sql, url
 
 pytestmark = pytest.mark.django_db
+#: A registered function of two arguments.
+TWO = signatures.registered.path
 MODELS = {
     "queuedtask": QueuedTask,
     "success": Success,
@@ -699,6 +702,8 @@ def test_a_task_is_added_for_later(admin_client: Client) -> None:
         ({"queue": "x" * 2000}, "queue"),
         ({"run_after_0": "never"}, "run_after"),
         ({"arguments": "1e999"}, "arguments"),
+        ({"func": TWO, "arguments": "1"}, "arguments"),
+        ({"func": TWO, "arguments": "1", "keywords": "z=1"}, "keywords"),
     ],
 )
 def test_a_wrong_task_is_refused_at_its_field(admin_client: Client, changes: dict[str, str], field: str) -> None:
@@ -797,6 +802,10 @@ def test_the_fragment_for_the_script(admin_client: Client) -> None:
         ({"jitter": "-1"}, "jitter"),
         ({"name": "taken"}, "name"),
         ({"schedule_type": "X"}, "schedule_type"),
+        ({"func": TWO, "arguments": "1"}, "arguments"),
+        ({"func": TWO, "keywords": "z=1"}, "keywords"),
+        ({"func": TWO, "intended_date_kwarg": "when"}, "keywords"),
+        ({"hook": TWO}, "hook"),
     ],
 )
 def test_a_wrong_schedule_is_refused_at_its_field(admin_client: Client, changes: dict[str, str], field: str) -> None:
@@ -805,6 +814,16 @@ def test_a_wrong_schedule_is_refused_at_its_field(admin_client: Client, changes:
     assert response.status_code == 200
     assert list(response.context["adminform"].form.errors) == [field]
     assert Schedule.objects.count() == 1
+
+
+def test_a_schedule_that_was_wrong_before_can_be_changed_all_the_same(admin_client: Client) -> None:
+    row = Schedule.objects.create(func=TWO, args=[1], schedule_type="H")
+    address = url("schedule", "change", row.pk)
+    data = form_data(admin_client.get(address))
+    assert admin_client.post(address, {**data, "priority": "7"}).status_code == 302
+    assert Schedule.objects.get().priority == 7
+    response = admin_client.post(address, {**data, "arguments": "1, 2, 3"})
+    assert list(response.context["adminform"].form.errors) == ["arguments"]
 
 
 def test_saving_what_was_opened_changes_nothing(admin_client: Client) -> None:

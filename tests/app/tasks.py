@@ -6,15 +6,15 @@ from tests.app.models import Note
 from tests.functions import oracle as oracle_tasks  # noqa: F401  registers what it has, in each process
 
 
-def add(a, b):
-    return a + b
+def add(a=0, b=0, *rest, **named):
+    return sum(rest, a + b)
 
 
 def fail(msg):
     raise ValueError(msg)
 
 
-def noop():
+def noop(*args, **kwargs):
     pass
 
 

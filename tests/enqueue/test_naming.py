@@ -29,24 +29,24 @@ def options_of(id):
 
 
 def later_link(func):
-    async_chain([MARK, func])
+    async_chain([MARK, (func, 1)])
     [row] = QueuedTask.objects.all()
     return json.loads(row.__dict__["options"])["chain"][0]["func"]
 
 
 #: Everything by which a function can be named; each returns the path that was stored.
 DOORS = {
-    "async_task": lambda func: QueuedTask.objects.get(pk=async_task(func)).func,
-    "AsyncTask": lambda func: QueuedTask.objects.get(pk=AsyncTask(func).run()).func,
+    "async_task": lambda func: QueuedTask.objects.get(pk=async_task(func, 1)).func,
+    "AsyncTask": lambda func: QueuedTask.objects.get(pk=AsyncTask(func, 1).run()).func,
     "hook": lambda func: QueuedTask.objects.get(pk=async_task(MARK, hook=func)).hook,
     "q_options": lambda func: QueuedTask.objects.get(pk=async_task(MARK, q_options={"hook": func})).hook,
     "enqueue_many": lambda func: QueuedTask.objects.get(pk=enqueue_many(func, [1])[0]).func,
     "then": lambda func: enqueue_many(MARK, [1], then=func) and QueuedTask.objects.exclude(func=MARK).get().func,
     "async_iter": lambda func: async_iter(func, [1]) and QueuedTask.objects.get(remaining=None).func,
     "link": lambda func: QueuedTask.objects.get(group=async_chain([(func, (1,))])).func,
-    "Chain": lambda func: QueuedTask.objects.get(group=Chain([func]).run()).func,
+    "Chain": lambda func: QueuedTask.objects.get(group=Chain([(func, 1)]).run()).func,
     "later link": later_link,
-    "schedule": lambda func: schedule(func, schedule_type="D").func,
+    "schedule": lambda func: schedule(func, 1, schedule_type="D").func,
     "schedule's hook": lambda func: schedule(MARK, hook=func, schedule_type="D").hook,
     "schedule's q_options": lambda func: schedule(MARK, q_options={"hook": func}, schedule_type="D").hook,
     "retry_backoff": lambda func: options_of(async_task(MARK, retry_backoff=func))["backoff"]["callable"],

@@ -23,14 +23,14 @@ def say(event: str, key: object) -> None:
     os.write(_file(os.environ["PGQ_TEST_ORACLE"]), line.encode())
 
 
-def mark(key: Any) -> Any:
+def mark(key: Any = None) -> Any:
     say("start", key)
     say("end", key)
     return key
 
 
 @task
-def registered(key: Any = "registered") -> Any:
+def registered(key: Any = "registered", *more: Any, **named: Any) -> Any:
     return mark(key)
 
 

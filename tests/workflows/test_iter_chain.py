@@ -52,7 +52,7 @@ def test_iter_of_nothing():
 
 
 def test_iter_part_that_fails_stands_as_its_text():
-    id = async_iter(functions.falsy, [(1,), (2, 3), (3,)])
+    id = async_iter(functions.count_letters, [(["a"],), (2,), (["abc"],)])
     drain()
     one, text, three = result(id)
     assert (one, three) == (1, 3)

@@ -135,7 +135,9 @@ class QueuedTasks:
             ack_failure=package.get("ack_failure"),
             run_after=run_after,
         )
-        task = make.make_task(package["func"], tuple(package.get("args") or ()), package.get("kwargs") or {}, options)
+        args, kwargs = tuple(package.get("args") or ()), package.get("kwargs") or {}
+        # A wrong call is imported as well, and fails as it would have failed there: nothing is lost.
+        task = make.make_task(package["func"], args, kwargs, options, first=None)
         if package.get("iter_count"):
             self.tally.note(
                 "Parts of an async_iter were imported as tasks of their own: Django-Q collects their results in its "
@@ -143,7 +145,8 @@ class QueuedTasks:
             )
         if package.get("chain"):
             links = [
-                public.link_task(link, task.group or task.id.hex, package.get("cached")) for link in package["chain"]
+                public.link_task(link, task.group or task.id.hex, package.get("cached"), first=None)
+                for link in package["chain"]
             ]
             # As Django-Q does, on to the next link whatever becomes of this one.
             chain = follow_ons.chained([task, *links], pass_results=False, continue_on_failure=True)
