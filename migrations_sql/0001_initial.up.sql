@@ -299,6 +299,7 @@ CREATE TABLE IF NOT EXISTS pgq_worker (
     host        text        NOT NULL,
     pid         integer     NOT NULL,
     queues      text[],
+    exclude_queues text[],
     status      text        NOT NULL DEFAULT 'starting',
     started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     heartbeat   timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -310,6 +311,8 @@ CREATE TABLE IF NOT EXISTS pgq_worker (
     CONSTRAINT pgq_worker_status_check CHECK (status IN ('starting','working','idle','stopping','stopped'))
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 200);
 COMMENT ON TABLE pgq_worker IS 'Running pools: one row for each supervisor, with what its workers do now.';
+COMMENT ON COLUMN pgq_worker.queues IS 'The queues that it serves. NULL: all.';
+COMMENT ON COLUMN pgq_worker.exclude_queues IS 'The queues that it does not serve. NULL: there are none of these.';
 COMMENT ON COLUMN pgq_worker.retry IS 'Length of the leases of its tasks, in seconds.';
 COMMENT ON COLUMN pgq_worker.clock_skew IS 'Seconds by which the clock of its host is ahead of the database''s.';
 COMMENT ON COLUMN pgq_worker.stalled_since IS 'Since when ready tasks wait for this pool though a worker is free. NULL: none do.';

@@ -320,7 +320,8 @@ BEGIN
                   FROM jsonb_to_recordset(heads) l (queue text)
                  WHERE NOT EXISTS (SELECT FROM pgq_worker p
                                     WHERE p.heartbeat > alive AND p.status <> 'stopping'
-                                      AND (p.queues IS NULL OR l.queue = ANY (p.queues)));
+                                      AND (p.queues IS NULL OR l.queue = ANY (p.queues))
+                                      AND (p.exclude_queues IS NULL OR l.queue <> ALL (p.exclude_queues)));
                 IF listed IS NOT NULL THEN
                     status := 'problem'; detail := 'tasks are ready in queues that no running pool serves: ' || listed;
                     advice := 'Start a pool for them: manage.py pgq_worker --queues NAMES (without --queues it serves all).';

@@ -79,7 +79,11 @@ class WorkerPoolAdminMixin(PgqAdminMixin):
 
     @admin.display(description=gettext_lazy("queues"))
     def queues_cell(self, row: Any) -> str:
-        return _("all") if row.queues is None else display.cut(", ".join(map(str, row.queues)), 200)
+        served = _("all") if row.queues is None else display.cut(", ".join(map(str, row.queues)), 200)
+        if not row.exclude_queues:
+            return served
+        excluded = display.cut(", ".join(map(str, row.exclude_queues)), 200)
+        return _("%(served)s but %(excluded)s") % {"served": served, "excluded": excluded}
 
     @admin.display(description=gettext_lazy("workers"))
     def workers_cell(self, row: Any) -> str:

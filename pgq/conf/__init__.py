@@ -16,15 +16,18 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from pgq.conf.queues import ALL, Queues
 from pgq.conf.settings import ALIASES, ALT_CLUSTERS, DECLARATIONS, WITHOUT_MEANING, Settings
 
 __all__ = [
     "ALIASES",
+    "ALL",
     "ALT_CLUSTERS",
     "DECLARATIONS",
     "WITHOUT_MEANING",
     "Policy",
     "Problem",
+    "Queues",
     "Settings",
     "get_settings",
     "policy_of",
@@ -67,7 +70,9 @@ def _overrides(name: str, entry: Any) -> dict[str, Any]:
     """Return what an entry of ALT_CLUSTERS, or a name that has none, puts in the place of the other keys."""
     overrides = dict(entry) if isinstance(entry, Mapping) else {}
     overrides.pop("cluster_name", None)
-    return {"queues": (name,), **overrides, "name": name}
+    # What it says of queues takes the place of both keys. An entry that says which not to serve serves all others.
+    queues = None if "exclude_queues" in overrides else (name,)
+    return {"queues": queues, "exclude_queues": (), **overrides, "name": name}
 
 
 def _unknown_name(setting: str, given: Mapping[str, Any]) -> list[Problem]:
@@ -116,6 +121,10 @@ def _read(setting: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[
                 remark, hint = odd
                 problems.append(Problem(written, f"{where} is {value!r} {remark}.", hint, serious=False))
             values[key] = declared.keep(value)
+    both = [queue for queue in values.get("exclude_queues", ()) if queue in (values.get("queues") or ())]
+    if both:
+        message = f"{setting}['exclude_queues'] names {both[0]!r}, which {setting}['queues'] names as well."
+        problems.append(Problem("exclude_queues", message, "Name it in one of the two."))
     return values, problems
 
 
@@ -194,7 +203,7 @@ def _policies() -> Mapping[str, Policy]:
         # Only what the entry itself sets need travel with its tasks; a pool reads the rest from its own settings.
         own = pool.retry_backoff if "retry_backoff" in entry else None
         policy = Policy(pool.timeout, pool.max_attempts, pool.ack_failures, own)
-        for queue in pool.queues or ():
+        for queue in pool.served.only or ():
             policies.setdefault(queue, policy)
     return policies
 

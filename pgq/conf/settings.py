@@ -13,6 +13,7 @@ from django.conf import settings as django_settings
 
 from pgq import recurrence
 from pgq.conf import rules
+from pgq.conf.queues import Queues
 from pgq.conf.rules import Declaration, declare
 
 #: Keys of Q_CLUSTER that mean nothing here, and why.
@@ -90,6 +91,14 @@ class Settings:
         unit="list of texts",
         # No queues in particular are all of them, as for QUEUES of a backend in TASKS.
         keep=lambda value: tuple(dict.fromkeys(value or ())) or None,
+    )
+    exclude_queues: tuple[str, ...] = declare(
+        (),
+        rules.texts_or_none,
+        "Queues that are not served, neither tasks nor schedules; all others are, or those of `queues`",
+        unit="list of texts",
+        shown="none",
+        keep=lambda value: tuple(dict.fromkeys(value or ())),
     )
     default_queue: str = declare(
         "default", rules.text, "Queue of a task that names none", unit="text", read_by="producer"
@@ -293,6 +302,14 @@ class Settings:
         django_q=True,
     )
     label: str = declare("pgq", rules.text, "Title in the admin", unit="text", read_by="admin", django_q=True)
+
+    @property
+    def served(self) -> Queues:
+        """The queues that the pool serves: `queues` without `exclude_queues`."""
+        excluded = self.exclude_queues
+        if self.queues is None:
+            return Queues(excluded=excluded)
+        return Queues(tuple(queue for queue in self.queues if queue not in excluded))
 
     @property
     def zone(self) -> tzinfo:

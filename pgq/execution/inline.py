@@ -131,7 +131,7 @@ def drain(limit: int = 1000) -> list[Report]:
     reports: list[Report] = []
     while True:
         with _transaction(settings) as cursor:
-            claims = queue.claim(cursor, limit=1, worker=_NO_WORKER, receipt=uuid4(), queues=settings.queues)
+            claims = queue.claim(cursor, limit=1, worker=_NO_WORKER, receipt=uuid4(), queues=settings.served)
         if not claims:
             return reports
         reports.append(_run_claim(claims[0], settings, commits=True))

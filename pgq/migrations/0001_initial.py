@@ -273,6 +273,7 @@ class Migration(migrations.Migration):
                         ("host", models.TextField()),
                         ("pid", models.IntegerField()),
                         ("queues", models.JSONField(null=True)),
+                        ("exclude_queues", models.JSONField(null=True)),
                         ("status", models.TextField(db_default="starting")),
                         ("started_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                         ("heartbeat", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),

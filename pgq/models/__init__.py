@@ -568,6 +568,7 @@ class WorkerPool(models.Model):
     host = models.TextField()
     pid = models.IntegerField()
     queues = _TextArrayField(null=True)
+    exclude_queues = _TextArrayField(null=True)
     status = models.TextField(db_default="starting")
     started_at = models.DateTimeField(db_default=Now())
     heartbeat = models.DateTimeField(db_default=Now())

@@ -259,6 +259,7 @@ class Children:
             pool=self.settings.name,
             database=self.settings.database,
             queues=self.settings.queues,
+            exclude_queues=self.settings.exclude_queues,
             log_format=self.log_format,
             log_level=self.log_level,
             databases=boot.database_names(),

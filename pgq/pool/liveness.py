@@ -67,7 +67,7 @@ class Pulse:
         waiting = self.paused = False
         # A pool without a ready worker claims nothing either.
         if not moved and (not workers or any(map(self._is_free, workers))):
-            waiting, self.paused = pools.waiting(cursor, queues=self.settings.queues)
+            waiting, self.paused = pools.waiting(cursor, queues=self.settings.served)
         if not waiting:
             self.stalled_since = None
             return None

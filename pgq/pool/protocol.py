@@ -37,7 +37,9 @@ class ChildConfig:
     number: int
     pool: str
     database: str
+    #: The queues that the pool serves (None: all), and those that it does not.
     queues: tuple[str, ...] | None
+    exclude_queues: tuple[str, ...]
     #: From the command line; None: not given there.
     log_format: str | None
     log_level: str | None

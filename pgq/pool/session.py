@@ -256,7 +256,7 @@ class Session:
             name=self.settings.name,
             host=socket.gethostname(),
             pid=os.getpid(),
-            queues=self.settings.queues,
+            queues=self.settings.served,
             status=status,
             version=__version__,
             workers=json.dumps(self.children.report()),

@@ -54,7 +54,7 @@ class Sleepers:
             return
         poll = self.settings.poll
         self.flag, ready = pools.peek(
-            cursor, milliseconds=int(poll * 1500) + 500 if notified else None, queues=self.settings.queues
+            cursor, milliseconds=int(poll * 1500) + 500 if notified else None, queues=self.settings.served
         )
         if ready:
             self.wake(1)
@@ -63,7 +63,7 @@ class Sleepers:
 
     def find_ready(self, cursor: Cursor) -> bool:
         """Return whether a task is ready, and lower the flag."""
-        _, ready = pools.peek(cursor, milliseconds=0, queues=self.settings.queues)
+        _, ready = pools.peek(cursor, milliseconds=0, queues=self.settings.served)
         return ready
 
     def _lower_flag(self, cursor: Cursor, now: float) -> None:

@@ -98,7 +98,7 @@ class Supervisor:
                 self.settings.name,
                 self.settings.workers,
                 self.settings.database,
-                ", ".join(self.settings.queues) if self.settings.queues else "all",
+                self.settings.served,
                 os.getpid(),
             )
             self.children.adopt_orphans()

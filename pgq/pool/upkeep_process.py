@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 from collections.abc import Sequence
@@ -34,8 +35,10 @@ def _name_unused(connection: store_connection.Connection, queues: Sequence[str])
 
 def main(config: ChildConfig, pipe: Connection) -> None:
     """Entry point of the upkeep process."""
-    unnamed = config.queues
-    upkeep = Upkeep(get_settings(), config.database)
+    # What the command line says of queues holds for schedules as well.
+    settings = dataclasses.replace(get_settings(), queues=config.queues, exclude_queues=config.exclude_queues)
+    unnamed = settings.served.only
+    upkeep = Upkeep(settings, config.database)
     connection: store_connection.Connection | None = None
     backoff = Backoff()
     pipe.send_bytes(READY)

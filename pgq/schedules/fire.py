@@ -57,7 +57,7 @@ def fire_due(cursor: Cursor, settings: Settings, now: datetime | None = None) ->
         now: The present, for tests; None: the database's time.
     """
     fired = 0
-    for due in schedules.due_schedules(cursor, queues=settings.queues, limit=BATCH, now=now):
+    for due in schedules.due_schedules(cursor, queues=settings.served, limit=BATCH, now=now):
         try:
             # A savepoint for each schedule: one that fails must undo neither the others nor the transaction.
             with savepoint(cursor):

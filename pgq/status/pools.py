@@ -109,6 +109,8 @@ class Stat(Status):
     version: str
     #: The queues it serves; None: all.
     queues: list[str] | None
+    #: The queues it does not serve.
+    exclude_queues: list[str]
     #: Seconds since its last heartbeat, by the database's clock.
     silent: float
     _uptime: float
@@ -133,6 +135,7 @@ class Stat(Status):
             name=pool.name,
             version=pool.version,
             queues=pool.queues,
+            exclude_queues=pool.exclude_queues or [],
             silent=pool.silent,
             _uptime=pool.uptime,
         )

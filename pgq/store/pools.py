@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from pgq.conf import ALL, Queues
 from pgq.store.connection import Cursor
 from pgq.store.statement import all_rows, one_row, records
 from pgq.store.texts import sql
 
 
-def peek(cursor: Cursor, *, milliseconds: int | None, queues: Sequence[str] | None) -> tuple[int, bool]:
+def peek(cursor: Cursor, *, milliseconds: int | None, queues: Queues = ALL) -> tuple[int, bool]:
     """Raise the flag that a worker sleeps; return its value and whether something is ready.
 
     Args:
         milliseconds: For how long; None: leave the flag alone, since this pool gets no notifications (the value is 0).
     """
-    flag, ready = one_row(
-        cursor, "peek", {"milliseconds": milliseconds, "queues": list(queues) if queues is not None else None}
-    )
+    flag, ready = one_row(cursor, "peek", {"milliseconds": milliseconds, **queues.parameters()})
     return flag, ready
 
 
@@ -47,7 +45,7 @@ def heartbeat(
     name: str,
     host: str,
     pid: int,
-    queues: Sequence[str] | None,
+    queues: Queues,
     status: str,
     version: str,
     workers: str,
@@ -68,7 +66,7 @@ def heartbeat(
         "name": name,
         "host": host,
         "pid": pid,
-        "queues": list(queues) if queues is not None else None,
+        **queues.parameters(),
         "status": status,
         "version": version,
         "workers": workers,
@@ -79,9 +77,9 @@ def heartbeat(
     cursor.execute(sql("heartbeat"), parameters)
 
 
-def waiting(cursor: Cursor, *, queues: Sequence[str] | None) -> tuple[bool, bool]:
+def waiting(cursor: Cursor, *, queues: Queues) -> tuple[bool, bool]:
     """Return whether a task is ready to be claimed, and whether tasks are ready though all of the queues are paused."""
-    ready, paused = one_row(cursor, "waiting", {"queues": list(queues) if queues is not None else None})
+    ready, paused = one_row(cursor, "waiting", queues.parameters())
     return ready, paused
 
 
@@ -126,6 +124,7 @@ class PoolRow:
     host: str
     pid: int
     queues: list[str] | None
+    exclude_queues: list[str] | None
     status: str
     started_at: datetime
     heartbeat: datetime

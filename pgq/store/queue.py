@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.db.backends.utils import CursorWrapper
 
+from pgq.conf import ALL, Queues
 from pgq.records import Claim, NewTask
 from pgq.store.connection import Cursor
 from pgq.store.statement import all_rows, flag_array, id_array, microseconds_array, one_row, text_array
@@ -103,16 +104,19 @@ def written_here(
 WINDOW = 8192
 
 
-def claim_text(limit: int) -> str:
-    """Return the text of a claim of that size."""
-    return sql("claim", limit=limit, window=WINDOW)
+_EXCLUDED = "AND l.queue <> ALL (%(excluded)s::text[])"
+
+
+def claim_text(limit: int, *, excluding: bool = False) -> str:
+    """Return the text of a claim of that size. `excluding`: it leaves out the queues of the parameter `excluded`."""
+    return sql("claim", limit=limit, window=WINDOW, excluded=_EXCLUDED if excluding else "")
 
 
 _PRIORITY, _POSITION = attrgetter("priority"), attrgetter("position")
 
 
 def claim(
-    cursor: Cursor, *, limit: int, worker: UUID, receipt: UUID, queues: Sequence[str] | None, after: str = ""
+    cursor: Cursor, *, limit: int, worker: UUID, receipt: UUID, queues: Queues = ALL, after: str = ""
 ) -> list[Claim]:
     """Claim up to `limit` tasks (one of CLAIM_SIZES), round the ring of lanes; `in_order` sorts them for running.
 
@@ -120,13 +124,8 @@ def claim(
         after: The queue that has its turn last within a priority, so that no queue starves: what `behind` returned for
             the claim before; for the first claim `some_queue`.
     """
-    parameters = {
-        "queues": list(queues) if queues is not None else None,
-        "after": after,
-        "worker": worker,
-        "receipt": receipt,
-    }
-    cursor.execute(claim_text(limit), parameters)
+    parameters = {**queues.parameters(), "after": after, "worker": worker, "receipt": receipt}
+    cursor.execute(claim_text(limit, excluding=bool(queues.excluded)), parameters)
     return [Claim._make((*row, receipt)) for row in cursor.fetchall()]
 
 

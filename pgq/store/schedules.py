@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from pgq.codec.stored import stored_text
+from pgq.conf import ALL, Queues
 from pgq.store.connection import Cursor
 from pgq.store.statement import all_rows, one_row, records
 from pgq.store.texts import sql
@@ -53,9 +53,9 @@ class Due:
         return cls(**{**given, **texts, "signature": signature, "now": now})
 
 
-def due_schedules(cursor: Cursor, *, queues: Sequence[str] | None, limit: int, now: datetime | None) -> list[Due]:
+def due_schedules(cursor: Cursor, *, queues: Queues = ALL, limit: int, now: datetime | None) -> list[Due]:
     """Lock and return the schedules that are due; `now` None: by the database's clock."""
-    parameters = {"queues": list(queues) if queues is not None else None, "limit": limit, "now": now}
+    parameters = {**queues.parameters(), "limit": limit, "now": now}
     return records(cursor, Due, "due_schedules", parameters)
 
 

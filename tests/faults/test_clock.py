@@ -67,7 +67,7 @@ def clocked(tmp_path: Path) -> Iterator[tuple[Site, Clocked]]:
 
 def claim_all(site: Site, worker: Any) -> None:
     with site.session() as session:
-        assert queue.claim(session.cursor(), limit=8, worker=worker, receipt=uuid4(), queues=None)
+        assert queue.claim(session.cursor(), limit=8, worker=worker, receipt=uuid4())
 
 
 # ------------------------------------------------------------------------------------------------- without faketime

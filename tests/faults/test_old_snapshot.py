@@ -31,7 +31,7 @@ def claims(session: psycopg.Connection[Any], count: int = CLAIMS) -> list[float]
     for _ in range(count):
         with session.transaction(force_rollback=True):
             began = time.monotonic()
-            found = queue.claim(session.cursor(), limit=SIZE, worker=uuid4(), receipt=uuid4(), queues=None)
+            found = queue.claim(session.cursor(), limit=SIZE, worker=uuid4(), receipt=uuid4())
             times.append(time.monotonic() - began)
         assert len(found) == SIZE
     return times
@@ -99,7 +99,7 @@ def test_a_claim_takes_no_more_than_its_limit(site, forced, note):
     for _ in range(6):
         for session in sessions:
             for limit in (1, 8, 64):
-                found = queue.claim(session.cursor(), limit=limit, worker=uuid4(), receipt=uuid4(), queues=None)
+                found = queue.claim(session.cursor(), limit=limit, worker=uuid4(), receipt=uuid4())
                 ids = {claim.id for claim in found}
                 note.round(
                     [f"a claim of {limit} took {len(found)}"] * (len(found) > limit or not found)

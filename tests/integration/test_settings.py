@@ -18,7 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from pgq import conf
-from pgq.conf import Settings, get_settings
+from pgq.conf import Queues, Settings, get_settings
 from pgq.enqueue.write import enqueue_from
 from pgq.management.commands.pgq_worker import warn_of_name
 from pgq.models import QueuedTask, Task
@@ -117,7 +117,7 @@ def test_q_cluster_is_read_when_there_is_no_pgq(settings):
 
 def test_defaults():
     assert dataclasses.asdict(Settings()) == {
-        "name": "default", "database": "default", "queues": None, "default_queue": "default",
+        "name": "default", "database": "default", "queues": None, "exclude_queues": (), "default_queue": "default",
         "workers": len(os.sched_getaffinity(0)), "coroutines": 100, "threads": 1,
         "recycle": 500_000, "max_rss": None, "timeout": None,
         "kill_after": 3.0, "retry": 60.0, "max_attempts": 1, "retry_backoff": None, "max_crashes": 3,
@@ -147,7 +147,7 @@ def test_settings_page_is_what_the_declarations_say():
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE))
     for item in dataclasses.fields(Settings):
         default = getattr(Settings(), item.name)
-        if item.name not in ("workers", "max_payload", "allowed", "error_reporter"):
+        if item.name not in ("workers", "max_payload", "allowed", "exclude_queues", "error_reporter"):
             expected = str(int(default)) if isinstance(default, float) else repr(default)
             assert rows[item.name] == f"`{expected}`", item.name
     for key in {**conf.WITHOUT_MEANING, **conf.ALIASES}:
@@ -170,6 +170,7 @@ WRONG = [
     ("catch_up_limit", 0), ("scheduler", None), ("time_zone", "Mars/Olympus"), ("time_zone", 3), ("sync", 0),
     ("cached", -5), ("cached", "yes"), ("cache", ""), ("compress", None), ("max_payload", 0), ("allow_pickle", "x"),
     ("allowed", "a.b"), ("allowed", [1]), ("queues", "default"), ("queues", [""]), ("poll", 0), ("tick", "1"),
+    ("exclude_queues", "mail"),
     ("claim_ms", 0), ("settle_ms", -1), ("grace", 0), ("start_method", "fork"), ("cpu_affinity", -1),
     ("error_reporter", []), ("error_reporter", {"sentry": "dsn"}), ("log_level", "LOUD"), ("label", ""), ("name", None),
     ("database", 1), ("default_queue", ""), ("ALT_CLUSTERS", []), ("ALT_CLUSTERS", {"a": 1}), ("health_port", "8001"),
@@ -311,6 +312,24 @@ def test_no_queues_in_particular_are_all():
     for wrong in ("mail", [""], ["a", None], {"a": 1}):
         [problem] = problems(queues=wrong)
         assert problem.hint == "Make it a list of texts."
+
+
+def test_excluded_queues(monkeypatch):
+    [problem] = problems(queues=["a", "b"], exclude_queues=["c", "b"])
+    assert (problem.key, problem.serious) == ("exclude_queues", True)
+    assert "'b'" in problem.message
+    entries = {"long": {}, "rest": {"exclude_queues": ["long"]}, "two": {"queues": ["a", "b"]}}
+    given = {"exclude_queues": ["long"], "ALT_CLUSTERS": entries}
+    assert problems(**given) == []
+    with override_settings(PGQ=given):
+        assert get_settings().served == Queues(excluded=("long",))
+    # An entry says for itself which queues it serves.
+    served_by = {"long": Queues(("long",)), "rest": Queues(excluded=("long",)), "two": Queues(("a", "b"))}
+    for name, served in served_by.items():
+        monkeypatch.setenv("PGQ_NAME", name)
+        with override_settings(PGQ=given):
+            assert get_settings().served == served
+    assert [str(Queues(*each)) for each in ((), (None, ("a",)), (("b", "c"),))] == ["all", "all but a", "b, c"]
 
 
 LONG = {"timeout": 3600, "max_attempts": 5, "retry_backoff": [9], "ack_failures": True}

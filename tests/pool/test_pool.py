@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import statistics
 import time
 from datetime import timedelta
 
 import pytest
+from django.core.management import CommandError, call_command
+from django.test import override_settings
 from django.utils import timezone
 
 from pgq.enqueue.make import make_task
 from pgq.enqueue.write import enqueue_all
 from pgq.models import Failure, QueuedTask, Task, WorkerPool
 from pgq.pool.orphans import process_stat
+from pgq.status import Stat
 from pgq.tasks import async_task, enqueue_many, fetch, queue_size, result, schedule
 from tests.support.hand import MARK, value
 from tests.support.pools import connect, is_alive, wait_for
@@ -403,6 +407,39 @@ def test_queue_that_nothing_uses_is_told(pool):
     running = pool("--queues", "mail,nightly,mial", "--run-once", ready=False)
     assert running.wait() == 0
     assert running.log().count("nothing has been enqueued yet to 'mial': this pool waits for it") == 1
+
+
+def test_pool_serves_all_queues_but_those_it_excludes(pool, oracle, session):
+    """Tasks and schedules, whether the queue was there before or not."""
+    ids = {queue: async_task(MARK, queue, queue=queue) for queue in ("a", "b")}
+    for queue in ("b", "s"):
+        schedule(MARK, f"scheduled-{queue}", queue=queue, schedule_type="O")
+    running = pool("--exclude-queues", "b,c", workers=1, exclude_queues=["a"])
+    assert f"queues all but b, c, pid {running.pid}" in running.log()
+    assert fetch(ids["a"], wait=20_000)
+    async_task(MARK, "c", queue="c")
+    assert fetch(async_task(MARK, "new", queue="new"), wait=20_000)
+    wait_for(lambda: oracle.ends("scheduled-s") and QueuedTask.objects.count() == 2)
+    assert {row.queue for row in QueuedTask.objects.all()} == {"b", "c"}
+    assert oracle.starts("scheduled-b") == 0
+    [(queues, excluded)] = session().execute("SELECT queues, exclude_queues FROM pgq_worker").fetchall()
+    assert (queues, excluded) == (None, ["b", "c"])
+    checks = session().execute("SELECT detail FROM pgq_check() WHERE \"check\" = 'queues'").fetchall()
+    assert [detail for (detail,) in checks] == ["tasks are ready in queues that no running pool serves: b, c"]
+    [stat] = Stat.get_all()
+    assert (stat.queues, stat.exclude_queues) == (None, ["b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "said"),
+    [
+        (("--queues", "a,b", "--exclude-queues", "b"), {}, "--exclude-queues: 'b' is named by --queues as well"),
+        (("--exclude-queues", "a,b"), {"queues": ["a", "b"]}, "nothing is left of PGQ['queues']"),
+    ],
+)
+def test_queues_both_served_and_excluded_are_refused(arguments, settings, said):
+    with override_settings(PGQ=settings), pytest.raises(CommandError, match=re.escape(said)):
+        call_command("pgq_worker", *arguments)
 
 
 def test_pool_serves_only_its_queues(pool, oracle):

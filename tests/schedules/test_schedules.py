@@ -213,6 +213,10 @@ def test_schedules_of_other_queues_are_left_alone(clock):
     with override_settings(PGQ={"queues": ["short"]}):
         assert fire_schedules() == 1
     assert enqueued()[0].queue == "short"
+    with override_settings(PGQ={"exclude_queues": ["long"]}):
+        assert fire_schedules() == 0
+    with override_settings(PGQ={"exclude_queues": ["short"]}):
+        assert fire_schedules() == 1
 
 
 # ------------------------------------------------------------------------------------------------- through the ORM

@@ -22,6 +22,7 @@ from django.db import connection
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from pgq.conf import ALL
 from pgq.status import findings
 from pgq.store import lanes, schema
 from pgq.store import pools as store_pools
@@ -175,6 +176,10 @@ def test_queues(checked, own):
     async_task(MARK, queue="print")
     checked.assert_only("queues", "problem", "no running pool serves: print$", "--queues")
     own.execute("UPDATE pgq_worker SET queues = '{mail,print}'")
+    checked.assert_content()
+    own.execute("UPDATE pgq_worker SET queues = NULL, exclude_queues = '{mail}'")
+    checked.assert_only("queues", "problem", "no running pool serves: mail$", "--queues")
+    own.execute("UPDATE pgq_worker SET exclude_queues = '{other}'")
     checked.assert_content()
 
 
@@ -406,7 +411,7 @@ def test_clocks(checked, own, skews):
 def test_a_heartbeat_says_what_its_clock_shows(session):
     own = session()
     for ahead in (0.0, 100.0):
-        store_pools.heartbeat(own.cursor(), id=ID, name="a", host="h", pid=1, queues=None, status="idle", version="1",
+        store_pools.heartbeat(own.cursor(), id=ID, name="a", host="h", pid=1, queues=ALL, status="idle", version="1",
                         workers="[]", retry=30.0, clock=time.time() + ahead, stalled=7.0)  # fmt: skip
         skew, retry, stalled = own.execute(
             "SELECT clock_skew, retry, extract(epoch FROM now() - stalled_since)::float8 FROM pgq_worker"

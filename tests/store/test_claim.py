@@ -11,6 +11,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from pgq.conf import Queues
 from pgq.models import QueuedTask
 from pgq.store import connection as store_connection
 from pgq.store import lanes as store_lanes
@@ -45,7 +46,7 @@ def test_the_example_in_the_head_of_the_statement(session):
     own.execute("UPDATE pgq_lane SET low = 0")
     own.execute("SELECT setval('pgq_position', 9000)")
     for limit, names in ((4, ["a1", "b2", "c3", "c4"]), (1, ["a9000"])):
-        claims = store_queue.claim(own.cursor(), limit=limit, worker=WORKER, receipt=uuid4(), queues=None, after="b")
+        claims = store_queue.claim(own.cursor(), limit=limit, worker=WORKER, receipt=uuid4(), after="b")
         assert sorted(str(task.name) for task in claims) == names
     assert store_queue.behind([(0, "c"), (0, "c"), (0, "a"), (0, "b")], after="b") == "a"
 
@@ -96,6 +97,25 @@ def test_queues_are_restricted(session):
     assert [claimed.id.hex for claimed in claim(own)] == [ids["b"]]
 
 
+def test_excluded_queues_are_left_alone_and_new_ones_are_served_at_once(session):
+    own, served = session(), Queues(excluded=("b", "d"))
+    for queue in "abd":
+        async_task(MARK, queue=queue)
+    assert [claimed.queue for claimed in claim(own, excluded=["b", "d"])] == ["a"]
+    assert pools.peek(own.cursor(), milliseconds=0, queues=served)[1] is False
+    assert pools.waiting(own.cursor(), queues=served) == (False, False)
+    async_task(MARK, queue="new")
+    assert pools.peek(own.cursor(), milliseconds=0, queues=served)[1] is True
+    assert pools.waiting(own.cursor(), queues=served) == (True, False)
+    assert [claimed.queue for claimed in claim(own, excluded=["b", "d"])] == ["new"]
+    assert pools.peek(own.cursor(), milliseconds=0)[1] is True
+
+
+def test_a_claim_that_excludes_nothing_is_the_same_statement():
+    assert "excluded" not in store_queue.claim_text(8)
+    assert "excluded" in store_queue.claim_text(8, excluding=True)
+
+
 def test_paused_queue_rests_and_the_others_do_not(session):
     for priority in (0, 5):
         async_task(MARK, queue="paused", priority=priority)
@@ -104,9 +124,9 @@ def test_paused_queue_rests_and_the_others_do_not(session):
     # On any lane of it.
     own.execute("UPDATE pgq_lane SET paused = true WHERE queue = 'paused' AND priority = 5")
     assert [claimed.id.hex for claimed in claim(own)] == [other]
-    assert pools.peek(own.cursor(), milliseconds=0, queues=None)[1] is False
+    assert pools.peek(own.cursor(), milliseconds=0)[1] is False
     own.execute("UPDATE pgq_lane SET paused = false")
-    assert pools.peek(own.cursor(), milliseconds=0, queues=None)[1] is True
+    assert pools.peek(own.cursor(), milliseconds=0)[1] is True
     assert len(claim(own)) == 2
 
 
@@ -116,7 +136,7 @@ def test_what_waits_or_is_parked_is_not_claimed(session):
     for column in ("parked = 'x'", "remaining = 1", "run_after = now() + interval '1 hour'"):
         own.execute(f"UPDATE pgq_queue SET {column} WHERE id = %s", (async_task(MARK),))
     assert claim(own) == []
-    assert pools.peek(own.cursor(), milliseconds=0, queues=None)[1] is False
+    assert pools.peek(own.cursor(), milliseconds=0)[1] is False
 
 
 def test_no_queue_starves(session):
@@ -143,7 +163,7 @@ def test_queues_take_turns_whatever_their_number(session):
     after, served = "", Counter[str]()
     with store_connection.connect("default", "pgq tests", pins=store_connection.BY_INDEX) as own:
         for _ in range(60):
-            claims = store_queue.claim(own.cursor(), limit=8, worker=WORKER, receipt=uuid4(), queues=None, after=after)
+            claims = store_queue.claim(own.cursor(), limit=8, worker=WORKER, receipt=uuid4(), after=after)
             assert len(claims) == 8
             after = store_queue.behind([(task.priority, task.queue) for task in claims], after=after)
             served.update({task.queue for task in claims})
@@ -162,7 +182,7 @@ def test_claims_stay_among_neighbours_where_tasks_of_many_queues_are_mixed(place
     fill_mixed(own, queues=100, each=400)
     after, seen = "", set[int]()
     while len(seen) < 40_000:
-        claims = store_queue.claim(own.cursor(), limit=512, worker=WORKER, receipt=uuid4(), queues=None, after=after)
+        claims = store_queue.claim(own.cursor(), limit=512, worker=WORKER, receipt=uuid4(), after=after)
         assert claims
         positions = {task.position for task in claims}
         # Some lanes are a turn ahead of others.
@@ -191,9 +211,7 @@ def test_the_ring_is_in_the_order_in_which_python_sorts(session):
         fill(2, queue=name)
     after, served = "", list[str]()
     for _ in names:
-        claims = store_queue.claim(
-            session().cursor(), limit=1, worker=WORKER, receipt=uuid4(), queues=None, after=after
-        )
+        claims = store_queue.claim(session().cursor(), limit=1, worker=WORKER, receipt=uuid4(), after=after)
         after = store_queue.behind([(task.priority, task.queue) for task in claims], after=after)
         served += [task.queue for task in claims]
     assert served == sorted(names)
@@ -208,7 +226,7 @@ def test_no_queue_starves_where_each_claim_begins_with_something_urgent(pins):
     with store_connection.connect("default", "pgq tests", pins=pins) as own:
         for _ in range(9):
             fill(1, queue="urgent", priority=1)
-            claims = store_queue.claim(own.cursor(), limit=8, worker=WORKER, receipt=uuid4(), queues=None, after=after)
+            claims = store_queue.claim(own.cursor(), limit=8, worker=WORKER, receipt=uuid4(), after=after)
             after = store_queue.behind([(task.priority, task.queue) for task in claims], after=after)
             served.update({task.queue for task in claims})
     assert served.pop("urgent") == 9
@@ -258,9 +276,7 @@ def test_claims_are_full_while_there_are_tasks_wherever_they_lie(near, seed, pin
     with store_connection.connect("default", "pgq tests", pins=pins) as worker:
         while ready:
             limit = rng.choice((1, 8, 64, 512))
-            claims = store_queue.claim(
-                worker.cursor(), limit=limit, worker=WORKER, receipt=uuid4(), queues=None, after=after
-            )
+            claims = store_queue.claim(worker.cursor(), limit=limit, worker=WORKER, receipt=uuid4(), after=after)
             assert len(claims) == min(limit, ready)
             ready -= len(claims)
             after = store_queue.behind([(task.priority, task.queue) for task in claims], after=after)
@@ -287,9 +303,7 @@ def test_lanes_whose_tasks_lie_far_apart_take_turns(session):
     after, served = "", Counter[str]()
     with store_connection.connect("default", "pgq tests", pins=store_connection.BY_INDEX) as worker:
         for _ in range(20):
-            claims = store_queue.claim(
-                worker.cursor(), limit=8, worker=WORKER, receipt=uuid4(), queues=None, after=after
-            )
+            claims = store_queue.claim(worker.cursor(), limit=8, worker=WORKER, receipt=uuid4(), after=after)
             after = store_queue.behind([(task.priority, task.queue) for task in claims], after=after)
             served.update({task.queue for task in claims})
     assert len(served) == 20
@@ -401,10 +415,10 @@ def test_supervisor_learns_of_what_commits_while_nobody_sleeps(session):
     """The flag: nobody is notified while it is down, everybody while it is up; it comes down by itself."""
     own, listener = session(), session()
     listener.execute("LISTEN pgq_wake")
-    pools.peek(own.cursor(), milliseconds=-1, queues=None)
+    pools.peek(own.cursor(), milliseconds=-1)
     async_task(MARK)
     assert list(listener.notifies(timeout=0.2)) == []
-    flag, _ = pools.peek(own.cursor(), milliseconds=60_000, queues=None)
+    flag, _ = pools.peek(own.cursor(), milliseconds=60_000)
     async_task(MARK)
     assert [note.channel for note in listener.notifies(timeout=10, stop_after=1)] == ["pgq_wake"]
     # A task that is not ready wakes nobody.

@@ -187,7 +187,7 @@ def test_a_claim_does_not_look_at_each_lane_in_vain_while_watermarks_lag(place, 
     claimer = session().cursor()
     after = ""
     for _ in range(18):
-        claims = queue.claim(claimer, limit=512, worker=WORKER, receipt=uuid4(), queues=None, after=after)
+        claims = queue.claim(claimer, limit=512, worker=WORKER, receipt=uuid4(), after=after)
         after = claims[-1].queue
 
     def reads_fewer_than(bound: int) -> bool:

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from pgq.conf import ALL, Queues
 from pgq.store import connection as store_connection
 from pgq.store import leases, queue
 from pgq.store import statement as store_statement
@@ -89,11 +90,14 @@ def assert_by_index(explained: Explained) -> None:
     assert explained.rows_of("Sort") < 20_000, explained.text
 
 
-@pytest.mark.parametrize("queues", [None, ["queue3", "queue7"]], ids=["all queues", "two queues"])
+@pytest.mark.parametrize(
+    "served", [ALL, Queues(["queue3", "queue7"]), Queues(excluded=["queue3"])], ids=["all queues", "two", "all but one"]
+)
 @pytest.mark.parametrize("size", [1, 128, 512])
-def test_claim(size, queues, loaded, plan_mode):
-    parameters = {"queues": queues, "after": "", "worker": WORKER, "receipt": uuid4()}
-    found = explain(loaded, plan_mode, queue.claim_text(size), parameters)
+def test_claim(size, served, loaded, plan_mode):
+    parameters = {**served.parameters(), "after": "", "worker": WORKER, "receipt": uuid4()}
+    text = queue.claim_text(size, excluding=bool(served.excluded))
+    found = explain(loaded, plan_mode, text, parameters)
     assert found.rows == size
     assert_by_index(found)
     # It locks what it returns and no more.
@@ -107,7 +111,7 @@ def test_locks_are_counted(loaded, plan_mode):
 
 
 def test_peek(loaded, plan_mode):
-    found = explain(loaded, plan_mode, store_statement.sql("peek"), {"milliseconds": 0, "queues": None})
+    found = explain(loaded, plan_mode, store_statement.sql("peek"), {"milliseconds": 0, **ALL.parameters()})
     assert_by_index(found)
     assert found.buffers < 100, found.text
 

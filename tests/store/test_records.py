@@ -26,7 +26,7 @@ RECORDS: list[tuple[type, Callable[[Any], object]]] = [
     (results.Deleted, lambda cursor: results.prune(cursor, keep=0, limit=1)),
     (results.Deleted, lambda cursor: results.prune(cursor, keep=0, limit=1, per="func")),
     (results.Deleted, lambda cursor: results.clean(cursor, OLD, after=ID, to=ID, limit=1)),
-    (schedules.Due, lambda cursor: schedules.due_schedules(cursor, queues=None, limit=1, now=None)),
+    (schedules.Due, lambda cursor: schedules.due_schedules(cursor, limit=1, now=None)),
     (results.Expired, lambda cursor: results.expired(cursor, NOW)),
     (overview.FailedTask, lambda cursor: overview.latest_failures(cursor, limit=1)),
     (overview.Finding, lambda cursor: overview.check(cursor, needed=0)),
@@ -68,7 +68,7 @@ def test_a_claim_has_its_columns_in_this_order(session):
     cursor = session().cursor()
     *columns, receipt = Claim._fields
     assert receipt == "receipt"
-    queue.claim(cursor, limit=1, worker=WORKER, receipt=uuid4(), queues=None)
+    queue.claim(cursor, limit=1, worker=WORKER, receipt=uuid4())
     assert [column.name for column in cursor.description] == columns
     queue.claim_one(cursor, ID, worker=WORKER, receipt=uuid4())
     assert [column.name for column in cursor.description] == columns
@@ -76,5 +76,5 @@ def test_a_claim_has_its_columns_in_this_order(session):
 
 def test_a_schedule_that_is_due_is_the_same_read_by_the_model(session):
     Schedule.objects.create(name="s", func="app.f", args=(1, "a"), kwargs={"b": 2}, schedule_type="H", jitter=3)
-    [due] = schedules.due_schedules(session().cursor(), queues=None, limit=1, now=None)
+    [due] = schedules.due_schedules(session().cursor(), limit=1, now=None)
     assert schedules.Due.of(Schedule.objects.get(), now=due.now) == due

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from pgq.conf import get_settings
+from pgq.conf import Queues, get_settings
 from pgq.enqueue.make import make_task
 from pgq.enqueue.write import enqueue_all
 from pgq.execution import call as calling
@@ -37,11 +37,13 @@ def claim(
     limit: int = 512,
     *,
     queues: Sequence[str] | None = None,
+    excluded: Sequence[str] = (),
     after: str = "",
     worker: UUID = WORKER,
 ) -> list[Claim]:
     """Claim as a worker does, and return the tasks as it would run them."""
-    claims = queue.claim(session.cursor(), limit=limit, worker=worker, receipt=uuid4(), queues=queues, after=after)
+    served = Queues(queues, excluded)
+    claims = queue.claim(session.cursor(), limit=limit, worker=worker, receipt=uuid4(), queues=served, after=after)
     return queue.in_order(claims)
 
 
@@ -74,7 +76,7 @@ class Hand(Worker):
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.supervisor, theirs = context.Pipe()
-        config = ChildConfig(uuid4(), 0, "tests", "default", None, "plain", "INFO")
+        config = ChildConfig(uuid4(), 0, "tests", "default", None, (), "plain", "INFO")
         super().__init__(config, theirs, ActivityCell(), Gate(), get_settings(), Connections())
 
     def work(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
+from pgq.conf import Queues
 from pgq.ids import task_name
 from pgq.management.command import PgqCommand
 from pgq.management.live import Source, allot, positive_seconds, repeat, watch
@@ -106,7 +107,7 @@ def _pool(stat: Stat, seen: Snapshot) -> list[Any]:
         sum(restarts) if restarts else "-",
         rate(seen.pool_rates.get(stat.cluster_id)) if stat.is_alive else f"silent for {span(stat.silent)}",
         clock(stat.uptime()),
-        "all" if stat.queues is None else ", ".join(stat.queues),
+        str(Queues(stat.queues, stat.exclude_queues)),
         stat.version,
     ]
 
@@ -274,6 +275,7 @@ def _pool_json(stat: Stat, seen: Snapshot) -> dict[str, Any]:
         "workers": stat.workers,
         "claimed": stat.task_q_size,
         "queues": stat.queues,
+        "exclude_queues": stat.exclude_queues,
         "version": stat.version,
         "uptime": stat.uptime(),
         "silent": stat.silent,

@@ -42,6 +42,12 @@ class Command(BaseCommand):
         parser.add_argument(
             "-q", "--queues", help="queues to serve, separated by commas (default: PGQ['queues'], else all)"
         )
+        parser.add_argument(
+            "--exclude-queues",
+            metavar="QUEUES",
+            help="queues not to serve, separated by commas (default: PGQ['exclude_queues']); all others are served, or "
+            "those of PGQ['queues']",
+        )
         parser.add_argument("-n", "--name", help="name of the pool; an entry of ALT_CLUSTERS with that name is used")
         parser.add_argument("--database", help="alias in DATABASES (default: PGQ['database'])")
         parser.add_argument(
@@ -106,12 +112,7 @@ class Command(BaseCommand):
         for key in ("workers", "database", "name", "log_level", "health_port"):
             if options[key] is not None:
                 chosen[key] = options[key]
-        if options["queues"] is not None:
-            chosen["queues"] = tuple(
-                dict.fromkeys(name.strip() for name in options["queues"].split(",") if name.strip())
-            )
-            if not chosen["queues"]:
-                raise CommandError("--queues: name at least one queue, or leave the option out to serve all")
+        chosen.update(_queues(options["queues"], options["exclude_queues"]))
         if chosen.get("workers", 1) < 1:
             raise CommandError(f"--workers: must be 1 or more, got {chosen['workers']}")
         if not 0 < chosen.get("health_port", 1) < 65536:
@@ -124,11 +125,34 @@ class Command(BaseCommand):
                     "(pytest.mark.django_db(transaction=True))"
                 )
         settings = dataclasses.replace(conf.get_settings(), **chosen)
+        if settings.served.only == ():
+            raise CommandError("--exclude-queues: nothing is left of PGQ['queues'], so this pool would serve no queue")
         if settings.database not in connections:
             raise CommandError(f"--database: {settings.database!r} is not in DATABASES")
         if connections[settings.database].vendor != "postgresql":
             raise CommandError(f"--database: {settings.database!r} is not a PostgreSQL database, which pgq needs")
         return settings
+
+
+def _queues(served: str | None, excluded: str | None) -> dict[str, tuple[str, ...]]:
+    """Return the settings in whose places the two options are; None: the option was not given."""
+    chosen: dict[str, tuple[str, ...]] = {}
+    if served is not None:
+        chosen["queues"] = _names(served)
+        if not chosen["queues"]:
+            raise CommandError("--queues: name at least one queue, or leave the option out to serve all")
+        # Who names the queues to serve means these, also if the settings exclude one of them.
+        chosen["exclude_queues"] = ()
+    if excluded is not None:
+        chosen["exclude_queues"] = _names(excluded)
+        both = [queue for queue in chosen.get("queues", ()) if queue in chosen["exclude_queues"]]
+        if both:
+            raise CommandError(f"--exclude-queues: {both[0]!r} is named by --queues as well; name it in one of the two")
+    return chosen
+
+
+def _names(given: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in given.split(",") if name.strip()))
 
 
 def warn_of_name() -> None:

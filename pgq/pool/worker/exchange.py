@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
+from pgq.conf import Queues
 from pgq.execution import progress
 from pgq.execution import settle as settling
 from pgq.pool import protocol
@@ -84,6 +85,7 @@ class Exchange:
         self.urgent = self.in_doubt = self.broke = False
         #: The `worker` of the claims.
         self._id = config.id
+        self._queues = Queues(config.queues, config.exclude_queues)
         #: The queue whose turn comes last in the next claim.
         self._after: str | None = None
         #: Held by the thread that uses the connection.
@@ -107,7 +109,7 @@ class Exchange:
             if self._after is None:
                 self._after = queue.some_queue(cursor)
             claimed = queue.claim(
-                cursor, limit=size, worker=self._id, receipt=uuid4(), queues=self.config.queues, after=self._after
+                cursor, limit=size, worker=self._id, receipt=uuid4(), queues=self._queues, after=self._after
             )
         self.in_doubt = False
         if claimed:

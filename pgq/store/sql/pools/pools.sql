@@ -1,6 +1,6 @@
 -- Returns the pools that pgq_worker knows, with their ages by the database's clock, and how many tasks they have claimed.
 -- `id` NULL: all of them.
-SELECT p.id, p.name, p.host, p.pid, p.queues, p.status, p.started_at, p.heartbeat, p.version, p.workers::text AS workers,
+SELECT p.id, p.name, p.host, p.pid, p.queues, p.exclude_queues, p.status, p.started_at, p.heartbeat, p.version, p.workers::text AS workers,
        extract(epoch FROM clock_timestamp() - p.started_at)::float8 AS uptime,
        extract(epoch FROM clock_timestamp() - p.heartbeat)::float8 AS silent,
        (SELECT count(*)

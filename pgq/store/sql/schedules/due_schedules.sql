@@ -6,6 +6,7 @@ SELECT id, name, func, hook, args::text, kwargs::text, options::text, queue, pri
  WHERE NOT paused AND repeats <> 0 AND next_run <= coalesce(%(now)s::timestamptz, statement_timestamp())
    AND (retry_at IS NULL OR retry_at <= coalesce(%(now)s::timestamptz, statement_timestamp()))
    AND (%(queues)s::text[] IS NULL OR queue IS NULL OR queue = ANY (%(queues)s::text[]))
+   AND (%(excluded)s::text[] IS NULL OR queue IS NULL OR queue <> ALL (%(excluded)s::text[]))
  ORDER BY next_run
  LIMIT %(limit)s
    FOR UPDATE SKIP LOCKED
