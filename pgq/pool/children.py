@@ -32,6 +32,7 @@ from pgq.conf import Settings
 from pgq.errors import TaskTimeout, WorkerDied
 from pgq.pool import boot
 from pgq.pool.activity import Activity, ActivityCell
+from pgq.pool.allowance import Allowance
 from pgq.pool.child import enter
 from pgq.pool.former_ids import FormerId
 from pgq.pool.gate import Gate
@@ -163,6 +164,7 @@ class Children:
     Args:
         heard: Called with each message of a child.
         func_of: Returns the function of a task that runs, or None if that is not known. The cell has only the id.
+        max_tasks: How many tasks all workers together may start; None: no limit.
     """
 
     def __init__(
@@ -173,6 +175,7 @@ class Children:
         selector: selectors.BaseSelector,
         heard: Callable[[Child, bytes], None],
         func_of: Callable[[UUID], str | None],
+        max_tasks: int | None = None,
     ) -> None:
         self.settings, self.selector = settings, selector
         self.heard, self.func_of = heard, func_of
@@ -180,6 +183,7 @@ class Children:
         self.configured = boot.announce()
         self.context = _context(settings.start_method)
         self.gate = Gate(self.context, settings.workers)
+        self.allowance = Allowance(max_tasks, settings.workers) if max_tasks is not None else None
         self.seats = [Seat(number, Kind.WORKER) for number in range(settings.workers)]
         self.seats.append(Seat(settings.workers, Kind.UPKEEP))
         #: Ids under which no worker claims any more, and whose rows have not been released.
@@ -265,7 +269,7 @@ class Children:
             databases=boot.database_names(),
             configured=self.configured,
         )
-        arguments = (config, childs_end) if cell is None else (config, childs_end, cell, self.gate)
+        arguments = (config, childs_end) if cell is None else (config, childs_end, cell, self.gate, self.allowance)
         process = self.context.Process(target=enter, args=(seat.kind, *arguments), name=f"pgq {seat.name}")
         process.start()
         childs_end.close()
@@ -315,10 +319,10 @@ class Children:
 
     # ------------------------------------------------------------------------------------------- ending
 
-    def close(self) -> None:
-        """Tell all children to stop, and start no others."""
+    def close(self, *, upkeep: bool = True) -> None:
+        """Tell all children to stop, and start no others. `upkeep`: False: it goes on for the tasks that run still."""
         self.closing = True
-        for child in self.all():
+        for child in self.all() if upkeep else self.workers():
             child.send(STOP)
 
     def kill_overdue(self, now: float) -> None:
@@ -393,6 +397,8 @@ class Children:
         if dead.cell is None:
             return
         self.gate.free_place_of(dead.cell)
+        if self.allowance is not None:
+            self.allowance.take_back(dead.number)
         if dead.left_well:
             return
         seen = dead.cell.read()

@@ -1,7 +1,7 @@
 """The supervisor: one loop that waits for children, signals, notifications and the clock, and acts on them.
 
 It runs no user code, and has one thread: that thread alone touches `Supervisor`, `Session`, `Sleepers`, `Children` and
-`Pulse`. What it shares with other processes are the pipes, the cells and the gate.
+`Pulse`. What it shares with other processes are the pipes, the cells, the gate and the allowance.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from uuid import UUID
 
 from pgq.conf import Settings
+from pgq.pool.allowance import is_over
 from pgq.pool.children import Child, Children, State, python_path
 from pgq.pool.former_ids import FormerId
 from pgq.pool.health_endpoint import HealthServer
@@ -39,7 +40,7 @@ class Supervisor:
 
     Args:
         settings: With the values of the command line already put in.
-        run_once: Stop as soon as nothing is ready any more.
+        run_once, max_tasks: Stop as soon as nothing is ready any more; once so many tasks were started and have ended.
         log_format, log_level: From the command line; None: not given there.
         reload: Asked once a second; True means that the code has changed.
     """
@@ -49,13 +50,14 @@ class Supervisor:
         settings: Settings,
         *,
         run_once: bool = False,
+        max_tasks: int | None = None,
         log_format: str | None = None,
         log_level: str | None = None,
         reload: Callable[[], bool] | None = None,
     ) -> None:
         self.settings, self.run_once, self.reload = settings, run_once, reload
         self.selector = selectors.DefaultSelector()
-        self.children = Children(settings, log_format, log_level, self.selector, self._heard, self._func_of)
+        self.children = Children(settings, log_format, log_level, self.selector, self._heard, self._func_of, max_tasks)
         self.sleepers = Sleepers(self.children, settings)
         beat = max(0.5, min(settings.retry / 4, 5.0))
         self.pulse = Pulse(self.children, settings, beat)
@@ -145,6 +147,8 @@ class Supervisor:
         self.session.do_what_is_due(now)
         if self.children.orphaned:
             self.children.kill_orphans()
+        if not self.stops and is_over(self.children):
+            self._stop("--max-tasks: all have ended")
         if self.run_once and self.ticked and not self.stops and self._is_drained():
             self._stop("nothing is left to do")
         if not self.stops and (why := self._why_nothing_runs(now)) is not None:

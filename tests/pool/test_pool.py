@@ -400,6 +400,63 @@ def test_run_once_of_nothing_ends(pool):
     assert pool("--run-once", workers=2, ready=False).wait() == 0
 
 
+@pytest.mark.parametrize(
+    ("func", "settings"),
+    [(MARK, {}), (MARK, {"threads": 3}), ("tests.functions.slots.anap", {"coroutines": 2})],
+    ids=["one after the other", "threads", "coroutines"],
+)
+def test_max_tasks_are_started_and_no_more(func, settings, pool, oracle):
+    ids = enqueue_many(func, range(200))
+    running = pool("--max-tasks", "77", workers=3, ready=False, **settings)
+    assert running.wait() == 0
+    assert sum(oracle.count("start").values()) == Task.objects.filter(success=True, id__in=ids).count() == 77
+    # The rest is as it was.
+    assert QueuedTask.objects.filter(lock=None, attempts=0).count() == 123
+
+
+def test_max_tasks_counts_attempts(pool, oracle):
+    id = async_task(f"{TASKS}.fail", "fails", max_attempts=3)
+    assert pool("--max-tasks", "2", workers=2, retry_backoff=0, tick=0.1, ready=False).wait() == 0
+    assert (QueuedTask.objects.get(id=id).attempts, oracle.starts("fails")) == (2, 2)
+
+
+def test_max_tasks_counts_neither_cancelled_tasks_nor_what_a_dead_worker_had_not_started(pool, oracle):
+    for id in enqueue_many(MARK, [f"cancelled {number}" for number in range(5)]):
+        QueuedTask.objects.filter(id=id).update(cancelled=True)
+    enqueue_many(MARK, range(30))
+    async_task(f"{TASKS}.die_once", "dies")
+    enqueue_many(MARK, range(30, 100))
+    running = pool("--max-tasks", "80", workers=1, tick=0.1, ready=False)
+    assert running.wait() == 0
+    starts = oracle.count("start")
+    assert (sum(starts.values()), starts["dies"]) == (80, 2)
+
+
+def test_max_tasks_waits_for_the_last_ones_and_schedules_go_on_meanwhile(pool, oracle, tmp_path):
+    go = tmp_path / "go"
+    ids = [async_task(WAIT, number, str(go)) for number in range(2)]
+    running = pool("--max-tasks", "2", workers=3, tick=0.1)
+    running.wait_for(lambda: "2 tasks were started: " in running.log())
+    scheduled = schedule(MARK, "scheduled", schedule_type="O")
+    running.wait_for(lambda: QueuedTask.objects.filter(schedule=scheduled.pk).exists())
+    go.touch()
+    assert running.wait() == 0
+    assert Task.objects.filter(success=True, id__in=ids).count() == 2
+    assert oracle.starts("scheduled") == 0
+
+
+def test_run_once_ends_before_max_tasks_if_nothing_is_left(pool, oracle):
+    enqueue_many(MARK, range(20))
+    running = pool("--run-once", "--max-tasks", "1000", workers=2, ready=False)
+    assert running.wait() == 0
+    assert Task.objects.count() == 20
+
+
+def test_max_tasks_is_a_number_above_zero():
+    with pytest.raises(CommandError, match="--max-tasks: must be 1 or more, got 0"):
+        call_command("pgq_worker", "--max-tasks", "0")
+
+
 def test_queue_that_nothing_uses_is_told(pool):
     """Its name may be a slip of the pen."""
     async_task(MARK, queue="mail")

@@ -58,6 +58,12 @@ class Command(BaseCommand):
         )
         parser.add_argument("--run-once", action="store_true", help="run what is ready, then end")
         parser.add_argument(
+            "--max-tasks",
+            type=int,
+            metavar="N",
+            help="end once N tasks were started in all workers together, counting each attempt, and have ended",
+        )
+        parser.add_argument(
             "--log-format",
             choices=["plain", "json"],
             help="lines for people or for machines on stderr (default: as LOGGING says, else plain)",
@@ -94,6 +100,7 @@ class Command(BaseCommand):
             supervisor = Supervisor(
                 settings,
                 run_once=options["run_once"],
+                max_tasks=options["max_tasks"],
                 log_format=options["log_format"],
                 log_level=options["log_level"],
                 reload=CodeWatch() if options["autoreload"] else None,
@@ -115,6 +122,8 @@ class Command(BaseCommand):
         chosen.update(_queues(options["queues"], options["exclude_queues"]))
         if chosen.get("workers", 1) < 1:
             raise CommandError(f"--workers: must be 1 or more, got {chosen['workers']}")
+        if options["max_tasks"] is not None and options["max_tasks"] < 1:
+            raise CommandError(f"--max-tasks: must be 1 or more, got {options['max_tasks']}")
         if not 0 < chosen.get("health_port", 1) < 65536:
             raise CommandError(f"--health-port: must be a port from 1 to 65535, got {chosen['health_port']}")
         for connection in connections.all(initialized_only=True):

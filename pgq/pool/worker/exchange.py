@@ -23,6 +23,7 @@ from pgq.execution import progress
 from pgq.execution import settle as settling
 from pgq.pool import protocol
 from pgq.pool.activity import ActivityCell
+from pgq.pool.allowance import Share
 from pgq.pool.gate import Gate
 from pgq.pool.protocol import ChildConfig
 from pgq.pool.worker import process_state
@@ -60,6 +61,7 @@ class Exchange:
         cell: Shows the supervisor that the worker is inside the gate.
         surroundings: Spoiled when a task has closed the connection.
         send: Sends a message to the supervisor.
+        share: What this worker has of the pool's allowance; None: there is no limit.
 
     Attributes:
         waiting: Claimed and not started.
@@ -77,8 +79,10 @@ class Exchange:
         gate: Gate,
         surroundings: Surroundings,
         send: Callable[[bytes], None],
+        share: Share | None = None,
     ) -> None:
         self.config, self.cell, self.gate, self.surroundings, self.send = config, cell, gate, surroundings, send
+        self.share = share
         self.waiting: deque[Claim] = deque()
         self.finished: deque[Report] = deque()
         self.returning: list[Claim] = []
@@ -137,6 +141,8 @@ class Exchange:
                     # If the release fails, PostgreSQL may have carried it out: so these must not be started any more.
                     self.returning += _taken(self.waiting)
                     leases.release(self._connected().cursor(), self.returning)
+                    if self.share is not None:
+                        self.share.give_back(len(self.returning))
                     self.returning = []
             except psycopg.Error as error:
                 self.wait_for_postgresql(error)

@@ -43,6 +43,7 @@ from pgq.execution import prepare, settle
 from pgq.execution.atomic import Atomic
 from pgq.pool import child, orphans, protocol
 from pgq.pool.activity import ActivityCell
+from pgq.pool.allowance import Allowance, Share
 from pgq.pool.gate import Gate
 from pgq.pool.protocol import ChildConfig
 from pgq.pool.worker.connections import Connections
@@ -89,6 +90,7 @@ class Worker:
     Args:
         cell: Shows the supervisor what runs here.
         connections: Django's connections of this process, watched since before any was opened.
+        allowance: How many tasks the pool may start; None: there is no limit.
 
     Attributes:
         running: The task that runs in the main thread, since `running_since` (monotonic).
@@ -104,12 +106,14 @@ class Worker:
         gate: Gate,
         settings: Settings,
         connections: Connections,
+        allowance: Allowance | None = None,
     ) -> None:
         self.config, self.cell, self.settings, self.connections = config, cell, settings, connections
         self.send = partial(_send, pipe)
         self.sizer = Sizer(settings.claim_ms)
         self.surroundings = Surroundings([pipe.fileno()], threads=settings.threads - 1)
-        self.exchange = Exchange(config, cell, gate, self.surroundings, self.send)
+        self.share = Share(allowance, config.number) if allowance is not None else None
+        self.exchange = Exchange(config, cell, gate, self.surroundings, self.send, self.share)
         self.forks = Forks(lambda: [pipe.fileno(), *self.exchange.files()])
         self.atomic = Atomic(config.database, config.pool, settings)
         self.slots = Slots(
@@ -156,11 +160,23 @@ class Worker:
             exchange.give_back(insist=False)
         exchange.disown(self.slots.claims)
         size = self.sizer.next_size(self.slots.room() if self.slots.running else math.inf)
+        share = self.share
+        if share is not None:
+            size = share.take(size)
+            if not size:
+                # What the others hold and do not start is given back, and then one of them wakes this worker.
+                exchange.settle(insist=True)
+                exchange.give_back(insist=True)
+                return False
+        claimed = 0
         try:
             claimed = exchange.settle_and_claim(size)
         except psycopg.Error as error:
             exchange.wait_for_postgresql(error)
             return True
+        finally:
+            if share is not None:
+                share.give_back(size - claimed)
         if claimed == size:
             # There may be more tasks than this worker took: so the supervisor wakes another worker.
             self.send(protocol.MORE)
@@ -220,16 +236,23 @@ class Worker:
             # What modules did at their import stays. What the function does from now on does not.
             self.surroundings.adopt()
         if isinstance(call, Report):
+            if self.share is not None:
+                self.share.give_back(1)
             return call
         kind = self.slots.kind_for(call)
         if kind is not None:
             self.beside = claim
-            return self.slots.start(call, kind, patience=self.settings.claim_ms / 1000)
+            begun = self.slots.start(call, kind, patience=self.settings.claim_ms / 1000)
+            if self.share is not None and begun is Begun.STARTED:
+                self.share.start()
+            return begun
         if claim.crashes and self.slots.running:
             # This task may kill the worker, and the tasks in slots would be charged a crash as well.
             self.slots.wait_until(lambda: self.guard.stopping or not self.slots.running)
             if self.guard.stopping:
                 return Begun.NO_ROOM
+        if self.share is not None:
+            self.share.start()
         return self.atomic.run(call, self.forks.leave)
 
     # --------------------------------------------------------------------------------------------- any thread
@@ -324,7 +347,7 @@ def _peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def main(config: ChildConfig, pipe: Connection, cell: ActivityCell, gate: Gate) -> None:
+def main(config: ChildConfig, pipe: Connection, cell: ActivityCell, gate: Gate, allowance: Allowance | None) -> None:
     """Entry point of a worker process."""
     settings = get_settings()
     connections = Connections()
@@ -338,7 +361,7 @@ def main(config: ChildConfig, pipe: Connection, cell: ActivityCell, gate: Gate) 
     _bind_to_cpus(config.number, settings.cpu_affinity)
     signals.send(signals.post_spawn, proc_name=f"pgq worker {config.number}")
     code = 1
-    worker = Worker(config, pipe, cell, gate, settings, connections)
+    worker = Worker(config, pipe, cell, gate, settings, connections, allowance)
     try:
         worker.run()
         code = 0
