@@ -14,6 +14,8 @@
     ├── TaskCancelled                 what a cancelled task ends with
     ├── WorkerDied                    what a task ends with that killed its worker too often
     ├── NotCommitted                  raised for a caller who waits for a task that waits for the caller's commit
+    ├── NotFinished (TimeoutError)    raised for a caller who wants a result or an error, of a task that has neither
+    ├── TaskFailed                    raised for such a caller if what the task raised cannot be raised again
     └── Control                       raised by a task on purpose, to choose how its attempt ends
         ├── Retry                     run again, after a delay
         └── Discard                   end as failed now, whatever attempts are left
@@ -90,6 +92,31 @@ class WorkerDied(PgqError):
 
 class NotCommitted(PgqError):
     """The caller waits for a task that its own open transaction has enqueued: it cannot run before the commit."""
+
+
+class NotFinished(PgqError, TimeoutError):
+    """The task has not finished in time, and the caller wants its result or its error: ``raise_error=True``."""
+
+
+class TaskFailed(PgqError):
+    """The task failed: raised by ``raise_error=True`` if no exception of the class it raised can be made here.
+
+    If one can, that one is raised, and this is its ``__cause__``.
+
+    Args:
+        task: The task's id.
+        exception: The path of the class that the task raised, such as "builtins.ValueError".
+        message: Its text.
+        traceback: The text of its traceback, in the worker.
+    """
+
+    def __init__(self, task: str, exception: str, message: str, traceback: str = "") -> None:
+        # Unchanged: pickle makes the copy in another process from `args`.
+        super().__init__(task, exception, message, traceback)
+        self.task, self.exception, self.message, self.traceback = task, exception, message, traceback
+
+    def __str__(self) -> str:
+        return f"task {self.task}: {self.exception}: {self.message}"
 
 
 class Control(PgqError):

@@ -115,6 +115,7 @@ def connect(
     patience: float | None = None,
     meanwhile: Callable[[], None] | None = None,
     pins: Mapping[str, str] | None = None,
+    django: BaseDatabaseWrapper | None = None,
 ) -> Connection:
     """Open a connection with the parameters of a Django alias, in autocommit.
 
@@ -125,14 +126,16 @@ def connect(
             closes itself. None: no limit.
         meanwhile: Called ten times a second during the wait for a reply.
         pins: Settings of the session, besides those of all pgq's sessions.
+        django: The connection of Django whose parameters to take; None: the one that the calling thread has.
 
     Django's cursor class (which binds on the client), its adapters (jsonb as text) and its pool are left out;
     statements select jsonb as text, so that `pgq.codec` is its only reader.
     """
-    parameters = dict(wrapper(alias).get_connection_params())
+    django = wrapper(alias) if django is None else django
+    parameters = dict(django.get_connection_params())
     for key in ("cursor_factory", "context", "pool", "prepare_threshold"):
         parameters.pop(key, None)
-    options = wrapper(alias).settings_dict.get("OPTIONS", {})
+    options = django.settings_dict.get("OPTIONS", {})
     connection = _Patient.connect(
         **{**_KEEPALIVES, **parameters, "application_name": role},
         autocommit=True,

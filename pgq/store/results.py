@@ -1,16 +1,47 @@
-"""Statements about finished tasks: pruning, cleaning, partitions."""
+"""Statements about finished tasks: waiting for them, pruning, cleaning, partitions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import psycopg
+from psycopg.types.string import TextLoader
+
 from pgq.store.connection import Cursor
-from pgq.store.statement import all_rows, one_row, records, run
+from pgq.store.statement import all_rows, id_array, one_row, records, run
 from pgq.store.texts import sql
+
+
+def settled(cursor: psycopg.Cursor[Any], ids: Sequence[UUID]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Return those of these tasks that have finished: the columns of pgq_task, and a row for each task.
+
+    Moments are aware, and jsonb is text.
+    """
+    # psycopg's own would decode it, but a signature is made over the text.
+    cursor.adapters.register_loader("jsonb", TextLoader)
+    rows = all_rows(cursor, "settled", {"ids": id_array(ids)})
+    return [column.name for column in cursor.description or ()], rows
+
+
+def arrived(
+    cursor: Cursor, names: Collection[str], groups: Collection[tuple[str, int]]
+) -> tuple[set[str], set[tuple[str, int]]]:
+    """Return the names of which a task has finished, and the groups of which so many tasks have.
+
+    Args:
+        groups: Each with the number of finished tasks that are waited for, 1 or more.
+    """
+    parameters = {
+        "names": list(names),
+        "groups": [group for group, _ in groups],
+        "numbers": [number for _, number in groups],
+    }
+    rows = all_rows(cursor, "arrived", parameters)
+    return {row[0] for row in rows if row[0] is not None}, {(row[1], row[2]) for row in rows if row[1] is not None}
 
 
 def forget(cursor: Cursor, *, ids: Sequence[UUID], groups: Sequence[str]) -> None:

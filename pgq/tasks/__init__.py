@@ -10,13 +10,17 @@ from __future__ import annotations
 from pgq.enqueue.write import enqueue_from
 from pgq.execution.call import current_task
 from pgq.models import Schedule, Task
-from pgq.tasks.async_task import async_task, enqueue_many
-from pgq.tasks.control import cancel, pause, resume, retry
+from pgq.tasks.async_task import aenqueue, aenqueue_many, async_task, enqueue_many
+from pgq.tasks.control import acancel, aretry, cancel, pause, resume, retry
 from pgq.tasks.definition import task
 from pgq.tasks.handle import TaskId
 from pgq.tasks.iter_chain import async_chain, async_iter
 from pgq.tasks.objects import AsyncTask, Chain, Iter
 from pgq.tasks.reading import (
+    afetch,
+    afetch_group,
+    aresult,
+    aresult_group,
     count_group,
     count_group_cached,
     delete_cached,
@@ -41,6 +45,14 @@ __all__ = [
     "Schedule",
     "Task",
     "TaskId",
+    "acancel",
+    "aenqueue",
+    "aenqueue_many",
+    "afetch",
+    "afetch_group",
+    "aresult",
+    "aresult_group",
+    "aretry",
     "async_chain",
     "async_iter",
     "async_task",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.db import transaction
 
 from pgq.conf import get_settings
@@ -42,6 +43,14 @@ def async_task(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Tas
     """
     given, options, sync = split_call(kwargs)
     return submit(make_task(func, args, given, options), sync)
+
+
+async def aenqueue(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> TaskId:
+    """Do the same as `async_task` in a coroutine, by the caller's connection and in its transaction.
+
+    Arguments, options and errors are those of `async_task`.
+    """
+    return await sync_to_async(async_task)(func, *args, **kwargs)
 
 
 def enqueue_many(
@@ -91,6 +100,22 @@ def enqueue_many(
             # Last, since only now their number is known. No worker sees any of them before the commit.
             enqueue(make_task(then, (chosen.group,), options=of_then, id=collector, remaining=len(ids) or None))
     return ids
+
+
+async def aenqueue_many(
+    func: str | Callable[..., Any],
+    calls: Iterable[Any],
+    *,
+    then: str | Callable[..., Any] | None = None,
+    chunk: int = CHUNK,
+    **options: Any,
+) -> list[str]:
+    """Do the same as `enqueue_many` in a coroutine, by the caller's connection and in its transaction.
+
+    Args:
+        calls: As for `enqueue_many`. A generator runs in the thread that has the caller's connection.
+    """
+    return await sync_to_async(enqueue_many)(func, calls, then=then, chunk=chunk, **options)
 
 
 def several(argument: str, calls: Iterable[Any]) -> Iterable[Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
+
 from pgq import ids
 from pgq.conf import get_settings
 from pgq.enqueue.make import check_text
@@ -33,6 +35,11 @@ def cancel(task_id: str | UUID) -> str:
         return store_queue.cancel(cursor, _id(task_id))
 
 
+async def acancel(task_id: str | UUID) -> str:
+    """Do the same as `cancel` in a coroutine, by the caller's connection and in its transaction."""
+    return await sync_to_async(cancel)(task_id)
+
+
 def retry(task_id: str | UUID) -> bool:
     """Run a finished task again, under its id and with its history; or release a parked or waiting one now.
 
@@ -53,6 +60,11 @@ def retry(task_id: str | UUID) -> bool:
                 f"there: {keepers}. Enqueue it anew, or let go of it there first"
             )
         return found
+
+
+async def aretry(task_id: str | UUID) -> bool:
+    """Do the same as `retry` in a coroutine, by the caller's connection and in its transaction."""
+    return await sync_to_async(retry)(task_id)
 
 
 def pause(queue: str) -> None:

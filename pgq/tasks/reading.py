@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.db.models import QuerySet
 
 from pgq.conf import get_settings
 from pgq.execution import result_cache
 from pgq.models import Task
-from pgq.tasks import waiting
+from pgq.tasks import raising, waiting
 
 
 def _in_cache(cached: Any) -> bool:
@@ -27,7 +28,16 @@ def fetch(task_id: str | UUID, wait: int = 0, cached: Any = None) -> Task | None
     Raises:
         NotCommitted: It is waited for inside of the transaction that has enqueued it, without which it cannot run.
     """
-    return waiting.fetch(task_id, wait, cached=_in_cache(cached))
+    return waiting.wait_for(waiting.look_for_task(task_id, cached=_in_cache(cached)), wait)
+
+
+async def afetch(task_id: str | UUID, wait: int = 0, cached: Any = None) -> Task | None:
+    """Do the same as `fetch` in a coroutine.
+
+    Any number of coroutines wait by one session of PostgreSQL, and the caller's connection is not used unless it is in
+    a transaction, whose own view counts first.
+    """
+    return await waiting.await_for(waiting.look_for_task(task_id, cached=_in_cache(cached)), wait)
 
 
 def fetch_cached(task_id: str | UUID, wait: int = 0, broker: Any = None) -> Task | None:
@@ -35,18 +45,40 @@ def fetch_cached(task_id: str | UUID, wait: int = 0, broker: Any = None) -> Task
     return fetch(task_id, wait, cached=True)
 
 
-def result(task_id: str | UUID, wait: int = 0, cached: Any = None) -> Any:
+def result(task_id: str | UUID, wait: int = 0, cached: Any = None, *, raise_error: bool = False) -> Any:
     """Return what a task returned, or the text of its failure; None also if it has not finished in time.
 
-    To distinguish these, `fetch` the task: it is None only if the task has not finished. Arguments as for `fetch`.
+    To distinguish these, `fetch` the task: it is None only if the task has not finished; or have errors raised.
+    The other arguments are those of `fetch`.
+
+    Args:
+        raise_error: Raise the failure, or that the task has not finished, instead of returning it.
+
+    Raises:
+        NotCommitted: As for `fetch`.
+        NotFinished: A TimeoutError: it has not finished in time. Only with `raise_error`, as all that follow.
+        Exception: What the task raised, if its class is one of a module that this process has imported. It is made
+            without the class's own ``__init__``, so it has text and type, but no further attributes. Its ``__cause__``
+            is a `TaskFailed`, which has the traceback.
+        TaskFailed: It failed otherwise.
     """
-    found = fetch(task_id, wait, cached)
+    return _value(fetch(task_id, wait, cached), task_id, raise_error)
+
+
+async def aresult(task_id: str | UUID, wait: int = 0, cached: Any = None, *, raise_error: bool = False) -> Any:
+    """Do the same as `result` in a coroutine; see `afetch`."""
+    return _value(await afetch(task_id, wait, cached), task_id, raise_error)
+
+
+def _value(found: Task | None, task_id: str | UUID, raise_error: bool) -> Any:
+    if raise_error:
+        found = raising.check(found, task_id)
     return None if found is None else found.result
 
 
-def result_cached(task_id: str | UUID, wait: int = 0, broker: Any = None) -> Any:
+def result_cached(task_id: str | UUID, wait: int = 0, broker: Any = None, *, raise_error: bool = False) -> Any:
     """Return what a task returned, from the cache."""
-    return result(task_id, wait, cached=True)
+    return result(task_id, wait, cached=True, raise_error=raise_error)
 
 
 def fetch_group(
@@ -64,8 +96,28 @@ def fetch_group(
     Raises:
         NotCommitted: As for `fetch`.
     """
-    wait = -1 if count and not wait else wait
-    return waiting.fetch_group(group_id, failures=failures, wait=wait, count=count, cached=_in_cache(cached)) or None
+    in_cache = _in_cache(cached)
+    look = waiting.look_for_group(group_id, count=count, cached=in_cache)
+    waiting.wait_for(look, _group_wait(wait, count))
+    return waiting.found_of_group(group_id, failures=failures, cached=in_cache) or None
+
+
+async def afetch_group(
+    group_id: str, failures: bool = True, wait: int = 0, count: int | None = None, cached: Any = None
+) -> list[Task] | None:
+    """Do the same as `fetch_group` in a coroutine; always return a list, or None. See `afetch`."""
+    in_cache = _in_cache(cached)
+
+    def read() -> list[Task]:
+        return list(waiting.found_of_group(group_id, failures=failures, cached=in_cache))
+
+    look = waiting.look_for_group(group_id, count=count, cached=in_cache)
+    await waiting.await_for(look, _group_wait(wait, count))
+    return await sync_to_async(read)() or None
+
+
+def _group_wait(wait: int, count: int | None) -> int:
+    return -1 if count and not wait else wait
 
 
 def fetch_group_cached(
@@ -80,6 +132,14 @@ def result_group(
 ) -> list[Any] | None:
     """Return the results of a group, newest first, or None if there is none. Arguments as for `fetch_group`."""
     found = fetch_group(group_id, failures, wait, count, cached)
+    return None if found is None else [finished.result for finished in found]
+
+
+async def aresult_group(
+    group_id: str, failures: bool = False, wait: int = 0, count: int | None = None, cached: Any = None
+) -> list[Any] | None:
+    """Do the same as `result_group` in a coroutine; see `afetch`."""
+    found = await afetch_group(group_id, failures, wait, count, cached)
     return None if found is None else [finished.result for finished in found]
 
 

@@ -1,14 +1,15 @@
-"""Waiting for what becomes of tasks."""
+"""Waiting for what becomes of tasks: in threads and in coroutines."""
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-import psycopg
+from asgiref.sync import sync_to_async
+from django.db import InterfaceError, OperationalError
 from django.db.models import QuerySet
 
 from pgq import ids
@@ -17,102 +18,187 @@ from pgq.errors import NotCommitted
 from pgq.execution import result_cache
 from pgq.models import QueuedTask, Task
 from pgq.store import connection as store_connection
-from pgq.store import pools, queue
+from pgq.store import queue
 from pgq.store.caller import callers_cursor
-from pgq.store.listener import Listener
+from pgq.tasks import hub
+from pgq.tasks.waiters import LoopWaiter, Place, ThreadWaiter, Wanted
 
 T = TypeVar("T")
 
-#: Milliseconds of quick reads before it is worth a connection to listen.
-_QUICK = 60
-_FIRST_PAUSE, _LAST_PAUSE = 0.001, 1.0
+#: Seconds of quick looks before a thread asks the hub.
+_QUICK, _FIRST_PAUSE = 0.06, 0.001
+#: Seconds after which a waiter looks for itself if the hub has not looked for it.
+_TICK = 5.0
 
 
-def wait_for(read: Callable[[], T | None], wait: int, refuse: Callable[[], None]) -> T | None:
-    """Call `read` until it returns something, or the time is over.
+@dataclass(frozen=True, slots=True)
+class Look(Generic[T]):
+    """What is waited for, and how the caller sees it.
 
-    Args:
-        read: Reads the database once. It must not be inside a REPEATABLE READ transaction, which would show it the
-            same again and again.
-        wait: Milliseconds; 0: read once; -1: for ever.
-        refuse: Called once before the wait, inside a transaction: raises if what is waited for cannot come before the
+    Attributes:
+        wanted: What the hub is told.
+        read: Reads the caller's view once: None if it is not there yet. It must not be inside a REPEATABLE READ
+            transaction, which would show it the same again and again.
+        of_task: Turns the finished task, as the hub has read it, into what `read` returns.
+        refuse: Called once before a wait inside a transaction: raises if what is waited for cannot come before the
             transaction has ended.
     """
-    found = read()
-    if found is not None or wait == 0:
+
+    wanted: Wanted
+    read: Callable[[], T | None]
+    of_task: Callable[[Task], T]
+    refuse: Callable[[], None]
+
+    def first(self, wait: int, *, alone: bool) -> tuple[T | None, Place | None]:
+        """Look once, in the caller's thread; return what was found, and where to wait for it.
+
+        Args:
+            wait: Milliseconds; 0: do not wait; -1: for ever.
+            alone: The hub's view is as good unless the caller is in a transaction. Then its connection is left alone:
+                a thousand requests that wait need not have one each.
+        """
+        alias = get_settings().database
+        in_transaction = _in_transaction(alias)
+        found = None if alone and wait and not in_transaction and not self.wanted.cached else self.read()
+        if found is not None or wait == 0:
+            return found, None
+        if in_transaction:
+            self.refuse()
+        return None, Place.of_caller(alias)
+
+    def again(self, *, is_last: bool) -> T | None:
+        """Look again, in the caller's thread. If the server is gone, that is an error only in the last look."""
+        alias = get_settings().database
+        try:
+            return self.read()
+        except (OperationalError, InterfaceError):
+            if _in_transaction(alias):
+                raise
+            # A server that was started anew does not know the old connection.
+            store_connection.wrapper(alias).close()
+            if not is_last:
+                return None
+        return self.read()
+
+
+def _in_transaction(alias: str) -> bool:
+    django = store_connection.wrapper(alias)
+    # Asked whether it is in autocommit, Django would connect.
+    return django.in_atomic_block or (django.connection is not None and not django.get_autocommit())
+
+
+def _until(wait: int) -> float:
+    return float("inf") if wait < 0 else time.monotonic() + wait / 1000
+
+
+def wait_for(look: Look[T], wait: int) -> T | None:
+    """Wait in this thread; return None when the time is over.
+
+    Args:
+        wait: Milliseconds; 0: look once; -1: for ever.
+    """
+    until = _until(wait)
+    found, place = look.first(wait, alone=False)
+    if place is None:
         return found
-    if not store_connection.wrapper(get_settings().database).get_autocommit():
-        refuse()
-    began = time.monotonic()
-    until = float("inf") if wait < 0 else began + wait / 1000
-    pause = _FIRST_PAUSE
-    while time.monotonic() < min(until, began + _QUICK / 1000):
+    pause, quick_until = _FIRST_PAUSE, min(until, time.monotonic() + _QUICK)
+    while time.monotonic() < quick_until:
         time.sleep(max(0.0, min(pause, until - time.monotonic())))
-        found = read()
+        found = look.again(is_last=False)
         if found is not None:
             return found
         pause *= 1.5
-    with _listener() as listener:
-        while True:
-            # After the flag is up and before the wait: what was settled in between is seen here.
-            if listener is not None:
-                queue.await_settled(listener.connection.cursor(), milliseconds=int(_LAST_PAUSE * 2000))
-            found = read()
-            left = until - time.monotonic()
-            if found is not None or left <= 0:
-                return found
-            if listener is None:
-                time.sleep(min(pause, left))
-                pause = min(pause * 2, _LAST_PAUSE)
-            else:
-                try:
-                    listener.wait(min(_LAST_PAUSE, left))
-                except psycopg.Error:
-                    listener = None
+    while True:
+        waiter = ThreadWaiter(look.wanted)
+        with hub.waiting(place, waiter):
+            while True:
+                left = until - time.monotonic()
+                woken = waiter.wait(max(0.0, min(left, _TICK)))
+                if woken or left <= _TICK or not waiter.looked:
+                    break
+                waiter.looked = False
+        if waiter.task is not None:
+            return look.of_task(waiter.task)
+        is_last = time.monotonic() >= until
+        found = look.again(is_last=is_last)
+        if found is not None or is_last:
+            return found
 
 
-@contextlib.contextmanager
-def _listener() -> Iterator[Listener | None]:
-    """Yield a listener, or None if no notification can be had: then polling has to do."""
+async def await_for(look: Look[T], wait: int) -> T | None:
+    """Do the same in a coroutine. What reads the database, does so in the thread that has the caller's connections."""
+    until = _until(wait)
+    found, place = await sync_to_async(look.first)(wait, alone=True)
+    if place is None:
+        return found
+    while True:
+        waiter = LoopWaiter(look.wanted)
+        with hub.waiting(place, waiter):
+            while True:
+                left = until - time.monotonic()
+                woken, task = await waiter.wait(max(0.0, min(left, _TICK)))
+                if woken or left <= _TICK or not waiter.looked:
+                    break
+                waiter.looked = False
+        if task is not None:
+            return look.of_task(task)
+        is_last = time.monotonic() >= until
+        if is_last and waiter.looked and not look.wanted.is_vague:
+            # It is not there: to look for it again might take a connection.
+            return None
+        found = await sync_to_async(look.again)(is_last=is_last)
+        if found is not None or is_last:
+            return found
 
-    def connect() -> store_connection.Connection:
-        return store_connection.connect(get_settings().database, "pgq waiting for results")
 
-    with contextlib.ExitStack() as stack:
-        listener: Listener | None = None
-        with contextlib.suppress(psycopg.Error):
-            connection = connect()
-            stack.callback(_close, connection)
-            made = Listener(connection, "pgq_settled", another=connect)
-            # Settling transactions must not be asked for a notification that would fail their commit.
-            pools.try_notify(connection.cursor())
-            listener = None if made.deaf else made
-        yield listener
-
-
-def _close(connection: store_connection.Connection) -> None:
-    with contextlib.suppress(psycopg.Error):
-        connection.close()
-
-
-def fetch(id_or_name: str | UUID, wait: int = 0, *, cached: bool = False) -> Task | None:
-    """Return the finished task, or None if it has not finished in time.
+def look_for_task(id_or_name: str | UUID, *, cached: bool = False) -> Look[Task]:
+    """Return how to wait for a finished task.
 
     Args:
-        wait: Milliseconds; 0: read once; -1: for ever.
-        cached: Read the cache, not in the database.
-
-    Raises:
-        NotCommitted: A wait would be in vain: this transaction has enqueued it, and has not ended.
+        cached: It is in the cache, not in the database.
     """
+    id = ids.parse_id(id_or_name)
+
+    def read() -> Task | None:
+        return (result_cache.find if cached else Task.get_task)(id_or_name)
 
     def refuse() -> None:
-        id = ids.parse_id(id_or_name)
         own, _ = _written_here(**({"name": str(id_or_name)} if id is None else {"id": id}))
         if own:
             raise _not_committed(f"task {id_or_name}")
 
-    return wait_for(lambda: (result_cache.find if cached else Task.get_task)(id_or_name), wait, refuse)
+    return Look(Wanted(id=id, name=str(id_or_name), cached=cached), read, lambda task: task, refuse)
+
+
+def look_for_group(group: str, *, count: int | None = None, cached: bool = False) -> Look[bool]:
+    """Return how to wait until so many tasks of a group have finished, failures included.
+
+    Args:
+        count: How many; None: one.
+    """
+    number = count or 1
+
+    def read() -> bool | None:
+        return True if count_group(group, cached=cached) >= number else None
+
+    def refuse() -> None:
+        own, others = _written_here(group=group)
+        if own and count_group(group, cached=cached) + others < number:
+            raise _not_committed(f"group {group}, {own} of its tasks")
+
+    return Look(Wanted(group=group, count=number, cached=cached), read, lambda task: True, refuse)
+
+
+def found_of_group(group: str, *, failures: bool = True, cached: bool = False) -> QuerySet[Task] | list[Task]:
+    """Return the finished tasks of a group, newest first: of the database as a queryset, of the cache as a list.
+
+    Args:
+        failures: With those that failed.
+    """
+    if cached:
+        found = list(reversed(result_cache.find_group(group)))
+        return [task for task in found if failures or task.success]
+    return Task.get_task_group(group, failures=failures)
 
 
 def _written_here(**which: Any) -> tuple[int, int]:
@@ -125,35 +211,6 @@ def _not_committed(what: str) -> NotCommitted:
         f"{what}: enqueued by this transaction, so no worker sees it before the commit, and to wait for it here is in "
         "vain; wait after the commit (ATOMIC_REQUESTS: @non_atomic_requests); in a test call pgq.testing.drain() first"
     )
-
-
-def fetch_group(
-    group: str, *, failures: bool = True, wait: int = 0, count: int | None = None, cached: bool = False
-) -> QuerySet[Task] | list[Task]:
-    """Return the finished tasks of a group, newest first: of the database as a queryset, of the cache as a list.
-
-    Args:
-        failures: With those that failed.
-        wait: Milliseconds to wait for the first, or for `count` of them, failures included; -1: for ever.
-        count: Wait until so many have finished, or more; then, or when the time is over, return what there is.
-
-    Raises:
-        NotCommitted: A wait would be in vain: so many can only finish if this transaction ends.
-    """
-
-    def read() -> bool | None:
-        return True if count_group(group, cached=cached) >= (count or 1) else None
-
-    def refuse() -> None:
-        own, others = _written_here(group=group)
-        if own and count_group(group, cached=cached) + others < (count or 1):
-            raise _not_committed(f"group {group}, {own} of its tasks")
-
-    wait_for(read, wait, refuse)
-    if cached:
-        found = list(reversed(result_cache.find_group(group)))
-        return [task for task in found if failures or task.success]
-    return Task.get_task_group(group, failures=failures)
 
 
 def count_group(group: str, *, failures: bool = False, cached: bool = False) -> int:
