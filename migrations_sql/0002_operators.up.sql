@@ -143,7 +143,7 @@ BEGIN
                 old.hook, old.timeout, old.max_attempts, NULL, NULL, old.signature, old.enqueued_at,
                 CASE WHEN old.success THEN old.history ELSE old.history || jsonb_build_object(
                     'exception', old.exception, 'message', old.message, 'traceback', old.traceback,
-                    'attempt', old.attempt_count, 'worker', old.worker, 'at', old.stopped) END);
+                    'attempt', old.attempt_count, 'worker', old.worker, 'at', old.stopped, 'started', old.started) END);
         RETURN true;
     END IF;
     -- A parked or waiting task is made ready.

@@ -7,7 +7,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.models.signals import pre_migrate
 
 from pgq import conf
-from pgq.enqueue import discovery
+from pgq.enqueue import discovery, django_tasks
 from pgq.management import checks
 from pgq.store import routers, schema
 
@@ -30,4 +30,5 @@ class PgqConfig(AppConfig):
         pre_migrate.connect(schema.make_without_migrations, sender=self)
         checks.register()
         routers.install()
+        django_tasks.register_checks()
         discovery.import_tasks()

@@ -81,13 +81,49 @@ class Claim(NamedTuple):
     last_error: str | None
     #: Where its row lies unless it was written since, as PostgreSQL prints it: ``(page,line)``.
     ctid: str
+    #: The whole of its history, as JSON, if the task of django.tasks was tried before; else None.
+    history: str | None
     #: The receipt of the claim; every write about the task carries it. One object for all tasks of a claim.
     receipt: UUID
+    #: The id of the worker that claimed it.
+    worker: UUID
 
     @property
     def failed_attempts(self) -> int:
         """Earlier attempts that ended with an exception or at the timeout."""
         return self.attempts - 1 - self.crashes
+
+
+class TaskState(NamedTuple):
+    """What the tables say of a task, live or finished. Texts of values are JSON as PostgreSQL prints it."""
+
+    id: UUID
+    func: str
+    queue: str
+    priority: int
+    args: str
+    kwargs: str
+    options: str
+    hook: str | None
+    group: str | None
+    timeout: float | None
+    max_attempts: int
+    signature: bytes | None
+    history: str
+    enqueued_at: datetime
+    #: Who runs it, or ran it last.
+    worker: UUID | None
+    #: When its last attempt began; of a live task, when its lease was granted or last renewed. None: it does not run.
+    started: datetime | None
+    stopped: datetime | None
+    #: None: it has not finished.
+    success: bool | None
+    result: str | None
+    exception: str | None
+    message: str | None
+    traceback: str | None
+    #: Why the row cannot run.
+    parked: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,3 +252,5 @@ class Call(NamedTuple):
     finish: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run
     #: As in `Report`; it is the first of `args`.
     context: Any = None
+    #: The attempt as django.tasks sees it (`pgq.execution.django_tasks.Attempt`); None: the function is no Task of it.
+    django: Any = None

@@ -5,6 +5,7 @@ The database is that of DATABASE_URL, or the embedded one that conftest.py start
 """
 
 import os
+from importlib.util import find_spec
 
 from pgq.contrib.embedded import database_from_url
 
@@ -32,6 +33,9 @@ INSTALLED_APPS = [
     "pgq",
     "tests.app",
 ]
+if not find_spec("django.tasks") and find_spec("django_tasks"):
+    INSTALLED_APPS.append("django_tasks")
+TASKS = {"default": {"BACKEND": "pgq.backend.PgqBackend", "QUEUES": []}}
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

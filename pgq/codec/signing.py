@@ -18,7 +18,7 @@ from django.core.signals import setting_changed
 
 from pgq.codec.stored import stored_text
 from pgq.errors import NotAllowed
-from pgq.records import Claim, NewTask
+from pgq.records import Claim, NewTask, TaskState
 
 # The kind comes first in each message, so that no signature serves for another kind. The number is the version.
 _TASK, _SCHEDULE, _BLOB, _RESULT = "pgq1.task", "pgq1.schedule", "pgq1.blob", "pgq1.result"
@@ -124,7 +124,7 @@ def signer_of_calls(model: NewTask) -> Callable[[str, str, str], bytes]:
     return sign_call
 
 
-def verify_claim(claim: Claim) -> bool:
+def verify_claim(claim: Claim | TaskState) -> bool:
     """Whether Python code that has a key enqueued this very task; false for an unsigned row.
 
     Raises:

@@ -10,7 +10,7 @@ from uuid import UUID
 from pgq import codec
 from pgq.codec.signing import sign_blob
 from pgq.conf import Settings, get_settings, policy_of
-from pgq.enqueue import registry
+from pgq.enqueue import django_tasks, registry
 from pgq.errors import EnqueueError
 from pgq.ids import new_id
 from pgq.options import NO_OPTIONS, TaskOptions
@@ -57,6 +57,8 @@ def make_task(
     settings = get_settings()
     func_path = path("func", func)
     entry = registry.registered(func_path)
+    if not isinstance(func, str):
+        options = options.over(django_tasks.options_of(func))
     if entry is not None:
         options = options.over(entry.options)
     args_text, kwargs_text = encode_arguments(args, kwargs or {}, settings)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgq import codec
 from pgq.conf import Policy, Settings
-from pgq.enqueue import registry
+from pgq.enqueue import django_tasks, registry
 from pgq.errors import EnqueueError, UnknownFunction
 from pgq.options import NO_OPTIONS, TaskOptions, check_backoff, check_exception
 
@@ -28,14 +28,17 @@ def path(argument: str, func: str | Callable[..., Any]) -> str:
             # If not, another function was registered under that path since.
             return func.path if entry is not None and entry.func is func.func else registry.path_of(func.func)
         if not isinstance(func, str):
-            registry.refuse_yield(func)
-            return registry.path_of(func)
+            function = django_tasks.function_of(func)
+            registry.refuse_yield(function)
+            return registry.path_of(function)
         if registry.registered(func) is None:
-            found = registry.locate(func)
+            found: Any = registry.look_up(func)
             if isinstance(found, registry.Decorated):
                 # The path of a module that imports the function: the options of its @task hold all the same.
                 return found.path
-            registry.refuse_yield(found)
+            if registry.is_django_task(found):
+                return path(argument, found)
+            registry.refuse_yield(registry.locate(func))
     except EnqueueError as error:
         raise error.of(argument) from error.__cause__
     return func

@@ -163,20 +163,45 @@ def refuse_yield(func: Function) -> None:
 YIELDS = "has a yield: to call it runs nothing of its body; return a list, or consume the generator in another function"
 
 
+_MISSING = object()
+#: The modules that define the Task of django.tasks: Django's own, and that of the package django-tasks.
+_TASK_MODULES = ("django.tasks.base", "django_tasks.base")
+
+
+def is_django_task(value: object) -> bool:
+    """Return whether it is a Task object of django.tasks, which cannot be called: its function is its ``func``."""
+    # A module that is not imported has made none.
+    return any(isinstance(value, sys.modules[name].Task) for name in _TASK_MODULES if name in sys.modules)
+
+
 def locate(path: str) -> Function:
     """Import and return what a dotted path names now: ``module.function`` or ``module.Class.method``.
+
+    Of a Task object of django.tasks, which stands in the place of its function, that function.
 
     Raises:
         UnknownFunction: Nothing is there, its module fails to import, or it cannot be called.
     """
+    found: Any = look_up(path)
+    if callable(found):
+        return found  # type: ignore[no-any-return]
+    if is_django_task(found):
+        return found.func  # type: ignore[no-any-return]
+    raise UnknownFunction("func", f"{path!r} is a {type(found).__name__} and cannot be called")
+
+
+def look_up(path: str) -> object:
+    """Import and return what stands at a dotted path, whatever it is.
+
+    Raises:
+        UnknownFunction: Nothing is there, or its module fails to import.
+    """
     owner, name = _home(path)
     # Looked up each time: what stands there may be replaced, by a reload or for the time of a test.
-    found: object = getattr(owner, name, None)
-    if callable(found):
-        return found
-    if not hasattr(owner, name):
+    found: object = getattr(owner, name, _MISSING)
+    if found is _MISSING:
         raise UnknownFunction("func", f"{path!r}: {getattr(owner, '__name__', owner)} has no {name}")
-    raise UnknownFunction("func", f"{path!r} is a {type(found).__name__} and cannot be called")
+    return found
 
 
 @functools.lru_cache(maxsize=4096)

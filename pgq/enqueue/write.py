@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -21,7 +22,7 @@ from pgq.private import router_hints, set_alias
 from pgq.records import NewTask
 from pgq.recurrence import moments
 from pgq.store import queue as store_queue
-from pgq.store.caller import callers_cursor, execute_often
+from pgq.store.caller import aware_cursor, callers_cursor, execute_often
 from pgq.store.connection import is_same_database, wrapper
 
 if TYPE_CHECKING:
@@ -58,6 +59,18 @@ def enqueue(task: NewTask, *, using: str | None = None) -> UUID:
     return task.id
 
 
+def enqueue_dated(task: NewTask, *, using: str) -> datetime:
+    """Write one task as `enqueue` does; return when PostgreSQL says it was enqueued, aware.
+
+    Args:
+        using: Alias in DATABASES.
+    """
+    announce(task)
+    times: list[datetime] = []
+    execute_often(using, lambda cursor, new: times.append(store_queue.enqueue_dated(aware_cursor(cursor), new)), task)
+    return times[-1]
+
+
 def enqueue_all(tasks: Iterable[NewTask], *, using: str | None = None, chunk: int = CHUNK) -> list[UUID]:
     """Write many tasks, `chunk` of them a statement, holding no more of them in memory; return their ids."""
     ids: list[UUID] = []
@@ -88,6 +101,7 @@ def enqueue_calls(
     options: TaskOptions = NO_OPTIONS,
     *,
     chunk: int = CHUNK,
+    using: str | None = None,
 ) -> list[str]:
     """Write a task for each call, `chunk` of them a statement; return their ids, 32 hex digits each.
 
@@ -96,15 +110,16 @@ def enqueue_calls(
     Args:
         calls: The arguments and keyword arguments of each.
         options: The same for all.
+        using: Alias in DATABASES; None: PGQ["database"].
     """
     model = _model(func, options)
     if model.run_after is not None or signals.pre_enqueue.receivers:
         # The INSERT compares the time with the database's clock, which COPY cannot; and receivers get each task.
         made = (make_task(func, args, kwargs, options) for args, kwargs in calls)
-        return [id.hex for id in enqueue_all(made, chunk=chunk)]
+        return [id.hex for id in enqueue_all(made, using=using, chunk=chunk)]
     settings, sign_call = get_settings(), signer_of_calls(model)
     ids: list[str] = []
-    with callers_cursor(settings.database) as cursor:
+    with callers_cursor(using or settings.database) as cursor:
         for batch in _chunks(calls, chunk):
             # Before the COPY: a lazy argument, or the iterator of calls, may query the database on this connection.
             texts = [encode_arguments(args, kwargs, settings) for args, kwargs in batch]

@@ -77,6 +77,9 @@ def run_call(call: Call, settings: Settings, begin: Callable[[], None] | None = 
 def _run_call(call: Call, settings: Settings, begin: Callable[[], None] | None) -> Report:
     run = [call]
     _current.set(run)
+    django = call.django
+    if django is not None:
+        django.started()
     try:
         if begin is not None and registry.is_atomic(call.claim.func):
             begin()
@@ -84,6 +87,11 @@ def _run_call(call: Call, settings: Settings, begin: Callable[[], None] | None) 
     except BaseException as error:
         # Also SystemExit and KeyboardInterrupt: a task that calls sys.exit(0) has not succeeded.
         report = failed(call, error, settings)
+        if django is not None:
+            django.ended(report)
+    else:
+        if django is not None:
+            django.ended(report)
     return report if call.context is None and len(run) == 1 else _over(run, report)
 
 
@@ -95,18 +103,28 @@ async def run_coroutine(call: Call, settings: Settings) -> Report:
     # Seen by this asyncio task alone.
     run = [call]
     _current.set(run)
+    django = call.django
     try:
+        if django is not None:
+            await django.started_on_loop()
         report = _succeeded(call, await _call_coroutine(call), settings)
     except BaseException as error:
         current = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and current is not None and current.cancelling():
             error = TaskCancelled(CANCELLED)
         report = failed(call, error, settings)
+        if django is not None:
+            await django.ended_on_loop(report)
+    else:
+        if django is not None:
+            await django.ended_on_loop(report)
     return report if call.context is None and len(run) == 1 else _over(run, report)
 
 
 def _succeeded(call: Call, value: Any, settings: Settings) -> Report:
     claim, options, trusted = call.claim, call.options, call.trusted
+    if call.django is not None:
+        value = call.django.returned(value)
     result = _stored_result(claim, value, settings)
     keep = settings.save_limit >= 0
     if options is not NO_OPTIONS:

@@ -18,7 +18,7 @@ import numbers
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from threading import Lock
@@ -394,18 +394,6 @@ def taken() -> Iterator[tuple[list[Progress], set[UUID]]]:
                     state.put_back(changed, lines)
 
 
-#: Makes the context of a row with `options.django`; None: it has a plain one.
-_make_for_django: Callable[[Call], Context] | None = None
-
-
-def use_for_django(make: Callable[[Call], Context]) -> None:
-    """Have rows that Django's ``Task`` objects enqueued get their contexts from this function."""
-    global _make_for_django
-    _make_for_django = make
-
-
 def make(call: Call) -> Context:
-    """Return a new context for a call."""
-    if call.options.django is not None and _make_for_django is not None:
-        return _make_for_django(call)
-    return Context(call)
+    """Return a new context for a call; of a task of django.tasks, one that is django.tasks' as well."""
+    return Context(call) if call.django is None else call.django.context(call)

@@ -50,6 +50,20 @@ def run(task: NewTask) -> UUID:
         Exception: What the function raised. Then nothing is written of the task, as in Django-Q; what the function
             itself had written stays, as in a worker, unless the task is atomic.
     """
+    report = run_settled(task, _raises_all)
+    return report.claim.id
+
+
+def _raises_all(error: BaseException) -> bool:
+    return True
+
+
+def run_settled(task: NewTask, raises: Callable[[BaseException], bool]) -> Report:
+    """Run a task now as `run` does, but settle a failure as a worker would: the task has failed, or is tried again.
+
+    Args:
+        raises: Whether the caller wants an exception of the function raised. Then nothing is written of the task.
+    """
     announce(task)
     settings = get_settings()
     claim = _claim_of(task)
@@ -59,7 +73,7 @@ def run(task: NewTask) -> UUID:
         queue.claim_one(cursor, task.id, worker=_NO_WORKER, receipt=claim.receipt)
 
     report = _execute(claim, settings, write_row)
-    if isinstance(report.outcome, Failed | Retried) and report.error is not None:
+    if isinstance(report.outcome, Failed | Retried) and report.error is not None and raises(report.error):
         raise report.error
     if not report.settled:
         with _transaction(settings) as cursor:
@@ -67,7 +81,7 @@ def run(task: NewTask) -> UUID:
             settle.write(cursor, [report], settings.name)
         settle.announce(report)
     _run_followers(report)
-    return task.id
+    return report
 
 
 def _claim_of(task: NewTask) -> Claim:
@@ -94,7 +108,9 @@ def _claim_of(task: NewTask) -> Claim:
         cancelled=False,
         last_error=None,
         ctid="(0,0)",
+        history=None,
         receipt=uuid4(),
+        worker=_NO_WORKER,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pgq import backoff, codec
 from pgq.codec import failures, signing
 from pgq.conf import Settings
-from pgq.enqueue import registry
+from pgq.enqueue import django_tasks, registry
 from pgq.errors import NotAllowed, PgqError, TaskCancelled, TaskTimeout, UnknownFunction, WorkerDied
 from pgq.execution import context as contexts
 from pgq.execution.outcome import failed, final, last_failure
@@ -40,7 +40,12 @@ def ready(claim: Claim, settings: Settings) -> Call | Report:
             # Claiming it was counted, and it does not run.
             claim = claim._replace(attempts=claim.attempts - 1)
             outcome: Outcome = final(claim, options, trusted, failure, ran=False)
-            return Report(claim, outcome, started, time.monotonic(), options=options, trusted=trusted)
+            report = Report(claim, outcome, started, time.monotonic(), options=options, trusted=trusted)
+            if django_tasks.concerns(claim.func, options):
+                from pgq.execution.django_tasks import ended_without_running
+
+                ended_without_running(report)
+            return report
         return _prepare(claim, options, trusted, settings, started)
     except BaseException as error:
         if isinstance(error, _NOT_RUN) and not isinstance(error, codec.ObjectGone):
@@ -70,10 +75,21 @@ def _prepare(claim: Claim, options: TaskOptions, trusted: bool, settings: Settin
     if options.hook_of is not None:
         args = (_finished_task(options.hook_of, settings), *args)
     call = Call(claim, options, trusted, func, args, kwargs, started)
-    if registry.takes_context(claim.func):
+    if django_tasks.concerns(claim.func, options):
+        call = _of_django(call)
+    takes_context = registry.takes_context(claim.func) if call.django is None else call.django.takes_context
+    if takes_context:
         context = contexts.make(call)
         return call._replace(args=(context, *args), context=context)
     return call
+
+
+def _of_django(call: Call) -> Call:
+    """Return the call of a task of django.tasks, with what that wants to know of it."""
+    # Not at the top: most processes have no such task, and not each Django has django.tasks.
+    from pgq.execution.django_tasks import attempt_of
+
+    return call._replace(django=attempt_of(call.claim, call.options, call.args, call.kwargs, trusted=call.trusted))
 
 
 def _not_run(claim: Claim, error: PgqError) -> Outcome:

@@ -110,11 +110,11 @@ def write(cursor: Cursor, reports: Sequence[Report], cluster: str, *, ends_here:
         whole = len(accepted) == len(finished)
         _follow_up(cursor, finished if whole else [report for report in finished if report.claim.id in accepted])
     if len(finished) < len(reports):
-        retried = [(r.claim, r.outcome) for r in reports if isinstance(r.outcome, Retried)]
+        retried = [(r.claim, r.outcome, now - r.started) for r in reports if isinstance(r.outcome, Retried)]
         parked = [(r.claim, r.outcome) for r in reports if isinstance(r.outcome, Parked)]
         if retried:
             accepted |= queue.retry(
-                cursor, [(c.id, c.receipt, o.delay, failures.as_json(o.failure)) for c, o in retried]
+                cursor, [(c.id, c.receipt, o.delay, began, failures.as_json(o.failure)) for c, o, began in retried]
             )
         postponed = [(r.claim, r.outcome) for r in reports if isinstance(r.outcome, Postponed)]
         if postponed:

@@ -25,10 +25,16 @@ T = TypeVar("T")
 def callers_cursor(alias: str) -> Iterator[CursorWrapper]:
     """Yield a cursor on the caller's connection, inside its open transaction, if any. Moments come back aware."""
     with connections[alias].cursor() as cursor:
-        if not settings.USE_TZ and isinstance(cursor.cursor, psycopg.Cursor):
-            # Without USE_TZ, Django's own loader returns naive ones.
-            cursor.cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
-        yield cursor
+        yield aware_cursor(cursor)
+
+
+def aware_cursor(cursor: Any) -> Any:
+    """Have moments come back aware through a cursor on the caller's connection, Django's or psycopg's; return it."""
+    own = cursor.cursor if isinstance(cursor, CursorWrapper) else cursor
+    if not settings.USE_TZ and isinstance(own, psycopg.Cursor):
+        # Without USE_TZ, Django's own loader returns naive ones.
+        own.adapters.register_loader("timestamptz", TimestamptzLoader)
+    return cursor
 
 
 #: After so many uses of one connection, the statement is prepared there.

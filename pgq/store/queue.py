@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from functools import cache
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
@@ -44,15 +45,28 @@ def _quoted(columns: Iterable[str]) -> str:
 
 
 @cache
-def _enqueue_text(columns: tuple[str, ...]) -> str:
+def _enqueue_text(name: str, columns: tuple[str, ...]) -> str:
     values = ", ".join(_RUN_AFTER if column == "run_after" else "%s" for column in columns)
-    return sql("enqueue", columns=_quoted(columns), values=values)
+    return sql(name, columns=_quoted(columns), values=values)
 
 
 def enqueue(cursor: Cursor, task: NewTask) -> None:
     """Write one task. Its parameters are positional: names take psycopg twice as long."""
     given = _given(task)
-    cursor.execute(_enqueue_text(tuple(given)), tuple(given.values()))
+    cursor.execute(_enqueue_text("enqueue", tuple(given)), tuple(given.values()))
+
+
+def enqueue_dated(cursor: Cursor, task: NewTask) -> datetime:
+    """Write one task; return when PostgreSQL says it was enqueued."""
+    given = _given(task)
+    cursor.execute(_enqueue_text("enqueue_dated", tuple(given)), tuple(given.values()))
+    [(enqueued_at,)] = cursor.fetchall()
+    return enqueued_at  # type: ignore[no-any-return]
+
+
+def enqueued_at(cursor: Cursor, ids: Sequence[str]) -> dict[str, datetime]:
+    """Return when these tasks of the queue (32 hex digits each) were enqueued."""
+    return {row[0].hex: row[1] for row in all_rows(cursor, "enqueued_at", {"ids": list(ids)})}
 
 
 #: The further columns of tasks of a schedule, as parts of enqueue_many.sql.
@@ -126,7 +140,7 @@ def claim(
     """
     parameters = {**queues.parameters(), "after": after, "worker": worker, "receipt": receipt}
     cursor.execute(claim_text(limit, excluding=bool(queues.excluded)), parameters)
-    return [Claim._make((*row, receipt)) for row in cursor.fetchall()]
+    return [Claim._make((*row, receipt, worker)) for row in cursor.fetchall()]
 
 
 def some_queue(cursor: Cursor) -> str:
@@ -158,7 +172,7 @@ def in_order(claims: Iterable[Claim]) -> list[Claim]:
 def claim_one(cursor: Cursor, id: UUID, *, worker: UUID, receipt: UUID) -> Claim | None:
     """Claim one task, ready or not; None if it is gone or runs already."""
     rows = all_rows(cursor, "claim_one", {"id": id, "worker": worker, "receipt": receipt})
-    return Claim._make((*rows[0], receipt)) if rows else None
+    return Claim._make((*rows[0], receipt, worker)) if rows else None
 
 
 class Settlement(NamedTuple):
@@ -242,10 +256,11 @@ def is_marked(cursor: Cursor) -> bool:
     return bool(marked)
 
 
-def retry(cursor: Cursor, retries: Sequence[tuple[UUID, UUID, float, str]]) -> set[UUID]:
-    """Put failed tasks back: (id, receipt, delay in seconds, error as JSON). Return the ids put back."""
-    id, receipt, delay, error = map(list, zip(*retries, strict=True))
-    return {row[0] for row in all_rows(cursor, "retry", {"id": id, "receipt": receipt, "delay": delay, "error": error})}
+def retry(cursor: Cursor, retries: Sequence[tuple[UUID, UUID, float, float, str]]) -> set[UUID]:
+    """Put failed tasks back: (id, receipt, delay, seconds since the attempt began, error as JSON). Return their ids."""
+    id, receipt, delay, began, error = map(list, zip(*retries, strict=True))
+    parameters = {"id": id, "receipt": receipt, "delay": delay, "began": began, "error": error}
+    return {row[0] for row in all_rows(cursor, "retry", parameters)}
 
 
 def postpone(cursor: Cursor, postponed: Sequence[tuple[UUID, UUID, float, str]]) -> set[UUID]:

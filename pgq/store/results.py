@@ -11,6 +11,7 @@ from uuid import UUID
 import psycopg
 from psycopg.types.string import TextLoader
 
+from pgq.records import TaskState
 from pgq.store.connection import Cursor
 from pgq.store.statement import all_rows, id_array, one_row, records, run
 from pgq.store.texts import sql
@@ -52,6 +53,12 @@ def forget(cursor: Cursor, *, ids: Sequence[UUID], groups: Sequence[str]) -> Non
 def references(cursor: Cursor) -> dict[str, bool]:
     """Return the foreign keys that refer to finished tasks, "table (constraint name)", and whether each keeps them."""
     return {row[0]: row[1] for row in all_rows(cursor, "references", {})}
+
+
+def task_state(cursor: Cursor, id: UUID) -> TaskState | None:
+    """Return what is known of a task; None: there is none of that id."""
+    rows = records(cursor, TaskState, "task_state", {"id": id})
+    return next((row for row in rows if row.success is not None), rows[0] if rows else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -338,16 +338,3 @@ def test_an_id_that_is_none_is_refused():
 
 
 # ------------------------------------------------------------------------------------------------- django.tasks
-
-
-def test_a_row_of_django_gets_the_context_made_for_it(monkeypatch):
-    class Special(contexts.Context):
-        pass
-
-    made = []
-    monkeypatch.setattr(contexts, "_make_for_django", None)
-    contexts.use_for_django(lambda call: made.append(Special(call)) or made[-1])
-    row = QueuedTask.objects.create(func=SAY.path, args=[[]], options={"django": {"backend": "default"}})
-    async_task(functions.ask)
-    assert [ran.state for ran in drain()] == ["succeeded", "succeeded"]
-    assert [context.id for context in made] == [row.id]

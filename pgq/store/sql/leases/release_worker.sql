@@ -20,7 +20,7 @@ UPDATE pgq_queue q
        attempts = q.attempts - (NOT lost.charged)::integer,
        crashes = q.crashes + (lost.charged AND %(crash)s)::integer,
        history = CASE WHEN lost.charged THEN q.history || (%(error)s::jsonb || jsonb_build_object(
-                     'attempt', q.attempts, 'worker', q.worker, 'at', clock_timestamp()))
+                     'attempt', q.attempts, 'worker', q.worker, 'at', clock_timestamp(), 'started', q.lock))
                  ELSE q.history END
   FROM placed lost
  WHERE q.id = lost.id

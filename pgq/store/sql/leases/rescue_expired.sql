@@ -18,7 +18,7 @@ UPDATE pgq_queue q
    SET lock = NULL, worker = NULL, receipt = NULL, position = coalesce(lost.place, nextval('pgq_position')),
        crashes = q.crashes + 1,
        history = q.history || (%(error)s::jsonb || jsonb_build_object(
-                     'attempt', q.attempts, 'worker', q.worker, 'at', clock_timestamp()))
+                     'attempt', q.attempts, 'worker', q.worker, 'at', clock_timestamp(), 'started', q.lock))
   FROM placed lost
  WHERE q.id = lost.id
 RETURNING q.id

@@ -2,13 +2,15 @@
 -- Returns the ids that were put back.
 WITH receipt AS (
     SELECT *
-      FROM unnest(%(id)s::uuid[], %(receipt)s::uuid[], %(delay)s::float8[], %(error)s::jsonb[])
-        AS r (id, receipt, delay, error)
+      FROM unnest(%(id)s::uuid[], %(receipt)s::uuid[], %(delay)s::float8[], %(began)s::float8[], %(error)s::jsonb[])
+        AS r (id, receipt, delay, began, error)
 )
 UPDATE pgq_queue q
    SET lock = NULL, worker = NULL, receipt = NULL,
        run_after = clock_timestamp() + r.delay * interval '1 second',
-       history = q.history || (r.error || jsonb_build_object('attempt', q.attempts, 'worker', q.worker, 'at', clock_timestamp()))
+       history = q.history || (r.error || jsonb_build_object(
+                     'attempt', q.attempts, 'worker', q.worker, 'at', clock_timestamp(),
+                     'started', statement_timestamp() - r.began * interval '1 second'))
   FROM receipt r
  WHERE q.id = r.id AND q.receipt = r.receipt
 RETURNING q.id

@@ -1,0 +1,283 @@
+"""`PgqBackend`: the backend of django.tasks that puts tasks into pgq's tables::
+
+    TASKS = {"default": {"BACKEND": "pgq.backend.PgqBackend"}}
+
+Any ``pgq_worker`` runs them. docs/django-tasks.md says what differs from other backends, and what pgq adds.
+
+Raises:
+    ImportError: This Django has no tasks of its own, and the package django-tasks is not installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import sync_to_async
+from django.core import checks
+from django.db import connections, transaction
+from django.utils import timezone
+
+from pgq import ids
+from pgq.conf import get_settings
+from pgq.enqueue import django_tasks, write
+from pgq.enqueue.django_api import BaseTaskBackend, InvalidTask, TaskResultDoesNotExist, task_enqueued
+from pgq.enqueue.make import make_task
+from pgq.errors import EnqueueError, NotStorable, UnknownFunction
+from pgq.execution import django_results
+from pgq.options import TaskOptions, unknown_option
+from pgq.recurrence import moments
+from pgq.store import queue as store_queue
+from pgq.store import results as store_results
+from pgq.store.caller import callers_cursor
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from django.tasks import base
+
+    from pgq.records import NewTask
+
+    Task: TypeAlias = base.Task[..., Any]
+    TaskResult: TypeAlias = base.TaskResult[..., Any]
+
+#: What OPTIONS may hold besides the database: options of each task of the backend.
+TASK_OPTIONS = ("timeout", "max_attempts", "backoff", "keep")
+_KNOWN = ("database", *TASK_OPTIONS)
+
+
+class PgqBackend(BaseTaskBackend):
+    """A backend of django.tasks that writes each task as a row of pgq, in the caller's transaction.
+
+    An instance is made for each thread, and often before the apps are ready: it reads no setting and opens no
+    connection until a task is enqueued or a result is asked for.
+    """
+
+    supports_defer = True
+    supports_async_task = True
+    supports_get_result = True
+    supports_priority = True
+
+    @property
+    def database(self) -> str:
+        """Alias in DATABASES of the tables: OPTIONS["database"], or else PGQ["database"]."""
+        return self.options.get("database") or get_settings().database
+
+    @cached_property
+    def _task_options(self) -> TaskOptions:
+        """The options that each task of this backend has.
+
+        Raises:
+            UnknownOption, EnqueueError: OPTIONS has an unknown key, or a wrong value.
+        """
+        for name in self.options:
+            if name not in _KNOWN:
+                raise unknown_option(name, _KNOWN, of=f"TASKS[{self.alias!r}]['OPTIONS']")
+        return TaskOptions.of(**{name: value for name, value in self.options.items() if name != "database"})
+
+    # --------------------------------------------------------------------------------------------- tasks
+
+    def validate_task(self, task: Task) -> None:
+        """Make sure that this backend can run a task, and register its function, so that rows from psql may name it.
+
+        A ``run_after`` that is a timedelta becomes the moment so long from now.
+
+        Raises:
+            InvalidTask: It cannot be run; the message says why.
+        """
+        run_after: Any = task.run_after
+        if isinstance(run_after, timedelta):
+            object.__setattr__(task, "run_after", timezone.now() + run_after)
+        super().validate_task(task)
+        try:
+            django_tasks.define(task)
+        except UnknownFunction as error:
+            raise InvalidTask(str(error)) from error
+
+    def _new_task(self, task: Task, result: TaskResult) -> NewTask:
+        """Return the row of a task.
+
+        Raises:
+            EnqueueError: Something is wrong; the message names it. Nothing was written.
+        """
+        new = make_task(
+            task.module_path, result.args, result.kwargs, self._options_of(task), id=ids.parse_id(result.id)
+        )
+        _refuse_what_json_cannot_hold(new, result)
+        return new
+
+    def _options_of(self, task: Task) -> TaskOptions:
+        return self._task_options.but(
+            queue=task.queue_name,
+            priority=int(task.priority),
+            run_after=task.run_after,
+            django=django_results.stored_of(task, self.alias),
+        )
+
+    def _new_result(self, task: Task, args: Sequence[Any], kwargs: Mapping[str, Any], id: str) -> TaskResult:
+        result: TaskResult = django_results.new_result(task, id, args, kwargs, self.alias)
+        return result
+
+    # --------------------------------------------------------------------------------------------- enqueuing
+
+    def enqueue(self, task: Task, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Write a call of a task in the caller's transaction; return its result, which is READY.
+
+        Under PGQ["sync"] the task runs here and now instead, as Django's ImmediateBackend does it.
+
+        Raises:
+            InvalidTask: See `validate_task`.
+            TypeError: An argument is none that JSON has.
+            EnqueueError: Anything else is wrong; the message names it. Nothing was written.
+        """
+        self.validate_task(task)
+        result = self._new_result(task, args, kwargs, ids.new_id().hex)
+        new = self._new_task(task, result)
+        if get_settings().sync:
+            return self._run(result, new)
+        self._was_enqueued(result, write.enqueue_dated(new, using=self.database))
+        return result
+
+    def enqueue_many(self, task: Task, calls: Iterable[Any]) -> list[TaskResult]:
+        """Write many calls of one task in one statement, all in one transaction; return their results in order.
+
+        Args:
+            calls: What to call it with: each a tuple of arguments, a dict of keyword arguments, or one single argument.
+
+        Raises:
+            InvalidTask, TypeError, EnqueueError: As for `enqueue`. Nothing was written.
+        """
+        self.validate_task(task)
+        if isinstance(calls, str | bytes | Mapping) or not isinstance(calls, Iterable):
+            raise EnqueueError("calls", f"must be a list (or another iterable) of calls, got {calls!r}"[:300])
+        given = [_arguments(call) for call in calls]
+        if get_settings().sync:
+            return [self.enqueue(task, args, kwargs) for args, kwargs in given]
+        results = [self._new_result(task, args, kwargs, "") for args, kwargs in given]
+        if not results:
+            return []
+        options = self._options_of(task)
+        for result in results:
+            _refuse_unfit(result.args, "args")
+            _refuse_unfit(result.kwargs, "kwargs")
+        with transaction.atomic(using=self.database):
+            rows = [(result.args, result.kwargs) for result in results]
+            new = write.enqueue_calls(task.module_path, rows, options, chunk=max(len(rows), 1), using=self.database)
+            with callers_cursor(self.database) as cursor:
+                times = store_queue.enqueued_at(cursor, new)
+        for result, id in zip(results, new, strict=True):
+            django_results.change(result, id=id)
+            self._was_enqueued(result, times[id])
+        return results
+
+    async def aenqueue_many(self, task: Task, calls: Iterable[Any]) -> list[TaskResult]:
+        """Do the same in a coroutine."""
+        return await sync_to_async(self.enqueue_many, thread_sensitive=True)(task, calls)
+
+    def _was_enqueued(self, result: TaskResult, when: Any) -> None:
+        django_results.change(result, enqueued_at=moments.as_project(when))
+        task_enqueued.send(type(self), task_result=result)
+
+    def _run(self, result: TaskResult, new: NewTask) -> TaskResult:
+        """Run a task here and now; return its result.
+
+        Raises:
+            KeyboardInterrupt: The user wants to end the process.
+        """
+        # Not at the top: it needs the models, and backends are made before these are there.
+        from pgq.execution import inline
+
+        ours = get_settings().database
+        if self.database != ours:
+            reason = f"PGQ['sync'] runs tasks in {ours!r}, and TASKS[{self.alias!r}] has {self.database!r}"
+            raise EnqueueError("database", reason)
+        self._was_enqueued(result, moments.now())
+        inline.run_settled(new, lambda error: isinstance(error, KeyboardInterrupt))
+        result.refresh()
+        return result
+
+    # --------------------------------------------------------------------------------------------- results
+
+    def get_result(self, result_id: str) -> TaskResult:
+        """Return the result of a task as it is now.
+
+        Raises:
+            TaskResultDoesNotExist: There is no such task, or its result is not kept any more, or that is no id.
+            ImportError: The function of the task is gone.
+            SuspiciousOperation: Its row names something that is no task, or was not signed and names what nothing has
+                registered. Nothing is imported for it.
+        """
+        id = ids.parse_id(result_id)
+        if id is None:
+            raise TaskResultDoesNotExist(result_id)
+        with callers_cursor(self.database) as cursor:
+            row = store_results.task_state(cursor, id)
+        if row is None:
+            raise TaskResultDoesNotExist(result_id)
+        result: TaskResult = django_results.result_of_row(row, self.alias)
+        return result
+
+    # --------------------------------------------------------------------------------------------- checks
+
+    def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
+        """Return what is wrong with the entry of TASKS. It asks no database."""
+        name, found = f"TASKS[{self.alias!r}]['OPTIONS']", list[checks.CheckMessage]()
+        for key in self.options:
+            if key not in _KNOWN:
+                error = unknown_option(key, _KNOWN, of=name)
+                found.append(checks.Error(str(error), hint="Correct the key, or take it away.", id="pgq.E020"))
+            elif key != "database":
+                try:
+                    make_options = TaskOptions.of(**{key: self.options[key]})
+                    make_task("pgq.ids.new_id", options=make_options)
+                except EnqueueError as error:
+                    found.append(checks.Error(f"{name}: {error}", hint="Correct the value.", id="pgq.E021"))
+        alias = self.options.get("database")
+        if alias is not None and alias not in connections:
+            message = f"{name}: database is {alias!r}, which is not in DATABASES."
+            found.append(checks.Error(message, hint="Name an alias that is, or take it away.", id="pgq.E022"))
+        elif alias is not None and connections[alias].vendor != "postgresql":
+            message = f"{name}: database is {alias!r}, which is no PostgreSQL."
+            found.append(checks.Error(message, hint="Name one that is, or take it away.", id="pgq.E022"))
+        return found
+
+
+def _arguments(call: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    if isinstance(call, Mapping):
+        return (), call
+    return call if isinstance(call, tuple) else (call,), {}
+
+
+def _refuse_what_json_cannot_hold(new: NewTask, result: TaskResult) -> None:
+    """Raise NotStorable for a value that django.tasks lets through, and JSON or PostgreSQL does not have."""
+    # The codec has a tag for each of them, so most tasks need no second look at their arguments.
+    if '"$' in new.args or '"$' in new.kwargs:
+        _refuse_unfit(result.args, "args")
+        _refuse_unfit(result.kwargs, "kwargs")
+
+
+def _refuse_unfit(value: Any, where: str) -> None:
+    if isinstance(value, float):
+        if value - value != 0:
+            raise NotStorable(where, f"{where} is {value}, which is no number of JSON")
+    elif isinstance(value, str):
+        if not value.isascii() or "\x00" in value:
+            _refuse_text(value, where)
+    elif isinstance(value, list):
+        for at, item in enumerate(value):
+            _refuse_unfit(item, f"{where}[{at}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_unfit(key, f"a key of {where}")
+            _refuse_unfit(item, f"{where}[{key!r}]")
+
+
+def _refuse_text(text: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise NotStorable(where, f"{where} has a lone surrogate, which UTF-8 and PostgreSQL do not have") from None
+    if "\x00" in text:
+        raise NotStorable(where, f"{where} has the character NUL, which PostgreSQL does not store")
