@@ -44,22 +44,31 @@ def _quoted(columns: Iterable[str]) -> str:
     return ", ".join(f'"{column}"' for column in columns)
 
 
-@cache
-def _enqueue_text(name: str, columns: tuple[str, ...]) -> str:
+def _insertion(columns: tuple[str, ...]) -> dict[str, str]:
     values = ", ".join(_RUN_AFTER if column == "run_after" else "%s" for column in columns)
-    return sql(name, columns=_quoted(columns), values=values)
+    return {"columns": _quoted(columns), "values": values}
+
+
+@cache
+def _enqueue_text(columns: tuple[str, ...]) -> str:
+    return sql("enqueue", **_insertion(columns))
+
+
+@cache
+def _enqueue_dated_text(columns: tuple[str, ...]) -> str:
+    return sql("enqueue_dated", **_insertion(columns))
 
 
 def enqueue(cursor: Cursor, task: NewTask) -> None:
     """Write one task. Its parameters are positional: names take psycopg twice as long."""
     given = _given(task)
-    cursor.execute(_enqueue_text("enqueue", tuple(given)), tuple(given.values()))
+    cursor.execute(_enqueue_text(tuple(given)), tuple(given.values()))
 
 
 def enqueue_dated(cursor: Cursor, task: NewTask) -> datetime:
     """Write one task; return when PostgreSQL says it was enqueued."""
     given = _given(task)
-    cursor.execute(_enqueue_text("enqueue_dated", tuple(given)), tuple(given.values()))
+    cursor.execute(_enqueue_dated_text(tuple(given)), tuple(given.values()))
     [(enqueued_at,)] = cursor.fetchall()
     return enqueued_at  # type: ignore[no-any-return]
 

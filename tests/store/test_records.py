@@ -14,7 +14,7 @@ import pytest
 
 import pgq
 from pgq.models import Schedule
-from pgq.records import Claim
+from pgq.records import Claim, TaskState
 from pgq.store import lanes, leases, overview, pools, queue, results, schedules
 from tests.support.hand import WORKER
 
@@ -38,6 +38,7 @@ RECORDS: list[tuple[type, Callable[[Any], object]]] = [
     (overview.QueueDepth, lambda cursor: overview.queue_depths(cursor, limit=1)),
     (overview.Recent, lambda cursor: overview.recent(cursor, seconds=1, limit=1)),
     (overview.RunningTask, lambda cursor: overview.running(cursor, alive=1, limit=1)),
+    (TaskState, lambda cursor: results.task_state(cursor, ID)),
 ]
 
 
@@ -66,8 +67,8 @@ def test_each_record_is_among_them() -> None:
 def test_a_claim_has_its_columns_in_this_order(session):
     """Claims are made by place: by name each would take several times as long."""
     cursor = session().cursor()
-    *columns, receipt = Claim._fields
-    assert receipt == "receipt"
+    *columns, receipt, worker = Claim._fields
+    assert (receipt, worker) == ("receipt", "worker")
     queue.claim(cursor, limit=1, worker=WORKER, receipt=uuid4())
     assert [column.name for column in cursor.description] == columns
     queue.claim_one(cursor, ID, worker=WORKER, receipt=uuid4())
