@@ -1,4 +1,5 @@
-"""Answers GET /health inside the supervisor's loop: no thread, no user code, and no client that can hold up the pool.
+"""Answers GET /health, /health/ready and /health/live inside the supervisor's loop: no thread, no user code, and no
+client that can hold up the pool.
 
 Sockets never block, requests are small or refused, and each client has two seconds. The answer is that of
 a function that reads what the supervisor knows already: it costs no query, and also comes while a statement waits.
@@ -24,6 +25,10 @@ _CLIENT_SECONDS = 2.0
 _MAX_CLIENTS = 64
 #: Seconds between two attempts to take a port that another process has.
 _TRY_AGAIN_SECONDS = 1.0
+
+#: Whether the pool runs tasks; and whether its loop turns, which alone is a reason to kill the process: a pool that
+#: PostgreSQL has left, or that finishes its tasks before it stops, is worse off after a restart.
+_READY, _LIVE = (b"/health", b"/health/ready"), b"/health/live"
 
 _REASONS = {
     200: "OK",
@@ -149,10 +154,13 @@ class HealthServer:
         target, _, version = rest.partition(b"\n")[0].partition(b" ")
         if not version.startswith(b"HTTP/1."):
             return 400, "problem"
-        if target.partition(b"?")[0].rstrip(b"/") != b"/health":
+        path = target.partition(b"?")[0].rstrip(b"/")
+        if path not in (*_READY, _LIVE):
             return 404, "problem"
         if method not in (b"GET", b"HEAD"):
             return 405, "problem"
+        if path == _LIVE:
+            return 200, "ok"
         trouble = self.trouble()
         if trouble != self.last_trouble:
             self.last_trouble = trouble

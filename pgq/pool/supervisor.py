@@ -20,11 +20,11 @@ from pgq.conf import Settings
 from pgq.pool.allowance import is_over
 from pgq.pool.children import Child, Children, State, python_path
 from pgq.pool.former_ids import FormerId
-from pgq.pool.health_endpoint import HealthServer
 from pgq.pool.liveness import Pulse
 from pgq.pool.protocol import BYE, IDLE, LARGE, MORE, READY, RENAMED, STOP, TICKED
 from pgq.pool.session import Clock, Session
 from pgq.pool.sleepers import Sleepers
+from pgq.pool.watchers import Watchers
 
 logger = logging.getLogger("pgq")
 
@@ -61,10 +61,7 @@ class Supervisor:
         self.sleepers = Sleepers(self.children, settings)
         beat = max(0.5, min(settings.retry / 4, 5.0))
         self.pulse = Pulse(self.children, settings, beat)
-        self.health: HealthServer | None = None
-        if settings.health_port is not None:
-            self.health = HealthServer(settings.health_host, settings.health_port, self.pulse.trouble)
-            self.selector.register(self.health.fileno(), selectors.EVENT_READ, self.health.serve)
+        self.watchers = Watchers(settings, self.children, self.pulse, self.selector)
         self.session = Session(
             settings,
             self.selector,
@@ -73,7 +70,7 @@ class Supervisor:
             self.pulse,
             every=beat,
             # While a lock on a table keeps a statement waiting, a probe needs its answer most.
-            meanwhile=self.health.serve if self.health is not None else None,
+            meanwhile=self.watchers.tell,
         )
         self.second = Clock(1.0)
         #: The last logged reason why nothing runs, and when (monotonic) to log it again.
@@ -94,7 +91,7 @@ class Supervisor:
 
     def run(self) -> bool:
         """Run the pool until it is told to stop; return whether it should be started anew (SIGHUP)."""
-        with self._signals(), python_path():
+        with self._signals(), python_path(), self.watchers.systemd.hidden():
             logger.info(
                 "pool %s: %d workers on %s, queues %s, pid %d",
                 self.settings.name,
@@ -127,6 +124,7 @@ class Supervisor:
             times.append(self.second.next)
         if self.kill_at is not None:
             times.append(self.kill_at)
+        times.append(self.watchers.systemd.next)
         if self.children.orphaned or self.children.is_working():
             times.append(now + _CELLS_SECONDS)
         for key, _ in self.selector.select(max(0.0, min(times) - now)):
@@ -135,8 +133,7 @@ class Supervisor:
     def _do_what_is_due(self) -> None:
         """Do what is due."""
         now = time.monotonic()
-        if self.health is not None:
-            self.health.serve()
+        self.watchers.tell()
         self.children.kill_overdue(now)
         if self.kill_at is not None and now >= self.kill_at:
             self.kill_at = None
@@ -157,8 +154,7 @@ class Supervisor:
     def _leave(self) -> None:
         self.children.end_all()
         self.session.leave()
-        if self.health is not None:
-            self.health.close()
+        self.watchers.close()
         self.selector.close()
         logger.info("pool %s has stopped", self.settings.name)
 
@@ -285,3 +281,4 @@ class Supervisor:
         else:
             logger.warning("stopping (%s): now", why)
             self.children.kill_all("the pool was told to stop now")
+        self.watchers.systemd.stopping(restart=self.restart, kill_at=self.kill_at)

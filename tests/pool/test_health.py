@@ -45,6 +45,9 @@ class Watched:
     def code(self) -> int:
         return ask(self.port)[0]
 
+    def lives(self) -> bool:
+        return ask(self.port, path="/health/live") == (200, b'{"status": "ok"}')
+
     def turns(self, code: int, what: str, timeout: float = BOUND) -> None:
         self.pool.wait_for(lambda: self.code() == code, f"/health answers {code}: {what}", timeout)
 
@@ -69,6 +72,7 @@ def test_a_pool_answers_probes_and_nothing_else(watched):
     assert ask(port) == (200, b'{"status": "ok"}')
     assert ask(port, "HEAD") == (200, b"")
     assert ask(port, path="/health/?verbose") == (200, b'{"status": "ok"}')
+    assert ask(port, path="/health/ready") == (200, b'{"status": "ok"}')
     assert ask(port, "POST")[0] == 405
     assert ask(port, path="/metrics")[0] == 404
     assert ask(port, path="/health" + "x" * 20_000)[0] == 431
@@ -145,6 +149,8 @@ def test_without_postgresql_it_is_red(watched, session):
             (name,),
         )
         running.turns(503, "no connection")
+        assert ask(running.port, path="/health/ready")[0] == 503
+        assert running.lives(), "a restart would help nothing"
     finally:
         admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
     running.turns(200, "connected again")
@@ -270,8 +276,19 @@ def test_a_stopping_pool_is_red(watched, oracle):
     wait_for(lambda: oracle.starts("last") == 1)
     running.pool.signal(signal.SIGTERM)
     running.turns(503, "it claims nothing any more")
+    assert running.lives(), "a kill would cost the task"
     assert running.pool.wait() == 0
     assert oracle.ends("last") == 1
+
+
+def test_a_frozen_supervisor_does_not_live(watched):
+    running = watched(workers=1)
+    assert running.lives()
+    running.pool.signal(signal.SIGSTOP)
+    # The kernel takes the connection; the answer is the loop's.
+    assert ask(running.port, path="/health/live")[0] == 0
+    running.pool.signal(signal.SIGCONT)
+    wait_for(running.lives)
 
 
 def test_a_taken_port_keeps_no_task_from_running(pool, oracle):
