@@ -105,6 +105,11 @@ faults: $(VENV)/.installed-dev postgres ## Stage all faults and threats and prin
 	@echo "==> Faults F1-F40, threats S1-S20"
 	@PGQ_FAULTS=full $(PY) -m pytest tests/faults tests/security -q $(ARGS)
 
+.PHONY: deploy-test
+deploy-test: $(VENV)/.installed-dev postgres ## Run each file of deploy/ by its own tool, and django-prodserver 2.4 and 3.0 (installs packages)
+	@echo "==> Deployment files and what runs pools"
+	@PGQ_DEPLOY=full $(PY) -m pytest tests/deploy tests/contrib/test_prodserver.py -q $(ARGS)
+
 MINUTES ?= 30
 .PHONY: soak
 soak: $(VENV)/.installed-dev postgres ## Work for MINUTES=30 while everything is killed, frozen and cut off at random

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import asyncio
 import io
@@ -135,6 +136,12 @@ def test_a_command_tells_its_stream_and_who_called_it() -> None:
     call_command(Command())
     Command().run_from_argv(["manage.py", "command", "--skip-checks"])
     assert seen == [False, True]
+
+
+def test_a_parser_tells_its_options() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-w", "--workers", "--processes")
+    assert private.option_strings(parser) == {"-h", "--help", "-w", "--workers", "--processes"}
 
 
 def test_a_query_tells_whether_using_was_said() -> None:

@@ -18,6 +18,7 @@ from django.db import connections
 from pgq import conf
 from pgq.codec import signing
 from pgq.enqueue import discovery
+from pgq.management import config_check
 from pgq.management.autoreload import CodeWatch
 from pgq.pool import boot
 from pgq.pool.logs import set_up_logging
@@ -48,13 +49,23 @@ class Command(BaseCommand):
             help="queues not to serve, separated by commas (default: PGQ['exclude_queues']); all others are served, or "
             "those of PGQ['queues']",
         )
-        parser.add_argument("-n", "--name", help="name of the pool; an entry of ALT_CLUSTERS with that name is used")
+        parser.add_argument(
+            "-n",
+            "--name",
+            "--cluster-name",
+            help="name of the pool; an entry of ALT_CLUSTERS with that name is used (--cluster-name: as in Django-Q)",
+        )
         parser.add_argument("--database", help="alias in DATABASES (default: PGQ['database'])")
         parser.add_argument(
             "--health-port",
             type=int,
             metavar="PORT",
             help="answer GET /health there, on PGQ['health_host'] (default: PGQ['health_port'], else on none)",
+        )
+        parser.add_argument(
+            "--check-config",
+            action="store_true",
+            help="check settings, keys, database and tables, print what was found, and end: 0; 1 if no pool could run",
         )
         parser.add_argument("--run-once", action="store_true", help="run what is ready, then end")
         parser.add_argument(
@@ -84,6 +95,9 @@ class Command(BaseCommand):
         from pgq.pool.supervisor import Supervisor
 
         boot.use_databases()
+        if options["check_config"]:
+            config_check.run(self.stdout, self.style, lambda: self._settings(options))
+            return
         settings = self._settings(options)
         try:
             signing.check_keys()
