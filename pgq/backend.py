@@ -25,7 +25,7 @@ from pgq.conf import get_settings
 from pgq.enqueue import django_tasks, write
 from pgq.enqueue.django_api import BaseTaskBackend, InvalidTask, TaskResultDoesNotExist, task_enqueued
 from pgq.enqueue.make import make_task
-from pgq.errors import EnqueueError, NotStorable, UnknownFunction
+from pgq.errors import EnqueueError, UnknownFunction
 from pgq.execution import django_results
 from pgq.options import TaskOptions, unknown_option
 from pgq.recurrence import moments
@@ -102,11 +102,9 @@ class PgqBackend(BaseTaskBackend):
         Raises:
             EnqueueError: Something is wrong; the message names it. Nothing was written.
         """
-        new = make_task(
+        return make_task(
             task.module_path, result.args, result.kwargs, self._options_of(task), id=ids.parse_id(result.id)
         )
-        _refuse_what_json_cannot_hold(new, result)
-        return new
 
     def _options_of(self, task: Task) -> TaskOptions:
         return self._task_options.but(
@@ -159,12 +157,9 @@ class PgqBackend(BaseTaskBackend):
         if not results:
             return []
         options = self._options_of(task)
-        for result in results:
-            _refuse_unfit(result.args, "args")
-            _refuse_unfit(result.kwargs, "kwargs")
         with transaction.atomic(using=self.database):
             rows = [(result.args, result.kwargs) for result in results]
-            new = write.enqueue_calls(task.module_path, rows, options, chunk=max(len(rows), 1), using=self.database)
+            new = write.enqueue_calls(task.module_path, rows, options, chunk=len(rows), using=self.database)
             with callers_cursor(self.database) as cursor:
                 times = store_queue.enqueued_at(cursor, new)
         for result, id in zip(results, new, strict=True):
@@ -248,36 +243,3 @@ def _arguments(call: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     if isinstance(call, Mapping):
         return (), call
     return call if isinstance(call, tuple) else (call,), {}
-
-
-def _refuse_what_json_cannot_hold(new: NewTask, result: TaskResult) -> None:
-    """Raise NotStorable for a value that django.tasks lets through, and JSON or PostgreSQL does not have."""
-    # The codec has a tag for each of them, so most tasks need no second look at their arguments.
-    if '"$' in new.args or '"$' in new.kwargs:
-        _refuse_unfit(result.args, "args")
-        _refuse_unfit(result.kwargs, "kwargs")
-
-
-def _refuse_unfit(value: Any, where: str) -> None:
-    if isinstance(value, float):
-        if value - value != 0:
-            raise NotStorable(where, f"{where} is {value}, which is no number of JSON")
-    elif isinstance(value, str):
-        if not value.isascii() or "\x00" in value:
-            _refuse_text(value, where)
-    elif isinstance(value, list):
-        for at, item in enumerate(value):
-            _refuse_unfit(item, f"{where}[{at}]")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _refuse_unfit(key, f"a key of {where}")
-            _refuse_unfit(item, f"{where}[{key!r}]")
-
-
-def _refuse_text(text: str, where: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise NotStorable(where, f"{where} has a lone surrogate, which UTF-8 and PostgreSQL do not have") from None
-    if "\x00" in text:
-        raise NotStorable(where, f"{where} has the character NUL, which PostgreSQL does not store")

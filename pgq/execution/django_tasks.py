@@ -12,6 +12,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.core.exceptions import SuspiciousOperation
 from django.dispatch import Signal
 from django.utils.connection import ConnectionDoesNotExist
@@ -139,7 +140,8 @@ class Attempt:
 
     async def _send_on_loop(self, signal: Signal) -> None:
         if len(signal.receivers) > 1:
-            _log(signal, await signal.asend_robust(sender=self._sender, task_result=self.result))
+            # Not by `asend_robust`, which up to Django 6.0 hides the exception that is being handled from receivers.
+            await sync_to_async(self._send, thread_sensitive=True)(signal)
         else:
             self._send(signal)
 
