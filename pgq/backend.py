@@ -184,9 +184,9 @@ class PgqBackend(BaseTaskBackend):
         # Not at the top: it needs the models, and backends are made before these are there.
         from pgq.execution import inline
 
-        ours = get_settings().database
-        if self.database != ours:
-            reason = f"PGQ['sync'] runs tasks in {ours!r}, and TASKS[{self.alias!r}] has {self.database!r}"
+        own = get_settings().database
+        if self.database != own:
+            reason = f"PGQ['sync'] runs tasks in {own!r}, and TASKS[{self.alias!r}] has {self.database!r}"
             raise EnqueueError("database", reason)
         self._was_enqueued(result, moments.now())
         inline.run_settled(new, lambda error: isinstance(error, KeyboardInterrupt))

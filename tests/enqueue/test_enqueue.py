@@ -122,7 +122,11 @@ CHAIN = (
         {"options": CHAIN, "cancelled": True, "signature": b"false"},
         {"options": CHAIN, "attempts": 5, "crashes": 5, "signature": b"false"},
         {"hook": MARK, "cancelled": True, "signature": b"false"},
-        {"options": '{"backoff": {"callable": "tests.functions.oracle.say"}}', "max_attempts": 3, "args": "[1, 2, 3]"},
+        {
+            "options": '{"backoff": {"callable": "tests.functions.oracle.say"}}',
+            "max_attempts": 3,
+            "func": f"{REGISTERED}_and_broken",
+        },
     ],
     ids=lambda columns: ",".join(columns),
 )

@@ -198,7 +198,7 @@ def test_release(size, loaded, plan_mode):
 
 def test_retry(loaded, plan_mode):
     ids = held(loaded, 50)
-    parameters = {"id": ids, "receipt": [RECEIPT] * 50, "delay": [1.0] * 50, "error": ["{}"] * 50}
+    parameters = {"id": ids, "receipt": [RECEIPT] * 50, "delay": [1.0] * 50, "began": [1.0] * 50, "error": ["{}"] * 50}
     found = explain(loaded, plan_mode, store_statement.sql("retry"), parameters)
     assert found.rows == 50
     assert_by_index(found)

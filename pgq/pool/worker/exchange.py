@@ -19,7 +19,6 @@ from uuid import UUID, uuid4
 import psycopg
 
 from pgq.conf import Queues
-from pgq.execution import progress
 from pgq.execution import settle as settling
 from pgq.pool import protocol
 from pgq.pool.activity import ActivityCell
@@ -38,7 +37,7 @@ logger = logging.getLogger("pgq")
 T = TypeVar("T")
 
 #: What PostgreSQL answers to a report that it will never take.
-_REFUSED = (
+REFUSED = (
     psycopg.DataError,
     psycopg.IntegrityError,
     psycopg.ProgrammingError,
@@ -99,8 +98,6 @@ class Exchange:
         #: Kept: if it were collected, it would close a descriptor that is another file's by now.
         self._abandoned: store_connection.Connection | None = None
         self._backoff = Backoff()
-        #: It was logged that the progress of tasks cannot be written.
-        self._progress_refused = False
 
     def settle_and_claim(self, size: int) -> int:
         """Settle what has finished and claim up to `size` tasks, in one transaction; return how many were claimed.
@@ -151,18 +148,10 @@ class Exchange:
             else:
                 self.send(protocol.MORE)
 
-    def write_progress(self) -> None:
-        """Write what running tasks have said of themselves since the last time."""
-        try:
-            with self._lock:
-                progress.write_unwritten(self._connected().cursor())
-        except Exception as error:
-            if isinstance(error, psycopg.Error) and not isinstance(error, _REFUSED):
-                self.wait_for_postgresql(error)
-            elif not self._progress_refused:
-                # It is tried again each second.
-                self._progress_refused = True
-                logger.exception("what tasks say of their progress cannot be written")
+    def execute(self, statement: Callable[[store_connection.Cursor], object]) -> None:
+        """Call a function that executes a statement, with the worker's connection, while no other thread uses that."""
+        with self._lock:
+            statement(self._connected().cursor())
 
     def disown(self, running: Callable[[], list[Claim]]) -> None:
         """If the worker may hold rows that it never saw, go on under a new id: the supervisor releases the old one's.
@@ -239,7 +228,7 @@ class Exchange:
         """Whether the cause is a report that PostgreSQL, or pgq's code, does not take."""
         if not isinstance(error, psycopg.Error):
             return True
-        if not reports or not isinstance(error, _REFUSED):
+        if not reports or not isinstance(error, REFUSED):
             return False
         try:
             # Out of transaction ids, PostgreSQL refuses all writes with such errors.
@@ -260,7 +249,7 @@ class Exchange:
                     with settling.transaction(self._connected(), [less], self.config.pool):
                         break
                 except Exception as refused:
-                    if isinstance(refused, psycopg.Error) and not isinstance(refused, _REFUSED):
+                    if isinstance(refused, psycopg.Error) and not isinstance(refused, REFUSED):
                         # The connection failed, not the report.
                         self.finished.append(report)
                         break

@@ -6,6 +6,7 @@ nothing waits behind a slow task.
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import threading
@@ -15,15 +16,19 @@ from multiprocessing.connection import Connection
 from typing import Protocol
 from uuid import UUID
 
+import psycopg
+
 from pgq.conf import Settings
 from pgq.execution import call, progress
 from pgq.execution import context as contexts
 from pgq.pool import protocol
 from pgq.pool.worker import process_state
-from pgq.pool.worker.exchange import Exchange
+from pgq.pool.worker.exchange import REFUSED, Exchange
 from pgq.pool.worker.slots import Slots
 from pgq.pool.worker.surroundings import Surroundings
 from pgq.records import Claim
+
+logger = logging.getLogger("pgq")
 
 #: Seconds between two ticks of the guard while a task runs long.
 _TICK = 0.01
@@ -66,6 +71,8 @@ class Guard:
         self._woken = threading.Event()
         #: Not before then (monotonic): each write is a transaction.
         self._write_after = 0.0
+        #: It was logged that PostgreSQL refuses them.
+        self._progress_refused = False
         self._pipe_file = process_state.identity(pipe.fileno())
 
     # --------------------------------------------------------------------------------------------- main thread
@@ -149,8 +156,20 @@ class Guard:
             exchange.give_back(insist=False)
         self.slots.interrupt_overdue(now)
         if contexts.is_anything_unwritten() and now >= self._write_after:
-            exchange.write_progress()
+            self._write_progress()
             self._write_after = time.monotonic() + progress.EVERY
+
+    def _write_progress(self) -> None:
+        """Write what running tasks have said of themselves since the last time."""
+        try:
+            self.exchange.execute(progress.write_unwritten)
+        except Exception as error:
+            if isinstance(error, psycopg.Error) and not isinstance(error, REFUSED):
+                self.exchange.wait_for_postgresql(error)
+            elif not self._progress_refused:
+                # It is tried again each second.
+                self._progress_refused = True
+                logger.exception("what tasks say of their progress cannot be written")
 
     def _cancel(self, task: UUID) -> None:
         """Stop that task, if it is still running here."""
