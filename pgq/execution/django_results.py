@@ -14,12 +14,20 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.core.exceptions import SuspiciousOperation
+from django.utils.connection import ConnectionDoesNotExist
 
 from pgq import codec
 from pgq.codec import signing
 from pgq.conf import get_settings
 from pgq.enqueue import django_tasks, registry
-from pgq.enqueue.django_api import Task, TaskError, TaskResult, TaskResultStatus
+from pgq.enqueue.django_api import (
+    InvalidTaskBackend,
+    Task,
+    TaskError,
+    TaskResult,
+    TaskResultStatus,
+    task_backends,
+)
 from pgq.errors import UnknownFunction
 from pgq.options import TaskOptions
 from pgq.records import Claim, TaskState
@@ -43,13 +51,19 @@ def stored_of(task: Any, alias: str) -> dict[str, Any]:
         # The column is cleared once the time has come.
         stored["run_after"] = task.run_after.isoformat()
     base = django_tasks.defined(task.module_path)
-    if base is not None and base is not task:
-        names = [field.name for field in fields(task) if field.init and field.name not in _FIXED]
-        own = {name: getattr(task, name) for name in names}
-        changed = {name: value for name, value in own.items() if not _same(value, getattr(base, name, None))}
+    if base is not task:
+        own = {field.name: field for field in fields(task) if field.name not in _FIXED}
+        changed = {
+            name: value for name in own if not _same(value := getattr(task, name), _given(base, task, own[name]))
+        }
         if changed:
             stored["fields"] = codec.encode(changed, where=f"fields of {type(task).__name__}")
     return stored
+
+
+def _given(base: Any, task: Any, field: Any) -> Any:
+    """Return what a field of a Task object is unless the row says more: as where the task was defined."""
+    return getattr(base, field.name) if type(base) is type(task) else _default(field)
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -82,7 +96,9 @@ def find_task(path: str, *, trusted: bool) -> Any:
     entry = registry.registered(path)
     if entry is None and not isinstance(found, registry.Decorated):
         raise SuspiciousOperation(f"{path[:200]!r} is not a task: it is a {type(found).__name__}")
-    return _unchecked(Task, func=entry.func if entry is not None else found.func, takes_context=_takes_context(entry))
+    func = entry.func if entry is not None else found.func
+    given = {"priority": 0, "queue_name": "default", "backend": "", "run_after": None}
+    return _unchecked(Task, func=func, takes_context=_takes_context(entry), **given)
 
 
 def _takes_context(entry: registry.Registered | None) -> bool:
@@ -105,13 +121,23 @@ def _task_of(row: Claim | TaskState, options: TaskOptions, base: Any, alias: str
     """Return the Task object that was enqueued: the one of the function, with what the row says."""
     # What is not signed may be anything.
     kept: Mapping[str, Any] = options.django if trusted and isinstance(options.django, Mapping) else {}
-    given = {field.name: getattr(base, field.name) for field in fields(base)}
+    kind = type(base) if alias == base.backend else _class_of(alias) or type(base)
+    given = {field.name: getattr(base, field.name) for field in fields(base)} if kind is type(base) else {}
+    given["func"] = base.func
     if "fields" in kept:
         given |= codec.decode(kept["fields"], trusted=True)
     given |= {"priority": row.priority, "queue_name": row.queue, "backend": alias, "run_after": None}
     if "run_after" in kept:
         given["run_after"] = datetime.fromisoformat(kept["run_after"])
-    return _unchecked(type(base), **given)
+    return _unchecked(kind, **given)
+
+
+def _class_of(alias: str) -> Any:
+    """Return the class of the tasks of a backend; None: it is not in the settings of this process."""
+    try:
+        return task_backends[alias].task_class
+    except (InvalidTaskBackend, ConnectionDoesNotExist):
+        return None
 
 
 def alias_of(options: TaskOptions, default: str) -> str:

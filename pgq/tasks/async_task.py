@@ -30,7 +30,8 @@ def async_task(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Tas
     """Enqueue a call of a function, in the caller's transaction on PGQ["database"].
 
     Args:
-        func: A function at the top of a module, or its dotted path.
+        func: A function at the top of a module, its dotted path, or a Task object of django.tasks, whose queue,
+            priority and time hold unless others are given.
         args, kwargs: The function's, but for these options: hook, group, save, sync, cached, ack_failure, timeout
             (seconds), task_name, cluster (or queue), priority (-100 to 100), run_after (a moment, timedelta or
             seconds), max_attempts, retry_backoff, retry_on, no_retry_on, ack, sensitive. Those inside q_options win.

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from pgq.enqueue import django_tasks
 from pgq.models import Schedule
-from pgq.options import OF_SCHEDULE
+from pgq.options import NO_OPTIONS, OF_SCHEDULE
 from pgq.schedules import define as schedules
 from pgq.tasks.words import WORDS_OF_SCHEDULE, options_of, words_of
 
@@ -39,7 +40,7 @@ def schedule(
     """Enqueue a call of a function again and again, or once at a time.
 
     Args:
-        func: A function at the top of a module, or its dotted path.
+        func: A function at the top of a module, its dotted path, or a Task object of django.tasks.
         args, kwargs: The function's: anything that a task can be given, not only literals. Keywords that are options
             of `async_task`, such as ``timeout``, are options of the tasks, as if they stood in q_options.
         name: Unique. Also the group of the tasks, unless q_options name one.
@@ -67,7 +68,9 @@ def schedule(
     # What a form leaves empty counts as not given.
     may_be_empty = ("hook", *OF_SCHEDULE.values())
     words = {word: value for word, value in words.items() if value != "" or word not in may_be_empty}
-    own = {"hook": hook, "queue": queue or cluster, "priority": priority}
+    # A Task object of django.tasks says where its calls go.
+    fixed = NO_OPTIONS if isinstance(func, str) else django_tasks.options_of(func)
+    own = {"hook": hook, "queue": queue or cluster or fixed.queue, "priority": priority or fixed.priority or 0}
     options = options_of({**words, **{word: value for word, value in own.items() if value not in (None, "")}})
     new = Schedule(
         name=name or None,
