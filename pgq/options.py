@@ -134,6 +134,8 @@ class TaskOptions:
 
     #: Other keys of the row's options column, from another release or an import. They stay there.
     other: Mapping[str, Any] | None = None
+    #: Options that do not hold though `@task` gives them: `using` was given None for them. Not stored.
+    reset: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         # As in `_made`: the instance holds only what is given; for all else Python finds the class's default, None.
@@ -195,7 +197,23 @@ class TaskOptions:
         """Return these options, and those of `below` that are not given here."""
         if below is NO_OPTIONS or self is NO_OPTIONS:
             return self if below is NO_OPTIONS else below
-        return _made({**vars(below), **vars(self)})
+        joined = {**vars(below), **vars(self)}
+        if "reset" in joined:
+            for name in joined.pop("reset") - vars(self).keys():
+                joined.pop(name, None)
+        return _made(joined)
+
+    def changed(self, **given: Any) -> TaskOptions:
+        """Return the options of a call with those that `using` gives; None takes one away, also from `@task`.
+
+        Raises:
+            UnknownOption, EnqueueError: As for `of`.
+        """
+        chosen = vars(TaskOptions.of(**given))
+        taken = {_ALIASES.get(name, name) for name, value in given.items() if value is None}
+        kept = {name: value for name, value in vars(self).items() if name not in taken}
+        reset = frozenset((self.reset or frozenset()) | taken) - chosen.keys()
+        return _made(_without_none({**kept, **chosen, "reset": reset or None}))
 
     def of_columns(self) -> TaskOptions:
         """Return the options that are columns of their own."""

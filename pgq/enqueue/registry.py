@@ -34,6 +34,8 @@ class Decorated:
     func: Function
     #: The dotted path that `register` gave it.
     path: str
+    #: What `@task` says of all its calls.
+    options: TaskOptions
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the function here."""

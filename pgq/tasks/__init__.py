@@ -11,6 +11,7 @@ from pgq.enqueue.write import enqueue_from
 from pgq.execution.call import current_task
 from pgq.models import Schedule, Task
 from pgq.tasks.async_task import aenqueue, aenqueue_many, async_task, enqueue_many
+from pgq.tasks.calls import TaskCall
 from pgq.tasks.control import acancel, aretry, cancel, pause, resume, retry
 from pgq.tasks.definition import task
 from pgq.tasks.handle import TaskId
@@ -44,6 +45,7 @@ __all__ = [
     "Iter",
     "Schedule",
     "Task",
+    "TaskCall",
     "TaskId",
     "acancel",
     "aenqueue",

@@ -18,15 +18,17 @@ from pgq.execution import inline
 from pgq.ids import new_id
 from pgq.options import TaskOptions, unknown_option
 from pgq.records import NewTask
+from pgq.tasks.calls import all_arguments
 from pgq.tasks.handle import TaskId
 from pgq.tasks.words import WORDS, split_call
 
 
-def submit(new: NewTask, sync: bool) -> TaskId:
+def submit(new: NewTask, sync: bool) -> TaskId[Any]:
+    """Write one task, or run it at once if `sync`; return its id."""
     return TaskId.of(inline.run(new) if sync else enqueue(new))
 
 
-def async_task(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> TaskId:
+def async_task(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> TaskId[Any]:
     """Enqueue a call of a function, in the caller's transaction on PGQ["database"].
 
     Args:
@@ -40,7 +42,8 @@ def async_task(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Tas
         The task's id: 32 hex digits.
 
     Raises:
-        EnqueueError: Something is wrong; the message names the argument. Nothing was written.
+        WrongCall: The function cannot be called with these arguments, or the hook with a finished task.
+        EnqueueError: Something else is wrong; the message names the argument. Nothing was written.
     """
     given, options, sync = split_call(kwargs)
     return submit(make_task(func, args, given, options), sync)
@@ -61,12 +64,12 @@ def enqueue_many(
     then: str | Callable[..., Any] | None = None,
     chunk: int = CHUNK,
     **options: Any,
-) -> list[str]:
+) -> list[TaskId[Any]]:
     """Enqueue many calls of a function, `chunk` of them in one statement, all in one transaction.
 
     Args:
-        calls: What to call it with: each a tuple of arguments, a dict of keyword arguments, or one single argument.
-            May be a generator of any length.
+        calls: What to call it with: each a tuple of arguments, a dict of keyword arguments, a `TaskCall` of it, or one
+            single argument. May be a generator of any length.
         then: Called with the name of the group once all of them have settled, however they ended.
         options: As for `async_task`, the same for all.
 
@@ -74,13 +77,26 @@ def enqueue_many(
         The ids, in the order of the calls.
 
     Raises:
-        EnqueueError: As for `async_task`. Nothing was written.
+        WrongCall, EnqueueError: As for `async_task`. Nothing was written.
     """
     given, chosen, sync = split_call(options)
     for name in given:
         raise unknown_option(name, WORDS)
+    return write_calls(func, calls, chosen, sync=sync, then=then, chunk=chunk)
+
+
+def write_calls(
+    func: str | Callable[..., Any],
+    calls: Iterable[Any],
+    chosen: TaskOptions,
+    *,
+    sync: bool,
+    then: str | Callable[..., Any] | None,
+    chunk: int,
+) -> list[TaskId[Any]]:
+    """Do what `enqueue_many` does, with options that were read already."""
     check_chunk(chunk)
-    calls = several("calls", calls)
+    arguments = all_arguments(func, several("calls", calls))
     if then is not None:
         then = path("then", then)
         check_one("then", then, "the name of the group")
@@ -89,18 +105,18 @@ def enqueue_many(
     if then is not None:
         chosen = chosen.but(group=chosen.group or collector.hex)
     if sync:
-        ran = [inline.run(make_task(func, *_arguments(call), chosen)).hex for call in calls]
+        ran = [TaskId.of(inline.run(make_task(func, args, kwargs, chosen))) for args, kwargs in arguments]
         if then is not None:
             inline.run(make_task(then, (chosen.group,), options=of_then))
         return ran
     if then is not None:
         chosen = chosen.but(collector=collector.hex)
     with transaction.atomic(using=get_settings().database):
-        ids = enqueue_calls(func, map(_arguments, calls), chosen, chunk=chunk)
+        ids = enqueue_calls(func, arguments, chosen, chunk=chunk)
         if then is not None:
             # Last, since only now their number is known. No worker sees any of them before the commit.
             enqueue(make_task(then, (chosen.group,), options=of_then, id=collector, remaining=len(ids) or None))
-    return ids
+    return list(map(TaskId, ids))
 
 
 async def aenqueue_many(
@@ -129,9 +145,3 @@ def several(argument: str, calls: Iterable[Any]) -> Iterable[Any]:
         reason = f"must be a list (or another iterable) of calls, got {calls!r}"
         raise EnqueueError(argument, reason[: 298 - len(argument)])
     return calls
-
-
-def _arguments(call: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    if isinstance(call, Mapping):
-        return (), call
-    return call if isinstance(call, tuple) else (call,), {}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
 from pgq.models import Task
 from pgq.tasks import control, reading
 
+#: What the task's function returns.
+R = TypeVar("R", covariant=True)
 
-class TaskId(str):
+
+class TaskId(str, Generic[R]):
     """The id of a task, 32 hex digits, as Django-Q returns it; and what its caller may want of the task.
+
+    It is a text wherever a text is wanted: as an argument of another task, in JSON, in a query, for ``UUID()``.
 
     Attributes:
         created: Whether the call that returned this id wrote the task's row.
@@ -20,12 +25,14 @@ class TaskId(str):
     created = True
 
     @classmethod
-    def of(cls, id: UUID) -> TaskId:
+    def of(cls, id: UUID) -> TaskId[Any]:
         """Return the id as text."""
         return cls(id.hex)
 
-    def result(self, wait: int = 0, *, raise_error: bool = False) -> Any:
+    def result(self, wait: int = 0, *, raise_error: bool = False) -> R | None:
         """Return what the task returned, or the text of its failure; None also if it has not finished in time.
+
+        To a type checker it is what the function returns: ask `fetch` whether the task has failed.
 
         Args:
             wait: Milliseconds; 0: read once; -1: for ever.
@@ -34,11 +41,11 @@ class TaskId(str):
         Raises:
             NotCommitted: A wait would be in vain: this transaction has enqueued the task, and has not ended.
         """
-        return reading.result(self, wait, raise_error=raise_error)
+        return cast("R | None", reading.result(self, wait, raise_error=raise_error))
 
-    async def aresult(self, wait: int = 0, *, raise_error: bool = False) -> Any:
+    async def aresult(self, wait: int = 0, *, raise_error: bool = False) -> R | None:
         """Do the same as `result` in a coroutine; see `pgq.tasks.afetch`."""
-        return await reading.aresult(self, wait, raise_error=raise_error)
+        return cast("R | None", await reading.aresult(self, wait, raise_error=raise_error))
 
     def fetch(self, wait: int = 0) -> Task | None:
         """Return the finished `Task`, or None if it has not finished in time. Arguments as for `result`."""

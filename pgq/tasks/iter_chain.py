@@ -17,6 +17,7 @@ from pgq.ids import new_id
 from pgq.options import TaskOptions
 from pgq.records import NewTask
 from pgq.tasks.async_task import several, submit
+from pgq.tasks.calls import TaskCall
 from pgq.tasks.words import split_call
 from pgq.workflows.follow_ons import chained
 from pgq.workflows.groups import collect_results
@@ -67,7 +68,8 @@ def async_chain(
     """Run functions one after the other.
 
     Args:
-        chain: Links: a function, or (function,), (function, args), (function, args, kwargs with options).
+        chain: Links: a function, or (function,), (function, args), (function, args, kwargs with options), or what
+            `call_of` of a task returns.
         group: Their group; None: a new one.
         pass_results: Give each link the result of the one before as its first argument.
         continue_on_failure: Go on after a link that failed, as Django-Q does.
@@ -76,6 +78,7 @@ def async_chain(
         The group.
 
     Raises:
+        WrongCall: A link's function cannot be called with its arguments (and the result before). Nothing was written.
         EnqueueError: A link is wrong, or there is none. Nothing was written.
     """
     chain = list(several("chain", chain))
@@ -91,10 +94,17 @@ def async_chain(
 
 def link_task(link: Any, group: str, cached: Any, first: tuple[str, ...] | None = ()) -> NewTask:
     """Return the task of one link of a chain. `first`: as for `make_task`."""
+    if isinstance(link, TaskCall):
+        options = _of_link(link.options, group, cached)
+        return make_task(link.task, link.args, link.kwargs, options, first=first)
     func, args, kwargs = (*link, (), {})[:3] if isinstance(link, tuple | list) and len(link) == 1 else _parts(link)
     given, options, _ = split_call(kwargs or {})
-    options = options.but(group=options.group or group, cached=cached if options.cached is None else options.cached)
-    return make_task(func, args if isinstance(args, tuple | list) else (args,), given, options, first=first)
+    args = args if isinstance(args, tuple | list) else (args,)
+    return make_task(func, args, given, _of_link(options, group, cached), first=first)
+
+
+def _of_link(options: TaskOptions, group: str, cached: Any) -> TaskOptions:
+    return options.but(group=options.group or group, cached=cached if options.cached is None else options.cached)
 
 
 def _parts(link: Any) -> tuple[Any, Any, Any]:

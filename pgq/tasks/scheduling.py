@@ -62,6 +62,7 @@ def schedule(
     Raises:
         IntegrityError: There is one of that name, and `update` is not set.
         ValidationError: A field is wrong; the message names it.
+        WrongCall: The function cannot be called with these arguments, or the hook with a finished task.
         EnqueueError: The function, an argument or an option is wrong.
     """
     kwargs, words = words_of(kwargs, q_options, WORDS_OF_SCHEDULE)
@@ -72,19 +73,26 @@ def schedule(
     fixed = NO_OPTIONS if isinstance(func, str) else django_tasks.options_of(func)
     own = {"hook": hook, "queue": queue or cluster or fixed.queue, "priority": priority or fixed.priority or 0}
     options = options_of({**words, **{word: value for word, value in own.items() if value not in (None, "")}})
-    new = Schedule(
-        name=name or None,
-        schedule_type=schedule_type,  # type: ignore[misc]  # `define` has None follow the others
+    new = new_row(
+        name=name,
+        schedule_type=schedule_type,
         minutes=minutes,
         seconds=seconds,
-        cron=cron or None,
+        cron=cron,
         repeats=repeats,
         next_run=next_run,
-        time_zone=time_zone or None,
+        time_zone=time_zone,
         catch_up=catch_up,
         overlap=overlap,
         jitter=jitter,
         paused=paused,
-        intended_date_kwarg=intended_date_kwarg or None,
+        intended_date_kwarg=intended_date_kwarg,
     )
     return schedules.define(new, func, args, kwargs, options, update=update)
+
+
+def new_row(**fields: Any) -> Schedule:
+    """Return an unsaved schedule for `define`. What a form leaves empty counts as not given."""
+    for name in ("name", "cron", "time_zone", "intended_date_kwarg"):
+        fields[name] = fields[name] or None
+    return Schedule(**fields)

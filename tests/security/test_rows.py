@@ -28,7 +28,7 @@ from pgq.errors import NotStorable
 from pgq.models import QueuedTask, Task
 from pgq.records import Parked
 from pgq.tasks import async_iter, async_task, control, enqueue_many, fetch, queue_size
-from pgq.tasks.definition import submit
+from pgq.tasks.async_task import submit
 from pgq.upkeep import chores
 from tests.support.hand import MARK, claim, run, run_all, settle, value
 
@@ -346,4 +346,4 @@ def test_a_result_too_large_is_told_and_not_stored(session: Any, oracle: Any) ->
     task = fetch(id)
     assert task.success
     assert value(own, "SELECT length(result::text) FROM pgq_task") < 2000
-    assert submit(make_task(MARK, ("y",)))
+    assert submit(make_task(MARK, ("y",)), False)
