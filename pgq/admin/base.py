@@ -96,6 +96,10 @@ class BoundedChangeList(ChangeList):
         last = self.queryset.values_list("pk", flat=True)[REACH - 1]
         return self.get_query_string({_OLDER: str(last)}, remove=["p"])
 
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        cast("PgqAdminMixin", self.model_admin).complete(self.result_list)
+
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
         return ["-pk"]
 
@@ -257,6 +261,9 @@ class PgqAdminMixin(_ModelAdmin):
 
     def search(self, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
         return queryset
+
+    def complete(self, rows: Iterable[Any]) -> None:
+        """Read what a page of the list shows besides its rows."""
 
     # --------------------------------------------------------------------------------------------- actions
 

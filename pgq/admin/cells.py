@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import TextField
+from django.db.models.functions import Cast
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from pgq.admin import display
 from pgq.admin.base import PgqAdminMixin, TaskListMixin
 from pgq.codec import signing
-from pgq.models import Schedule
+from pgq.models import Progress, Schedule
+
+#: Where an instance keeps what its task says.
+SAID = "_pgq_said"
 
 
 class StoredCells(PgqAdminMixin):
@@ -48,6 +53,53 @@ class TaskCells(StoredCells, TaskListMixin):
     @admin.display(description=gettext_lazy("earlier attempts"))
     def earlier(self, row: Any) -> Any:
         return self.history_of(row)
+
+    # --------------------------------------------------------------------------------------------- what it says
+
+    def said_by(self, row: Any) -> Progress | None:
+        """Return what a task says of itself, its log lines as a text; read once for a page."""
+        if SAID not in vars(row):
+            # Asked for as text: JSON may hold numbers that Python refuses to read.
+            rows = Progress.objects.using(self.database).filter(pk=row.pk).defer("log")
+            vars(row)[SAID] = rows.annotate(lines=Cast("log", TextField())).first()
+        found: Progress | None = vars(row)[SAID]
+        return found
+
+    def progress_fieldsets(self, row: Any) -> list[Any]:
+        """Return the part of a page that shows it; nothing if the task has said nothing."""
+        if self.said_by(row) is None:
+            return []
+        return [(_("Progress"), {"fields": ["progress_cell", "progress_text", "said_at", "log_block"]})]
+
+    @admin.display(description=gettext_lazy("progress"))
+    def progress_cell(self, row: Any) -> Any:
+        said = self.said_by(row)
+        return display.EMPTY if said is None else display.bar(said)
+
+    @admin.display(description=gettext_lazy("doing"))
+    def progress_text(self, row: Any) -> str:
+        said = self.said_by(row)
+        if said is None or said.text is None:
+            return display.EMPTY
+        return display.hidden_text(said.text) if display.is_sensitive(row) else display.cut(said.text, 1000)
+
+    @admin.display(description=gettext_lazy("said last"))
+    def said_at(self, row: Any) -> Any:
+        said = self.said_by(row)
+        return display.EMPTY if said is None else display.moment(said.updated_at)
+
+    @admin.display(description=gettext_lazy("log (UTC, the last line first)"))
+    def log_block(self, row: Any) -> Any:
+        return self.value_block(row, "log")
+
+    def value_text(self, row: Any, field: str) -> str | None:
+        if field != "log":
+            return super().value_text(row, field)
+        said = self.said_by(row)
+        stored = "[]" if said is None else vars(said)["lines"]
+        if stored == "[]":
+            return None
+        return display.hidden_text(stored) if display.is_sensitive(row) else display.log_text(stored)
 
     @admin.display(description=gettext_lazy("schedule"))
     def schedule_link(self, row: Any) -> Any:

@@ -21,6 +21,7 @@ from django.utils.safestring import SafeString
 from pgq import codec, ids
 from pgq.codec import signing
 from pgq.codec.stored import stored_text
+from pgq.models import Progress
 
 #: Characters of a value that a page shows; the rest is a click away.
 PREVIEW = 10_000
@@ -97,13 +98,18 @@ def is_sensitive(row: Model) -> bool:
     return _SENSITIVE.search(stored_text(row, "options") or "") is not None
 
 
+def hidden_text(text: str) -> str:
+    """Return what stands in the place of a sensitive task's value: equal values look equal."""
+    return f"<hidden: {len(text):,} characters, digest {signing.digest(text)}>"
+
+
 def stored_value(row: Model, field: str, hidden: re.Pattern[str]) -> str | None:
     """Return a stored field of a row as a text for people; None if there is nothing."""
     text = stored_text(row, field)
     if text is None:
         return None
     if is_sensitive(row):
-        return f"<hidden: {len(text):,} characters, digest {signing.digest(text)}>"
+        return hidden_text(text)
     if field in ("args", "kwargs"):
         return readable(arguments_of(row)[field == "kwargs"], text, hidden)
     if field == "value":
@@ -183,6 +189,44 @@ def link(address: str | None, text: Any) -> SafeString | str:
 def named(name: str | None, id: str) -> str:
     """Return the name of a task."""
     return name or ids.task_name(UUID(id))
+
+
+def number(value: float) -> str:
+    """Return a number of a progress as a text: whole ones without a fraction."""
+    return f"{value:,.0f}" if abs(value) < 1e15 and value == int(value) else f"{value:,.10g}"
+
+
+def bar(said: Progress) -> SafeString | str:
+    """Show how far a task is: in numbers, and as a bar if its end is known."""
+    if said.done is None:
+        return EMPTY
+    if said.total is None:
+        return number(said.done)
+    words = f"{number(said.done)} / {number(said.total)}"
+    if said.fraction is None:
+        return words
+    return format_html(
+        '<span class="pgq-progress"><progress max="1" value="{0}" aria-label="{1}"></progress> '
+        "<span>{2} %</span> <span>({1})</span></span>",
+        f"{said.fraction:.4f}",
+        words,
+        f"{100 * said.fraction:.0f}",
+    )
+
+
+def log_text(stored: str) -> str:
+    """Return the log lines of a task as a text, the last one first. The column may hold anything."""
+    lines = codec.decode_for_display(stored)
+    if not isinstance(lines, list):
+        return plain(lines)
+    return "\n".join(_line(line) for line in lines[::-1])
+
+
+def _line(line: Any) -> str:
+    if not isinstance(line, Mapping):
+        return plain(line)
+    at, level, attempt, message = (plain(line.get(key)) for key in ("at", "level", "attempt", "message"))
+    return f"{at[:23].replace('T', ' ')} {level} ({attempt}) {message}"
 
 
 def table(headings: Iterable[Any], rows: Iterable[Iterable[Any]]) -> SafeString:

@@ -74,7 +74,7 @@ class TaskAdminMixin(TaskCells):
     ]
     list_filter: ClassVar[Any] = [EnqueuedFilter, QueueFilter, ClusterFilter]
     heavy_fields = ("args", "kwargs", "options", "value", "message", "traceback", "signature")
-    value_fields = ("args", "kwargs", "options", "value", "message", "traceback")
+    value_fields = ("args", "kwargs", "options", "value", "message", "traceback", "log")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -98,6 +98,7 @@ class TaskAdminMixin(TaskCells):
         return [
             (None, {"fields": ["task_name", "id", "func_cell", "group_links", "cluster", "success_icon"]}),
             (_("Outcome"), {"fields": [*self.outcome_fields, "started_at", "stopped_at", "duration", "attempt_count"]}),
+            *self.progress_fieldsets(obj),
             (_("Arguments"), {"fields": ["arguments", "keywords", "options_block"]}),
             (_("Earlier attempts"), {"fields": ["earlier"]}),
             (

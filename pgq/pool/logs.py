@@ -21,10 +21,15 @@ class PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).astimezone()
         head = f"{time:%H:%M:%S}.{time.microsecond // 1000:03d} {record.levelname:<7} {record.process:>7} "
-        text = record.getMessage().translate(_ESCAPES).replace("\n", "\\n")
+        text = (_whose(record) + record.getMessage()).translate(_ESCAPES).replace("\n", "\\n")
         if record.exc_info:
             text += "\n" + _exception(self, record).translate(_ESCAPES)
         return head + text.replace("\n", "\n    ")
+
+
+def _whose(record: logging.LogRecord) -> str:
+    """Return which task a line of its context's logger is of."""
+    return f"task {getattr(record, 'task_id', '?')}: " if record.name == "pgq.task" else ""
 
 
 def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> str:
@@ -44,6 +49,8 @@ class JsonFormatter(logging.Formatter):
             "process": record.process,
             "message": record.getMessage(),
         }
+        if record.name == "pgq.task":
+            entry["task"] = str(getattr(record, "task_id", "?"))
         if record.exc_info:
             entry["exception"] = _exception(self, record)
         return json.dumps(entry)

@@ -124,6 +124,7 @@ def test_lists_have_the_columns_of_django_q(admin_client: Client) -> None:
         "queue_cell",
         "func_cell",
         "state_badge",
+        "progress_cell",
         "priority",
         "runs_after",
         "attempts",

@@ -22,7 +22,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 from pytest_django.live_server_helper import LiveServer
 
-from pgq.models import Failure, QueuedTask, Schedule, Success
+from pgq.models import Failure, Progress, QueuedTask, Schedule, Success
 from pgq.tasks import async_task, schedule
 from tests.support.pools import Pool, wait_for
 
@@ -205,6 +205,31 @@ def test_a_failed_task_is_read_and_run_again(
     assert browser.run("return document.querySelector('.field-result_block .pgq-value').innerText") == "5"
     browser.click(".pgq-history summary")
     assert "No such file or directory" in browser.text, "the failed attempt is in its history"
+    assert browser.complaints() == []
+
+
+def test_how_far_a_running_task_is(
+    browser: Browser, server: str, pool: Callable[..., Pool], oracle: object, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    task = async_task("tests.functions.context.work_until", "it", str(go), task_name="import")
+    pool(workers=1)
+    wait_for(lambda: Progress.of(task), "it says how far it is")
+    log_in(browser, server)
+    browser.open(f"{server}/admin/pgq/queuedtask/")
+    assert read(browser, "td.field-progress_cell", "25 % (1 / 4)")
+    measure = "const bar = document.querySelector('progress').getBoundingClientRect(); return [bar.width, bar.height]"
+    width, height = browser.run(measure)
+    assert 50 < width < 200
+    assert 5 < height < 20
+    browser.leave_by(".field-task_name a")
+    assert "it waits in attempt 1" in read(browser, ".field-log_block", "INFO")
+    assert "it waits" in read(browser, ".field-progress_text", "it waits")
+    go.touch()
+    wait_for(lambda: Success.objects.filter(pk=task).exists(), "the task has succeeded")
+    browser.open(f"{server}/admin/pgq/success/{task}/change/")
+    assert "100 %" in read(browser, ".field-progress_cell", "4 / 4")
+    assert "it waits in attempt 1" in read(browser, ".field-log_block", "INFO")
     assert browser.complaints() == []
 
 

@@ -40,7 +40,7 @@ def said(id: str) -> tuple[object, ...] | None:
 
 
 def test_what_is_said_a_thousand_times_a_second_is_written_once_a_second(pool, oracle, writes):
-    pool(workers=1)
+    running = pool(workers=1)
     id = functions.thousand_a_second.enqueue("a", 3.0)
     wait_for(lambda: (QueuedTask.objects.filter(pk=id).count() and said(id)) or oracle.ends("a"))
     assert not oracle.ends("a"), "it is seen while the task runs"
@@ -51,6 +51,7 @@ def test_what_is_said_a_thousand_times_a_second_is_written_once_a_second(pool, o
     assert (total, text) == (3.0, f"step {count}")
     assert 2.9 < done < 3
     assert len(messages(id)) == count // 100
+    assert f"task {id}: step 100\n" in running.log()
 
 
 @pytest.mark.parametrize("threads", [1, 2])
