@@ -40,6 +40,7 @@ from django.utils import timezone
 
 from pgq.conf import get_settings
 from pgq.enqueue import options
+from pgq.execution import context as contexts
 from pgq.execution import inline as inlining
 from pgq.models import QueuedTask
 from pgq.records import Failed, Parked, Postponed, Report, Retried, Succeeded
@@ -162,7 +163,7 @@ def _ran(report: Report) -> Ran:
     context = report.context
     if context is None:
         return ran
-    return replace(ran, progress=context.last_progress(), log=tuple(context.messages()))
+    return replace(ran, progress=contexts.last_progress(context), log=tuple(contexts.messages(context)))
 
 
 # ------------------------------------------------------------------------------------------------- looking

@@ -59,7 +59,7 @@ def running_claim() -> Claim | None:
 def _over(run: list[Any], report: Report) -> Report:
     """Return the report of a run with its context, which ends."""
     context = run[0].context or run[1]
-    context.end()
+    contexts.end(context)
     return report._replace(context=context)
 
 

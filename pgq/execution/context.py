@@ -136,29 +136,36 @@ class Context:
             state.log = TaskLog(state)
         return state.log
 
-    def said(self) -> Progress | None:
-        """Return what this attempt has said that is not written yet; None: nothing."""
-        # What the guard has taken is written, or put back, once it lets go of this.
-        with _Writing.lock:
-            return self._state.unwritten()
-
-    def last_progress(self) -> tuple[float, float | None, str | None] | None:
-        """Return the done, total and text that this attempt said last; None: it has said none."""
-        return self._state.progress
-
-    def messages(self) -> list[str]:
-        """Return the messages of the log lines that are kept and not written yet, oldest first."""
-        return [message for _at, _level, message in self._state.lines]
-
-    def end(self) -> None:
-        """Keep nothing that is said from now on: the attempt is over."""
-        state = self._state
-        state.over = True
-        if _Writing.states is not None:
-            _Writing.states.pop(state, None)
-
     def __repr__(self) -> str:
         return f"<context of task {self.id} ({self.func}), attempt {self.attempt}>"
+
+
+# What runs, settles and shows tasks asks of a context; no task does, so these are no methods.
+
+
+def said(context: Context) -> Progress | None:
+    """Return what this attempt has said that is not written yet; None: nothing."""
+    # What the guard has taken is written, or put back, once it lets go of this.
+    with _Writing.lock:
+        return context._state.unwritten()
+
+
+def last_progress(context: Context) -> tuple[float, float | None, str | None] | None:
+    """Return the done, total and text that this attempt said last; None: it has said none."""
+    return context._state.progress
+
+
+def messages(context: Context) -> list[str]:
+    """Return the messages of the log lines that are kept and not written yet, oldest first."""
+    return [message for _at, _level, message in context._state.lines]
+
+
+def end(context: Context) -> None:
+    """Keep nothing that is said from now on: the attempt is over."""
+    state = context._state
+    state.over = True
+    if _Writing.states is not None:
+        _Writing.states.pop(state, None)
 
 
 def _number(name: str, value: Any) -> float:

@@ -40,7 +40,7 @@ def save(cursor: Cursor, reports: Sequence[Report]) -> None:
 
     A failure is logged and takes nothing else with it: a task must not fail for what it said.
     """
-    said = [one for report in reports if _is_kept(report) and (one := report.context.said()) is not None]
+    said = [one for report in reports if _is_kept(report) and (one := contexts.said(report.context)) is not None]
     if not said:
         return
     try:

@@ -174,7 +174,7 @@ def test_a_task_that_says_nothing_leaves_no_row_and_what_is_said_later_is_not_ke
     context = functions.kept.pop()
     context.progress(2)
     context.log.info("late")
-    assert (context.last_progress(), context.messages()) == ((1, None, None), [])
+    assert (contexts.last_progress(context), contexts.messages(context)) == ((1, None, None), [])
     assert Progress.objects.get().task == context.id
 
 

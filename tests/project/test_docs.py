@@ -16,6 +16,7 @@ from django.test import override_settings
 from pgq import conf
 from pgq.enqueue import registry
 from pgq.execution import reporters
+from pgq.execution.context import Context
 from pgq.models import Schedule
 from pgq.testing import drain, enqueued, fire_schedules
 from tests.app.models import Note
@@ -169,6 +170,40 @@ def test_snippets_for_tests(monkeypatch):
         assert [text for _, text in outcome.errors + outcome.failures] == []
     finally:
         _forget("shop.")
+
+
+@pytest.mark.django_db
+def test_snippets_of_the_context(monkeypatch):
+    module = types.ModuleType("shop.tasks")
+    monkeypatch.setitem(sys.modules, "shop", types.ModuleType("shop"))
+    monkeypatch.setitem(sys.modules, "shop.tasks", module)
+    source, setting, reading = blocks("context.md", "python")
+    namespace = {"__name__": "snippet"}
+    try:
+        exec(source, vars(module))
+        exec(setting, namespace)
+        assert conf.read("PGQ", namespace["PGQ"])[1] == []
+        exec(reading, namespace)
+        module.count_words.enqueue("one two")
+        ran, words = drain()
+        assert (ran.result, ran.progress, ran.log) == (3, (3, 3, "row 3"), ("attempt 1 of 3",))
+        assert words.progress == (2, None, None)
+        # Once more, now that there is something to read.
+        exec(reading.replace("import_prices.enqueue([1, 2, 3])", "id"), namespace)
+        assert namespace["progress"].fraction == namespace["finished"].progress.fraction == 1
+    finally:
+        _forget("shop.")
+
+
+def test_every_member_of_the_context_is_on_the_page():
+    members = {name for name in vars(Context) if not name.startswith("_")} - {
+        "said",
+        "last_progress",
+        "messages",
+        "end",
+    }
+    text = page("context.md")
+    assert [name for name in members if f"`{name}" not in text] == []
 
 
 @pytest.mark.django_db

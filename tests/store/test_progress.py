@@ -134,10 +134,10 @@ def test_what_cannot_be_written_is_put_back(context, session):
     other.execute("SELECT FROM pgq_queue FOR UPDATE")
     context.log.info("d")
     writing.write_unwritten(session().cursor())
-    assert context.messages() == ["d"]
-    assert context.said().log.count("message") == 1
-    context.end()
-    assert context.said().log.count("message") == 1
+    assert contexts.messages(context) == ["d"]
+    assert contexts.said(context).log.count("message") == 1
+    contexts.end(context)
+    assert contexts.said(context).log.count("message") == 1
 
 
 def test_what_is_put_back_into_a_full_log_is_what_is_oldest(context, session):
@@ -146,10 +146,10 @@ def test_what_is_put_back_into_a_full_log_is_what_is_oldest(context, session):
         assert len(found) == 1
         for number in range(250):
             context.log.info("%d", number)
-    assert context.messages() == [str(number) for number in range(50, 250)]
+    assert contexts.messages(context) == [str(number) for number in range(50, 250)]
     with contexts.taken():
         pass
-    assert context.messages() == [str(number) for number in range(50, 250)]
+    assert contexts.messages(context) == [str(number) for number in range(50, 250)]
 
 
 def test_upkeep_deletes_those_whose_tasks_are_gone(session):
