@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -126,7 +127,7 @@ class _Hub:
 
     def _serve(self, session: Session) -> None:
         """Look whenever there is a reason to, until no waiter has been left for a while."""
-        pause, news = _FIRST_PAUSE, True
+        pause, heard = _FIRST_PAUSE, False
         #: When to look without a reason, and when to end.
         look_at, end_at = 0.0, float("inf")
         while True:
@@ -144,27 +145,35 @@ class _Hub:
                 continue
             if session.keep_flag(now) or (added and not session.hears):
                 pause, look_at = _FIRST_PAUSE, now
-            if now >= look_at:
-                news, look_at = True, now + pause
+            is_due = now >= look_at
+            if is_due:
+                look_at = now + pause
                 pause = min(pause * 2, _LAST_PAUSE)
-            wake(self._look(session, waiters, news))
+            wake(self._look(session, waiters, heard or is_due, thorough=is_due))
             # Notifications may come by the thousand: looking takes half of the time at most.
             time.sleep(min(time.monotonic() - now, 0.01))
-            news = session.wait(self.poked, look_at - time.monotonic())
+            heard = session.wait(self.poked, look_at - time.monotonic())
 
-    def _look(self, session: Session, waiters: list[Waiter], news: bool) -> list[tuple[Waiter, Task | None]]:
+    def _look(
+        self, session: Session, waiters: list[Waiter], news: bool, *, thorough: bool
+    ) -> list[tuple[Waiter, Task | None]]:
         """Return who is to be woken, and with what; they are no longer waiters.
 
         Args:
             news: Something may have been settled since the last look.
+            thorough: Look for each text that may be an id as a name, too. Nearly none is one.
         """
-        ids = {waiter.wanted.id for waiter in waiters if waiter.wanted.id is not None and not waiter.wanted.cached}
-        tasks = session.finished(self.place.alias, ids) if ids else {}
-        names, groups = _arrived(session, waiters, news)
+        wanted_ids = {(waiter.wanted.whole, waiter.wanted.id) for waiter in waiters if not waiter.wanted.cached}
+        tasks: dict[tuple[bool, UUID | None], Task] = {}
+        for whole in (True, False):
+            ids = [id for needs_whole, id in wanted_ids if needs_whole is whole and id is not None]
+            found = session.finished(self.place.alias, ids, whole=whole) if ids else {}
+            tasks.update(((whole, id), task) for id, task in found.items())
+        names, groups = _arrived(session, waiters, thorough)
         woken: list[tuple[Waiter, Task | None]] = []
         for waiter in waiters:
             wanted = waiter.wanted
-            task = None if wanted.id is None or wanted.cached else tasks.get(wanted.id)
+            task = None if wanted.cached else tasks.get((wanted.whole, wanted.id))
             came = wanted.name in names or (wanted.group, wanted.count) in groups or (news and wanted.is_vague)
             if task is not None or came:
                 woken.append((waiter, task))
@@ -174,11 +183,10 @@ class _Hub:
         return woken
 
 
-def _arrived(session: Session, waiters: list[Waiter], news: bool) -> tuple[set[str], set[tuple[str, int]]]:
+def _arrived(session: Session, waiters: list[Waiter], thorough: bool) -> tuple[set[str], set[tuple[str, int]]]:
     """Return the names and groups of `waiters` that have come."""
     all_wanted = [waiter.wanted for waiter in waiters if not waiter.wanted.is_vague]
-    # Nearly no text that may be an id is a name: it is looked for as one only if there is news.
-    names = {wanted.name for wanted in all_wanted if wanted.name is not None and (news or wanted.id is None)}
+    names = {wanted.name for wanted in all_wanted if wanted.name is not None and (thorough or wanted.id is None)}
     groups = {(wanted.group, wanted.count) for wanted in all_wanted if wanted.group is not None}
     if not names and not groups:
         return set(), set()

@@ -7,7 +7,7 @@ import json
 import logging
 import select
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 from uuid import UUID
 
@@ -75,14 +75,43 @@ class Session:
     def _drain(self) -> bool:
         return sum(1 for _ in self.connection.notifies(timeout=0)) > 0
 
-    def finished(self, alias: str, ids: Iterable[UUID]) -> dict[UUID, Task]:
-        """Return those of these tasks that have finished, as the ORM would."""
-        columns, rows = results.settled(self.connection.cursor(), list(ids))
+    def finished(self, alias: str, ids: Iterable[UUID], *, whole: bool) -> dict[UUID, Task]:
+        """Return those of these tasks that have finished, as the ORM would.
+
+        Args:
+            whole: With all fields; else the others are deferred.
+        """
+        columns, rows = results.settled(self.connection.cursor(), list(ids), whole=whole)
+        # Of columns that this release does not know, the ORM would know nothing either.
         fields = {field.column: field for field in Task._meta.concrete_fields}
         known = [(at, fields[column]) for at, column in enumerate(columns) if column in fields]
         names = [field.attname for _, field in known]
-        tasks = (Task.from_db(alias, names, [_value(field, row[at]) for at, field in known]) for row in rows)
-        return {UUID(str(task.id)): task for task in tasks}
+        readers = [(at, _reader(field)) for at, field in known]
+        id_at = columns.index("id")
+        return {
+            row[id_at]: Task.from_db(
+                alias,
+                names,
+                [row[at] if read is None or row[at] is None else read(row[at]) for at, read in readers],
+            )
+            for row in rows
+        }
+
+
+def _reader(field: Any) -> Callable[[Any], Any] | None:
+    """Return what makes of a value the one that a model instance holds which the ORM has read; None: it is the same."""
+    if isinstance(field, StoredField):
+        return StoredText
+    kind = field.get_internal_type()
+    if kind == "JSONField":
+        return json.loads
+    if kind == "DateTimeField":
+        return lambda moment: as_project(moment.astimezone(UTC))
+    return _hex if kind == "UUIDField" else None
+
+
+def _hex(id: UUID) -> str:
+    return id.hex
 
 
 def readable(seconds: float, *descriptors: int) -> set[int]:
@@ -91,12 +120,3 @@ def readable(seconds: float, *descriptors: int) -> set[int]:
     for number in descriptors:
         poll.register(number, select.POLLIN)
     return {number for number, _ in poll.poll(max(0.0, seconds) * 1000)}
-
-
-def _value(field: Any, value: Any) -> Any:
-    """Return a value as a model instance that was read by the ORM holds it."""
-    if isinstance(value, str) and field.get_internal_type() == "JSONField":
-        return StoredText(value) if isinstance(field, StoredField) else json.loads(value)
-    if isinstance(value, datetime):
-        return as_project(value.astimezone(UTC))
-    return value.hex if isinstance(value, UUID) else value

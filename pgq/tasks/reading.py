@@ -62,12 +62,16 @@ def result(task_id: str | UUID, wait: int = 0, cached: Any = None, *, raise_erro
             is a `TaskFailed`, which has the traceback.
         TaskFailed: It failed otherwise.
     """
-    return _value(fetch(task_id, wait, cached), task_id, raise_error)
+    look = waiting.look_for_task(task_id, cached=_in_cache(cached), whole=False)
+    found = waiting.wait_for(look, wait)
+    return _value(found, task_id, raise_error)
 
 
 async def aresult(task_id: str | UUID, wait: int = 0, cached: Any = None, *, raise_error: bool = False) -> Any:
     """Do the same as `result` in a coroutine; see `afetch`."""
-    return _value(await afetch(task_id, wait, cached), task_id, raise_error)
+    look = waiting.look_for_task(task_id, cached=_in_cache(cached), whole=False)
+    found = await waiting.await_for(look, wait)
+    return _value(found, task_id, raise_error)
 
 
 def _value(found: Task | None, task_id: str | UUID, raise_error: bool) -> Any:

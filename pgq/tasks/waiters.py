@@ -30,6 +30,8 @@ class Wanted:
     name: str | None = None
     group: str | None = None
     count: int = 1
+    #: Whether all fields of the task are asked for, or its result only.
+    whole: bool = True
     #: It is in the cache, of which PostgreSQL knows nothing: any settlement may be the one.
     cached: bool = False
 
@@ -78,8 +80,8 @@ class ThreadWaiter:
         self.task = task
         self._woken.set()
 
-    def wait(self, seconds: float | None) -> bool:
-        """Wait to be woken, for so long at most (None: without end); return whether that has happened."""
+    def wait(self, seconds: float) -> bool:
+        """Wait to be woken, for so long at most; return whether that has happened."""
         return self._woken.wait(seconds)
 
 
@@ -89,18 +91,31 @@ class LoopWaiter:
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
         self.looked = False
+        self.task: Task | None = None
         self.loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[Task | None] = self.loop.create_future()
+        self._woken = False
+        self._future: asyncio.Future[None] | None = None
 
     def wake_here(self, task: Task | None) -> None:
         """Wake it, on its loop."""
-        if not self._future.done():
-            self._future.set_result(task)
+        self._woken, self.task = True, task
+        self._go_on()
 
-    async def wait(self, seconds: float | None) -> tuple[bool, Task | None]:
-        """Wait to be woken, for so long at most (None: without end); return whether that has happened, and the task."""
-        done, _ = await asyncio.wait([self._future], timeout=seconds)
-        return (True, self._future.result()) if done else (False, None)
+    def _go_on(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait to be woken, for so long at most; return whether that has happened."""
+        if not self._woken:
+            # Not asyncio.wait or timeout, which take several turns of the loop for each of a thousand waiters.
+            self._future = self.loop.create_future()
+            timer = self.loop.call_later(seconds, self._go_on)
+            try:
+                await self._future
+            finally:
+                timer.cancel()
+        return self._woken
 
 
 Waiter = ThreadWaiter | LoopWaiter

@@ -136,12 +136,12 @@ async def await_for(look: Look[T], wait: int) -> T | None:
         with hub.waiting(place, waiter):
             while True:
                 left = until - time.monotonic()
-                woken, task = await waiter.wait(max(0.0, min(left, _TICK)))
+                woken = await waiter.wait(max(0.0, min(left, _TICK)))
                 if woken or left <= _TICK or not waiter.looked:
                     break
                 waiter.looked = False
-        if task is not None:
-            return look.of_task(task)
+        if waiter.task is not None:
+            return look.of_task(waiter.task)
         is_last = time.monotonic() >= until
         if is_last and waiter.looked and not look.wanted.is_vague:
             # It is not there: to look for it again might take a connection.
@@ -151,10 +151,11 @@ async def await_for(look: Look[T], wait: int) -> T | None:
             return found
 
 
-def look_for_task(id_or_name: str | UUID, *, cached: bool = False) -> Look[Task]:
+def look_for_task(id_or_name: str | UUID, *, cached: bool = False, whole: bool = True) -> Look[Task]:
     """Return how to wait for a finished task.
 
     Args:
+        whole: With all its fields; else those may be deferred that do not tell the result.
         cached: It is in the cache, not in the database.
     """
     id = ids.parse_id(id_or_name)
@@ -167,7 +168,7 @@ def look_for_task(id_or_name: str | UUID, *, cached: bool = False) -> Look[Task]
         if own:
             raise _not_committed(f"task {id_or_name}")
 
-    return Look(Wanted(id=id, name=str(id_or_name), cached=cached), read, lambda task: task, refuse)
+    return Look(Wanted(id=id, name=str(id_or_name), cached=cached, whole=whole), read, lambda task: task, refuse)
 
 
 def look_for_group(group: str, *, count: int | None = None, cached: bool = False) -> Look[bool]:

@@ -1,4 +1,4 @@
--- Returns the finished tasks of these ids, as whole rows.
-SELECT t.*
+-- Returns the finished tasks of these ids: whole rows, or what is needed to tell the result.
+SELECT {columns}
   FROM pgq_task t
  WHERE t.id = ANY (%(ids)s::uuid[])
