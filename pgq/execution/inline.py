@@ -75,6 +75,7 @@ def run_settled(task: NewTask, raises: Callable[[BaseException], bool]) -> Repor
     report = _execute(claim, settings, write_row)
     if isinstance(report.outcome, Failed | Retried) and report.error is not None and raises(report.error):
         raise report.error
+    _log(report)
     if not report.settled:
         with _transaction(settings) as cursor:
             write_row(cursor)
@@ -158,11 +159,20 @@ def drain(limit: int = 1000) -> list[Report]:
 def _run_claim(claim: Claim, settings: Settings, *, commits: bool = False) -> Report:
     """Run a claim, whose row is there, and settle it. `commits`: run what it left to on_commit, too."""
     report = _execute(claim, settings, commits=commits)
+    _log(report)
     if not report.settled:
         with _transaction(settings) as cursor:
             settle.write(cursor, [report], settings.name)
         settle.announce(report)
     return report
+
+
+def _log(report: Report) -> None:
+    """Log what came of a task, as a worker does."""
+    if not isinstance(report.outcome, Succeeded):
+        settle.log_failure(report)
+    elif logger.isEnabledFor(logging.DEBUG):
+        settle.log_success(report)
 
 
 @contextlib.contextmanager

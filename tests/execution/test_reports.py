@@ -10,10 +10,12 @@ import weakref
 
 import pytest
 from django.db import connection
+from django.test import override_settings
 
 from pgq.pool.logs import JsonFormatter, PlainFormatter
 from pgq.pool.worker.surroundings import Surroundings
 from pgq.tasks import async_task
+from pgq.testing import drain
 from tests.support.hand import Hand
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -38,6 +40,10 @@ def fail(message):
     error = Failure(message)
     raised[:] = [weakref.ref(error)]
     raise error
+
+
+def succeed():
+    return "fine"
 
 
 def fail_otherwise():
@@ -97,6 +103,38 @@ def test_a_retry_is_a_warning_with_the_exception(hand, kept):
     [(template, [record])] = kept.by_template.items()
     assert template.startswith(f"task %s ({HERE}.fail) failed in attempt %d ")
     assert (record.levelname, str(record.exc_info[1])) == ("WARNING", "a")
+
+
+def test_at_debug_there_is_a_line_for_each_success(hand, kept, caplog):
+    async_task(f"{HERE}.succeed")
+    hand.work()
+    assert kept.by_template == {}
+    with caplog.at_level(logging.DEBUG, "pgq"):
+        talkative = Hand()
+        ids = [async_task(f"{HERE}.succeed"), async_task(f"{HERE}.succeed")]
+        talkative.work()
+        talkative.close()
+    [(template, records)] = kept.by_template.items()
+    assert template == f"task %s ({HERE}.succeed) succeeded in %.1f ms, in attempt %d"
+    assert [record.levelname for record in records] == ["DEBUG", "DEBUG"]
+    assert [record.args[0] for record in records] == ids
+    assert all(0 < record.args[1] < 5000 and record.args[2] == 1 for record in records)
+    assert "None" not in kept.text.getvalue()
+
+
+def test_drain_logs_as_a_worker_does(kept, caplog):
+    ids = [async_task(fail, "a"), async_task(fail, "a", max_attempts=2, retry_backoff=60)]
+    with caplog.at_level(logging.DEBUG, "pgq"):
+        good = async_task(f"{HERE}.succeed")
+        drain()
+        # What the caller gets raised is not logged as well.
+        with override_settings(PGQ={"sync": True}), pytest.raises(Failure):
+            async_task(fail, "b")
+    failed, retried, succeeded = [record for records in kept.by_template.values() for record in records]
+    assert [record.args[0] for record in (failed, retried, succeeded)] == [*ids, good]
+    assert [record.levelname for record in (failed, retried, succeeded)] == ["ERROR", "WARNING", "DEBUG"]
+    kind, error, _ = failed.exc_info
+    assert (kind, str(error)) == (Failure, "a")
 
 
 def test_a_name_from_psql_is_no_template(hand, kept):

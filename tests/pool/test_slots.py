@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 
@@ -28,6 +29,23 @@ def most_at_a_time(oracle) -> int:
         running += (event == "start") - (event == "end")
         most = max(most, running)
     return most
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "settings"),
+    [(f"{HERE}.anap", f"{HERE}.afail", {}), (MARK, f"{oracle_tasks.__name__}.fail", {"threads": 2})],
+    ids=["coroutines", "threads"],
+)
+def test_each_has_its_line_in_the_log(good, bad, settings, pool, oracle):
+    succeeded, failed = async_task(good, "good"), async_task(bad, "bad")
+    running = pool("--log-level", "DEBUG", workers=1, **settings)
+    wait_for(all_settled)
+    log = running.log()
+    assert re.search(rf"DEBUG +\d+ task {succeeded} \({good}\) succeeded in [\d.]+ ms, in attempt 1\n", log)
+    # With what was raised.
+    assert re.search(
+        rf"ERROR +\d+ task {failed} \({bad}\) failed: .*\n.*Traceback(.*\n)+? .* in {bad.rpartition('.')[2]}\n", log
+    )
 
 
 # ------------------------------------------------------------------------------------------------- coroutines

@@ -95,6 +95,7 @@ class Worker:
     Attributes:
         running: The task that runs in the main thread, since `running_since` (monotonic).
         deadline: When the supervisor kills the worker for that task (monotonic); 0: never.
+        logs_successes: Whether the level of the log asks for a line for each task. Decided once.
         beside: The last task that was started in a slot, until no slot is in use and the surroundings were checked.
     """
 
@@ -124,6 +125,7 @@ class Worker:
         self.running_since = self.deadline = 0.0
         self.beside: Claim | None = None
         self.succeeded = self.failed = 0
+        self.logs_successes = logger.isEnabledFor(logging.DEBUG)
         self._showing = threading.Lock()
         self.started = time.monotonic()
         self.large_from_the_start = settings.max_rss is not None and _peak_memory() > settings.max_rss
@@ -258,10 +260,12 @@ class Worker:
     # --------------------------------------------------------------------------------------------- any thread
 
     def _ended(self, report: Report) -> None:
-        """Count what came of a task, log a failure, and keep the report until it is settled."""
+        """Count what came of a task, log it, and keep the report until it is settled."""
         if type(report.outcome) is Succeeded:
             with self._showing:
                 self.succeeded += 1
+            if self.logs_successes:
+                settle.log_success(report)
         else:
             with self._showing:
                 self.failed += 1
