@@ -179,6 +179,16 @@ COMMENT ON COLUMN pgq_task.exception IS 'Dotted path of the exception a failed t
 CREATE INDEX IF NOT EXISTS pgq_task_failure ON pgq_task (id) WHERE NOT success;
 CREATE INDEX IF NOT EXISTS pgq_task_group ON pgq_task ("group", id) WHERE "group" IS NOT NULL;
 CREATE INDEX IF NOT EXISTS pgq_task_name ON pgq_task (name) WHERE name IS NOT NULL;
+-- Until when a finished task is kept by its own option, in Unix seconds; NULL: as the settings say. It never raises, whatever
+-- psql wrote there, since settling computes it. (The epoch of a timestamptz depends on no setting.)
+CREATE OR REPLACE FUNCTION pgq_kept_until(options jsonb, stopped timestamptz) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN jsonb_typeof(options -> 'keep') = 'number'
+                THEN extract(epoch FROM stopped)::float8
+                     + least(greatest((options ->> 'keep')::numeric, 0), 31536000000)::float8 END
+$$;
+COMMENT ON FUNCTION pgq_kept_until IS 'Unix seconds until which a finished task is kept by its option "keep". NULL: it has none.';
+CREATE INDEX IF NOT EXISTS pgq_task_keep ON pgq_task (pgq_kept_until(options, stopped), id) WHERE options ? 'keep';
 CREATE INDEX IF NOT EXISTS pgq_task_schedule ON pgq_task (schedule, id) WHERE schedule IS NOT NULL;
 
 -- Written at most once a second for each worker while its tasks run, each time a new version of the row: leave it room.

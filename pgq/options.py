@@ -10,6 +10,7 @@ import difflib
 import enum
 import functools
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from datetime import datetime, timedelta
@@ -71,6 +72,32 @@ def _ack(option: str, value: Any) -> Any:
     return value
 
 
+#: Seconds in the units of a text such as "12h".
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_SPAN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", re.ASCII)
+#: Seconds that a result is kept at most, a thousand years: times after those PostgreSQL and Python do not have.
+_LONGEST_KEEP = 365_000 * 86_400
+
+
+def check_keep(option: str, value: Any) -> float | bool | None:
+    """Return how long a result is kept, in seconds; False: a success has none; None: as the settings say."""
+    if isinstance(value, bool):
+        return None if value else False
+    seconds = value
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+    elif isinstance(value, str) and (span := _SPAN.fullmatch(value)) is not None:
+        seconds = float(span[1]) * _UNITS[span[2]]
+    if isinstance(seconds, int | float) and 0 < seconds <= _LONGEST_KEEP:
+        return int(seconds) if seconds == int(seconds) else float(seconds)
+    units = ", ".join(_UNITS)
+    raise EnqueueError(
+        option,
+        f"must be a number of seconds above 0 and up to {_LONGEST_KEEP}, a timedelta, a text such as '7d' (units: "
+        f"{units}), False or True; got {value!r}",
+    )
+
+
 def _unless_empty(option: str, value: Any) -> Any:
     return value or None
 
@@ -113,6 +140,11 @@ class TaskOptions:
     takes_context: bool | None = _column("True: its first argument is `context`", By.TASK)
 
     save: bool | None = _stored("False: keep no result of a success", By.BOTH)
+    keep: float | bool | None = _stored(
+        "how long the result is kept: seconds, a timedelta, or a text as '7d'; False: as `save=False`",
+        By.BOTH,
+        check=check_keep,
+    )
     cached: Any = _stored("keep the result in the cache: seconds, True (for ever) or False", By.BOTH)
     ack_failure: bool | None = _stored("True: a failure is final, whatever is left", By.BOTH)
     ack: str | None = _stored("'task': settle this task by itself, at once", By.BOTH, check=_ack)

@@ -129,7 +129,7 @@ def _succeeded(call: Call, value: Any, settings: Settings) -> Report:
     keep = settings.save_limit >= 0
     if options is not NO_OPTIONS:
         keep = workflows_follow_ons.needed(claim, options) or (
-            workflows_follow_ons.kept(options) and (keep or options.save is not None)
+            workflows_follow_ons.kept(options) and (keep or options.save is not None or options.keep is not None)
         )
     elif claim.hook is not None:
         keep = True

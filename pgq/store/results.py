@@ -91,6 +91,34 @@ def prune(cursor: Cursor, *, keep: int, limit: int, per: str | None = None, befo
     return records(cursor, Deleted, "prune_per" if per else "prune", parameters, limit=limit)[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Expiry(Deleted):
+    """What `expire` has deleted, and where it goes on."""
+
+    #: When the last result that it read was kept until, in Unix seconds. None: there are no more.
+    until: float | None
+
+
+def expire(cursor: Cursor, *, now: datetime, limit: int, behind: Expiry | None = None) -> Expiry:
+    """Delete the results whose option `keep` is over, `limit` at most.
+
+    Args:
+        behind: What the call before has returned; None: begin with those that were over first.
+    """
+    began = behind is None or behind.until is None
+    parameters = {
+        "now": now,
+        "until": -1e15 if began else behind.until,  # type: ignore[union-attr]  # it is there
+        "after": UUID(int=0) if began else behind.last,  # type: ignore[union-attr]  # the same
+    }
+    return records(cursor, Expiry, "expire", parameters, limit=limit)[0]
+
+
+def expired_count(cursor: Cursor, *, now: datetime) -> int:
+    """Return how many results there are whose option `keep` is over."""
+    return int(one_row(cursor, "expired_count", {"now": now})[0])
+
+
 def make_partitions(cursor: Cursor) -> int:
     """Make the partitions of the coming weeks; return how many were new."""
     return int(one_row(cursor, "make_partitions", {})[0])
@@ -216,10 +244,10 @@ def expired(cursor: Cursor, before: datetime) -> list[Expired]:
 
 
 def expired_look(
-    cursor: Cursor, partition: str, *, after: UUID, before: datetime, limit: int
+    cursor: Cursor, partition: str, *, after: UUID, before: datetime, now: datetime, limit: int
 ) -> tuple[UUID | None, bool]:
     """Read the next `limit` results of a partition; return the last id (None: no more), and whether one is needed."""
-    parameters = {"after": after, "before": before}
+    parameters = {"after": after, "before": before, "now": now}
     last, needed = one_row(cursor, "expired_look", parameters, partition=_part(partition), limit=limit)
     return last, needed
 

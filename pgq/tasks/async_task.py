@@ -20,7 +20,7 @@ from pgq.options import TaskOptions, unknown_option
 from pgq.records import NewTask
 from pgq.tasks.calls import all_arguments
 from pgq.tasks.handle import TaskId
-from pgq.tasks.words import WORDS, split_call
+from pgq.tasks.words import WORDS, split_call, split_options
 
 
 def submit(new: NewTask, sync: bool) -> TaskId[Any]:
@@ -79,7 +79,7 @@ def enqueue_many(
     Raises:
         WrongCall, EnqueueError: As for `async_task`. Nothing was written.
     """
-    given, chosen, sync = split_call(options)
+    given, chosen, sync = split_options(options)
     for name in given:
         raise unknown_option(name, WORDS)
     return write_calls(func, calls, chosen, sync=sync, then=then, chunk=chunk)

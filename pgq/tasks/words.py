@@ -19,7 +19,9 @@ _NOT_YET = {
     "chain": "is Django-Q's own business; use async_chain",
 }
 #: Keyword arguments of a call that are options, not the function's (which may have one called name).
-WORDS = frozenset({*CALL_OPTIONS, "task_name", "cluster", "broker", "sync"}) - {"name"}
+WORDS = frozenset({*CALL_OPTIONS, "task_name", "cluster", "broker", "sync"}) - {"name", "keep"}
+#: Words that are options in q_options only: among the keyword arguments of a call they are the function's.
+_IN_Q_OPTIONS = frozenset({"keep", "backoff"})
 #: The same for a schedule, which has some of them as parameters of its own.
 WORDS_OF_SCHEDULE = WORDS - {"priority", "run_after"} | {"broker_name"}
 
@@ -35,7 +37,7 @@ def words_of(
     if not isinstance(q_options, Mapping):
         raise EnqueueError("q_options", f"must be a dict, got {q_options!r}")
     for word in q_options:
-        if word not in known and word not in refused:
+        if word not in known and word not in refused and word not in _IN_Q_OPTIONS:
             raise unknown_option(word, known, of="q_options")
     own = [word for word in given if (word in known or word in refused) and word not in q_options]
     return given, {**q_options, **{word: given.pop(word) for word in own}}
@@ -43,11 +45,20 @@ def words_of(
 
 def options_of(words: Mapping[str, Any]) -> TaskOptions:
     """Return the options that Django-Q's words, or pgq's, name."""
-    options = {word: value for word, value in words.items() if word in CALL_OPTIONS}
+    options = {word: value for word, value in words.items() if word in CALL_OPTIONS or word in _IN_Q_OPTIONS}
     for word, name in _OTHER_WORDS.items():
         if word in words:
             options[name] = options.get(name) or words[word]
     return TaskOptions.of(**options)
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], TaskOptions, bool]:
+    """Do as `split_call` where no keyword argument is the function's; what is left is no option."""
+    own = _IN_Q_OPTIONS.intersection(options)
+    if not own:
+        return split_call(options)
+    q_options = {**(options.get("q_options") or {}), **{word: options[word] for word in own}}
+    return split_call({**{word: options[word] for word in options if word not in own}, "q_options": q_options})
 
 
 def split_call(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], TaskOptions, bool]:

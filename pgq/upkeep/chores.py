@@ -24,6 +24,8 @@ logger = logging.getLogger("pgq")
 
 #: Rows made ready or deleted in one statement: enough to keep up, few enough to hold no lock for long.
 ROWS_PER_STATEMENT = 2000
+#: Ticks between two looks for results whose `keep` is over.
+EXPIRE_TICKS = 10
 #: Seconds until a chore that fails again and again is tried once more, unless it has more time anyway.
 _LONGEST_PAUSE_SECONDS = 5.0
 _FIRST_ID = UUID(int=0)
@@ -56,13 +58,16 @@ class Upkeep:
         self.kept = retention.Kept()
         #: The last id that this round of pruning has read; None: the round begins.
         self.prune_before: UUID | None = None
-        #: The same for what tasks say of themselves.
+        #: The same of the round that deletes results whose `keep` is over.
+        self.expired: results.Expiry | None = None
+        #: The last id for which pgq_progress was read.
         self.progress_after = _FIRST_ID
         self.chores = [
             Chore("due", tick, self._due),
             Chore("watermarks", tick, self._move_watermarks),
             Chore("rescue", look_on, self._rescue),
             self.sweep,
+            Chore("expire", EXPIRE_TICKS * tick, self._expire),
             Chore("housekeeping", 60 * tick, self._housekeeping),
         ]
         if settings.save_limit > 0:
@@ -186,6 +191,21 @@ class Upkeep:
         # Reading results that stay, since other rows refer to them, gets a twentieth of the time.
         spent = time.monotonic() - began
         self.prune.every = self.prune_every if count >= ROWS_PER_STATEMENT else max(self.prune_every, 20 * spent)
+
+    def _expire(self, connection: store_connection.Connection) -> float | None:
+        """Delete the results whose `keep` is over, for half a tick at most."""
+        until = time.monotonic() + self.settings.tick / 2
+        while time.monotonic() < until:
+            with self.leadership.leading(connection) as cursor:
+                if cursor is None:
+                    return None
+                now = retention.by_both_clocks(cursor)
+                self.expired = results.expire(cursor, now=now, limit=ROWS_PER_STATEMENT, behind=self.expired)
+                self.kept.name(self.expired.kept)
+            if self.expired.last is None:
+                self.expired = None
+                return None
+        return self.settings.tick
 
     def _prune_some(self, cursor: store_connection.Cursor) -> results.Deleted:
         """Delete the next results of this round."""

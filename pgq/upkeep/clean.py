@@ -17,6 +17,7 @@ from pgq.store import connection as store_connection
 from pgq.store import overview
 from pgq.store import results as store_results
 from pgq.store.results import Old
+from pgq.upkeep import retention
 
 #: Results read in one statement, each a transaction: few enough to hold no lock for long.
 _RESULTS_PER_LOOK = 2000
@@ -39,6 +40,8 @@ class Cleaned:
     dry_run: bool
     #: Results, those of dropped partitions among them.
     deleted: int
+    #: Results among them whose option `keep` was over.
+    expired: int
     #: Partitions made for the coming weeks.
     partitions_made: int
     #: Name and results of each partition that was dropped; in a dry run its results count as deleted one by one.
@@ -69,6 +72,7 @@ def delete_old(
 ) -> Cleaned:
     """Drop the partitions in which all results are old, delete the rest in small batches, make the coming partitions.
 
+    Results whose option `keep` is over go first; those whose `keep` is not over stay.
     Without `older_than` and `keep`, PGQ['save_limit'] and PGQ['keep_days'] count. With both, a result is deleted only
     if it is older and beyond the number to keep. The call opens its own connection, and each batch is a transaction.
 
@@ -90,6 +94,7 @@ def delete_old(
         try:
             if not dry_run:
                 cleaning.make_partitions()
+            cleaning.expire()
             if older_than is None and keep is None:
                 cleaning.remove_by_settings(settings)
             else:
@@ -118,18 +123,19 @@ class _Cleaning:
         self.references = store_results.references(connection.cursor())
         self.partitions_made = 0
         self.dropped: list[tuple[str, int]] = []
-        self.deleted_singly = 0
+        self.deleted_singly = self.expired = 0
         self.kept: Counter[str] = Counter()
         self.notes: list[str] = []
 
     @property
     def deleted(self) -> int:
-        return self.deleted_singly + sum(results for _, results in self.dropped)
+        return self.expired + self.deleted_singly + sum(results for _, results in self.dropped)
 
     def cleaned(self) -> Cleaned:
         return Cleaned(
             dry_run=self.dry,
             deleted=self.deleted,
+            expired=self.expired,
             partitions_made=self.partitions_made,
             dropped=tuple(self.dropped),
             kept=dict(self.kept),
@@ -143,6 +149,21 @@ class _Cleaning:
             self.notes.append(f"What these refer to is counted here, and would stay: {keeping}.")
 
     # ------------------------------------------------------------------------------------------------- what is old
+
+    def expire(self) -> None:
+        """Delete the results whose option `keep` is over, of all queues: upkeep would do so as well."""
+        now = retention.by_both_clocks(self.connection.cursor())
+        if self.dry:
+            self.expired = store_results.expired_count(self.connection.cursor(), now=now)
+            return
+        done: store_results.Expiry | None = None
+        while done is None or done.last is not None:
+            began = time.monotonic()
+            done = store_results.expire(self.connection.cursor(), now=now, limit=_RESULTS_PER_LOOK, behind=done)
+            self.expired += done.count
+            self.kept.update(done.kept)
+            if done.last is not None:
+                time.sleep((time.monotonic() - began) * _REST)
 
     def remove_by_settings(self, settings: Settings) -> None:
         if settings.keep_days is not None:

@@ -64,6 +64,15 @@ class _Look:
     next: float = 0.0
 
 
+def by_both_clocks(cursor: store_connection.Cursor) -> datetime:
+    """Return the earlier time of two, PostgreSQL's and this host's.
+
+    What is old by the later one only may not be: setting a clock right that went forward does not bring back what was
+    deleted.
+    """
+    return min(overview.now(cursor), datetime.now(UTC))
+
+
 class Retention:
     """What one upkeep process knows of the old partitions.
 
@@ -81,8 +90,7 @@ class Retention:
 
     def before(self, cursor: store_connection.Cursor) -> datetime:
         """Return the time before which results are old."""
-        # Old by both clocks: setting a clock right that went forward does not bring back what was dropped.
-        return min(overview.now(cursor), datetime.now(UTC)) - self.age
+        return by_both_clocks(cursor) - self.age
 
     def step(self, cursor: store_connection.Cursor) -> bool:
         """Read some more results; return whether there are others to read now."""
@@ -112,7 +120,7 @@ class Retention:
         if look.referenced:
             return self._delete(cursor, look, before)
         last, needed = results.expired_look(
-            cursor, look.partition.name, after=look.after, before=before, limit=RESULTS_PER_LOOK
+            cursor, look.partition.name, after=look.after, before=before, now=before + self.age, limit=RESULTS_PER_LOOK
         )
         if needed or last is None:
             look.through = not needed
@@ -129,7 +137,9 @@ class Retention:
         if deleted.last is not None:
             look.after = deleted.last
             return True
-        remains, _ = results.expired_look(cursor, look.partition.name, after=_FIRST, before=before, limit=1)
+        remains, _ = results.expired_look(
+            cursor, look.partition.name, after=_FIRST, before=before, now=before + self.age, limit=1
+        )
         look.after, look.through = _FIRST, remains is None
         look.next = time.monotonic() + (self.rest if look.through else max(self.rest, _REFERENCED_REST_SECONDS))
         return False

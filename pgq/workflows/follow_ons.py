@@ -62,7 +62,8 @@ def follow_ons(claim: Claim, options: TaskOptions, result: str | None) -> tuple[
 
 def kept(options: TaskOptions) -> bool:
     """Whether the caller wants this task's result in the database."""
-    return (options.save is None or bool(options.save)) and not options.cached
+    save = options.save if options.save is not None else options.keep is not False
+    return bool(save) and not options.cached
 
 
 def needed(claim: Claim, options: TaskOptions) -> bool:

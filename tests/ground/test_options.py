@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from unittest import mock
 
 import pytest
@@ -54,6 +55,27 @@ def test_what_is_said_here_stands_over_what_is_fixed():
 def test_a_backoff_of_a_tuple_is_stored_as_a_list():
     """With the codec's tag of a tuple no backoff was found in it, and the task was not retried."""
     assert TaskOptions.of(retry_backoff=(1, 2)).stored() == {"backoff": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        (60, {"keep": 60}), (0.5, {"keep": 0.5}), (timedelta(minutes=2), {"keep": 120}), ("7d", {"keep": 604_800}),
+        ("12h", {"keep": 43_200}), (" 1.5 m ", {"keep": 90}), ("30s", {"keep": 30}), ("2w", {"keep": 1_209_600}),
+        (False, {"keep": False}), (True, {}), (None, {}),
+    ],
+)  # fmt: skip
+def test_keep_is_stored_as_seconds(given, stored):
+    for by in (By.CALL, By.TASK):
+        assert TaskOptions.of(by, keep=given).stored() == stored
+
+
+@pytest.mark.parametrize(
+    "wrong", [0, -1, "", "7", "d", "7 days", "-1d", "1e3s", "٣d", [7], float("nan"), float("inf"), 10**12, timedelta(0)]
+)
+def test_a_keep_that_is_no_time_is_refused(wrong):
+    with pytest.raises(EnqueueError, match=r"keep: must be a number of seconds .* a text such as '7d'"):
+        TaskOptions.of(keep=wrong)
 
 
 def test_inner_options_are_said_by_no_user():

@@ -43,9 +43,8 @@ def test_each_has_its_line_in_the_log(good, bad, settings, pool, oracle):
     log = running.log()
     assert re.search(rf"DEBUG +\d+ task {succeeded} \({good}\) succeeded in [\d.]+ ms, in attempt 1\n", log)
     # With what was raised.
-    assert re.search(
-        rf"ERROR +\d+ task {failed} \({bad}\) failed: .*\n.*Traceback(.*\n)+? .* in {bad.rpartition('.')[2]}\n", log
-    )
+    name = bad.rpartition(".")[2]
+    assert re.search(rf"ERROR +\d+ task {failed} \({bad}\) failed: .*\n.*Traceback(.*\n)+? .* in {name}\n", log)
 
 
 # ------------------------------------------------------------------------------------------------- coroutines

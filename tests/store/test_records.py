@@ -23,6 +23,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 NOW, ID = datetime.now(UTC), UUID(int=0)
 OLD = results.Old(None, None, None, None)
 RECORDS: list[tuple[type, Callable[[Any], object]]] = [
+    (results.Expiry, lambda cursor: results.expire(cursor, now=datetime.now(UTC), limit=1)),
     (results.Deleted, lambda cursor: results.prune(cursor, keep=0, limit=1)),
     (results.Deleted, lambda cursor: results.prune(cursor, keep=0, limit=1, per="func")),
     (results.Deleted, lambda cursor: results.clean(cursor, OLD, after=ID, to=ID, limit=1)),

@@ -82,6 +82,8 @@ class Command(PgqCommand):
         out = self.console(options)
         dry = cleaned.dry_run
         emit(out, text(f"{_how_many(cleaned.deleted, dry_run=dry)} in {span(cleaned.seconds)}.", "bold"))
+        if cleaned.expired:
+            emit(out, text(f"{cleaned.expired:,} of them had a keep that is over."))
         for name, results in cleaned.dropped:
             emit(out, text(f"{name} would be dropped." if dry else f"{name} dropped, with {results:,} results."))
         if cleaned.partitions_made:
@@ -102,6 +104,7 @@ def as_json(cleaned: Cleaned) -> dict[str, Any]:
     return {
         "dry_run": cleaned.dry_run,
         "deleted": cleaned.deleted,
+        "expired": cleaned.expired,
         "partitions_made": cleaned.partitions_made,
         "partitions_dropped": [name for name, _ in cleaned.dropped],
         "kept": cleaned.kept,
