@@ -49,7 +49,7 @@ def async_task(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Tas
     return submit(make_task(func, args, given, options), sync)
 
 
-async def aenqueue(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> TaskId:
+async def aenqueue(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> TaskId[Any]:
     """Do the same as `async_task` in a coroutine, by the caller's connection and in its transaction.
 
     Arguments, options and errors are those of `async_task`.
@@ -126,7 +126,7 @@ async def aenqueue_many(
     then: str | Callable[..., Any] | None = None,
     chunk: int = CHUNK,
     **options: Any,
-) -> list[str]:
+) -> list[TaskId[Any]]:
     """Do the same as `enqueue_many` in a coroutine, by the caller's connection and in its transaction.
 
     Args:
