@@ -27,7 +27,7 @@ from bench.lab import Failed, Lab, describe, laboratory
 from bench.redis import find as find_redis
 from bench.systems.base import ROOT, System
 
-QUICK_SYSTEMS = ("pgq", "floor", "django-q2", "django-tasks-db", "procrastinate", "pgqueuer-100", "awa-pg")
+QUICK_SYSTEMS = ("pgq", "pgq-tasks", "floor", "django-q2", "django-tasks-db", "procrastinate", "pgqueuer-100", "awa-pg")
 PARTIAL = ROOT / ".pgq" / "bench"
 #: What can go wrong in one cell without being the end of the run.
 TROUBLE = (Failed, OSError, RuntimeError, ValueError)

@@ -8,6 +8,7 @@ from bench.systems.base import System
 
 _CLASSES = {
     "pgq": "pgq:Pgq",
+    "pgq-tasks": "pgq_tasks:PgqTasks",
     "floor": "floor:Floor",
     "floor-100": "floor:Floor100",
     "django-q2": "django_q2:DjangoQ2",
