@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -64,7 +65,7 @@ def make_task(
     args_text, kwargs_text = encode_arguments(args, kwargs or {}, settings)
     hook_path = None if options.hook is None else path("hook", options.hook)
     if first is not None:
-        check_call(func_path, len(args), kwargs or (), first)
+        check_call(func_path, len(args), kwargs or (), first, func if isinstance(func, FunctionType) else None)
         if hook_path is not None:
             check_one("hook", hook_path, FINISHED)
     queue = options.queue or settings.default_queue

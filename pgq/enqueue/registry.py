@@ -7,7 +7,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pgq.codec import dotted
@@ -25,6 +25,8 @@ class Registered:
     path: str
     func: Function
     options: TaskOptions
+    #: Shapes of calls that the function was found to take; see `pgq.enqueue.signature`.
+    taken: set[Any] = field(default_factory=set, compare=False)
 
 
 class Decorated:

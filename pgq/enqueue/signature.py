@@ -30,7 +30,13 @@ _SHAPES = 1000
 CONTEXT, FINISHED, RESULT_BEFORE = "its context", "the finished task", "the result of the link before"
 
 
-def check_call(path: str, count: int, names: Iterable[str] = (), first: tuple[str, ...] = ()) -> None:
+def check_call(
+    path: str,
+    count: int,
+    names: Iterable[str] = (),
+    first: tuple[str, ...] = (),
+    func: registry.Function | None = None,
+) -> None:
     """Raise unless the function of a path can be called like that.
 
     Args:
@@ -38,26 +44,32 @@ def check_call(path: str, count: int, names: Iterable[str] = (), first: tuple[st
         count: Number of positional arguments.
         names: Names of keyword arguments.
         first: What the function gets before these arguments, besides its context; in words.
+        func: What the path leads to, unless it is registered; None: it is looked up.
 
     Raises:
         WrongCall: It cannot; the message says what is missing or unexpected. Its field is args or kwargs.
     """
+    shape: Shape = (count, *names) if names else count
     entry = registry.registered(path)
     if entry is None:
-        func = registry.found(path)
-    else:
-        func = entry.func
-        if entry.options.takes_context:
-            first = (CONTEXT, *first)
+        _check(func or registry.locate(path), path, shape, first)
+        return
+    if not first and shape in entry.taken:
+        return
+    _check(entry.func, path, shape, (CONTEXT, *first) if entry.options.takes_context else first)
+    if not first and len(entry.taken) < _SHAPES:
+        entry.taken.add(shape)
+
+
+def _check(func: registry.Function, path: str, shape: Shape, first: tuple[str, ...]) -> None:
     if first:
-        count += len(first)
-    shape: Shape = (count, *names) if names else count
+        shape = shape + len(first) if isinstance(shape, int) else (shape[0] + len(first), *shape[1:])
     try:
         callee = _callee(func)
     except TypeError:  # it cannot be hashed
         callee = _callee.__wrapped__(func)
     if shape not in callee.accepted:
-        callee.bind(path, count, shape[1:] if isinstance(shape, tuple) else (), first)
+        callee.bind(path, shape, first)
         if len(callee.accepted) < _SHAPES:
             callee.accepted.add(shape)
 
@@ -92,17 +104,6 @@ def check_one(argument: str, path: str, what: str) -> None:
         raise error.of(argument) from None
 
 
-def starts_with_context(func: registry.Function) -> bool:
-    """Return whether a function's first argument is named ``context``, as one that takes its context must have it."""
-    signature = _signature(func)
-    parameters = () if signature is None else tuple(signature.parameters.values())
-    return signature is None or (
-        bool(parameters)
-        and parameters[0].name == "context"
-        and parameters[0].kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-    )
-
-
 class _Any:
     """Holds every shape: of a function that cannot be inspected."""
 
@@ -125,8 +126,9 @@ class _Callee:
         self.signature = signature or Signature()
         self.accepted: set[Shape] | _Any = _Any() if signature is None else set()
 
-    def bind(self, path: str, count: int, names: Collection[str], first: tuple[str, ...]) -> None:
+    def bind(self, path: str, shape: Shape, first: tuple[str, ...]) -> None:
         """Raise WrongCall unless the signature takes such a call."""
+        count, names = (shape, ()) if isinstance(shape, int) else (shape[0], shape[1:])
         try:
             self.signature.bind(*(None,) * count, **dict.fromkeys(names))
         except TypeError as error:

@@ -8,7 +8,6 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpa
 
 from pgq.enqueue import registry
 from pgq.enqueue.options import with_path
-from pgq.enqueue.signature import starts_with_context
 from pgq.errors import EnqueueError
 from pgq.options import By, TaskOptions
 from pgq.tasks.enqueueable import Enqueueable
@@ -107,9 +106,6 @@ def task(
     def decorate(func: Callable[..., Any]) -> _Task[..., Any, Any]:
         if chosen.atomic and registry.is_async(func):
             raise EnqueueError("atomic", "an async function cannot be atomic, since Django has no async transactions")
-        if takes_context and not starts_with_context(func):
-            name = getattr(func, "__qualname__", repr(func))
-            raise EnqueueError("takes_context", f"the first argument of {name} must be named context")
         kind: type[_Task[..., Any, Any]] = ContextTaskFunction if takes_context else TaskFunction
         return kind(func, with_path(chosen))
 

@@ -18,12 +18,13 @@ from pgq.options import TaskOptions
 from pgq.records import NewTask
 from pgq.tasks.async_task import several, submit
 from pgq.tasks.calls import TaskCall
+from pgq.tasks.handle import TaskId
 from pgq.tasks.words import split_call
 from pgq.workflows.follow_ons import chained
 from pgq.workflows.groups import collect_results
 
 
-def async_iter(func: str | Callable[..., Any], args_iter: Iterable[Any], **kwargs: Any) -> str:
+def async_iter(func: str | Callable[..., Any], args_iter: Iterable[Any], **kwargs: Any) -> TaskId[list[Any]]:
     """Call a function with each of many arguments, and collect the results in one.
 
     Args:
@@ -52,7 +53,7 @@ def async_iter(func: str | Callable[..., Any], args_iter: Iterable[Any], **kwarg
         if sync:
             for new in (*parts, collector):
                 inline.run_queued(new.id)
-    return whole.hex
+    return TaskId(whole.hex)
 
 
 def async_chain(

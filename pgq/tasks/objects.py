@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from pgq.errors import EnqueueError
 from pgq.models import Task
 from pgq.tasks.async_task import async_task, several
+from pgq.tasks.handle import TaskId
 from pgq.tasks.iter_chain import async_chain, async_iter
 from pgq.tasks.reading import count_group, delete_group, fetch, fetch_group, result, result_group
 
@@ -37,14 +38,14 @@ class Iter:
         self.started = False
         return self.length()
 
-    def run(self) -> str:
+    def run(self) -> TaskId[list[Any]]:
         """Enqueue the calls; return the id of the whole."""
         if self.func is None:
             raise EnqueueError("func", "an Iter needs a function")
         options = {key: value for key, value in (("cached", self.cached), ("sync", self.sync)) if value is not None}
-        self.id = async_iter(self.func, self.args, **{**self.kwargs, **options})
+        self.id = id = async_iter(self.func, self.args, **{**self.kwargs, **options})
         self.started = True
-        return self.id
+        return id
 
     def result(self, wait: int = 0) -> Any:
         """Return the list of results; None if not all have finished within `wait` milliseconds."""
@@ -153,11 +154,11 @@ class AsyncTask:
         _option(name) for name in ("timeout", "cluster", "ack_failure", "task_name", "priority", "run_after")
     )
 
-    def run(self) -> str:
+    def run(self) -> TaskId[Any]:
         """Enqueue the call; return its id."""
-        self.id = async_task(self.func, *self.args, **self.kwargs)
+        self.id = id = async_task(self.func, *self.args, **self.kwargs)
         self.started = True
-        return self.id
+        return id
 
     def result(self, wait: int = 0) -> Any:
         """Return the result, if it was enqueued and has finished within `wait` milliseconds."""

@@ -18,7 +18,3 @@ async def double(x):
 @task(takes_context=True)
 def with_context(context, x):
     return x
-
-
-def later(x):
-    return x

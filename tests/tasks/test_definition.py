@@ -70,11 +70,6 @@ def test_it_is_copied_and_pickled_as_its_function_is():
     assert pickle.loads(pickle.dumps(typed.add.using(priority=1))).priority == 1
 
 
-def test_the_first_argument_of_one_with_context_is_named_so():
-    with pytest.raises(EnqueueError, match="takes_context: the first argument of later must be named context"):
-        task(takes_context=True)(typed.later)
-
-
 # ------------------------------------------------------------------------------------------------- using
 
 
