@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -14,6 +17,7 @@ from django.test import TestCase, override_settings
 
 from pgq import tasks, testing
 from pgq.errors import EnqueueError, NotCommitted
+from pgq.ids import task_name
 from pgq.models import Task
 from pgq.tasks import (
     acancel,
@@ -28,6 +32,7 @@ from pgq.tasks import (
 )
 from tests.app.models import Note
 from tests.functions import common as functions
+from tests.support.environment import environment
 from tests.support.hand import run_all, value
 from tests.support.pools import wait_for
 
@@ -95,6 +100,12 @@ class InTestCase(TestCase):
 
 
 @pytest.fixture
+def observer(session):
+    """A session of PostgreSQL that is not in this process's way."""
+    return session()
+
+
+@pytest.fixture
 def hubs():
     """No hub is left of an earlier test; what is left of this one ends."""
     hub.stop()
@@ -103,8 +114,8 @@ def hubs():
     assert not hub._sessions
 
 
-def sessions(session):
-    return value(session, "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", hub.APPLICATION)
+def sessions(observer):
+    return value(observer, "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", hub.APPLICATION)
 
 
 def run(main):
@@ -123,6 +134,10 @@ async def until(condition, what):
     await asyncio.to_thread(wait_for, condition, what)
 
 
+def waiters_number():
+    return sum(len(each.waiters) for each in list(hub._hubs.values()))
+
+
 def are_waiting(number):
     """Whether so many wait, and the hub has looked for each of them."""
     waiters = [waiter for each in list(hub._hubs.values()) for waiter in list(each.waiters)]
@@ -130,12 +145,10 @@ def are_waiting(number):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_many_wait_by_one_session(session, hubs):
+def test_many_wait_by_one_session(observer, hubs):
     ids = tasks.enqueue_many(MULTIPLY, [(n, 2) for n in range(60)])
     named = tasks.async_task(MULTIPLY, 1, 2, task_name="n", group="g")
-    words = tasks.async_task(MULTIPLY, 1, 3)
-    name = tasks.testing_name(words) if hasattr(tasks, "testing_name") else None
-    assert name is None
+    words = task_name(UUID(tasks.async_task(MULTIPLY, 1, 3)))
 
     async def main():
         # Each with a thread and connections of its own, as requests have them under ASGI.
@@ -144,25 +157,27 @@ def test_many_wait_by_one_session(session, hubs):
                 return await aresult(id, wait=60_000)
 
         found = [asyncio.create_task(request(id)) for id in ids]
-        found += [asyncio.create_task(each) for each in (afetch("n", -1), afetch_group("g", wait=60_000))]
-        await until(lambda: are_waiting(62), "all wait")
-        assert sessions(session) == 1
+        found += [
+            asyncio.create_task(each) for each in (aresult(words, -1), afetch("n", -1), afetch_group("g", wait=60_000))
+        ]
+        await until(lambda: are_waiting(63), "all wait")
+        assert sessions(observer) == 1
         # The fixture's, the hub's and this test's.
-        assert value(session, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()") <= 4
+        assert value(observer, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()") <= 4
         # A coroutine that no longer waits is no waiter.
         found.pop(0).cancel()
-        await until(lambda: are_waiting(61), "one less waits")
-        run_all(session)
-        *results, task, [member] = await asyncio.gather(*found)
+        await until(lambda: are_waiting(62), "one less waits")
+        run_all(observer)
+        *results, of_words, task, [member] = await asyncio.gather(*found)
         assert results == [n * 2 for n in range(1, 60)]
-        assert task.id == member.id == named
+        assert (of_words, task.id, member.id) == (3, named, named)
         assert are_waiting(0)
 
     run(main)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_hub_reads_what_the_orm_reads(session, hubs):
+def test_the_hub_reads_what_the_orm_reads(observer, hubs):
     id = tasks.async_task(MULTIPLY, 2, 3, task_name="n", group="g", hook=functions.hook, timeout=9)
     bad = tasks.async_task(functions.fail, "loudly", max_attempts=2, retry_backoff=0)
 
@@ -190,7 +205,7 @@ def test_the_hub_reads_what_the_orm_reads(session, hubs):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_several_loops_and_threads(session, hubs):
+def test_several_loops_and_threads(observer, hubs):
     ids = tasks.enqueue_many(MULTIPLY, [(n, 2) for n in range(6)])
     found = {}
 
@@ -210,8 +225,8 @@ def test_several_loops_and_threads(session, hubs):
     for thread in threads:
         thread.start()
     wait_for(lambda: are_waiting(6), "all wait")
-    assert sessions(session) == 1
-    run_all(session)
+    assert sessions(observer) == 1
+    run_all(observer)
     for thread in threads:
         thread.join()
     assert [found[id] for id in ids] == [0, 2, 4, 6, 8, 10]
@@ -247,7 +262,7 @@ def test_cached(hubs):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_session_is_lost_and_comes_back(session, hubs):
+def test_the_session_is_lost_and_comes_back(observer, hubs):
     id = tasks.async_task(MULTIPLY, 2, 3)
 
     async def main():
@@ -256,10 +271,10 @@ def test_the_session_is_lost_and_comes_back(session, hubs):
         old = next(iter(hub._sessions.values()))
         # All but this one, as a restart of PostgreSQL does.
         others = "pid <> pg_backend_pid() AND datname = current_database()"
-        session.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+        observer.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
         await until(lambda: any(each is not old for each in hub._sessions.values()), "a new session")
-        await until(lambda: sessions(session) == 1, "it is there")
-        run_all(session)
+        await until(lambda: sessions(observer) == 1, "it is there")
+        run_all(observer)
         return await waiting
 
     try:
@@ -269,35 +284,47 @@ def test_the_session_is_lost_and_comes_back(session, hubs):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("kind", ["deaf", "without a session"])
-def test_without_notifications(kind, session, hubs, monkeypatch):
-    if kind == "deaf":
-        monkeypatch.setattr("pgq.store.listener.shares_sessions", lambda *_: True)
-    else:
-        monkeypatch.setattr("pgq.tasks.waiting._TICK", 0.2)
-
-        def refuse(*_, **__):
-            raise psycopg.OperationalError("too many connections")
-
-        monkeypatch.setattr("pgq.store.connection.connect", refuse)
+@pytest.mark.parametrize("change", ["SET default_transaction_read_only = on", "ALLOW_CONNECTIONS false"])
+def test_without_notifications(change, observer, hubs, pg_dsn, monkeypatch):
+    """The hub's session may not raise the flag, or there is none: they poll."""
+    monkeypatch.setattr("pgq.tasks.waiting._TICK", 0.2)
     id = tasks.async_task(MULTIPLY, 2, 3, group="g")
+    name = connection.settings_dict["NAME"]
+
+    connected, changed = threading.Event(), threading.Event()
+
+    def in_a_thread():
+        try:
+            Task.objects.count()
+            connected.set()
+            changed.wait(30)
+            return tasks.result(id, 60_000)
+        finally:
+            connections.close_all()
 
     async def main():
-        waiting = asyncio.gather(
-            aresult(id, 60_000),
-            afetch_group("g", wait=60_000),
-            sync_to_async(lambda: (tasks.result(id, 60_000), connections.close_all()), thread_sensitive=False)(),
-        )
-        await asyncio.sleep(0.3)
-        run_all(session)
-        return await waiting
+        # Only new sessions are concerned.
+        await Task.objects.acount()
+        thread = asyncio.create_task(asyncio.to_thread(in_a_thread))
+        await asyncio.to_thread(connected.wait, 30)
+        with psycopg.connect(pg_dsn, autocommit=True) as admin:
+            admin.execute(f'ALTER DATABASE "{name}" {change}')
+            try:
+                changed.set()
+                waiting = asyncio.gather(aresult(id, 60_000), afetch_group("g", wait=60_000), thread)
+                await until(lambda: waiters_number() >= 2, "they wait")
+                run_all(observer)
+                return await waiting
+            finally:
+                admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+                admin.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
 
-    found, [member], (in_thread, _) = run(main)
+    found, [member], in_thread = run(main)
     assert (found, member.result, in_thread) == (6, 6, 6)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_transaction_hears_of_what_others_settle(session, hubs):
+def test_a_transaction_hears_of_what_others_settle(observer, hubs):
     id = tasks.async_task(MULTIPLY, 2, 3)
 
     def in_transaction():
@@ -308,17 +335,66 @@ def test_a_transaction_hears_of_what_others_settle(session, hubs):
     async def main():
         waiting = asyncio.create_task(sync_to_async(in_transaction)())
         await until(lambda: are_waiting(1), "it waits")
-        run_all(session)
+        run_all(observer)
         return await waiting
 
     assert run(main) == 6
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_hub_ends_and_begins_anew(session, hubs, monkeypatch):
+def test_the_hub_ends_and_begins_anew(observer, hubs, monkeypatch):
     monkeypatch.setattr(hub, "LINGER", 0.1)
     id = tasks.async_task(MULTIPLY, 2, 3)
     for _ in range(2):
         assert run(lambda: aresult(id, wait=20)) is None
-        thread = next(iter(hubs.values())).thread
-        wait_for(lambda: not thread.is_alive() and not hubs and not sessions(session), "thread and session end")
+        [thread] = [each.thread for each in hubs.values()]
+        thread.join(20)
+        assert not hubs
+        wait_for(lambda: not sessions(observer), "its session has ended")
+
+
+FORK = """
+import os, threading, time
+import django
+django.setup()
+from django.db import connection
+from pgq import tasks, testing
+from pgq.tasks import hub
+
+def wait_for(condition):
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+id, never = tasks.async_task("operator.add", 2, 4), tasks.async_task("operator.add", 1, 1, run_after=9999)
+threads = [threading.Thread(target=tasks.result, args=(each, -1), daemon=True) for each in (id, never)]
+for thread in threads:
+    thread.start()
+wait_for(lambda: hub._sessions and [len(each.waiters) for each in hub._hubs.values()] == [2])
+connection.close()
+parent = os.getpid()
+if os.fork() == 0:
+    # The fork has none of it, and may wait by itself.
+    assert not hub._hubs and not hub._sessions
+    [ran] = testing.drain()
+    assert tasks.result(id, wait=-1) == 6 and tasks.result(never, wait=100) is None
+    hub.stop()
+    wait_for(lambda: os.getppid() != parent)
+    with connection.cursor() as cursor:
+        def alone():
+            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", [hub.APPLICATION])
+            return cursor.fetchone() == (0,)
+        wait_for(alone)
+    print("good", flush=True)
+    os._exit(0)
+threads[0].join(30)
+assert not threads[0].is_alive() and threads[1].is_alive()
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_forks_and_the_end_of_the_process():
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
+    ran = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.stdout, ran.stderr, ran.returncode) == ("good\n", "", 0)
