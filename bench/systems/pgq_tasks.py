@@ -8,7 +8,7 @@ from bench.systems.pgq import COROUTINES, Pgq
 class PgqTasks(Pgq):
     name = "pgq-tasks"
     settings = (
-        f"`PgqBackend` of `django.tasks`, whose results are always checked and whose signals are sent; `save_limit` 0 and"
+        f"`PgqBackend` of `django.tasks`, which checks results and sends signals; `save_limit` 0 and"
         f" `coroutines` {COROUTINES} as pgq; many: `enqueue_many` of the backend by 5,000"
     )
     rescues = False

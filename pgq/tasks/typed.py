@@ -26,6 +26,7 @@ class _Shared(TypedDict, total=False):
     timeout: float | None
     max_attempts: int | None
     save: bool | None
+    keep: float | timedelta | str | bool | None
     cached: Any
     ack_failure: bool | None
     ack: Literal["task", "batch"] | None

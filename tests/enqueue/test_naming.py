@@ -247,8 +247,8 @@ def test_unknown_option_of_a_call_is_named_with_the_nearest():
 def test_every_option_that_is_listed_is_taken():
     given = {
         "queue": "q", "priority": 1, "run_after": 60, "name": "n", "group": "g", "hook": MARK, "timeout": 5,
-        "max_attempts": 2, "retry_backoff": 5, "retry_on": [OSError], "no_retry_on": [], "save": True, "cached": 5,
-        "ack_failure": True, "ack": "task", "sensitive": True,
+        "max_attempts": 2, "retry_backoff": 5, "retry_on": [OSError], "no_retry_on": [], "save": True, "keep": "7d",
+        "cached": 5, "ack_failure": True, "ack": "task", "sensitive": True,
     }  # fmt: skip
     assert set(given) == set(CALL_OPTIONS)
     assert named.registered.using(**given).enqueue()

@@ -5,7 +5,7 @@
 Two threads work on this: the main thread, and the guard (guard.py). Tasks in slots end in threads of their own.
 
 =============================  ===============================================================================
-main thread only               Worker: sizer, atomic, connections, surroundings (but `spoiled`), beside
+main thread only               Worker: sizer, wear, atomic, connections, surroundings (but `spoiled`), beside
                                Exchange: _id, _after, in_doubt
 written by the main thread,    Worker: running, running_since, deadline; Slots: used
 read by the guard and slots
@@ -84,6 +84,26 @@ class Sizer:
         self.average = mean if mean > self.average else self.average + (mean - self.average) * 0.5
 
 
+class Wear:
+    """Whether a worker has run as many tasks as it may, or has become too large."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.recycle, self.max_rss = settings.recycle, settings.max_rss
+        self.started = time.monotonic()
+        self.large_from_the_start = self.max_rss is not None and _peak_memory() > self.max_rss
+
+    def why(self, done: int) -> str | None:
+        """Return why a worker is to be replaced that has run so many tasks; None: it is not."""
+        if self.recycle and done >= self.recycle:
+            return f"after {done} tasks"
+        if self.max_rss is None or not done or _peak_memory() <= self.max_rss:
+            return None
+        # The next worker would be as large, so this one works for a while first.
+        if self.large_from_the_start and time.monotonic() - self.started < _LEAST_LIFE:
+            return None
+        return f"since {_peak_memory()} kB of memory are more than max_rss"
+
+
 class Worker:
     """One worker process: its main thread, and what that shares with the other threads (see the table above).
 
@@ -127,15 +147,14 @@ class Worker:
         self.succeeded = self.failed = 0
         self.logs_successes = logger.isEnabledFor(logging.DEBUG)
         self._showing = threading.Lock()
-        self.started = time.monotonic()
-        self.large_from_the_start = settings.max_rss is not None and _peak_memory() > settings.max_rss
+        self.wear = Wear(settings)
 
     def run(self) -> None:
         """Work until told to stop, or until it is time for a fresh process."""
         self.forks.watch()
         self.guard.start()
         self.send(protocol.READY)
-        if self.large_from_the_start:
+        if self.wear.large_from_the_start:
             self.send(protocol.LARGE + _peak_memory().to_bytes(8))
         while not self.guard.stopping and not self._worn_out():
             if self.slots.used:
@@ -303,23 +322,11 @@ class Worker:
     # --------------------------------------------------------------------------------------------- the end
 
     def _worn_out(self) -> bool:
-        done = self.succeeded + self.failed
-        if self.settings.recycle and done >= self.settings.recycle:
-            logger.info("worker %d is replaced after %d tasks", self.config.number, done)
-            return True
-        if self.settings.max_rss is not None and done and self._is_too_large(self.settings.max_rss):
-            logger.info(
-                "worker %d is replaced: %d kB of memory are more than max_rss", self.config.number, _peak_memory()
-            )
-            return True
+        why = self.wear.why(self.succeeded + self.failed)
+        if why is not None:
+            logger.info("worker %d is replaced %s", self.config.number, why)
         # The log names the task that spoiled the surroundings.
-        return self.surroundings.spoiled is not None
-
-    def _is_too_large(self, limit: int) -> bool:
-        # The next worker would be as large, so this one works for a while first.
-        if self.large_from_the_start and time.monotonic() - self.started < _LEAST_LIFE:
-            return False
-        return _peak_memory() > limit
+        return why is not None or self.surroundings.spoiled is not None
 
     def _finish(self) -> None:
         """Give back what has not started, settle what runs, and tell the supervisor that this worker leaves."""
