@@ -224,6 +224,29 @@ def test_example_of_the_module():
     testing.assert_enqueued(functions.nothing, count=2)
 
 
+# ------------------------------------------------------------------------------------------------- tasks.md
+
+
+@pytest.mark.django_db
+def test_snippets_of_tasks(monkeypatch):
+    first, *others = blocks("tasks.md", "python")
+    modules = {name: types.ModuleType(name) for name in ("shop", "shop.models", "shop.tasks", "shop.views")}
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    modules["shop.models"].Order = Note
+    Note.objects.create(text="an order")
+    try:
+        exec(first, vars(modules["shop.tasks"]))
+        for snippet in others:
+            exec(snippet, vars(modules["shop.views"]))
+        assert modules["shop.views"].ids[-1].cancel() == "queued"
+        rows = [row.func.rpartition(".")[2] for row in enqueued()]
+        assert (rows.count("send_receipt"), rows.count("fetch_rates"), rows.count("import_orders")) == (1009, 1, 1)
+        assert set(Schedule.objects.values_list("name", "priority")) == {("nightly", 5), (None, 0)}
+    finally:
+        _forget("shop.")
+
+
 # ------------------------------------------------------------------------------------------------- sql.md
 
 
