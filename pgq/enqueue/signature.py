@@ -165,9 +165,29 @@ def _bare(func: Any) -> Any:
         return types.MethodType(_bare(func.__func__), func.__self__)
     if isinstance(func, functools.partial):
         return functools.partial(_bare(func.func), *func.args, **func.keywords)
+    if isinstance(func, type):
+        return _bare_of_class(func)
+    call = getattr(type(func), "__call__", None)  # noqa: B004  # of its class, as Python looks it up
+    if isinstance(call, types.FunctionType):
+        return types.MethodType(_bare(call), func)
     if getattr(func, "__signature__", None) is not None:
-        raise TypeError("its signature is not its own")
+        raise TypeError("its signature may not be its own")
     return func
+
+
+def _bare_of_class(kind: Any) -> Any:
+    """Return a callable that takes the calls that make an instance.
+
+    Raises:
+        TypeError: More than one function has a say in it, or one that is written in C.
+    """
+    made, filled = kind.__new__, kind.__init__
+    if type(kind).__call__ is type.__call__:
+        if made is object.__new__ and isinstance(filled, types.FunctionType):
+            return types.MethodType(_bare(filled), kind)
+        if filled is object.__init__ and isinstance(made, types.FunctionType):
+            return types.MethodType(_bare(made), kind)
+    raise TypeError("no single function says what it takes")
 
 
 def _problem(signature: Signature, count: int, names: Collection[str], first: int) -> tuple[str, str] | None:

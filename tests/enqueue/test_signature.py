@@ -37,10 +37,10 @@ HERE = "tests.functions.signatures"
 
 PLAIN = [
     "none", "two", "optional", "by_name", "placed", "open_ended", "half", "unhashable",
-    "Klass", "Klass.method", "Klass.of", "Klass.plain",
+    "Klass", "Klass.method", "Klass.of", "Klass.plain", "Made",
 ]  # fmt: skip
 #: What they do with their arguments shows only when they run.
-WRAPPERS = ["added", "taken", "Claiming"]
+WRAPPERS = ["added", "taken", "Claiming", "Wrapped"]
 
 
 @pytest.mark.parametrize("name", [*PLAIN, *WRAPPERS])

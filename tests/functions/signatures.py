@@ -107,6 +107,17 @@ class Claiming:
         pass
 
 
+class Made:
+    def __new__(cls, x):
+        return super().__new__(cls)
+
+
+class Wrapped:
+    @_taking
+    def __init__(self):
+        pass
+
+
 unhashable = Klass()
 half = functools.partial(two, 1)
 half.__module__, half.__qualname__ = __name__, "half"
