@@ -45,7 +45,7 @@ def all_arguments(func: str | Callable[..., Any], calls: Iterable[Any]) -> Itera
     for call in calls:
         if isinstance(call, tuple):
             yield call, {}
-        elif isinstance(call, Mapping):
+        elif isinstance(call, dict | Mapping):  # dict first: to ask an abstract class takes ten times as long
             yield (), call
         elif isinstance(call, TaskCall):
             yield _arguments_of(func, call)
