@@ -140,35 +140,19 @@ def _model(func: str | Callable[..., Any], options: TaskOptions) -> NewTask:
     return model
 
 
-def enqueue_from(
-    func: str | Callable[..., Any], queryset: QuerySet[Any] | Manager[Any], args: Sequence[str], **options: Any
+def enqueue_rows(
+    func: str | Callable[..., Any],
+    queryset: QuerySet[Any] | Manager[Any],
+    args: Sequence[str],
+    options: TaskOptions,
+    *,
+    run: Callable[[NewTask], object] | None = None,
 ) -> int:
-    """Enqueue one task for each row of a query, in one INSERT ... SELECT on PGQ["database"]: no row comes to Python.
-
-    A query that would be read from a replica of that database is read there, where the tasks are written. One of
-    another PostgreSQL is read by this process, a chunk at a time, and the tasks are written in one transaction.
+    """Do what `pgq.tasks.enqueue_from` does, with options that were read already.
 
     Args:
-        func: A function registered with @task, or its path: rows made by the database cannot be signed.
-        args: Names of the query's columns or annotations, in the order of the function's arguments. They come as JSON
-            has them: a date as its text.
-        options: As for `async_task`, by the names of `TaskOptions`; the same for all.
-
-    Returns:
-        The number of tasks.
-
-    Raises:
-        WrongCall: The function cannot be called with so many arguments.
-        EnqueueError: The function is not registered, or there is no query of PostgreSQL.
-        FieldError: The query has no such column.
+        run: Called with each task, in place of writing it; for who runs tasks at once.
     """
-    return enqueue_rows(func, queryset, args, TaskOptions.of(**options))
-
-
-def enqueue_rows(
-    func: str | Callable[..., Any], queryset: QuerySet[Any] | Manager[Any], args: Sequence[str], options: TaskOptions
-) -> int:
-    """Do what `enqueue_from` does, with options that were read already."""
     model = _model(func, options)
     if registry.registered(model.func) is None and model.func not in get_settings().allowed:
         raise EnqueueError(
@@ -185,6 +169,11 @@ def enqueue_rows(
     columns = Func(*[F(name) for name in args], function="jsonb_build_array", output_field=JSONField())
     query = rows.annotate(_pgq_args=columns).values_list("_pgq_args", flat=True)
     alias = get_settings().database
+    if run is not None:
+        made = [make_task(func, row, {}, options) for row in query]
+        for task in made:
+            run(task)
+        return len(made)
     if _is_read_there(rows, alias):
         text, parameters = query.query.get_compiler(alias).as_sql()
         with callers_cursor(alias) as cursor:

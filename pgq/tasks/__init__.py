@@ -7,10 +7,9 @@ waiting for a task that returned None ends when it has.
 
 from __future__ import annotations
 
-from pgq.enqueue.write import enqueue_from
 from pgq.execution.call import current_task
 from pgq.models import Schedule, Task
-from pgq.tasks.async_task import aenqueue, aenqueue_many, async_task, enqueue_many
+from pgq.tasks.async_task import aenqueue, aenqueue_many, async_task, enqueue_from, enqueue_many
 from pgq.tasks.calls import TaskCall
 from pgq.tasks.control import acancel, aretry, cancel, pause, resume, retry
 from pgq.tasks.definition import task

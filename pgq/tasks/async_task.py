@@ -1,9 +1,9 @@
-"""`async_task` and `enqueue_many`: Django-Q's names and options, translated."""
+"""`async_task`, `enqueue_many` and `enqueue_from`: Django-Q's names and options, translated."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 from django.db import transaction
@@ -12,7 +12,7 @@ from pgq.conf import get_settings
 from pgq.enqueue.make import make_task
 from pgq.enqueue.options import path
 from pgq.enqueue.signature import check_one
-from pgq.enqueue.write import CHUNK, check_chunk, enqueue, enqueue_calls
+from pgq.enqueue.write import CHUNK, check_chunk, enqueue, enqueue_calls, enqueue_rows
 from pgq.errors import EnqueueError
 from pgq.execution import inline
 from pgq.ids import new_id
@@ -21,6 +21,9 @@ from pgq.records import NewTask
 from pgq.tasks.calls import all_arguments
 from pgq.tasks.handle import TaskId
 from pgq.tasks.words import WORDS, split_call, split_options
+
+if TYPE_CHECKING:
+    from django.db.models import Manager, QuerySet
 
 
 def submit(new: NewTask, sync: bool) -> TaskId[Any]:
@@ -133,6 +136,39 @@ async def aenqueue_many(
         calls: As for `enqueue_many`. A generator runs in the thread that has the caller's connection.
     """
     return await sync_to_async(enqueue_many)(func, calls, then=then, chunk=chunk, **options)
+
+
+def enqueue_from(
+    func: str | Callable[..., Any], queryset: QuerySet[Any] | Manager[Any], args: Sequence[str], **options: Any
+) -> int:
+    """Enqueue one task for each row of a query, in one INSERT ... SELECT on PGQ["database"]: no row comes to Python.
+
+    A query that would be read from a replica of that database is read there, where the tasks are written. One of
+    another PostgreSQL is read by this process, a chunk at a time, and the tasks are written in one transaction. If
+    PGQ["sync"] says so, all rows are read, and the tasks run at once.
+
+    Args:
+        func: A function registered with @task, or its path: rows made by the database cannot be signed.
+        args: Names of the query's columns or annotations, in the order of the function's arguments. They come as JSON
+            has them: a date as its text.
+        options: As for `async_task`, by the names of `TaskOptions`; the same for all.
+
+    Returns:
+        The number of tasks.
+
+    Raises:
+        WrongCall: The function cannot be called with so many arguments.
+        EnqueueError: The function is not registered, or there is no query of PostgreSQL.
+        FieldError: The query has no such column.
+    """
+    return write_rows(func, queryset, args, TaskOptions.of(**options))
+
+
+def write_rows(
+    func: str | Callable[..., Any], queryset: QuerySet[Any] | Manager[Any], args: Sequence[str], options: TaskOptions
+) -> int:
+    """Do what `enqueue_from` does, with options that were read already."""
+    return enqueue_rows(func, queryset, args, options, run=inline.run if get_settings().sync else None)
 
 
 def several(argument: str, calls: Iterable[Any]) -> Iterable[Any]:

@@ -12,11 +12,10 @@ from pgq.conf import get_settings
 from pgq.enqueue.make import make_task
 from pgq.enqueue.registry import Decorated
 from pgq.enqueue.signature import check_call
-from pgq.enqueue.write import enqueue_rows
 from pgq.models import Schedule
 from pgq.options import TaskOptions
 from pgq.schedules import define
-from pgq.tasks.async_task import submit
+from pgq.tasks.async_task import submit, write_rows
 from pgq.tasks.calls import TaskCall
 from pgq.tasks.handle import TaskId
 from pgq.tasks.many import Many
@@ -124,7 +123,7 @@ class Enqueueable(Many[P, R], Generic[P, C, R]):
         Returns:
             The number of tasks.
         """
-        return enqueue_rows(self._task, queryset, args, self._given.changed(**options) if options else self._given)
+        return write_rows(self._task, queryset, args, self._given.changed(**options) if options else self._given)
 
     # --------------------------------------------------------------------------------------------- again and again
 

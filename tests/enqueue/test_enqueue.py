@@ -16,6 +16,7 @@ from pgq.options import TaskOptions
 from pgq.tasks import async_task, enqueue_from, enqueue_many, fetch
 from tests.app.models import Note
 from tests.functions import oracle as oracle_tasks
+from tests.functions import signatures
 from tests.support.hand import MARK, Hand, run_all, value
 from tests.support.pools import wait_for
 
@@ -122,10 +123,12 @@ CHAIN = (
         {"options": CHAIN, "cancelled": True, "signature": b"false"},
         {"options": CHAIN, "attempts": 5, "crashes": 5, "signature": b"false"},
         {"hook": MARK, "cancelled": True, "signature": b"false"},
+        # Too many arguments: it fails, so its backoff is asked for.
         {
+            "func": signatures.registered.path,
             "options": '{"backoff": {"callable": "tests.functions.oracle.say"}}',
             "max_attempts": 3,
-            "func": f"{REGISTERED}_and_broken",
+            "args": "[1, 2, 3]",
         },
     ],
     ids=lambda columns: ",".join(columns),

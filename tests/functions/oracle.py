@@ -34,11 +34,6 @@ def registered(key: Any = "registered", *more: Any, **named: Any) -> Any:
     return mark(key)
 
 
-@task
-def registered_and_broken() -> None:
-    raise ValueError("broken")
-
-
 def nap(key: Any, seconds: float) -> Any:
     say("start", key)
     time.sleep(seconds)

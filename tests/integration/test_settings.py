@@ -19,13 +19,12 @@ from django.test import override_settings
 
 from pgq import conf
 from pgq.conf import Queues, Settings, get_settings
-from pgq.enqueue.write import enqueue_from
 from pgq.management.commands.pgq_worker import warn_of_name
 from pgq.models import QueuedTask, Task
 from pgq.schedules.fire import run_now
 from pgq.store import results
 from pgq.store.caller import callers_cursor
-from pgq.tasks import async_task, enqueue_many, schedule
+from pgq.tasks import async_task, enqueue_from, enqueue_many, schedule
 from pgq.testing import drain, fire_schedules
 from pgq.upkeep.chores import Upkeep
 from tests.functions import oracle as oracle_tasks

@@ -17,7 +17,7 @@ from django.test import override_settings
 import pgq
 from pgq import codec, testing
 from pgq.errors import EnqueueError, UnknownOption, WrongCall
-from pgq.models import QueuedTask, Schedule
+from pgq.models import QueuedTask, Schedule, Task
 from pgq.options import CALL_OPTIONS, TASK_OPTIONS
 from pgq.tasks import TaskCall, TaskId, async_chain, async_task, enqueue_many, fetch, result, task
 from pgq.tasks.typed import CallOptions, DecoratorOptions, ManyOptions, ScheduleOptions
@@ -165,7 +165,10 @@ def test_rows_of_a_query():
 
 
 def test_inline_runs_all_at_once():
+    notes = [Note.objects.create(text=text) for text in ("one", "two")]
     with testing.inline():
+        assert typed.add.enqueue_from(Note.objects.order_by("pk"), "pk") == 2
+        assert sorted(row.args for row in Task.objects.all()) == [(note.pk,) for note in notes]
         assert typed.add.enqueue(1).result() == 2
         assert [id.result() for id in typed.add.enqueue_many([1, (2, 3)], then=common.falsy)] == [2, 5]
         assert async_to_sync(typed.add.aenqueue)(1, 1).result() == 2
