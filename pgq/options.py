@@ -187,9 +187,11 @@ class TaskOptions:
         kept: dict[str, Any] = {}
         for name, value in given.items():
             if name not in known:
-                name = _ALIASES.get(name, name)
-                if name not in known or name in given:
-                    raise unknown_option(name, known)
+                alias, name = name, _ALIASES.get(name, name)
+                if name not in known:
+                    raise unknown_option(alias, known)
+                if name in given:
+                    raise EnqueueError(alias, f"is another name of {name}, which is given as well; give one of them")
             check = known[name]
             checked = value if check is None or value is None else check(name, value)
             if checked is not None:

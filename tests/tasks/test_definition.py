@@ -109,6 +109,11 @@ def test_unknown_options_are_refused_at_once(wrong):
         typed.add.schedule(minutes=5, **wrong)
 
 
+def test_an_option_under_both_of_its_names_is_refused():
+    with pytest.raises(EnqueueError, match="backoff: is another name of retry_backoff, which is given as well"):
+        typed.add.using(backoff=1, retry_backoff=None)
+
+
 def test_type_checkers_know_all_options():
     names = CALL_OPTIONS | {"backoff", "queue_name"}
     assert DecoratorOptions.__annotations__.keys() | {"takes_context"} == TASK_OPTIONS | {"backoff", "queue_name"}
