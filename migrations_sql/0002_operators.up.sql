@@ -668,7 +668,8 @@ BEGIN
                                                             AND pg_relation_size(c.oid) > 20000 * (s.n_live_tup + s.n_dead_tup))
                   INTO listed, more, number
                   FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid
-                 WHERE s.relid IN ('pgq_queue'::regclass, 'pgq_lane'::regclass, 'pgq_worker'::regclass, 'pgq_schedule'::regclass);
+                 WHERE s.relid IN ('pgq_queue'::regclass, 'pgq_lane'::regclass, 'pgq_worker'::regclass, 'pgq_schedule'::regclass,
+                                   'pgq_progress'::regclass);
                 IF current_setting('autovacuum') = 'off' OR current_setting('track_counts') = 'off' THEN
                     more := concat_ws('; ', 'autovacuum is off in this server', more);
                 END IF;

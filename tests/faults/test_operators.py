@@ -13,7 +13,7 @@ from tests.support.pools import wait_for
 from tests.support.site import QUICK, Site
 
 #: In the order in which pg_dump writes them. (An INSERT into pgq_queue makes lanes.)
-TABLES = ("pgq_lane", "pgq_queue", "pgq_schedule", "pgq_task", "pgq_worker")
+TABLES = ("pgq_lane", "pgq_progress", "pgq_queue", "pgq_schedule", "pgq_task", "pgq_worker")
 
 
 def running(site: Site, at_least: int = 1) -> list[str]:
