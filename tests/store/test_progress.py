@@ -44,12 +44,14 @@ def texts(id: UUID) -> list[str]:
 def test_only_with_the_receipt(session):
     own = session()
     fill(3)
-    good, rescued, settled = claim(own)
-    expire(own, since=good.enqueued_at)
-    [good, *_] = claim(own)
+    rescued, settled, _ = claim(own)
     settle(own, run_claim(settled))
-    forged = good._replace(receipt=uuid4())
-    assert write(own, said(good, 1), said(rescued, 1), said(settled, 1), said(forged, 2)) == {good.id}
+    expire(own, since=rescued.enqueued_at)
+    again, good = claim(own)
+    assert again.id == rescued.id
+    for stale in (rescued, settled, again._replace(receipt=uuid4())):
+        assert write(own, said(stale, 1)) == set(), "its lease is lost"
+    assert write(own, said(good, 1)) == {good.id}
     assert list(Progress.objects.values_list("task", "done")) == [(good.id.hex, 1)]
 
 

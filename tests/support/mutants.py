@@ -233,6 +233,11 @@ MUTANTS = {
         edit("release", SAME_RECEIPT, "q.id = r.id"),
         "tests/upkeep/test_watermarks.py::test_wrong_receipt_gives_nothing_back",
     ),
+    "progress unfenced": Mutant(
+        "what a task says of its progress does not ask for the receipt",
+        edit("write_progress", r"q\.id = g\.task AND q\.receipt = g\.receipt", "q.id = g.task"),
+        "tests/store/test_progress.py::test_only_with_the_receipt",
+    ),
     "renew unfenced": Mutant(
         "a pool renews the leases of others",
         edit("renew", r"AND worker = ANY \(%\(workers\)s[^)]*\)", "AND %(workers)s::uuid[] IS NOT NULL"),
