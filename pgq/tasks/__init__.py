@@ -8,6 +8,7 @@ waiting for a task that returned None ends when it has.
 from __future__ import annotations
 
 from pgq.execution.call import current_task
+from pgq.execution.context import Context
 from pgq.models import Schedule, Task
 from pgq.tasks.async_task import aenqueue, aenqueue_many, async_task, enqueue_from, enqueue_many
 from pgq.tasks.calls import TaskCall
@@ -41,6 +42,7 @@ from pgq.tasks.scheduling import schedule
 __all__ = [
     "AsyncTask",
     "Chain",
+    "Context",
     "Iter",
     "Schedule",
     "Task",

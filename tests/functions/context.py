@@ -9,8 +9,7 @@ import threading
 import time
 from typing import Any
 
-from pgq.execution.context import Context
-from pgq.tasks import current_task, task
+from pgq.tasks import Context, current_task, task
 from tests.app.models import Note
 from tests.functions.oracle import say
 
