@@ -15,32 +15,24 @@ import json
 import logging
 import math
 import numbers
-import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from django.utils.functional import Promise
 
-from pgq.codec import clean_text, failures
+from pgq.codec import clean_text
+from pgq.execution.task_log import TaskLog, shown
 from pgq.records import LOG_BYTES, LOG_LINES, Call, Claim, Progress
 from pgq.recurrence import moments
 
-if TYPE_CHECKING:
-    _LoggerAdapter = logging.LoggerAdapter[logging.Logger]
-else:
-    _LoggerAdapter = logging.LoggerAdapter
-
-#: Where the lines of all tasks go, besides being kept.
-logger = logging.getLogger("pgq.task")
-
-#: Characters that are kept of the text of a progress, and of a log line.
-TEXT_LIMIT, MESSAGE_LIMIT = 500, 4_000
+#: Characters that are kept of the text of a progress.
+TEXT_LIMIT = 500
 
 
 class Context:
@@ -121,7 +113,7 @@ class Context:
         """
         if text is not None:
             if not isinstance(text, str | Promise):
-                raise TypeError(f"progress: text must be a text or None, got {_shown(text)}")
+                raise TypeError(f"progress: text must be a text or None, got {shown(text)}")
             text = clean_text(str(text), TEXT_LIMIT)
         self._state.say(_number("done", done), None if total is None else _number("total", total), text)
 
@@ -133,7 +125,7 @@ class Context:
         """
         state = self._state
         if state.log is None:
-            state.log = TaskLog(state)
+            state.log = TaskLog(state.claim, state.add_line)
         return state.log
 
     def __repr__(self) -> str:
@@ -170,77 +162,14 @@ def end(context: Context) -> None:
 
 def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real | Decimal):
-        raise TypeError(f"progress: {name} must be a number, got {_shown(value)}")
+        raise TypeError(f"progress: {name} must be a number, got {shown(value)}")
     try:
         number = float(value)
     except (OverflowError, ValueError):  # an int or a Decimal that is too large, a Decimal that is a signalling NaN
         number = math.inf
     if not 0 <= number < math.inf:
-        raise ValueError(f"progress: {name} must be from 0 on and finite, got {_shown(value)}")
+        raise ValueError(f"progress: {name} must be from 0 on and finite, got {shown(value)}")
     return number
-
-
-def _shown(value: object) -> str:
-    try:
-        return repr(value)[:100]
-    except Exception:  # an int with more digits than Python prints, or a __repr__ that raises
-        return f"a value of type {type(value).__name__}"
-
-
-class TaskLog(_LoggerAdapter):
-    """The logger of one attempt: a LoggerAdapter of ``pgq.task``, with ``task_id`` and ``attempt`` in each record."""
-
-    def __init__(self, state: _State) -> None:
-        super().__init__(logger, {"task_id": state.claim.id.hex, "attempt": state.claim.attempts})
-        self._state = state
-
-    def isEnabledFor(self, level: int) -> bool:
-        """Whether lines of that level are kept."""
-        return level >= logging.INFO or self.logger.isEnabledFor(level)
-
-    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Keep a line, and pass it on if ``pgq.task`` takes that level. What does not fit a format is kept as it is.
-
-        Raises:
-            TypeError: The level is no int.
-        """
-        if not isinstance(level, int):
-            raise TypeError(f"log: level must be an int, such as logging.INFO, got {_shown(level)}")
-        if not self.isEnabledFor(level):
-            return
-        self._state.add_line(level, _message(msg, args, kwargs.get("exc_info")))
-        if self.logger.isEnabledFor(level):
-            # The record's place is the caller's, not this line.
-            kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
-            msg, options = self.process(msg, kwargs)
-            self.logger.log(level, msg, *args, **options)
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        """Add to each record what task it is of; what the caller gives as `extra` stays."""
-        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
-        return msg, kwargs
-
-
-def _message(msg: object, args: Sequence[Any], exc_info: Any) -> str:
-    """Return a line's text: with its arguments, as logging does it, and with the traceback of what was raised."""
-    try:
-        text = str(msg)
-        if args:
-            text %= args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else tuple(args)
-    except Exception as error:
-        text = f"{_shown(msg)} with {_shown(args)} ({type(error).__name__}: {_shown(error)})"
-    raised = _raised(exc_info)
-    if raised is not None:
-        text = f"{text}\n{failures.describe(raised).traceback.rstrip()}"
-    return clean_text(text, MESSAGE_LIMIT)
-
-
-def _raised(exc_info: Any) -> BaseException | None:
-    if isinstance(exc_info, tuple):
-        exc_info = exc_info[1] if len(exc_info) > 1 else None
-    elif exc_info and not isinstance(exc_info, BaseException):
-        exc_info = sys.exc_info()[1]
-    return exc_info if isinstance(exc_info, BaseException) else None
 
 
 # ------------------------------------------------------------------------------------------------- the state

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Sequence
 
@@ -14,6 +13,7 @@ from pgq.records import Report, Succeeded
 from pgq.store import progress
 from pgq.store.caller import savepoint
 from pgq.store.connection import Cursor
+from pgq.store.outage import is_gone, message
 
 logger = logging.getLogger("pgq")
 
@@ -23,16 +23,33 @@ EVERY = 1.0
 _GUARD_MS, _SETTLE_MS = 200, 1000
 
 
+class _Logged:
+    """Whether it was logged that the guard cannot write. Process-wide because a worker has one guard."""
+
+    once = False
+
+
 def write_unwritten(cursor: Cursor) -> None:
     """Write what running tasks have said since the last time. Called by the guard; the connection is in autocommit.
 
+    Whatever is not written stays, to be written the next time or with the settlement.
+
     Raises:
-        psycopg.Error: Nothing was written, and nothing is lost.
+        psycopg.Error: The connection has failed.
     """
-    # If another session has a row locked: the next time, then.
-    with contextlib.suppress(psycopg.errors.LockNotAvailable), contexts.taken() as (said, written):
-        if said:
-            written |= progress.write_progress(cursor, said, lock_ms=_GUARD_MS)
+    try:
+        with contexts.taken() as (said, written):
+            if said:
+                written |= progress.write_progress(cursor, said, lock_ms=_GUARD_MS)
+    except psycopg.errors.LockNotAvailable:
+        return
+    except Exception as error:
+        if isinstance(error, psycopg.Error) and is_gone(cursor.connection, error):
+            raise
+        # Once, since it is tried again each second.
+        if not _Logged.once:
+            _Logged.once = True
+            logger.warning("what tasks say of their progress cannot be written while they run: %s", message(error))
 
 
 def save(cursor: Cursor, reports: Sequence[Report]) -> None:
@@ -49,7 +66,8 @@ def save(cursor: Cursor, reports: Sequence[Report]) -> None:
     except (psycopg.Error, db.Error) as error:
         if cursor.connection.closed:
             raise
-        logger.warning("what %d tasks said of their progress is not kept: %s", len(said), error)
+        text = message(error.__cause__ if isinstance(error, db.Error) and error.__cause__ is not None else error)
+        logger.warning("what %d tasks said of their progress is not kept: %s", len(said), text)
 
 
 def _is_kept(report: Report) -> bool:

@@ -37,7 +37,7 @@ logger = logging.getLogger("pgq")
 T = TypeVar("T")
 
 #: What PostgreSQL answers to a report that it will never take.
-REFUSED = (
+_REFUSED = (
     psycopg.DataError,
     psycopg.IntegrityError,
     psycopg.ProgrammingError,
@@ -228,7 +228,7 @@ class Exchange:
         """Whether the cause is a report that PostgreSQL, or pgq's code, does not take."""
         if not isinstance(error, psycopg.Error):
             return True
-        if not reports or not isinstance(error, REFUSED):
+        if not reports or not isinstance(error, _REFUSED):
             return False
         try:
             # Out of transaction ids, PostgreSQL refuses all writes with such errors.
@@ -249,7 +249,7 @@ class Exchange:
                     with settling.transaction(self._connected(), [less], self.config.pool):
                         break
                 except Exception as refused:
-                    if isinstance(refused, psycopg.Error) and not isinstance(refused, REFUSED):
+                    if isinstance(refused, psycopg.Error) and not isinstance(refused, _REFUSED):
                         # The connection failed, not the report.
                         self.finished.append(report)
                         break

@@ -6,7 +6,6 @@ nothing waits behind a slow task.
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import threading
@@ -23,12 +22,10 @@ from pgq.execution import call, progress
 from pgq.execution import context as contexts
 from pgq.pool import protocol
 from pgq.pool.worker import process_state
-from pgq.pool.worker.exchange import REFUSED, Exchange
+from pgq.pool.worker.exchange import Exchange
 from pgq.pool.worker.slots import Slots
 from pgq.pool.worker.surroundings import Surroundings
 from pgq.records import Claim
-
-logger = logging.getLogger("pgq")
 
 #: Seconds between two ticks of the guard while a task runs long.
 _TICK = 0.01
@@ -71,8 +68,6 @@ class Guard:
         self._woken = threading.Event()
         #: Not before then (monotonic): each write is a transaction.
         self._write_after = 0.0
-        #: It was logged that PostgreSQL refuses them.
-        self._progress_refused = False
         self._pipe_file = process_state.identity(pipe.fileno())
 
     # --------------------------------------------------------------------------------------------- main thread
@@ -163,13 +158,8 @@ class Guard:
         """Write what running tasks have said of themselves since the last time."""
         try:
             self.exchange.execute(progress.write_unwritten)
-        except Exception as error:
-            if isinstance(error, psycopg.Error) and not isinstance(error, REFUSED):
-                self.exchange.wait_for_postgresql(error)
-            elif not self._progress_refused:
-                # It is tried again each second.
-                self._progress_refused = True
-                logger.exception("what tasks say of their progress cannot be written")
+        except psycopg.Error as error:
+            self.exchange.wait_for_postgresql(error)
 
     def _cancel(self, task: UUID) -> None:
         """Stop that task, if it is still running here."""
