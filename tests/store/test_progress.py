@@ -171,3 +171,20 @@ def test_upkeep_deletes_those_whose_tasks_are_gone(session):
     upkeep.tick(own)
     assert set(Progress.objects.values_list("task", flat=True)) == {queued.id.hex, young.hex}
     assert upkeep.progress_after == UUID(int=0)
+
+
+def test_what_postgresql_refuses_is_logged_once_and_written_when_it_may_be(context, session, caplog, monkeypatch):
+    monkeypatch.setattr(writing._Logged, "once", False)
+    own = session()
+    own.execute("ALTER TABLE pgq_progress ADD CONSTRAINT never CHECK (done < 0)")
+    try:
+        context.progress(1, 2, "secret")
+        for _ in range(3):
+            writing.write_unwritten(own.cursor())
+    finally:
+        own.execute("ALTER TABLE pgq_progress DROP CONSTRAINT never")
+    [line] = [record.getMessage() for record in caplog.records if "progress" in record.getMessage()]
+    assert "cannot be written while they run" in line
+    assert "secret" not in line
+    writing.write_unwritten(own.cursor())
+    assert Progress.objects.get().text == "secret"
