@@ -28,12 +28,15 @@ with the test::
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
 
+from asgiref.sync import sync_to_async
 from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
@@ -50,7 +53,7 @@ from pgq.store import lanes
 from pgq.store.caller import callers_cursor
 from pgq.tasks import control
 
-__all__ = ["Clock", "Ran", "assert_enqueued", "drain", "enqueued", "fire_schedules", "freeze", "inline"]
+__all__ = ["Clock", "Ran", "adrain", "assert_enqueued", "drain", "enqueued", "fire_schedules", "freeze", "inline"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,19 @@ class inline(contextlib.ContextDecorator):
     def __exit__(self, *error: object) -> None:
         self._overrides.pop().disable()
 
+    def __call__(self, func: Any) -> Any:
+        """Return a function, or an ``async def``, that is run inside of it."""
+        if not inspect.iscoroutinefunction(func):
+            return super().__call__(func)
+
+        @functools.wraps(func)
+        async def inside(*args: Any, **kwargs: Any) -> Any:
+            # contextlib's own would be left before the coroutine begins.
+            with self:
+                return await func(*args, **kwargs)
+
+        return inside
+
 
 def _plain_settings() -> dict[str, Any]:
     """The settings in force as a dict for settings.PGQ, also if they come from Q_CLUSTER."""
@@ -123,6 +139,11 @@ def drain(limit: int = 1000, *, due: bool = False) -> list[Ran]:
             raise RuntimeError(f"drain: more than {limit} tasks ran; they seem to enqueue each other without end")
         if not ran and not (due and _hurry()):
             return [_ran(report) for report in reports]
+
+
+async def adrain(limit: int = 1000, *, due: bool = False) -> list[Ran]:
+    """Do the same as `drain` in an async test, in the thread that has the test's connection."""
+    return await sync_to_async(drain)(limit, due=due)
 
 
 def _waiting() -> Any:

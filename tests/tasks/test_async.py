@@ -66,7 +66,7 @@ class InTestCase(TestCase):
         assert time.monotonic() - began < 20
         assert await id.aresult() is None
         assert await acancel(many[0]) == "queued"
-        assert await sync_to_async(testing.drain)()
+        assert len(await testing.adrain()) == 3
         assert await id.aresult(wait=60_000) == 2
         assert (await id.afetch()).success
         assert await aresult_group("h", wait=60_000) == [12]
@@ -82,6 +82,11 @@ class InTestCase(TestCase):
         assert await aresult(await aenqueue(count_and_note, "b", sync=True)) == 3
         assert await aresult((await aenqueue_many(count_and_note, ["c"], sync=True))[0]) == 4
         assert await Note.objects.acount() == 4
+
+    @testing.inline()
+    async def test_inline_decorator(self):
+        assert await aresult(await aenqueue(count_and_note, "a")) == 1
+        assert await testing.adrain() == []
 
     async def test_error_before_anything_is_written(self):
         with pytest.raises(EnqueueError):
@@ -115,7 +120,8 @@ def hubs():
 
 
 def sessions(observer):
-    return value(observer, "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", hub.APPLICATION)
+    ours = "application_name = %s AND datname = current_database()"
+    return value(observer, f"SELECT count(*) FROM pg_stat_activity WHERE {ours}", hub.APPLICATION)
 
 
 def run(main):
@@ -383,7 +389,8 @@ if os.fork() == 0:
     wait_for(lambda: os.getppid() != parent)
     with connection.cursor() as cursor:
         def alone():
-            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", [hub.APPLICATION])
+            ours = "application_name = %s AND datname = current_database()"
+            cursor.execute(f"SELECT count(*) FROM pg_stat_activity WHERE {ours}", [hub.APPLICATION])
             return cursor.fetchone() == (0,)
         wait_for(alone)
     print("good", flush=True)
