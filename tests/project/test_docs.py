@@ -164,7 +164,7 @@ def test_snippets_for_tests(monkeypatch):
         for snippet in others:
             exec(snippet, vars(modules["shop.tests"]))
         suite = unittest.defaultTestLoader.loadTestsFromModule(modules["shop.tests"])
-        assert suite.countTestCases() == 6
+        assert suite.countTestCases() == 8
         outcome = unittest.TestResult()
         suite.run(outcome)
         assert [text for _, text in outcome.errors + outcome.failures] == []
