@@ -72,8 +72,9 @@ lint: $(VENV)/.installed-dev ## Run the linters and the type checker
 	@$(VENV)/bin/lint-imports
 
 .PHONY: docs
-docs: $(VENV)/.installed ## Write the tables of docs/settings.md from what pgq/conf/__init__.py declares
+docs: $(VENV)/.installed ## Write docs/reference.md, and the tables of docs/settings.md, from what the code declares
 	@$(PY) -m tests.support.settings_page
+	@$(PY) -m tests.support.reference_page
 
 .PHONY: matrix
 matrix: $(VENV)/.installed-embedded ## Run the tests over the Pythons, Djangos and PostgreSQLs at hand (ARGS=--short: a few)

@@ -25,6 +25,23 @@ from __future__ import annotations
 
 from typing import Self
 
+__all__ = [
+    "Control",
+    "Discard",
+    "EnqueueError",
+    "NotAllowed",
+    "NotCommitted",
+    "NotStorable",
+    "PgqError",
+    "Retry",
+    "StillReferenced",
+    "TaskCancelled",
+    "TaskTimeout",
+    "UnknownFunction",
+    "UnknownOption",
+    "WorkerDied",
+]
+
 
 class PgqError(Exception):
     """Base of all exceptions of pgq."""

@@ -21,6 +21,8 @@ from pgq.conf import get_settings
 from pgq.status import findings
 from pgq.store.caller import callers_cursor
 
+__all__ = ["health"]
+
 
 @transaction.non_atomic_requests
 @never_cache

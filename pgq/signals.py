@@ -1,16 +1,4 @@
-"""Django signals of pgq. Sender and arguments as in Django-Q; an error in a receiver is logged and stops nothing.
-
-=======================  ==================  ==========================================================
-signal                   arguments           sent
-=======================  ==================  ==========================================================
-pre_enqueue              task                in the caller, before the row is written; `task` is a dict
-post_spawn               proc_name           in a new worker, before its first task
-pre_execute              func, task          in the worker, before the function runs
-post_execute_in_worker   func, task          in the worker, after the function ran
-post_execute             task                in the worker, after the result was committed
-pre_exit                 proc_name           in a worker or upkeep that ends by itself; 5 s later it is killed
-=======================  ==================  ==========================================================
-"""
+"""Django signals of pgq. Sender and arguments as in Django-Q; an error in a receiver is logged and stops nothing."""
 
 from __future__ import annotations
 
@@ -19,13 +7,30 @@ from typing import Any
 
 from django.dispatch import Signal
 
+__all__ = [
+    "SENDER",
+    "post_execute",
+    "post_execute_in_worker",
+    "post_spawn",
+    "pre_enqueue",
+    "pre_execute",
+    "pre_exit",
+]
+
+#: The sender of all of them.
 SENDER = "pgq"
 
+#: Sent in the caller before the row is written. Arguments: `task`, a dict.
 pre_enqueue = Signal()
+#: Sent in a new worker before its first task. Arguments: `proc_name`.
 post_spawn = Signal()
+#: Sent in the worker before the function runs. Arguments: `func`, `task`.
 pre_execute = Signal()
+#: Sent in the worker after the function ran. Arguments: `func`, `task`, which has `success` and `result`.
 post_execute_in_worker = Signal()
+#: Sent in the worker after the result was committed. Arguments: `task`.
 post_execute = Signal()
+#: Sent in a worker or upkeep that ends by itself; 5 s later that is killed. Arguments: `proc_name`.
 pre_exit = Signal()
 
 logger = logging.getLogger("pgq")

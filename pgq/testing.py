@@ -60,7 +60,9 @@ __all__ = ["Clock", "Ran", "adrain", "assert_enqueued", "drain", "enqueued", "fi
 class Ran:
     """One attempt of a task that `drain` has run."""
 
+    #: Of the task, 32 hex digits.
     id: str
+    #: Its dotted path.
     func: str
     #: succeeded, failed, retried (it waits for its next attempt) or parked (the row cannot be run as it is).
     state: str

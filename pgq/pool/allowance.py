@@ -15,7 +15,7 @@ import fcntl
 import logging
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pgq.private import arena
 
@@ -76,6 +76,14 @@ def is_over(children: Children) -> bool:
     return children.closing and not children.workers()
 
 
+class Claims(Protocol):
+    """What a share needs of its worker's exchange."""
+
+    def settle_and_claim(self, size: int) -> int: ...
+    def settle(self, *, insist: bool) -> None: ...
+    def give_back(self, *, insist: bool) -> None: ...
+
+
 class Share:
     """What one worker has of the allowance. Its main thread and its guard call it.
 
@@ -97,6 +105,20 @@ class Share:
             count = 1 << count.bit_length() - 1 if count > 0 else 0
             self._numbers[self._taken] += count
         return count
+
+    def claim(self, exchange: Claims, most: int) -> int:
+        """Settle and claim as the exchange does, no more than is left; return how many tasks were claimed."""
+        count, claimed = self.take(most), 0
+        if not count:
+            # What other workers hold and do not start is given back, and then one of them wakes this worker.
+            exchange.settle(insist=True)
+            exchange.give_back(insist=True)
+            return 0
+        try:
+            claimed = exchange.settle_and_claim(count)
+        finally:
+            self.give_back(count - claimed)
+        return claimed
 
     def give_back(self, count: int) -> None:
         """Give back what was taken and is not going to be started."""

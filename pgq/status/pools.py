@@ -17,6 +17,7 @@ from pgq.recurrence import moments
 from pgq.store import pools as store_pools
 from pgq.store.caller import callers_cursor
 
+#: What a pool may say of itself: its `status`.
 STARTING, WORKING, IDLE, STOPPING, STOPPED = "Starting", "Working", "Idle", "Stopping", "Stopped"
 
 #: Seconds after which a pool that says nothing is taken to be gone. It speaks every 5 seconds at least.
@@ -75,7 +76,9 @@ class Status:
 
     STARTING, WORKING, IDLE, STOPPING, STOPPED = STARTING, WORKING, IDLE, STOPPING, STOPPED
 
+    #: Of the supervisor.
     pid: int | None
+    #: The pool's id.
     cluster_id: UUID | str | None
     #: Pids of the worker processes.
     workers: list[int] = field(default_factory=list)
@@ -85,15 +88,19 @@ class Status:
     reincarnations: int = 0
     #: Pid of the supervisor.
     sentinel: int = 0
+    #: Starting, Working, Idle, Stopping or Stopped.
     status: str = STOPPED
     #: Always 0: results wait in no queue.
     done_q_size: int = 0
     #: Tasks claimed by the workers and not running yet.
     task_q_size: int = 0
+    #: Name of its host.
     host: str = ""
     #: Django-Q's processes that pgq has no need of: always 0.
     monitor: int = 0
+    #: The same.
     pusher: int = 0
+    #: Of its last heartbeat.
     timestamp: datetime = field(default_factory=timezone.now)
 
     def __repr__(self) -> str:
@@ -104,8 +111,11 @@ class Status:
 class Stat(Status):
     """A pool that is running, as of its last heartbeat."""
 
+    #: Its workers.
     processes: list[Process]
+    #: Its name, by PGQ['name'] or ``--name``.
     name: str
+    #: Of pgq.
     version: str
     #: The queues it serves; None: all.
     queues: list[str] | None
@@ -151,6 +161,7 @@ class Stat(Status):
 
     @property
     def key(self) -> str:
+        """What `get_key` returns for its id."""
         return self.get_key(self.cluster_id)
 
     @staticmethod

@@ -136,7 +136,7 @@ def _option(name: str, default: Any = None) -> Any:
         (options or self.kwargs)[name] = value
         self.started = False
 
-    return property(read, write)
+    return property(read, write, doc=f"The option `{name}`: what was given, or what is set now.")
 
 
 class AsyncTask:

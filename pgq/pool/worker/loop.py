@@ -181,23 +181,11 @@ class Worker:
             exchange.give_back(insist=False)
         exchange.disown(self.slots.claims)
         size = self.sizer.next_size(self.slots.room() if self.slots.running else math.inf)
-        share = self.share
-        if share is not None:
-            size = share.take(size)
-            if not size:
-                # What the others hold and do not start is given back, and then one of them wakes this worker.
-                exchange.settle(insist=True)
-                exchange.give_back(insist=True)
-                return False
-        claimed = 0
         try:
-            claimed = exchange.settle_and_claim(size)
+            claimed = exchange.settle_and_claim(size) if self.share is None else self.share.claim(exchange, size)
         except psycopg.Error as error:
             exchange.wait_for_postgresql(error)
             return True
-        finally:
-            if share is not None:
-                share.give_back(size - claimed)
         if claimed == size:
             # There may be more tasks than this worker took: so the supervisor wakes another worker.
             self.send(protocol.MORE)
