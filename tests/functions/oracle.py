@@ -113,6 +113,11 @@ def wait_for_file(key: Any, path: str) -> Any:
     return key
 
 
+def interrupt(key: Any) -> None:
+    say("start", key)
+    raise KeyboardInterrupt("by a task")
+
+
 def leave(key: Any, status: int) -> None:
     say("start", key)
     raise SystemExit(status)

@@ -274,6 +274,25 @@ def test_interrupt_of_the_terminal_drains(pool, oracle):
     assert fetch(id).success
 
 
+def test_a_task_that_raises_keyboard_interrupt_fails_and_interrupts_end_idle_and_busy_pools(pool, oracle):
+    idle = pool(workers=1)
+    failed = async_task(f"{TASKS}.interrupt", "interrupts")
+    assert fetch(failed, wait=20_000).exception == "builtins.KeyboardInterrupt"
+    # It was no signal to the pool.
+    assert fetch(async_task(MARK, "after"), wait=20_000).success
+    idle.signal(signal.SIGINT)
+    assert idle.wait() == 0
+    id = async_task(NAP, "long", 60)
+    busy = pool(workers=1, kill_after=60, ready=False)
+    wait_for(lambda: oracle.starts("long"))
+    for stops in (1, 2, 3):
+        busy.signal(signal.SIGINT)
+        wait_for(lambda stops=stops: busy.log().count("stopping (SIGINT)") >= stops)
+    assert busy.wait() == 0
+    row = QueuedTask.objects.get(id=id)
+    assert (row.lock, row.crashes) == (None, 0)
+
+
 def test_grace_ends(pool, oracle):
     running = pool(workers=1, grace=0.5)
     id = async_task(NAP, "long", 600)
