@@ -13,7 +13,8 @@ from pgq.models import Schedule, Task
 from pgq.tasks.async_task import aenqueue, aenqueue_many, async_task, enqueue_from, enqueue_many
 from pgq.tasks.calls import TaskCall
 from pgq.tasks.control import acancel, aretry, cancel, pause, resume, retry
-from pgq.tasks.definition import BoundTask, TaskFunction, task
+from pgq.tasks.definition import TaskFunction, task
+from pgq.tasks.enqueueable import BoundTask
 from pgq.tasks.handle import TaskId
 from pgq.tasks.iter_chain import async_chain, async_iter
 from pgq.tasks.objects import AsyncTask, Chain, Iter
