@@ -20,13 +20,13 @@ from django.core import checks
 from django.db import connections, transaction
 from django.utils import timezone
 
-from pgq import ids
 from pgq.conf import get_settings
 from pgq.enqueue import django_tasks, write
 from pgq.enqueue.django_api import BaseTaskBackend, InvalidTask, TaskResultDoesNotExist, task_enqueued
 from pgq.enqueue.make import make_task
 from pgq.errors import EnqueueError, UnknownFunction
 from pgq.execution import django_results
+from pgq.ground import ids
 from pgq.options import TaskOptions, unknown_option
 from pgq.recurrence import moments
 from pgq.store import queue as store_queue
@@ -226,7 +226,7 @@ class PgqBackend(BaseTaskBackend):
             elif key != "database":
                 try:
                     make_options = TaskOptions.of(**{key: self.options[key]})
-                    make_task("pgq.ids.new_id", options=make_options)
+                    make_task("pgq.ground.ids.new_id", options=make_options)
                 except EnqueueError as error:
                     found.append(checks.Error(f"{name}: {error}", hint="Correct the value.", id="pgq.E021"))
         alias = self.options.get("database")

@@ -16,9 +16,10 @@ from uuid import UUID, uuid4
 
 from django.db import connections
 
-from pgq import ids, status
+from pgq import status
 from pgq.conf import get_settings
 from pgq.errors import PgqError
+from pgq.ground import ids
 from pgq.pool import boot
 from pgq.status import Stat, Status
 from pgq.store import pools

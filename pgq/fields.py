@@ -15,10 +15,11 @@ from django.db.models.lookups import In
 from django.db.models.query_utils import DeferredAttribute
 from psycopg.types.json import Jsonb
 
-from pgq import codec, ids
+from pgq import codec
 from pgq.codec import failures, literals
 from pgq.codec.stored import StoredText, stored_text
 from pgq.errors import PgqError, invalid
+from pgq.ground import ids
 
 if TYPE_CHECKING:
     _UUIDField = models.UUIDField[Any, Any]

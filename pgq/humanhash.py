@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgq import ids
+from pgq.ground import ids
 
 
 def humanize(task_id: str) -> str:

@@ -17,9 +17,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from pgq import backoff, codec
+from pgq import codec
 from pgq.codec import dotted
 from pgq.errors import EnqueueError, UnknownFunction, UnknownOption
+from pgq.ground import backoff
 
 #: Takes an option's name and its given value; returns the value that is kept, or raises EnqueueError.
 Check = Callable[[str, Any], Any]
@@ -149,7 +150,7 @@ class TaskOptions:
     ack_failure: bool | None = _stored("True: a failure is final, whatever is left", By.BOTH)
     ack: str | None = _stored("'task': settle this task by itself, at once", By.BOTH, check=_ack)
     sensitive: bool | None = _stored("True: the admin shows digests, no values", By.BOTH)
-    retry_backoff: Any = _stored("see `pgq.backoff`", By.BOTH, key="backoff", check=check_backoff)
+    retry_backoff: Any = _stored("see `pgq.ground.backoff`", By.BOTH, key="backoff", check=check_backoff)
     retry_on: list[str] | None = _stored("exceptions to retry, no others", By.BOTH, check=_exceptions)
     no_retry_on: list[str] | None = _stored("final exceptions", By.BOTH, check=_exceptions)
 

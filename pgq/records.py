@@ -31,7 +31,7 @@ class NewTask(NamedTuple):
     options: str = "{}"
     queue: str = "default"
     priority: int = 0
-    #: Name given by the caller; None: derived from the id (see `pgq.ids.task_name`).
+    #: Name given by the caller; None: derived from the id (see `pgq.ground.ids.task_name`).
     name: str | None = None
     group: str | None = None
     hook: str | None = None

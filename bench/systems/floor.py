@@ -82,7 +82,7 @@ class Floor100(Floor):
 
 
 def _new_id() -> str:
-    from pgq.ids import new_id
+    from pgq.ground.ids import new_id
 
     return new_id().hex
 

@@ -29,9 +29,10 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from pgq import codec, ids
+from pgq import codec
 from pgq.admin import display
 from pgq.conf import get_settings
+from pgq.ground import ids
 from pgq.models import Lane
 
 if TYPE_CHECKING:

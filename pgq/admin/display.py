@@ -18,9 +18,10 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from pgq import codec, ids
+from pgq import codec
 from pgq.codec import signing
 from pgq.codec.stored import stored_text
+from pgq.ground import ids
 from pgq.models import Progress
 
 #: Characters of a value that a page shows; the rest is a click away.

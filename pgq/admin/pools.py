@@ -13,9 +13,10 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from pgq import codec, ids
+from pgq import codec
 from pgq.admin import display
 from pgq.admin.base import PgqAdminMixin
+from pgq.ground import ids
 from pgq.models import QueuedTask
 
 #: A pool's heartbeat comes every few seconds.

@@ -15,7 +15,7 @@ from pgq.codec.dotted import type_path
 from pgq.codec.read import NotDecodable, Unstorable, display_hook, object_hook, safe_repr
 from pgq.codec.write import LONG, MAX_BYTES, PLAIN, Refused, TooLarge, Writer, quote, sorted_keys
 from pgq.errors import NotStorable, PgqError
-from pgq.private import make_scanner
+from pgq.ground.private import make_scanner
 
 Sign = Callable[[bytes], str]
 Unsign = Callable[[str], bytes]

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Any, TypeAlias
 
-from pgq import backoff, recurrence
+from pgq import recurrence
+from pgq.ground import backoff
 
 Rule: TypeAlias = Callable[[Any], str | None]
 

@@ -23,7 +23,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command, load_command_class
 from django_prodserver.backends import base
 
-from pgq.private import option_strings
+from pgq.ground.private import option_strings
 
 _COMMAND = "pgq_worker"
 #: 3.0 lets `worker` run backends for workers alone, and `server` and its old name `prodserver` those for servers alone.

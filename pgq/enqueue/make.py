@@ -13,7 +13,7 @@ from pgq.codec.signing import sign_blob
 from pgq.conf import Settings, get_settings, policy_of
 from pgq.enqueue import django_tasks, registry
 from pgq.errors import EnqueueError
-from pgq.ids import new_id
+from pgq.ground.ids import new_id
 from pgq.options import NO_OPTIONS, TaskOptions
 from pgq.records import PRIORITY_MAX, PRIORITY_MIN, NewTask
 from pgq.recurrence import moments

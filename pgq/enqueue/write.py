@@ -16,9 +16,9 @@ from pgq.codec.signing import signer_of_calls
 from pgq.conf import get_settings
 from pgq.enqueue import registry
 from pgq.errors import EnqueueError
-from pgq.ids import new_hexes, task_name
+from pgq.ground.ids import new_hexes, task_name
+from pgq.ground.private import router_hints, set_alias
 from pgq.options import NO_OPTIONS, TaskOptions
-from pgq.private import router_hints, set_alias
 from pgq.records import NewTask
 from pgq.recurrence import moments
 from pgq.store import queue as store_queue

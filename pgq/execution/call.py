@@ -22,7 +22,7 @@ from pgq.errors import TaskCancelled, TaskTimeout
 from pgq.execution import context as contexts
 from pgq.execution.context import Context
 from pgq.execution.outcome import failed, follow_ons_of
-from pgq.ids import task_name
+from pgq.ground.ids import task_name
 from pgq.options import NO_OPTIONS
 from pgq.records import Call, Claim, Report, Succeeded
 from pgq.workflows import follow_ons as workflows_follow_ons

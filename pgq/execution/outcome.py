@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import time
 
-from pgq import backoff
 from pgq.codec import failures
 from pgq.conf import Settings
 from pgq.enqueue import registry
 from pgq.errors import Discard, Retry
 from pgq.execution import reporters
+from pgq.ground import backoff
 from pgq.options import NO_OPTIONS, TaskOptions
 from pgq.records import Call, Claim, Failed, Failure, NewTask, Outcome, Report, Retried
 from pgq.workflows import follow_ons as workflows_follow_ons

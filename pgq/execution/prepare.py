@@ -7,13 +7,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from pgq import backoff, codec
+from pgq import codec
 from pgq.codec import failures, signing
 from pgq.conf import Settings
 from pgq.enqueue import django_tasks, registry
 from pgq.errors import NotAllowed, PgqError, TaskCancelled, TaskTimeout, UnknownFunction, WorkerDied
 from pgq.execution import context as contexts
 from pgq.execution.outcome import failed, final, last_failure
+from pgq.ground import backoff
 from pgq.options import NO_OPTIONS, TaskOptions
 from pgq.records import Call, Claim, Failure, Outcome, Parked, Postponed, Report
 

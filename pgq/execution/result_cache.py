@@ -14,9 +14,9 @@ from uuid import UUID
 
 from django.core.cache import BaseCache, caches
 
-from pgq import ids
 from pgq.codec.stored import StoredText
 from pgq.conf import Settings, get_settings
+from pgq.ground import ids
 from pgq.models import Task
 from pgq.records import Failed, Report, Succeeded
 from pgq.recurrence.moments import as_project

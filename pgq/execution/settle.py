@@ -15,7 +15,7 @@ import psycopg
 from pgq import codec, signals
 from pgq.codec import failures
 from pgq.execution import progress, result_cache
-from pgq.ids import task_name
+from pgq.ground.ids import task_name
 from pgq.options import NO_OPTIONS
 from pgq.records import Failed, Parked, Postponed, Report, Retried, Succeeded
 from pgq.recurrence import moments

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pgq.private import raw_stream
+from pgq.ground.private import raw_stream
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from pgq import codec, ids, recurrence
+from pgq import codec, recurrence
 from pgq.codec import signing
 from pgq.codec.stored import stored_text
 from pgq.conf import get_settings
@@ -34,6 +34,7 @@ from pgq.fields import (
     StoredField,
     TaskIdField,
 )
+from pgq.ground import ids
 from pgq.models import schedule_row
 from pgq.models.schedule_row import NextRunField, ScheduleManager, ScheduleRow
 from pgq.recurrence import moments

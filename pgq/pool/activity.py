@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from uuid import UUID
 
-from pgq.private import arena
+from pgq.ground.private import arena
 
 # started, deadline (monotonic seconds; 0: none), id of the running task (zero: none), how many run, succeeded, failed
 _CELL = struct.Struct("=dd16sQQQ")

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from pgq.private import arena
+from pgq.ground.private import arena
 
 if TYPE_CHECKING:
     from pgq.pool.children import Children

@@ -30,7 +30,7 @@ from django.core.management import ManagementUtility
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils.module_loading import import_string
 
-from pgq.private import clear_connection_pools, settings_below
+from pgq.ground.private import clear_connection_pools, settings_below
 
 logger = logging.getLogger("pgq")
 

@@ -13,7 +13,7 @@ import sys
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-from pgq import private
+from pgq.ground import private
 from pgq.pool.orphans import die_with_parent
 from pgq.pool.protocol import ENDING, ChildConfig, Kind
 

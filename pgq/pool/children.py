@@ -30,6 +30,7 @@ from uuid import UUID, uuid4
 from pgq.codec.failures import as_json, without_traceback
 from pgq.conf import Settings
 from pgq.errors import TaskTimeout, WorkerDied
+from pgq.ground.private import fork_server_pids
 from pgq.pool import boot
 from pgq.pool.activity import Activity, ActivityCell
 from pgq.pool.allowance import Allowance
@@ -38,7 +39,6 @@ from pgq.pool.former_ids import FormerId
 from pgq.pool.gate import Gate
 from pgq.pool.orphans import adopt_orphans, children_of, kill_orphans
 from pgq.pool.protocol import END_WITHIN_SECONDS, ENDING, STOP, TICKED, ChildConfig, Kind
-from pgq.private import fork_server_pids
 from pgq.records import Blame
 
 logger = logging.getLogger("pgq")

@@ -18,7 +18,7 @@ from pgq.conf import Settings, get_settings, policy_of
 from pgq.enqueue import registry, write
 from pgq.enqueue.options import with_policy
 from pgq.errors import NotAllowed
-from pgq.ids import new_id
+from pgq.ground.ids import new_id
 from pgq.models import Schedule
 from pgq.options import TaskOptions
 from pgq.records import NewTask

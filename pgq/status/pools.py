@@ -11,8 +11,8 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from pgq import ids
 from pgq.conf import get_settings
+from pgq.ground import ids
 from pgq.recurrence import moments
 from pgq.store import pools as store_pools
 from pgq.store.caller import callers_cursor

@@ -15,7 +15,7 @@ from pgq.enqueue.signature import check_one
 from pgq.enqueue.write import CHUNK, check_chunk, enqueue, enqueue_calls, enqueue_rows
 from pgq.errors import EnqueueError
 from pgq.execution import inline
-from pgq.ids import new_id
+from pgq.ground.ids import new_id
 from pgq.options import TaskOptions, unknown_option
 from pgq.records import NewTask
 from pgq.tasks.calls import all_arguments

@@ -6,10 +6,10 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from pgq import ids
 from pgq.conf import get_settings
 from pgq.enqueue.make import check_text
 from pgq.errors import StillReferenced
+from pgq.ground import ids
 from pgq.store import lanes, results
 from pgq.store import queue as store_queue
 from pgq.store.caller import callers_cursor

@@ -13,7 +13,7 @@ from pgq.enqueue.signature import RESULT_BEFORE
 from pgq.enqueue.write import enqueue_all
 from pgq.errors import EnqueueError
 from pgq.execution import inline
-from pgq.ids import new_id
+from pgq.ground.ids import new_id
 from pgq.options import TaskOptions
 from pgq.records import NewTask
 from pgq.tasks.async_task import several, submit

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from pgq.ids import WORDS
+from pgq.ground.ids import WORDS
 from pgq.models import Task
 from pgq.store import connection as store_connection
 

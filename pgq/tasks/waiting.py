@@ -12,10 +12,10 @@ from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError
 from django.db.models import QuerySet
 
-from pgq import ids
 from pgq.conf import get_settings
 from pgq.errors import NotCommitted
 from pgq.execution import result_cache
+from pgq.ground import ids
 from pgq.models import QueuedTask, Task
 from pgq.store import connection as store_connection
 from pgq.store import queue

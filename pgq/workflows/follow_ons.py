@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pgq.codec import signing
-from pgq.ids import new_id
+from pgq.ground.ids import new_id
 from pgq.options import TaskOptions
 from pgq.records import Claim, NewTask
 

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from pgq.codec import signing
-from pgq.ids import parse_id
+from pgq.ground.ids import parse_id
 from pgq.models import Task
 from pgq.records import Report
 

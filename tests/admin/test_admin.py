@@ -22,11 +22,11 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape
 
-from pgq import ids
 from pgq.admin import FailureAdminMixin
 from pgq.admin.base import REACH, WINDOW
 from pgq.admin.forms import read_arguments, write_arguments
 from pgq.codec import signing
+from pgq.ground import ids
 from pgq.models import Failure, QueuedTask, Schedule, Success, Task, WorkerPool
 from pgq.schedules.fire import fire_due, run_now
 from pgq.tasks import async_task, schedule

@@ -10,7 +10,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from pgq import ids
+from pgq.ground import ids
 from tests.support.admin import finished, queued, sql, url
 
 pytestmark = pytest.mark.django_db

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import pgq
-from pgq import backoff, errors
+from pgq import errors
 from pgq.codec import failures
+from pgq.ground import backoff
 from pgq.records import Failure
 
 ROOT = Path(pgq.__file__).parent

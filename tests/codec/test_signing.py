@@ -21,7 +21,7 @@ from pgq import codec
 from pgq.codec import signing
 from pgq.codec.stored import StoredText
 from pgq.errors import NotAllowed
-from pgq.ids import new_id
+from pgq.ground.ids import new_id
 from pgq.records import Claim, NewTask
 
 K1, K2, K3 = "first-key" * 6, "second-key" * 6, "third-key" * 6

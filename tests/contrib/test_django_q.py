@@ -24,11 +24,12 @@ from django.db import connection
 from django.test import override_settings
 from django.utils.safestring import mark_safe
 
-from pgq import codec, ids
+from pgq import codec
 from pgq.codec import signing as pgq_signing
 from pgq.contrib.django_q import unpickle
 from pgq.contrib.django_q.plan import derived_id
 from pgq.contrib.django_q.queued import TAKEN
+from pgq.ground import ids
 from pgq.models import QueuedTask, Schedule, Task
 from pgq.tasks.control import retry
 from tests.support.hand import Hand

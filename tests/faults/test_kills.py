@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from pgq.enqueue.make import make_task
-from pgq.ids import new_id
+from pgq.ground.ids import new_id
 from pgq.store import queue
 from tests.support import failpoints
 from tests.support import fault_table as table

@@ -25,7 +25,7 @@ from django.db.backends.postgresql.base import DatabaseWrapper
 from django.test import override_settings
 
 import pgq
-from pgq import private
+from pgq.ground import private
 from pgq.models import Task
 from pgq.pool.activity import ActivityCell
 
@@ -98,7 +98,7 @@ def test_the_helpers_of_multiprocessing_are_known_by_their_pids() -> None:
 
 def test_the_ends_of_a_process_can_be_done_by_hand() -> None:
     program = (
-        "import atexit, os, threading, time; from pgq import private\n"
+        "import atexit, os, threading, time; from pgq.ground import private\n"
         "atexit.register(print, 'atexit', flush=True)\n"
         "threading.Thread(target=lambda: (time.sleep(0.1), print('thread', flush=True))).start()\n"
         "private.end_threads(); private.run_exit_functions(); os._exit(3)\n"

@@ -12,7 +12,7 @@ import pytest
 from pgq.conf import get_settings
 from pgq.execution import context as contexts
 from pgq.execution import progress as writing
-from pgq.ids import new_id
+from pgq.ground.ids import new_id
 from pgq.models import Progress
 from pgq.options import NO_OPTIONS
 from pgq.records import Call, Claim

@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from pgq import ids
+from pgq.ground import ids
 
 REGISTERED = "tests.functions.oracle.registered"
 PLAIN = "tests.app.tasks.add"

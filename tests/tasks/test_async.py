@@ -17,7 +17,7 @@ from django.test import TestCase, override_settings
 
 from pgq import tasks, testing
 from pgq.errors import EnqueueError, NotCommitted
-from pgq.ids import task_name
+from pgq.ground.ids import task_name
 from pgq.models import Task
 from pgq.tasks import (
     acancel,

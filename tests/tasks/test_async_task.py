@@ -13,8 +13,8 @@ from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from pgq import ids
 from pgq.errors import EnqueueError, NotStorable, UnknownFunction
+from pgq.ground import ids
 from pgq.models import OrmQ, QueuedTask, Success, Task
 from pgq.tasks import AsyncTask, async_task, current_task, fetch, queue_size, result
 from pgq.testing import drain, enqueued

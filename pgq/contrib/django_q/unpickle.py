@@ -17,7 +17,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from pgq.private import PythonUnpickler
+from pgq.ground.private import PythonUnpickler
 
 #: Characters of a stand-in's text.
 _TEXT = 200

@@ -8,7 +8,7 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from pgq.conf import Queues
-from pgq.ids import task_name
+from pgq.ground.ids import task_name
 from pgq.management.command import PgqCommand
 from pgq.management.live import Source, allot, positive_seconds, repeat, watch
 from pgq.management.output import Column, clock, emit, message, rate, span, state, table, text

@@ -18,11 +18,11 @@ from django.db import connections
 from pgq import conf
 from pgq.codec import signing
 from pgq.enqueue import discovery
+from pgq.ground.private import is_called_by_command_line
 from pgq.management import config_check
 from pgq.management.autoreload import CodeWatch
 from pgq.pool import boot
 from pgq.pool.logs import set_up_logging
-from pgq.private import is_called_by_command_line
 
 logger = logging.getLogger("pgq")
 

@@ -19,7 +19,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone, translation
 
-from pgq.private import environment, get_running_loop, getsignal, set_running_loop, settings_below
+from pgq.ground.private import environment, get_running_loop, getsignal, set_running_loop, settings_below
 
 logger = logging.getLogger("pgq")
 

@@ -13,8 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+from pgq.ground.private import environment, getsignal
 from pgq.pool.worker import process_state
-from pgq.private import environment, getsignal
 from pgq.records import Claim
 
 logger = logging.getLogger("pgq")
