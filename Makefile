@@ -48,7 +48,7 @@ test: lint postgres ## Run all checks and all tests
 	@$(PY) -m pytest -n $(TESTERS) --dist loadgroup $(ARGS)
 
 # The rooms whose tests start no pool, but for a few, which --no-processes leaves out.
-QUICK = ground codec recurrence store enqueue workflows schedules execution upkeep tasks status admin
+QUICK = ground backend codec recurrence store enqueue workflows schedules execution upkeep tasks status admin
 .PHONY: check
 check: lint postgres ## Run all checks and the tests that start no processes: the inner loop
 	@echo "==> Quick tests (pytest)"

@@ -6,8 +6,9 @@
 
 A cell is a Python, a Django and a PostgreSQL. Pythons are those on PATH and those of pyenv; PostgreSQLs those of the
 system and of the extra ``embedded``. Virtualenvs are kept in .venv-matrix/ and made anew when pyproject.toml changes.
-``--short`` runs the tests marked ``smoke`` (a server, the package, a task from end to end) in three cells: the oldest,
-one between, the newest. In the oldest, which ``make test`` is furthest from, it also runs most tests without pools.
+``--short`` runs the tests marked ``smoke`` (a server, the package, a task from end to end, django.tasks) in three
+cells: the oldest, one between, the newest. In the oldest, which ``make test`` is furthest from, it also runs most tests
+without pools.
 """
 
 # ruff: noqa: T201
@@ -32,6 +33,8 @@ VENVS = ROOT / ".venv-matrix"
 PYTHONS = ("3.11", "3.12", "3.13")
 DJANGOS = ("5.2", "6.0", "6.1")
 POSTGRESQLS = (15, 18)
+#: Django 5.2 has no tasks of its own: there the backport is tested.
+EXTRAS = {"5.2": "[tasks]"}
 #: Django 6 needs Python 3.12.
 TOO_NEW = {("3.11", "6.0"), ("3.11", "6.1")}
 
@@ -51,8 +54,9 @@ SMOKE = ("-m", "smoke")
 SHORT = {
     OLDEST: (
         "-n", "2", *(f"tests/{room}" for room in ("ground", "codec", "recurrence", "schedules", "tasks", "workflows")),
-        "tests/enqueue/test_enqueue.py", "tests/execution/test_reporters.py", "tests/execution/test_retries.py",
-        "tests/admin/test_admin.py", "tests/integration/test_settings.py", "tests/integration/test_django_settings.py",
+        "tests/backend", "tests/enqueue/test_enqueue.py", "tests/execution/test_reporters.py",
+        "tests/execution/test_retries.py", "tests/admin/test_admin.py",
+        "tests/integration/test_settings.py", "tests/integration/test_django_settings.py",
         "tests/integration/test_public_projects.py", "tests/project/test_packaging.py", "tests/project/test_private.py",
     ),
     BETWEEN: SMOKE,
@@ -103,10 +107,20 @@ def venv_for(python: str, django: str, interpreter: str) -> Path:
         return folder / "bin" / "python"
     shutil.rmtree(folder, ignore_errors=True)
     pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    package = f"{ROOT}{EXTRAS.get(django, '')}"
     for command in (
         [interpreter, "-m", "venv", folder],
         [*pip, "--upgrade", "pip>=25.1"],
-        [*pip, f"django~={django}.0", "--editable", ROOT, "--group", "test", "--group", "build"],
+        [
+            *pip,
+            f"django~={django}.0",
+            "--editable",
+            package,
+            "--group",
+            "test",
+            "--group",
+            "build",
+        ],
     ):
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -50,7 +50,9 @@ class PgqContext(Context, TaskContext):  # type: ignore[type-arg]
 
     def __init__(self, call: Call, task_result: Any) -> None:
         Context.__init__(self, call)
-        self._task_result = task_result
+        vars(self)["_task_result"] = task_result
+
+    _task_result: Any
 
     @property
     def task_result(self) -> Any:  # type: ignore[override]
