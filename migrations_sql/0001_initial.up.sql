@@ -279,6 +279,11 @@ CREATE TABLE IF NOT EXISTS pgq_schedule (
     error                text,
     retry_at             timestamptz,
     signature            bytea,
+    source               text,
+    spec                 jsonb,
+    release              text,
+    auto_paused          boolean          NOT NULL DEFAULT false,
+    stale_since          timestamptz,
     CONSTRAINT pgq_schedule_func_check     CHECK (func <> ''),
     CONSTRAINT pgq_schedule_args_check     CHECK (jsonb_typeof(args) = 'array'),
     CONSTRAINT pgq_schedule_kwargs_check   CHECK (jsonb_typeof(kwargs) = 'object'),
@@ -301,6 +306,11 @@ COMMENT ON COLUMN pgq_schedule.day IS 'Day a schedule comes back to after a shor
 COMMENT ON COLUMN pgq_schedule.wall_time IS 'Local time a schedule comes back to after a clock change.';
 COMMENT ON COLUMN pgq_schedule.error IS 'Why the last tick could not fire this schedule.';
 COMMENT ON COLUMN pgq_schedule.retry_at IS 'When a schedule with an error is tried again; next_run stays, so no slot is lost.';
+COMMENT ON COLUMN pgq_schedule.source IS 'Whose code it is kept in step with, by its name. NULL: none.';
+COMMENT ON COLUMN pgq_schedule.spec IS 'What that code said when the row was last written from it; other values are an edit.';
+COMMENT ON COLUMN pgq_schedule.release IS 'The release of that code.';
+COMMENT ON COLUMN pgq_schedule.auto_paused IS 'Whether the code paused it, which may then resume it.';
+COMMENT ON COLUMN pgq_schedule.stale_since IS 'Since when that code does not name it any more.';
 CREATE INDEX IF NOT EXISTS pgq_schedule_due ON pgq_schedule (next_run) WHERE NOT paused AND repeats <> 0;
 
 CREATE TABLE IF NOT EXISTS pgq_worker (

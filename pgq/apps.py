@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from django.apps import AppConfig
 from django.core.exceptions import ImproperlyConfigured
-from django.db.models.signals import pre_migrate
+from django.db.models.signals import post_migrate, pre_migrate
 
 from pgq import conf
-from pgq.enqueue import discovery, django_tasks
+from pgq.enqueue import discovery, django_tasks, registry
 from pgq.management import checks
 from pgq.store import routers, schema
 
@@ -27,7 +27,13 @@ class PgqConfig(AppConfig):
             return "pgq"
 
     def ready(self) -> None:
+        # They need the models.
+        from pgq.schedules import commands, on_migrate
+
+        # What unsigned rows may name has to be known in each process.
+        assert registry.registered(commands.LISTED)
         pre_migrate.connect(schema.make_without_migrations, sender=self)
+        post_migrate.connect(on_migrate.after_migrate, sender=self)
         checks.register()
         routers.install()
         django_tasks.register_checks()

@@ -49,9 +49,25 @@ class Problem:
 
 
 def source() -> tuple[str, Any]:
+    """Return the name of the setting, and its value as a dict if it is one or can become one."""
+    name, given = _source()
+    convert = getattr(given, "to_settings", None)
+    return name, convert() if callable(convert) else given
+
+
+def _source() -> tuple[str, Any]:
     if hasattr(django_settings, "PGQ"):
         return "PGQ", getattr(django_settings, "PGQ")  # noqa: B009  # unknown to the type checker
     return "Q_CLUSTER", getattr(django_settings, "Q_CLUSTER", {})
+
+
+def _cautions() -> list[Problem]:
+    """Return what an object in the place of the dict says of what it left out."""
+    name, given = _source()
+    return [
+        Problem(key, f"settings.{name}: {said}.", hint, serious=False)
+        for key, said, hint in (given.cautions() if hasattr(given, "cautions") else ())
+    ]
 
 
 def _alternative(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +109,13 @@ def _unknown_name(setting: str, given: Mapping[str, Any]) -> list[Problem]:
 def read(setting: str, given: Any) -> tuple[dict[str, Any], list[Problem]]:
     """Return the right values among those given, and a problem for each of the others."""
     if not isinstance(given, Mapping):
-        return {}, [Problem("", f"settings.{setting} must be a dict, not {type(given).__name__}.", "Make it a dict.")]
+        return {}, [
+            Problem(
+                "",
+                f"settings.{setting} must be a dict, not {type(given).__name__}.",
+                "Make it a dict, or a pgq.config.Config.",
+            )
+        ]
     values, problems = _read(setting, {**given, **_alternative(given)})
     return values, problems + _unknown_name(setting, given)
 
@@ -210,7 +232,7 @@ def _policies() -> Mapping[str, Policy]:
 
 def problems() -> list[Problem]:
     """Return what is wrong with the settings, for ``manage.py check``."""
-    return read(*source())[1]
+    return read(*source())[1] + _cautions()
 
 
 def _forget(*, setting: str, **kwargs: Any) -> None:

@@ -106,6 +106,10 @@ def text(value: Any) -> str | None:
     return None if isinstance(value, str) and value else "a text that is not empty"
 
 
+def text_or_none(value: Any) -> str | None:
+    return None if value is None else text(value)
+
+
 def texts(value: Any) -> str | None:
     right = isinstance(value, list | tuple | set) and all(text(item) is None for item in value)
     return None if right else "a list of texts"
@@ -140,6 +144,17 @@ def pauses(value: Any) -> str | None:
 def reporters(value: Any) -> str | None:
     right = isinstance(value, Mapping) and all(isinstance(item, Mapping) for item in value.values())
     return None if right else "a dict {name: {argument: value}}"
+
+
+def schedules(value: Any) -> str | None:
+    """What each of them must be is said where they are read, since that imports what they name."""
+    right = isinstance(value, list | tuple) or text(value) is None or hasattr(value, "to_schedules")
+    return None if right else "a list of schedules (see docs/schedules.md), or the dotted path of one"
+
+
+def release(value: Any) -> str | None:
+    right = value is None or text(value) is None or not_negative_whole(value) is None
+    return None if right else "a text or a whole number that grows with each deploy, or None"
 
 
 def pools(value: Any) -> str | None:

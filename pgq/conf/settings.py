@@ -59,6 +59,12 @@ def _too_small_for_a_worker(kilobytes: int | None) -> tuple[str, str] | None:
     return remark, f"It is in kilobytes: {kilobytes} MB are {kilobytes * 1000}."
 
 
+def _kept_schedules(value: Any) -> Any:
+    if hasattr(value, "to_schedules"):
+        return tuple(value.to_schedules())
+    return value if isinstance(value, str) else tuple(value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The settings of pgq: each key with its type, default, rule and meaning, from which all else is derived.
@@ -202,6 +208,44 @@ class Settings:
         read_by="pool, producer",
         django_q=True,
     )
+    schedules: Any = declare(  # noqa: RUF009  # a dataclass field
+        (),
+        rules.schedules,
+        "Schedules in code, besides those of `@task(schedule=...)`; see [schedules.md](schedules.md)",
+        unit="list, or dotted path of one",
+        read_by="sync",
+        shown="none",
+        keep=_kept_schedules,
+    )
+    sync_schedules: str = declare(
+        "migrate",
+        rules.one_of("migrate", "start", "off"),
+        "When the table of schedules is brought in step with them: after `migrate`, when a pool starts, or only by "
+        "`pgq_schedules sync`",
+        read_by="sync",
+    )
+    schedules_source: str = declare(
+        "code",
+        rules.text,
+        "Whose they are: give each project its own where several share the tables",
+        unit="text",
+        read_by="sync",
+    )
+    release: str | int | None = declare(
+        None,
+        rules.release,
+        "What grows with each deploy, such as a build number: code of an older release does not undo what a newer one "
+        "made of the schedules",
+        unit="text or number",
+        read_by="sync",
+    )
+    environment: str | None = declare(
+        None,
+        rules.text_or_none,
+        "Which of the `environments` of schedules this is; `None`: what the variable `DJANGO_ENV` says",
+        unit="text",
+        read_by="sync",
+    )
     sync: bool = declare(
         False,
         rules.boolean,
@@ -255,6 +299,15 @@ class Settings:
         "Functions that rows from psql, the ORM or the admin may name, besides those with `@task`",
         unit="list of dotted paths",
         shown="none",
+        keep=tuple,
+    )
+    allowed_commands: tuple[str, ...] = declare(
+        (),
+        rules.texts,
+        "Management commands that schedules from psql, the ORM or the admin may run, with any arguments",
+        unit="list of names",
+        shown="none",
+        read_by="pool, admin",
         keep=tuple,
     )
     poll: float = declare(

@@ -20,7 +20,15 @@ from pgq.store import overview, schema
 
 def register() -> None:
     """Have Django run the checks below."""
-    for check in (check_settings, check_cache, check_alias, check_tasks, check_names, check_references):
+    for check in (
+        check_settings,
+        check_cache,
+        check_alias,
+        check_tasks,
+        check_names,
+        check_references,
+        check_schedules,
+    ):
         checks.register(check)
     checks.register(check_database, checks.Tags.database)
 
@@ -170,3 +178,25 @@ def check_references(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
         for relation in queue._meta.related_objects
         if getattr(relation.field, "db_constraint", False)
     ]
+
+
+def check_schedules(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Name all that is wrong with the schedules in code, each with its place."""
+    if any(problem.serious for problem in conf.problems()):
+        return []
+    # It needs the models, which are not there yet when this module is imported.
+    from pgq.schedules import code
+
+    settings = conf.get_settings()
+    found: list[checks.CheckMessage] = []
+    for finding in code.read().findings:
+        if finding.is_error:
+            hint = "See docs/schedules.md. Until all are right, none of them is written to the table."
+            found.append(checks.Error(finding.message, hint=hint, id="pgq.E110"))
+        else:
+            found.append(checks.Warning(finding.message, id="pgq.W110"))
+    if settings.sync_schedules == "start" and settings.release is None:
+        said = "PGQ['sync_schedules'] is 'start', and PGQ['release'] is not given."
+        hint = "Without it, a pool of the old release that starts again would undo the schedules of the new one."
+        found.append(checks.Error(said, hint=hint, id="pgq.E111"))
+    return found

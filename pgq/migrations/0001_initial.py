@@ -175,6 +175,11 @@ class Migration(migrations.Migration):
                         ("error", models.TextField(editable=False, null=True)),
                         ("retry_at", models.DateTimeField(editable=False, null=True)),
                         ("signature", models.BinaryField(null=True)),
+                        ("source", models.TextField(editable=False, null=True)),
+                        ("spec", models.JSONField(editable=False, null=True)),
+                        ("release", models.TextField(editable=False, null=True)),
+                        ("auto_paused", models.BooleanField(db_default=False, default=False, editable=False)),
+                        ("stale_since", models.DateTimeField(editable=False, null=True)),
                     ],
                     options={
                         "verbose_name": "Schedule",

@@ -461,6 +461,11 @@ class Schedule(ScheduleRow, models.Model):
     error = models.TextField(null=True, editable=False)
     retry_at = models.DateTimeField(null=True, editable=False)
     signature = models.BinaryField(null=True, editable=False)
+    source = models.TextField(null=True, editable=False)
+    spec = models.JSONField(null=True, editable=False)
+    release = models.TextField(null=True, editable=False)
+    auto_paused = models.BooleanField(default=False, db_default=False, editable=False)
+    stale_since = models.DateTimeField(null=True, editable=False)
 
     objects: ClassVar[models.Manager[Schedule]] = ScheduleManager()
 

@@ -76,6 +76,8 @@ class ScheduleRow(KeepsText):
     error: Any
     retry_at: Any
     signature: Any
+    paused: Any
+    auto_paused: Any
 
     @classmethod
     def from_db(cls, *args: Any, **kwargs: Any) -> Any:
@@ -100,6 +102,11 @@ class ScheduleRow(KeepsText):
             self._meta.get_field("next_run").pre_save(self, add=True)  # type: ignore[union-attr]
         if names is None:
             self.error = self.retry_at = None
+        if self.auto_paused and not self.paused and (names is None or "paused" in names):
+            # What resumed it decides from now on, and no deploy.
+            self.auto_paused = False
+            if names is not None:
+                kwargs["update_fields"] = names = {*names, "auto_paused"}
         if not self._state.adding and (names is None or names):
             follow = self._follow(_WATCHED if names is None else names)
             if names is not None:
@@ -223,6 +230,8 @@ class ScheduleQuerySet(_QuerySet):
 
     def update(self, **kwargs: Any) -> int:
         """Update, with what follows for each row; see `ScheduleRow.save`."""
+        if "paused" in kwargs:
+            kwargs.setdefault("auto_paused", False)
         if not kwargs.keys() & set(_WATCHED) or "signature" in kwargs:
             return super().update(**kwargs)
         self._for_write = True

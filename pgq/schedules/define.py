@@ -19,12 +19,17 @@ from pgq.enqueue.signature import FINISHED, check_call, check_one
 from pgq.models import Schedule
 from pgq.options import OF_SCHEDULE, TaskOptions
 from pgq.records import NewTask
-from pgq.recurrence import KINDS, Recurrence, doubt
+from pgq.recurrence import KINDS, Recurrence, doubt, kind_of
 from pgq.recurrence.moments import as_project, aware
 
 #: Fields of a schedule that come from neither its function nor the options of its tasks, without the name.
 _TIMING = ("schedule_type", "minutes", "seconds", "cron", "repeats", "time_zone", "catch_up", "overlap", "jitter")
-_GIVEN = (*_TIMING, "paused", "intended_date_kwarg")
+_GIVEN = (*_TIMING, "intended_date_kwarg")
+_TEXTS = ("args", "kwargs", "options")
+#: What its tasks are.
+_ENQUEUED = ("func", "hook", "queue", "priority", *_TEXTS)
+#: All fields of a schedule that code gives and firing leaves as they are.
+LASTING = (*(name for name in _GIVEN if name != "repeats"), *_ENQUEUED)
 
 
 def define(
@@ -50,33 +55,20 @@ def define(
         EnqueueError: The function, an argument or an option is wrong.
     """
     settings = get_settings()
-    new.schedule_type = _type(new.schedule_type, {field: getattr(new, field) for field in _NEEDS.values()})
-    new.repeats = _repeats(new.repeats)
-    model = make.make_task(func, args, kwargs, options.of_columns().but(queue=None), first=None)
-    check_calls_of(model.func, len(args), kwargs, new.intended_date_kwarg, model.hook)
-    stored = codec.encode(_stored_options(options, model), where="q_options")
+    if new.cron is not None and kind_of(new.schedule_type) not in (None, Schedule.CRON):
+        warnings.warn(f"cron: {new.cron!r} is left out: {_UNUSED_CRON % new.schedule_type}", UserWarning, stacklevel=3)
+        new.cron = None
+    complete(new, func, args, kwargs, options)
     with transaction.atomic(using=settings.database):
         rows = Schedule.objects.using(settings.database)
         found = rows.select_for_update().filter(name=new.name).first() if new.name else None
         if found is not None and not update:
             raise IntegrityError("A schedule with the same name already exists.")
         row = found or new
-        if found is None or new.next_run is not None or not _same_times(found, new):
+        if found is None or new.next_run is not None or not same_times(found, new):
             row.next_run = None if new.next_run is None else as_project(aware(new.next_run))
-        for field in _GIVEN:
-            setattr(row, field, getattr(new, field))
-        row.func, row.hook, row.queue, row.priority = model.func, model.hook, options.queue, model.priority
-        row.args, row.kwargs, row.options = map(StoredText, (model.args, model.kwargs, stored))
-        row.error = row.day = row.wall_time = None
-        row.signature = signing.sign_schedule(
-            func=row.func, hook=row.hook, args=model.args, kwargs=model.kwargs, options=stored, queue=row.queue
-        )
-        row.full_clean(exclude=["args", "kwargs", "options"], validate_unique=False)
-        if row.next_run is None:
-            row.next_run = row.first_run()
-        # All fields are computed above, so `save` must compute none from what has changed.
-        row.remember(row.__dict__)
-        row.save(using=settings.database)
+        row.paused, row.auto_paused = new.paused, False
+        write(row, new, settings.database)
     _warn(row)
     return row
 
@@ -101,6 +93,51 @@ def check_calls_of(
         check_one("hook", hook, FINISHED)
 
 
+def complete(
+    new: Schedule,
+    func: str | Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    options: TaskOptions,
+) -> None:
+    """Check what an unsaved row is to enqueue, put it into the row as it is stored, and sign it.
+
+    Raises:
+        ValidationError, EnqueueError: See `define`.
+    """
+    new.schedule_type = _type(new.schedule_type, {field: getattr(new, field) for field in _NEEDS.values()})
+    new.repeats = _repeats(new.repeats)
+    model = make.make_task(func, args, kwargs, options.of_columns().but(queue=None), first=None)
+    check_calls_of(model.func, len(args), kwargs, new.intended_date_kwarg, model.hook)
+    stored = codec.encode(_stored_options(options, model), where="q_options")
+    new.func, new.hook, new.queue, new.priority = model.func, model.hook, options.queue, model.priority
+    new.args, new.kwargs, new.options = map(StoredText, (model.args, model.kwargs, stored))
+    new.signature = signing.sign_schedule(
+        func=new.func, hook=new.hook, args=model.args, kwargs=model.kwargs, options=stored, queue=new.queue
+    )
+
+
+def write(row: Schedule, new: Schedule, alias: str, *, repeats: int | None = None) -> None:
+    """Save a row with all that `complete` has put into `new`; its next run, whether it is paused and the rest stay.
+
+    Args:
+        repeats: How often it is to fire; None: as `new` says.
+
+    Raises:
+        ValidationError: A field is wrong; the message names it.
+    """
+    for field in (*_GIVEN, *_ENQUEUED, "signature"):
+        setattr(row, field, new.__dict__[field])
+    row.repeats = new.repeats if repeats is None else repeats
+    row.error = row.day = row.wall_time = None
+    row.full_clean(exclude=list(_TEXTS), validate_unique=False)
+    if row.next_run is None:
+        row.next_run = row.first_run()
+    # All fields are computed above, so `save` must compute none from what has changed.
+    row.remember(row.__dict__)
+    row.save(using=alias)
+
+
 def _stored_options(options: TaskOptions, model: NewTask) -> dict[str, Any]:
     """Return the options column of a schedule: given columns of its tasks, and their other options under "extra"."""
     # The values that a task has: a timeout of -1 is None there.
@@ -109,6 +146,8 @@ def _stored_options(options: TaskOptions, model: NewTask) -> dict[str, Any]:
     return {**stored, "extra": extra} if extra else stored
 
 
+#: As in Django-Q, where whoever wrote this waited for the hour that cron names.
+_UNUSED_CRON = "schedule_type %r has no use for it; give schedule_type='C' or leave schedule_type out to fire by cron"
 #: The field that a type needs.
 _NEEDS = {Schedule.MINUTES: "minutes", Schedule.SECONDS: "seconds", Schedule.CRON: "cron"}
 
@@ -125,6 +164,7 @@ def _type(given: str | None, fields: Mapping[str, Any]) -> str:
         if len(filled) > 1:
             raise ValidationError({filled[1]: f"{filled[1]}: {filled[0]} is given as well; give one of them"})
         return types[filled[0]] if filled else Schedule.ONCE
+    given = kind_of(given)
     needed = _NEEDS.get(given)
     if needed is not None and needed not in filled:
         raise ValidationError({needed: f"{needed}: schedule_type {given!r} needs {needed}, which is not given"})
@@ -147,7 +187,7 @@ def _warn(row: Schedule) -> None:
         warnings.warn(warning, UserWarning, stacklevel=4)
 
 
-def _same_times(row: Schedule, new: Schedule) -> bool:
+def same_times(row: Schedule, new: Schedule) -> bool:
     """Whether an update leaves the times as they are: then the next run stays where it is, at every deploy."""
     names = ("schedule_type", "minutes", "seconds", "cron", "time_zone")
     return row.next_run is not None and all(getattr(row, name) == getattr(new, name) for name in names)

@@ -179,7 +179,8 @@ def resume(schedule: Schedule, *, skip_missed: bool = False) -> Resumed:
             if number and skip_missed and following is not None:
                 number, next_run = 0, as_project(following)
         # Only these columns: upkeep may move the schedule on at the same time.
-        rows.filter(pk=row.pk).update(paused=False, **({} if next_run == row.next_run else {"next_run": next_run}))
+        changes = {"paused": False, "auto_paused": False}
+        rows.filter(pk=row.pk).update(**changes, **({} if next_run == row.next_run else {"next_run": next_run}))
     return Resumed(True, number, next_run if row.repeats != 0 else None)
 
 

@@ -65,10 +65,16 @@ def find(name: str) -> Schedule:
 
 
 def pause(schedule: Schedule) -> bool:
-    """Pause a schedule; return False if it was paused already."""
-    # Only this column: upkeep may move the schedule on at the same time.
-    rows = Schedule.objects.using(get_settings().database).filter(pk=schedule.pk, paused=False)
-    return rows.update(paused=True) > 0
+    """Pause a schedule; return False if it was paused already.
+
+    Whatever paused it before: from now on no deploy resumes it.
+    """
+    # Only these columns: upkeep may move the schedule on at the same time.
+    rows = Schedule.objects.using(get_settings().database).filter(pk=schedule.pk)
+    changed = rows.filter(paused=False).update(paused=True, auto_paused=False) > 0
+    if not changed:
+        rows.filter(auto_paused=True).update(auto_paused=False)
+    return changed
 
 
 def zone_of(schedule: Schedule) -> tzinfo:

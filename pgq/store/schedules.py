@@ -114,3 +114,8 @@ def live_of_schedule(cursor: Cursor, schedule: int) -> tuple[int, int]:
     """Return how many tasks of a schedule run, and how many wait."""
     running, waiting = one_row(cursor, "live_of_schedule", {"schedule": schedule})
     return running, waiting
+
+
+def lock_sync(cursor: Cursor) -> None:
+    """Wait until no other transaction syncs the schedules with code; keep others out until this one ends."""
+    cursor.execute(sql("lock_sync"))

@@ -10,6 +10,7 @@ from pgq.enqueue import registry
 from pgq.enqueue.options import with_path
 from pgq.errors import EnqueueError
 from pgq.options import By, TaskOptions
+from pgq.schedules import declared
 from pgq.tasks.enqueueable import Enqueueable
 from pgq.tasks.typed import DecoratorOptions
 
@@ -77,11 +78,20 @@ def task(func: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, Corout
 @overload
 def task(func: Callable[P, R], /) -> TaskFunction[P, R, R]: ...
 @overload
-def task(*, takes_context: Literal[True], **options: Unpack[DecoratorOptions]) -> ContextDecorator: ...
-@overload
-def task(*, takes_context: Literal[False] = False, **options: Unpack[DecoratorOptions]) -> Decorator: ...
 def task(
-    func: Callable[..., Any] | None = None, /, *, takes_context: bool = False, **options: Unpack[DecoratorOptions]
+    *, takes_context: Literal[True], schedule: Any = None, **options: Unpack[DecoratorOptions]
+) -> ContextDecorator: ...
+@overload
+def task(
+    *, takes_context: Literal[False] = False, schedule: Any = None, **options: Unpack[DecoratorOptions]
+) -> Decorator: ...
+def task(
+    func: Callable[..., Any] | None = None,
+    /,
+    *,
+    takes_context: bool = False,
+    schedule: Any = None,
+    **options: Unpack[DecoratorOptions],
 ) -> Any:
     """Register a function as a task: ``@task`` or ``@task(queue="mail", max_attempts=5)``.
 
@@ -91,6 +101,8 @@ def task(
     Args:
         takes_context: The function's first argument, named ``context``, is what pgq tells it of its task. Who enqueues
             it does not give it.
+        schedule: When to enqueue it by itself: a cron expression, `pgq.config.cron(...)`, ``Every(...)`` or a
+            ``ScheduleConfig``, or a list of them; see docs/schedules.md. It is checked by ``manage.py check``.
         options: queue, priority, timeout, max_attempts, retry_backoff and the other options of `TaskOptions`, `backoff`
             and `queue_name` as Django names them, and ``atomic``: What the function writes to pgq's database, its
             result and its receipt are one commit: exactly-once effects on that database. The function runs in a
@@ -107,6 +119,8 @@ def task(
         if chosen.atomic and registry.is_async(func):
             raise EnqueueError("atomic", "an async function cannot be atomic, since Django has no async transactions")
         kind: type[_Task[..., Any, Any]] = ContextTaskFunction if takes_context else TaskFunction
-        return kind(func, with_path(chosen))
+        decorated = kind(func, with_path(chosen))
+        declared.declare(decorated.path, schedule)
+        return decorated
 
     return decorate if func is None else decorate(func)

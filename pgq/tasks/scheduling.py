@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from pgq.enqueue import django_tasks
+from pgq.errors import EnqueueError
 from pgq.models import Schedule
 from pgq.options import NO_OPTIONS, OF_SCHEDULE
+from pgq.schedules import commands
 from pgq.schedules import define as schedules
 from pgq.tasks.words import WORDS_OF_SCHEDULE, options_of, words_of
 
 
 def schedule(
-    func: str | Callable[..., Any],
+    func: str | Callable[..., Any] | None = None,
     *args: Any,
+    command: str | None = None,
+    command_args: Sequence[Any] = (),
+    command_kwargs: Mapping[str, Any] | None = None,
     name: str | None = None,
     hook: str | Callable[..., Any] | None = None,
     schedule_type: str | None = None,
@@ -43,11 +48,14 @@ def schedule(
         func: A function at the top of a module, its dotted path, or a Task object of django.tasks.
         args, kwargs: The function's: anything that a task can be given, not only literals. Keywords that are options
             of `async_task`, such as ``timeout``, are options of the tasks, as if they stood in q_options.
+        command: Instead of a function, the name of a management command. Its result is the end of what it prints.
+        command_args, command_kwargs: The command's, each argument apart: ``["--verbose"]``, ``{"verbosity": 0}``.
         name: Unique. Also the group of the tasks, unless q_options name one.
-        schedule_type: One of the letters of `Schedule`: ONCE, SECONDS, MINUTES, HOURLY, DAILY ... CRON; None: what
-            `minutes`, `seconds` or `cron` is for, or else ONCE.
+        schedule_type: One of the letters of `Schedule`: ONCE, SECONDS, MINUTES, HOURLY, DAILY ... CRON, or the word
+            for it, such as "daily"; None: what `minutes`, `seconds` or `cron` is for, or else ONCE.
         minutes, seconds: The interval, for MINUTES and SECONDS.
-        cron: For CRON: five fields, or six with seconds as the last.
+        cron: For CRON: five fields, or six with seconds as the last. With another type it has no use, and a warning
+            says so.
         repeats: How often; negative: for ever; 0: not at all. ONCE with a negative number is deleted after it has run.
         next_run: The first slot; None: now, or the next one that `cron` names.
         cluster, queue: Where the tasks go.
@@ -70,7 +78,7 @@ def schedule(
     may_be_empty = ("hook", *OF_SCHEDULE.values())
     words = {word: value for word, value in words.items() if value != "" or word not in may_be_empty}
     # A Task object of django.tasks says where its calls go.
-    fixed = NO_OPTIONS if isinstance(func, str) else django_tasks.options_of(func)
+    fixed = NO_OPTIONS if func is None or isinstance(func, str) else django_tasks.options_of(func)
     own = {"hook": hook, "queue": queue or cluster or fixed.queue, "priority": priority or fixed.priority or 0}
     options = options_of({**words, **{word: value for word, value in own.items() if value not in (None, "")}})
     new = new_row(
@@ -88,6 +96,7 @@ def schedule(
         paused=paused,
         intended_date_kwarg=intended_date_kwarg,
     )
+    func, args, kwargs = _call(func, args, kwargs, command, command_args, command_kwargs)
     return schedules.define(new, func, args, kwargs, options, update=update)
 
 
@@ -96,3 +105,23 @@ def new_row(**fields: Any) -> Schedule:
     for name in ("name", "cron", "time_zone", "intended_date_kwarg"):
         fields[name] = fields[name] or None
     return Schedule(**fields)
+
+
+def _call(
+    func: str | Callable[..., Any] | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    command: str | None,
+    command_args: Sequence[Any],
+    command_kwargs: Mapping[str, Any] | None,
+) -> tuple[str | Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """Return the function that a schedule calls, with its arguments."""
+    if command is None:
+        if func is None:
+            raise EnqueueError("func", "give a function, or a command")
+        if command_args or command_kwargs:
+            raise EnqueueError("command", "command_args and command_kwargs are given, and no command")
+        return func, args, kwargs
+    if args or kwargs:
+        raise EnqueueError("command", "the arguments of a command go into command_args and command_kwargs")
+    return commands.call_of(command, func, command_args, command_kwargs)

@@ -126,6 +126,8 @@ def test_defaults():
         "max_payload": 16 * 1024 * 1024, "allow_pickle": False, "allowed": (), "poll": 1.0, "tick": 1.0,
         "claim_ms": 50.0, "settle_ms": 50.0, "grace": None, "start_method": "forkserver", "cpu_affinity": 0,
         "error_reporter": {}, "log_level": "INFO", "label": "pgq", "health_host": "127.0.0.1", "health_port": None,
+            "schedules": (), "sync_schedules": "migrate", "schedules_source": "code", "release": None,
+            "environment": None, "allowed_commands": (),
     }  # fmt: skip
 
 
@@ -144,9 +146,19 @@ def test_settings_page_is_what_the_declarations_say():
     assert sorted(settings_page.keys(page)) == sorted([*conf.DECLARATIONS, "ALT_CLUSTERS"])
     assert page == settings_page.written(page), "run make docs"
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE))
+    lists = {"allowed", "allowed_commands", "exclude_queues", "schedules", "error_reporter"}
+    elsewhere = {"workers", "max_payload", *lists}
     for item in dataclasses.fields(Settings):
         default = getattr(Settings(), item.name)
-        if item.name not in ("workers", "max_payload", "allowed", "exclude_queues", "error_reporter"):
+        if item.name not in (
+            "workers",
+            "max_payload",
+            "allowed",
+            "allowed_commands",
+            "exclude_queues",
+            "error_reporter",
+            "schedules",
+        ):
             expected = str(int(default)) if isinstance(default, float) else repr(default)
             assert rows[item.name] == f"`{expected}`", item.name
     for key in {**conf.WITHOUT_MEANING, **conf.ALIASES}:
@@ -174,7 +186,9 @@ WRONG = [
     ("error_reporter", []), ("error_reporter", {"sentry": "dsn"}), ("log_level", "LOUD"), ("label", ""), ("name", None),
     ("database", 1), ("default_queue", ""), ("ALT_CLUSTERS", []), ("ALT_CLUSTERS", {"a": 1}), ("health_port", "8001"),
     ("health_host", ""), ("keep_days", 0), ("keep_days", -1), ("keep_days", "30"), ("keep_days", True),
-    ("keep_days", float("inf")), ("keep_days", float("nan")), ("keep_days", 1e9),
+    ("keep_days", float("inf")), ("keep_days", float("nan")), ("keep_days", 1e9), ("schedules", ""),
+    ("schedules", 3), ("sync_schedules", "always"), ("schedules_source", ""), ("release", 1.5), ("release", ""),
+    ("environment", ""), ("environment", 1), ("allowed_commands", "flush"),
 ]  # fmt: skip
 
 

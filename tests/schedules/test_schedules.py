@@ -104,7 +104,6 @@ def test_name_is_unique_in_the_table():
         ({"schedule_type": "I", "minutes": 0}, "minutes"),
         ({"schedule_type": "I"}, "minutes"),
         ({"schedule_type": "S"}, "seconds"),
-        ({"schedule_type": "D", "cron": "0 3 * * *"}, "cron"),
         ({"schedule_type": "H", "minutes": 5}, "minutes"),
         ({"minutes": 5, "cron": "0 3 * * *"}, "cron"),
         ({"repeats": "x"}, "repeats"),
@@ -139,8 +138,19 @@ def test_the_type_follows_from_what_is_given(clock):
     ]
     assert [row.schedule_type for row in made] == ["C", "I", "S", "O"]
     assert made[0].next_run == datetime(2032, 2, 1, 3, tzinfo=UTC)
-    with pytest.raises(ValidationError, match="schedule_type 'D' has no use for it; give schedule_type='C'"):
-        schedule(functions.nothing, schedule_type="D", cron="0 3 * * *")
+    with pytest.raises(ValidationError, match="schedule_type 'D' has no use for it; give schedule_type='I'"):
+        schedule(functions.nothing, schedule_type="D", minutes=5)
+
+
+def test_a_type_may_be_a_word_and_cron_beside_another_type_is_left_out_with_a_warning(clock):
+    words = [schedule(functions.nothing, schedule_type=word) for word in ("hourly", "Weekly", "once")]
+    assert [row.schedule_type for row in words] == ["H", "W", "O"]
+    assert schedule(functions.nothing, schedule_type="minutes", minutes=5).schedule_type == "I"
+    # Django-Q's users wrote this and waited for 8 o'clock.
+    with pytest.warns(UserWarning, match=r"cron: '0 8 \* \* \*' is left out.*give schedule_type='C'") as caught:
+        row = schedule(functions.nothing, schedule_type="D", cron="0 8 * * *")
+    assert caught[0].filename == __file__
+    assert (row.schedule_type, row.cron, row.next_run) == ("D", None, START)
 
 
 def test_keywords_that_are_options_of_a_task_are_options_here(clock):

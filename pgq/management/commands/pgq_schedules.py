@@ -1,4 +1,4 @@
-"""manage.py pgq_schedules: list, show, pause, resume, run and remove schedules."""
+"""manage.py pgq_schedules: list, show, pause, resume, run, remove and sync schedules."""
 
 from __future__ import annotations
 
@@ -16,11 +16,20 @@ from pgq.management.output import emit, message, span, text, visible
 from pgq.models import Schedule
 from pgq.recurrence import moments
 from pgq.recurrence.moments import aware
-from pgq.schedules import fire
+from pgq.schedules import fire, sync
 from pgq.schedules.overview import ACTIVE, ScheduleOverview, find, overview, pause, zone_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+
+_SYNC_OPTIONS = {
+    "dry-run": "only print what would be done",
+    "check": "the same, and exit with 3 if the table is not as the code says",
+    "prune": "delete what the code does not name any more, which is only paused else",
+    "force": "write what the code says also over edits made in the admin or by SQL",
+    "adopt": "take over schedules that have a name of the code and were not made by it",
+}
 
 
 class Command(PgqCommand):
@@ -34,9 +43,10 @@ class Command(PgqCommand):
             "action",
             nargs="?",
             default="list",
-            choices=["list", "show", "pause", "resume", "run", "remove"],
+            choices=["list", "show", "pause", "resume", "run", "remove", "sync"],
             help="list (default): all, or those named; show: with arguments and options; pause: fire no more; resume: "
-            "fire again; run: enqueue one task now, the next slot stays; remove: delete",
+            "fire again; run: enqueue one task now, the next slot stays; remove: delete; "
+            "sync: bring the table in step with the schedules in code",
         )
         parser.add_argument("schedule", nargs="*", help="name or id")
         parser.add_argument("--all", action="store_true", help="all schedules, for pause and resume")
@@ -48,6 +58,9 @@ class Command(PgqCommand):
         parser.add_argument(
             "--no-input", "--noinput", action="store_false", dest="interactive", help="remove without asking"
         )
+        sync = parser.add_argument_group("for sync")
+        for option, meaning in _SYNC_OPTIONS.items():
+            sync.add_argument(f"--{option}", action="store_true", help=meaning)
         self.add_json(parser)
 
     def run(self, options: dict[str, Any]) -> None:
@@ -56,6 +69,14 @@ class Command(PgqCommand):
             raise CommandError("--all goes with pause or resume, and with no names.", returncode=2)
         if options["skip_missed"] and action != "resume":
             raise CommandError("--skip-missed goes with resume.", returncode=2)
+        wrong = [option for option in _SYNC_OPTIONS if options[option.replace("-", "_")]] if action != "sync" else named
+        if wrong:
+            raise CommandError(
+                f"sync takes no names, and only sync takes --{', --'.join(_SYNC_OPTIONS)}.", returncode=2
+            )
+        if action == "sync":
+            self._sync(options)
+            return
         if not named and not options["all"] and action != "list":
             raise CommandError(f"{action}: name a schedule, by its name or id.", returncode=2)
         rows = Schedule.objects.using(self.settings.database)
@@ -91,6 +112,28 @@ class Command(PgqCommand):
             return True
         names = ", ".join(visible(row) for row in chosen)
         return input(f"Remove {names}? [y/N] ").strip().lower() in ("y", "yes")
+
+    def _sync(self, options: dict[str, Any]) -> None:
+        done = sync.sync(
+            dry_run=options["dry_run"] or options["check"],
+            prune=options["prune"],
+            force=options["force"],
+            adopt=options["adopt"],
+        )
+        if done.refused is not None and not options["json"]:
+            raise CommandError(f"Nothing was synced: {visible(done.refused)}")
+        if options["json"]:
+            self.print_json({"refused": done.refused, "differs": done.differs, "schedules": _synced_as_json(done)})
+        else:
+            out = self.console(options)
+            for change in done.changes:
+                emit(out, *_change(change))
+            if not done.differs:
+                emit(out, text("The schedules are as the code says."))
+        if done.refused is not None:
+            raise SystemExit(1)
+        if options["check"] and done.differs:
+            raise SystemExit(3)
 
     def _list(self, chosen: Sequence[Schedule], options: dict[str, Any], *, arguments: bool) -> None:
         seen = overview(chosen)
@@ -143,6 +186,36 @@ def _run(row: Schedule) -> str:
 def _remove(row: Schedule) -> str:
     row.delete()
     return "removed"
+
+
+# ------------------------------------------------------------------------------------------------- syncing
+
+
+def _synced_as_json(done: sync.Synced) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": change.name,
+            "did": change.did.name.lower(),
+            "differs": change.differs,
+            "fields": {name: list(pair) for name, pair in change.fields.items()},
+            "note": change.note,
+        }
+        for change in done.changes
+    ]
+
+
+def _change(change: sync.Change) -> list[RenderableType]:
+    """Return the lines about what became of one schedule."""
+    line = text(change.name, "bold")
+    line.append_text(text(f": {change.did}", "yellow" if change.differs else "dim"))
+    if change.note:
+        line.append_text(text(f" ({change.note})", "dim"))
+    made: list[RenderableType] = [line]
+    for name, (before, after) in change.fields.items():
+        one = text(f"    {name:<14}", "cyan")
+        one.append_text(text(f"{before} -> {after}", limit=300))
+        made.append(one)
+    return made
 
 
 # ------------------------------------------------------------------------------------------------- showing
@@ -199,6 +272,9 @@ def _lines(seen: ScheduleOverview) -> list[tuple[str, str, str]]:
         first = f"in {span(due)}" if due > 0 else f"due for {span(-due)}"
         lines.append(("next", f"{_moment(soon, seen.zone)} ({first})", ""))
         lines += [("", _moment(slot, seen.zone), "dim") for slot in later]
+    if row.source is not None:
+        gone = f", which does not name it since {row.stale_since:%Y-%m-%d %H:%M}" if row.stale_since is not None else ""
+        lines.append(("from", f"the code ({row.source}){gone}", "yellow" if gone else ""))
     lines.append(("last", last, last_style))
     if row.error:
         lines.append(("error", row.error, "red"))
@@ -244,6 +320,8 @@ def as_json(seen: ScheduleOverview) -> dict[str, Any]:
         "repeats": row.repeats,
         "next": seen.upcoming,
         "error": row.error,
+        "source": row.source,
+        "stale_since": row.stale_since,
         "last": {
             "task": row.task,
             "success": None if task is None else task.success,
