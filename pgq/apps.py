@@ -28,12 +28,12 @@ class PgqConfig(AppConfig):
 
     def ready(self) -> None:
         # They need the models.
-        from pgq.schedules import commands, on_migrate
+        from pgq.schedules import automatic, commands
 
         # What unsigned rows may name has to be known in each process.
         assert registry.registered(commands.LISTED)
         pre_migrate.connect(schema.make_without_migrations, sender=self)
-        post_migrate.connect(on_migrate.after_migrate, sender=self)
+        post_migrate.connect(automatic.after_migrate, sender=self)
         checks.register()
         routers.install()
         django_tasks.register_checks()

@@ -14,6 +14,7 @@ import psycopg
 from pgq.conf import get_settings
 from pgq.pool import child
 from pgq.pool.protocol import READY, TICKED, ChildConfig
+from pgq.schedules import automatic
 from pgq.status import findings
 from pgq.store import connection as store_connection
 from pgq.store import lanes
@@ -41,12 +42,14 @@ def main(config: ChildConfig, pipe: Connection) -> None:
     upkeep = Upkeep(settings, config.database)
     connection: store_connection.Connection | None = None
     backoff = Backoff()
+    is_synced = False
     pipe.send_bytes(READY)
     while True:
         try:
             if connection is None or connection.closed:
                 connection = store_connection.connect(config.database, "pgq upkeep", patience=_STATEMENT_SECONDS)
                 findings.require_tables(connection.cursor())
+            is_synced = is_synced or automatic.at_start()
             pause = upkeep.tick(connection)
             backoff.succeeded()
             pipe.send_bytes(TICKED)

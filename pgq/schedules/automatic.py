@@ -1,4 +1,4 @@
-"""Brings the schedules in step after ``migrate``, as PGQ["sync_schedules"] says."""
+"""Brings the schedules in step by itself, as PGQ["sync_schedules"] says: after ``migrate``, or when a pool starts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, connections
 
 from pgq.conf import get_settings
-from pgq.schedules.sync import Did, sync
+from pgq.schedules.sync import Did, Synced, sync
 
 logger = logging.getLogger("pgq")
 
@@ -34,12 +35,38 @@ def after_migrate(sender: Any, using: str, verbosity: int = 1, **kwargs: Any) ->
         # The tables are not there yet, or not any more.
         return
     done = sync(is_automatic=True)
+    _log(done)
     stdout: Any = kwargs.get("stdout", sys.stdout)
     if done.refused is not None:
-        logger.error("the schedules in code were not synced: %s", done.refused)
         stdout.write(f"  Schedules in code were not synced: {done.refused}\n")
+    for change in done.changes:
+        if verbosity >= 1 and change.differs:
+            stdout.write(f"  Schedule {change.name}: {change.did}{f' ({change.note})' if change.note else ''}\n")
+
+
+def at_start() -> bool:
+    """Sync when a pool starts, if the settings say so; return False if PostgreSQL could not do it now."""
+    settings = get_settings()
+    if settings.sync_schedules != "start":
+        return True
+    try:
+        done = sync(is_automatic=True)
+    except DatabaseError as error:
+        logger.warning("the schedules in code could not be synced, and will be tried again: %s", error)
+        return False
+    finally:
+        connections[settings.database].close()
+    _log(done)
+    for change in done.changes:
+        if change.differs:
+            logger.info("schedule %s: %s", change.name, change.did)
+    return True
+
+
+def _log(done: Synced) -> None:
+    """Log what an operator has to decide."""
+    if done.refused is not None:
+        logger.error("the schedules in code were not synced: %s", done.refused)
     for change in done.changes:
         if change.did in (Did.DRIFT, Did.TAKEN):
             logger.warning("schedule %s: %s", change.name, change.did)
-        if verbosity >= 1 and change.differs:
-            stdout.write(f"  Schedule {change.name}: {change.did}{f' ({change.note})' if change.note else ''}\n")
