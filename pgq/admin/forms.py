@@ -34,6 +34,7 @@ from pgq.options import OF_SCHEDULE, TaskOptions
 from pgq.records import PRIORITY_MAX, PRIORITY_MIN, NewTask
 from pgq.recurrence import Recurrence, upcoming
 from pgq.recurrence.moments import aware
+from pgq.schedules import commands
 from pgq.schedules.define import check_calls_of
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ _KWARGS_HELP = gettext_lazy("Like a call or like a dict: x=1, y='two' or {'x': 1
 
 
 def allowed_functions() -> list[str]:
-    """Return the paths that an unsigned row may name."""
-    return sorted({entry.path for entry in registry.all_registered()} | set(get_settings().allowed))
+    """Return the paths that an unsigned row may name, without what runs management commands (see `commands`)."""
+    return sorted({entry.path for entry in registry.all_registered()} - {commands.LISTED} | set(get_settings().allowed))
 
 
 def read_arguments(field: str, text: str) -> Any:
@@ -314,8 +315,15 @@ class ScheduleForm(TimingForm):
     """A schedule. What Python signed stays signed as long as nothing changes of what it enqueues."""
 
     functions: Iterable[str] = ()
+    #: Management commands. With any, the form has a field for one, in the place of a function.
+    commands: Iterable[str] = ()
 
     func = forms.ChoiceField(label=gettext_lazy("func"), help_text=gettext_lazy("Functions registered with @task."))
+    command = forms.ChoiceField(
+        label=gettext_lazy("command"),
+        required=False,
+        help_text=gettext_lazy("A management command instead of a function. Each of its arguments apart: '-v', '0'."),
+    )
     arguments = _literals_field("args", _ARGS_HELP)
     keywords = _literals_field("kwargs", _KWARGS_HELP)
     hook = forms.TypedChoiceField(
@@ -394,7 +402,10 @@ class ScheduleForm(TimingForm):
             return
         if "paused" in self.fields:
             self.fields["paused"].show_hidden_initial = True
-        self._offer("func", row.func)
+        #: The command that the row runs now.
+        self.present_command = self._command() if row.func == commands.LISTED else None
+        self._offer_commands()
+        self._offer("func", None if self.present_command else row.func)
         self._offer("hook", row.hook)
         for name in OF_SCHEDULE.values():
             self.initial.setdefault(name, self.options.get(name))
@@ -402,6 +413,19 @@ class ScheduleForm(TimingForm):
             self.initial["catch_up"] = str(row.catch_up)  # as its choices are, so that it does not count as changed
         for form_name, name in _STORED.items():
             self._show_stored(form_name, name)
+
+    def _command(self) -> str | None:
+        args = codec.decode_args_for_display(self.stored["args"], self.stored["kwargs"])[0]
+        return args[0] if args and args[0] in self.commands else None
+
+    def _offer_commands(self) -> None:
+        if not self.commands:
+            del self.fields["command"]
+            return
+        self.fields["command"].choices = [("", "---------"), *((name, name) for name in self.commands)]  # type: ignore[attr-defined]
+        self.fields["func"].required = False
+        if self.present_command:
+            self.initial.update(command=self.present_command, func="")
 
     def _offer(self, name: str, present: str | None) -> None:
         field = self.fields[name]
@@ -416,10 +440,13 @@ class ScheduleForm(TimingForm):
     def _show_stored(self, form_name: str, name: str) -> None:
         """Show args or kwargs as literals; what literals cannot express is shown, and kept as it is."""
         args, kwargs = codec.decode_args_for_display(self.stored["args"], self.stored["kwargs"])
-        value = args if name == "args" else kwargs
+        before = (self.present_command,) if name == "args" and self.present_command else ()
+        value = args[len(before) :] if name == "args" else kwargs
         try:
             text = write_arguments(name, value)
-            faithful = codec.canonical(json.loads(self.stored[name])) == self._encode(name, read_arguments(name, text))
+            read = read_arguments(name, text)
+            again = (*before, *read) if before else read
+            faithful = codec.canonical(json.loads(self.stored[name])) == self._encode(name, again)
         except (TypeError, ValueError, RecursionError, PgqError):
             text, faithful = "", False
         field = self.fields[form_name]
@@ -442,12 +469,15 @@ class ScheduleForm(TimingForm):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
         after = dict(self.stored)
+        command = self._chosen_command(cleaned)
         for form_name, name in _STORED.items():
             if self.fields[form_name].disabled:
                 continue
             value = _read_field(self, form_name, name)
             if form_name in self.errors:
                 continue
+            if command and name == "args":
+                value = (command, *value)
             try:
                 after[name] = self._encode(name, value)
             except EnqueueError as error:
@@ -467,6 +497,18 @@ class ScheduleForm(TimingForm):
         if not self.errors:
             self._check_signature((cleaned["func"], cleaned["hook"], cleaned["queue"], *after.values()), after)
         return cleaned
+
+    def _chosen_command(self, cleaned: dict[str, Any]) -> str | None:
+        """Return the command, whose function is then the schedule's; None: a function is chosen."""
+        if "command" not in self.fields or "func" in self.errors or "command" in self.errors:
+            return None
+        command: str | None = cleaned.get("command") or None
+        if bool(command) == bool(cleaned.get("func")):
+            self.add_error("command", _("Choose a function or a command, one of them."))
+            return None
+        if command:
+            cleaned["func"] = commands.LISTED
+        return command
 
     def _new_options(self, cleaned: Mapping[str, Any]) -> dict[str, Any]:
         options = dict(self.options)
@@ -512,7 +554,8 @@ class ScheduleForm(TimingForm):
             else _("The schedule is not signed, so")
         )
         for name, path in (("func", after[0]), ("hook", after[1])):
-            if path is not None and path not in self.functions:
+            is_command = name == "func" and path == commands.LISTED and "command" in self.fields
+            if path is not None and path not in self.functions and not is_command:
                 self.add_error(name, _("%s it may only name a function registered with @task.") % why)
         try:
             codec.decode_args(texts["args"], texts["kwargs"], trusted=False)

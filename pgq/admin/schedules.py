@@ -125,16 +125,28 @@ class ScheduleAdminMixin(StoredCells):
         """Return the functions that this user may schedule. Override it to allow fewer."""
         return forms.allowed_functions()
 
+    def get_command_choices(self, request: HttpRequest) -> list[str]:
+        """Return the management commands that this user may schedule. Override it to allow fewer."""
+        return sorted(get_settings().allowed_commands)
+
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, obj, change, **kwargs)
         form.functions = self.get_function_choices(request)
+        form.commands = self.get_command_choices(request)
         return form
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         # What no form field is named after, is shown; to pause is a permission of its own.
-        return ["firings", "last_run", "last_success", "last_slot_cell", "error_block", "signed", "options_block"] + (
-            [] if self.has_pause_permission(request) else ["paused"]
-        )
+        return [
+            "firings",
+            "last_run",
+            "last_success",
+            "last_slot_cell",
+            "error_block",
+            "signed",
+            "in_code",
+            "options_block",
+        ] + ([] if self.has_pause_permission(request) else ["paused"])
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         when = ["schedule_type", "minutes", "seconds", "cron", "time_zone", "next_run", "repeats", "firings", "paused"]
@@ -154,8 +166,12 @@ class ScheduleAdminMixin(StoredCells):
         state = ["last_run", "last_success", "last_slot_cell", "error_block", "options_block"]
         if obj is not None and not self.has_change_permission(request, obj):
             tasks = ["queue", "priority", "hook", "overlap", "catch_up", "jitter", "intended_date_kwarg"]
+        what = ["name", "func", "command", "arguments", "keywords"]
+        may_edit = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
+        if not may_edit or not self.get_command_choices(request):
+            what.remove("command")
         found: list[Any] = [
-            (None, {"fields": ["name", "func", "arguments", "keywords"] + ([] if obj is None else ["signed"])}),
+            (None, {"fields": what + ([] if obj is None else ["signed", "in_code"])}),
             (_("When"), {"fields": when}),
             (_("Its tasks"), {"fields": tasks}),
         ]
@@ -171,6 +187,10 @@ class ScheduleAdminMixin(StoredCells):
             obj.save(using=self.database)
             return
         columns = form.columns()
+        if "paused" in columns:
+            # From now on no deploy resumes it.
+            obj.auto_paused = False
+            columns = [*columns, "auto_paused"]
         if columns:
             obj.save(using=self.database, update_fields=columns)
         if "signature" in columns:
@@ -248,7 +268,10 @@ class ScheduleAdminMixin(StoredCells):
 
     @admin.display(description=gettext_lazy("paused"), ordering="paused")
     def paused_cell(self, row: Any) -> Any:
-        return display.badge("paused", _("paused")) if row.paused else display.EMPTY
+        if not row.paused:
+            return display.EMPTY
+        is_gone = row.stale_since is not None and row.auto_paused
+        return display.badge("paused", _("not in code any more") if is_gone else _("paused"))
 
     @admin.display(description=gettext_lazy("last run"))
     def last_run(self, row: Any) -> Any:
@@ -279,6 +302,18 @@ class ScheduleAdminMixin(StoredCells):
     @admin.display(description=gettext_lazy("error"))
     def error_block(self, row: Any) -> Any:
         return self.value_block(row, "error")
+
+    @admin.display(description=gettext_lazy("in code"))
+    def in_code(self, row: Any) -> str:
+        """Say whether deploys keep the row in step with code."""
+        if row.source is None:
+            return _("No.")
+        if row.stale_since is not None:
+            return _("Not any more, since %s: so it was paused.") % display.moment(row.stale_since)
+        return _(
+            "Yes: a deploy that changes it there changes it here. A pause stays in any case. An edit stays, too, and "
+            "later changes of the code are left out then, until pgq_schedules sync --force."
+        )
 
     @admin.display(description=gettext_lazy("signed"))
     def signed(self, row: Any) -> str:

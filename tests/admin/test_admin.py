@@ -29,6 +29,7 @@ from pgq.codec import signing
 from pgq.ground import ids
 from pgq.models import Failure, QueuedTask, Schedule, Success, Task, WorkerPool
 from pgq.schedules.fire import fire_due, run_now
+from pgq.schedules.sync import sync
 from pgq.tasks import async_task, schedule
 from pgq.testing import fire_schedules
 from tests.functions import signatures
@@ -1184,3 +1185,46 @@ def rows_read(statement: str) -> int:
 
     [(plan,)] = sql(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}")
     return most((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"])
+
+
+# ------------------------------------------------------------------------------------------------- commands and code
+
+
+def test_a_schedule_may_run_one_of_the_commands_that_are_listed(admin_client, settings):
+    listed = "pgq.schedules.commands.run_listed"
+    assert "id_command" not in admin_client.get(url("schedule", "add")).content.decode()
+    assert listed not in admin_client.get(url("schedule", "add")).content.decode()
+    settings.PGQ = {"allowed_commands": ["clearsessions", "check"]}
+    made = schedule_data(name="c", func="", command="check", arguments="'--tag', 'models'", keywords="verbosity=0")
+    assert admin_client.post(url("schedule", "add"), {**made, "command": "flush"}).status_code == 200
+    assert admin_client.post(url("schedule", "add"), {**made, "func": REGISTERED}).status_code == 200
+    assert Schedule.objects.count() == 0
+    assert admin_client.post(url("schedule", "add"), made).status_code == 302
+    row = Schedule.objects.get()
+    assert (row.func, row.args, row.kwargs) == (listed, ("check", "--tag", "models"), {"verbosity": 0})
+    data = form_data(admin_client.get(url("schedule", "change", row.pk)))
+    assert (data["command"], data["func"], data["arguments"]) == ("check", "", "'--tag', 'models'")
+    assert admin_client.post(url("schedule", "change", row.pk), {**data, "arguments": "'-v', '1'"}).status_code == 302
+    row.refresh_from_db()
+    assert (row.func, row.args) == (listed, ("check", "-v", "1"))
+    data = form_data(admin_client.get(url("schedule", "change", row.pk)))
+    other = {**data, "command": "", "func": REGISTERED, "arguments": ""}
+    assert admin_client.post(url("schedule", "change", row.pk), other).status_code == 302
+    row.refresh_from_db()
+    assert (row.func, row.args) == (REGISTERED, ())
+
+
+def test_what_deploys_keep_in_step_says_so_and_a_pause_in_the_form_is_the_operators(admin_client, settings):
+    settings.PGQ = {"schedules": [{"name": "s", "func": REGISTERED, "args": [1], "cron": "0 2 * * *"}]}
+    sync()
+    row = Schedule.objects.get()
+    assert "a deploy that changes it there" in admin_client.get(url("schedule", "change", row.pk)).content.decode()
+    settings.PGQ = {}
+    sync()
+    assert "not in code any more" in admin_client.get(url("schedule", "changelist")).content.decode()
+    assert "Not any more, since" in admin_client.get(url("schedule", "change", row.pk)).content.decode()
+    data = form_data(admin_client.get(url("schedule", "change", row.pk)))
+    data.pop("paused")
+    assert admin_client.post(url("schedule", "change", row.pk), data).status_code == 302
+    row.refresh_from_db()
+    assert (row.paused, row.auto_paused) == (False, False)
