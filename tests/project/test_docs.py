@@ -13,11 +13,12 @@ import pytest
 from django.db import connection
 from django.test import override_settings
 
-from pgq import conf
+from pgq import conf, recurrence
 from pgq.enqueue import registry
 from pgq.execution import reporters
 from pgq.execution.context import Context
 from pgq.models import Schedule
+from pgq.schedules import code, declared
 from pgq.testing import drain, enqueued, fire_schedules
 from tests.app.models import Note
 
@@ -133,6 +134,45 @@ def test_backoffs_of_the_settings_page(backoff):
     assert f"| `{str(backoff).replace(chr(39), chr(34))}` |" in page("settings.md")
     with override_settings(PGQ={"retry_backoff": backoff}):
         assert conf.get_settings().retry_backoff == backoff
+
+
+# ------------------------------------------------------------------------------------------------- schedules.md
+
+
+@pytest.mark.django_db
+def test_snippets_of_schedules_and_of_the_configuration(monkeypatch):
+    """Each runs, and what it gives to PGQ is right and becomes schedules."""
+    beside, *others = [*blocks("schedules.md", "python"), *blocks("configuration.md", "python")]
+    module = types.ModuleType("shop.tasks")
+    monkeypatch.setitem(sys.modules, "shop", types.ModuleType("shop"))
+    monkeypatch.setitem(sys.modules, "shop.tasks", module)
+    numbers = []
+    try:
+        exec(beside, vars(module))
+        assert [one.name for one in code.read().schedules] == ["shop.tasks.nightly", "refresh", "refresh eu"]
+        for snippet in others:
+            namespace = {"__name__": "snippet"}
+            exec(snippet, namespace)
+            if "PGQ" in namespace:
+                with override_settings(PGQ=namespace["PGQ"]):
+                    assert conf.problems() == []
+                    found = code.read()
+                    assert found.findings == []
+                    numbers.append(len(found.schedules) - 3)
+        assert numbers == [3, 1, 2]
+        assert Schedule.objects.filter(func="pgq.schedules.commands.run").count() == 2
+        assert fire_schedules() == 1
+    finally:
+        for path in ("shop.tasks.nightly", "shop.tasks.refresh"):
+            declared.declare(path, None)
+        _forget("shop.")
+
+
+def test_the_page_of_schedules_names_all_that_sync_may_do():
+    for option in ("--dry-run", "--check", "--prune", "--force", "--adopt"):
+        assert option in page("schedules.md")
+    for word in recurrence.KIND_WORDS:
+        assert word in page("schedules.md")
 
 
 # ------------------------------------------------------------------------------------------------- testing.md

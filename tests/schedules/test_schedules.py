@@ -153,6 +153,22 @@ def test_a_type_may_be_a_word_and_cron_beside_another_type_is_left_out_with_a_wa
     assert (row.schedule_type, row.cron, row.next_run) == ("D", None, START)
 
 
+def test_a_command_instead_of_a_function(clock):
+    row = schedule(command="check", command_args=["--tag=models", 3], command_kwargs={"verbosity": 0}, timeout=9)
+    assert (row.func, row.args, row.kwargs, row.options) == (
+        "pgq.schedules.commands.run", ("check", "--tag=models", 3), {"verbosity": 0}, {"timeout": 9},
+    )  # fmt: skip
+    for wrong, said in [
+        ({}, "func: give a function, or a command"),
+        ({"command": "no_such"}, "command: there is no management command 'no_such'"),
+        ({"command": "check", "func": functions.nothing}, "command: func is given as well"),
+        ({"command": "check", "x": 1}, "command: the arguments of a command go into"),
+        ({"func": functions.nothing, "command_args": ["x"]}, "command: command_args"),
+    ]:
+        with pytest.raises(EnqueueError, match=said):
+            schedule(**wrong)
+
+
 def test_keywords_that_are_options_of_a_task_are_options_here(clock):
     schedule(functions.echo, 1, x=2, name="n", schedule_type="H", group="g", timeout=600, task_name="t",
              max_attempts=2, save=False, retry_on=[ValueError])  # fmt: skip
