@@ -100,6 +100,12 @@ def read() -> Read:
     return found
 
 
+def check(config: ScheduleConfig, place: str) -> tuple[CodeSchedule | None, list[str]]:
+    """Return one schedule, checked, or None and all that is wrong with it."""
+    wrong: list[str] = []
+    return _checked(config, place, wrong), wrong
+
+
 # ------------------------------------------------------------------------------------------------- finding them
 
 

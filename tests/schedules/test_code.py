@@ -84,8 +84,11 @@ def test_the_configuration_is_made_without_settings_or_models():
 def test_a_config_is_a_dict_of_what_is_given():
     config = Config(workers=3, timeout=60.0, queues=("mail",), ALT_CLUSTERS={"slow": {"workers": 1}})
     assert config.to_settings() == {
-        "workers": 3, "timeout": 60.0, "queues": ("mail",), "ALT_CLUSTERS": {"slow": {"workers": 1}},
-    }  # fmt: skip
+        "workers": 3,
+        "timeout": 60.0,
+        "queues": ("mail",),
+        "ALT_CLUSTERS": {"slow": {"workers": 1}},
+    }
     with override_settings(PGQ=config):
         assert (conf.get_settings().workers, conf.get_settings().queues) == (3, ("mail",))
         assert conf.policy_of("slow").timeout == 60.0
@@ -152,8 +155,9 @@ def test_schedules_beside_a_function(beside):
     assert read().schedules[0].row.cron == "30 2 * * *"
     beside([Every(hours=1, name="hourly"), ScheduleConfig("eu", when=cron("0 1 * * *"), args=(2,), queue="eu")])
     assert [(each.name, each.row.func, each.row.queue) for each in read().schedules] == [
-        ("hourly", path, None), ("eu", path, "eu"),
-    ]  # fmt: skip
+        ("hourly", path, None),
+        ("eu", path, "eu"),
+    ]
     beside([Every(hours=1), ScheduleConfig("eu", when=cron("0 1 * * *"), func=NOTE)])
     assert read().errors() == [
         f"@task {path} schedule[0]: name: give it a name; the database keeps it under that",
@@ -209,7 +213,7 @@ def test_all_that_is_wrong_is_named_at_once_with_its_place():
         'schedules[8] "i": options: there is no option grup; did you mean group?',
         'schedules[9] "j": when: say when it fires',
         "schedules[10]: must be a ScheduleConfig or a dict, got 7",
-    ]  # fmt: skip
+    ]
     for said in expected:
         assert any(message.startswith(said) for message in found), (said, found)
     assert len(found) == len(expected)
@@ -232,14 +236,20 @@ def test_the_configuration_of_django_cfg_moves_over_as_it_stands():
         log_level="INFO",
         schedules=[
             DjangoQ2ScheduleConfig(
-                name="Sync balances", schedule_type="minutes", minutes=5, command="check",
-                command_args=["--tag", "models"], command_kwargs={"verbosity": 0}, timeout=60, cluster="slow",
+                name="Sync balances",
+                schedule_type="minutes",
+                minutes=5,
+                command="check",
+                command_args=["--tag", "models"],
+                command_kwargs={"verbosity": 0},
+                timeout=60,
+                cluster="slow",
             ),
             DjangoQ2ScheduleConfig(name="Report", schedule_type="cron", cron="0 9 * * 1-5", func=NOTE, args=["x"]),
             DjangoQ2ScheduleConfig(name="Weekly", schedule_type="weekly", func=NOTE, args=["x"], cron="0 8 * * *"),
             DjangoQ2ScheduleConfig(name="Off", schedule_type="daily", func=NOTE, args=["x"], enabled=False),
         ],
-    )  # fmt: skip
+    )
     with override_settings(PGQ=config):
         settings = conf.get_settings()
         assert (settings.workers, settings.timeout, settings.retry, settings.cached) == (4, 300, 60.0, False)
@@ -252,8 +262,14 @@ def test_the_configuration_of_django_cfg_moves_over_as_it_stands():
     assert (sync.args, sync.kwargs) == (("check", "--tag", "models"), {"verbosity": 0})
     assert [one.is_enabled for one in found.schedules] == [True, True, True, False]
     assert rows["Weekly"].cron is None
-    for said in ("retry=3600 is not carried over", "cached=500 was a number", "broker_class has", "queue_limit has",
-                 "monitor_interval has", 'schedules[2] "Weekly": cron: schedule_type'):  # fmt: skip
+    for said in (
+        "retry=3600 is not carried over",
+        "cached=500 was a number",
+        "broker_class has",
+        "queue_limit has",
+        "monitor_interval has",
+        'schedules[2] "Weekly": cron: schedule_type',
+    ):
         assert sum(said in message for message in warned) == 1, (said, warned)
     assert len(warned) == 6
 
@@ -267,8 +283,9 @@ def test_a_crontab_of_django_cfg():
         found = code.read()
     assert found.errors() == []
     assert [(one.name, one.row.cron, one.is_enabled) for one in found.schedules] == [
-        ("sync", "*/5 * * * *", True), ("off", "* * * * *", False),
-    ]  # fmt: skip
+        ("sync", "*/5 * * * *", True),
+        ("off", "* * * * *", False),
+    ]
 
 
 def test_environments():

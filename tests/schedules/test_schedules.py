@@ -156,8 +156,11 @@ def test_a_type_may_be_a_word_and_cron_beside_another_type_is_left_out_with_a_wa
 def test_a_command_instead_of_a_function(clock):
     row = schedule(command="check", command_args=["--tag=models", 3], command_kwargs={"verbosity": 0}, timeout=9)
     assert (row.func, row.args, row.kwargs, row.options) == (
-        "pgq.schedules.commands.run", ("check", "--tag=models", 3), {"verbosity": 0}, {"timeout": 9},
-    )  # fmt: skip
+        "pgq.schedules.commands.run",
+        ("check", "--tag=models", 3),
+        {"verbosity": 0},
+        {"timeout": 9},
+    )
     for wrong, said in [
         ({}, "func: give a function, or a command"),
         ({"command": "no_such"}, "command: there is no management command 'no_such'"),

@@ -11,7 +11,9 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 from django.utils import timezone
 
+from pgq.management import imports
 from pgq.management.command import PgqCommand
+from pgq.management.imports import IMPORTS
 from pgq.management.output import emit, message, span, text, visible
 from pgq.models import Schedule
 from pgq.recurrence import moments
@@ -43,12 +45,13 @@ class Command(PgqCommand):
             "action",
             nargs="?",
             default="list",
-            choices=["list", "show", "pause", "resume", "run", "remove", "sync"],
+            choices=["list", "show", "pause", "resume", "run", "remove", "sync", *IMPORTS],
             help="list (default): all, or those named; show: with arguments and options; pause: fire no more; resume: "
             "fire again; run: enqueue one task now, the next slot stays; remove: delete; "
-            "sync: bring the table in step with the schedules in code",
+            "sync: bring the table in step with the schedules in code; import-crontab FILE, import-django-crontab, "
+            "import-celery-beat [APP]: make schedules of theirs, and name what cannot be taken",
         )
-        parser.add_argument("schedule", nargs="*", help="name or id")
+        parser.add_argument("schedule", nargs="*", help="name or id; of an import, the file or the app")
         parser.add_argument("--all", action="store_true", help="all schedules, for pause and resume")
         parser.add_argument(
             "--skip-missed",
@@ -61,6 +64,11 @@ class Command(PgqCommand):
         sync = parser.add_argument_group("for sync")
         for option, meaning in _SYNC_OPTIONS.items():
             sync.add_argument(f"--{option}", action="store_true", help=meaning)
+        of_imports = parser.add_argument_group("for imports, besides --dry-run")
+        of_imports.add_argument(
+            "--user-field", action="store_true", help="a user stands before each command of the crontab"
+        )
+        of_imports.add_argument("--write", metavar="FILE", help="write a module for PGQ['schedules'], and no rows")
         self.add_json(parser)
 
     def run(self, options: dict[str, Any]) -> None:
@@ -69,11 +77,18 @@ class Command(PgqCommand):
             raise CommandError("--all goes with pause or resume, and with no names.", returncode=2)
         if options["skip_missed"] and action != "resume":
             raise CommandError("--skip-missed goes with resume.", returncode=2)
-        wrong = [option for option in _SYNC_OPTIONS if options[option.replace("-", "_")]] if action != "sync" else named
-        if wrong:
+        given = {option for option in _SYNC_OPTIONS if options[option.replace("-", "_")]}
+        is_import = action in IMPORTS
+        misplaced = given - {"dry-run"} if is_import else set(named) if action == "sync" else given
+        if misplaced or (not is_import and (options["write"] or options["user_field"])):
+            only = ", --".join(_SYNC_OPTIONS)
             raise CommandError(
-                f"sync takes no names, and only sync takes --{', --'.join(_SYNC_OPTIONS)}.", returncode=2
+                f"sync takes no names, and only sync takes --{only}; imports take --dry-run, --write and --user-field.",
+                returncode=2,
             )
+        if is_import:
+            self._import(action, named, options)
+            return
         if action == "sync":
             self._sync(options)
             return
@@ -112,6 +127,15 @@ class Command(PgqCommand):
             return True
         names = ", ".join(visible(row) for row in chosen)
         return input(f"Remove {names}? [y/N] ").strip().lower() in ("y", "yes")
+
+    def _import(self, action: str, named: Sequence[str], options: dict[str, Any]) -> None:
+        found = imports.imported(action, named, options)
+        if options["json"]:
+            self.print_json([imports.as_json(each) for each in found])
+            return
+        out = self.console(options)
+        for line, colour in imports.lines(found, options):
+            emit(out, text(line, colour))
 
     def _sync(self, options: dict[str, Any]) -> None:
         done = sync.sync(
