@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from pgq.enqueue import registry
@@ -17,6 +17,7 @@ from pgq.tasks.typed import DecoratorOptions
 P = ParamSpec("P")
 C = TypeVar("C")
 R = TypeVar("R")
+Scheduled = declared.Declared | Sequence[declared.Declared] | None
 
 
 class _Task(Enqueueable[P, C, R], registry.Decorated):
@@ -79,18 +80,18 @@ def task(func: Callable[P, Coroutine[Any, Any, R]], /) -> TaskFunction[P, Corout
 def task(func: Callable[P, R], /) -> TaskFunction[P, R, R]: ...
 @overload
 def task(
-    *, takes_context: Literal[True], schedule: Any = None, **options: Unpack[DecoratorOptions]
+    *, takes_context: Literal[True], schedule: Scheduled = None, **options: Unpack[DecoratorOptions]
 ) -> ContextDecorator: ...
 @overload
 def task(
-    *, takes_context: Literal[False] = False, schedule: Any = None, **options: Unpack[DecoratorOptions]
+    *, takes_context: Literal[False] = False, schedule: Scheduled = None, **options: Unpack[DecoratorOptions]
 ) -> Decorator: ...
 def task(
     func: Callable[..., Any] | None = None,
     /,
     *,
     takes_context: bool = False,
-    schedule: Any = None,
+    schedule: Scheduled = None,
     **options: Unpack[DecoratorOptions],
 ) -> Any:
     """Register a function as a task: ``@task`` or ``@task(queue="mail", max_attempts=5)``.

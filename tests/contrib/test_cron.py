@@ -7,6 +7,7 @@ import json
 import sys
 import types
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -80,7 +81,8 @@ def clock():
 def command(*arguments):
     out = io.StringIO()
     call_command("pgq_schedules", *arguments, stdout=out)
-    return out.getvalue()
+    # Without the breaks of lines that were too long for a terminal.
+    return " ".join(out.getvalue().split())
 
 
 def rows():
@@ -115,8 +117,10 @@ def test_a_crontab(tmp_path, monkeypatch):
     assert rows() == TAKEN
 
 
-def test_a_crontab_of_the_system_and_a_module_instead_of_rows(tmp_path):
-    file, module = tmp_path / "crontab", tmp_path / "schedules.py"
+def test_a_crontab_of_the_system_and_a_module_instead_of_rows(tmp_path, monkeypatch):
+    # Short names, since the lines of the output are wrapped.
+    monkeypatch.chdir(tmp_path)
+    file, module = Path("crontab"), Path("schedules.py")
     file.write_text(f"CRON_TZ=Asia/Tokyo\n17 3 * * * www-data cd / && {PY} clearsessions\n@hourly root /bin/true\n")
     out = command("import-crontab", str(file), "--user-field", "--write", str(module))
     assert f"1 in {module}, 1 refused." in out
@@ -203,6 +207,8 @@ BEAT = {
 
 @pytest.mark.parametrize("way", ["settings", "app"])
 def test_the_schedules_of_celery_beat(way, monkeypatch):
+    with pytest.raises(CommandError, match=r"tests\.nothing\.app: ModuleNotFoundError"):
+        command("import-celery-beat", "tests.nothing.app")
     if way == "settings":
         with override_settings(CELERY_BEAT_SCHEDULE=BEAT, CELERY_TIMEZONE="Europe/Paris"):
             out = command("import-celery-beat")
@@ -270,6 +276,9 @@ def test_the_rows_of_django_celery_beat():
             periodic_task(name="broken", interval=often, args="["),
         )
     ]
+    namespace = types.ModuleType("schedules")
+    exec(found.as_module(found_), vars(namespace))
+    assert [one.next_run for one in namespace.SCHEDULES] == [None, START + timedelta(hours=2), None, later]
     found.write(found.check(found.named(found_)))
     made = {row.name: (row.cron, row.minutes, row.next_run, row.paused, row.repeats) for row in Schedule.objects.all()}
     assert made == {
@@ -283,6 +292,15 @@ def test_the_rows_of_django_celery_beat():
         "solar events have no",
         "its arguments are no",
     ]
+
+
+def test_what_beat_has_copied_into_rows_is_taken_once():
+    row = periodic_task(name="number", interval=types.SimpleNamespace(every=45, period="seconds"))
+    entry = celery_beat._entry("number", BEAT["number"], "UTC")
+    checked = found.check(celery_beat.together({"number": entry}, [row]))
+    found.write(checked)
+    assert [each.refused for each, _ in checked] == ["django-celery-beat has a row of that name, which is taken", ""]
+    assert [row.seconds for row in Schedule.objects.all()] == [45.0]
 
 
 def test_a_whole_line_is_never_lost():

@@ -38,17 +38,33 @@ def find(app: str | None = None) -> list[Found]:
         ImportError: The app cannot be imported.
     """
     if app is not None:
-        conf = import_string(app).conf
-        entries, zone = conf.beat_schedule, conf.timezone
+        try:
+            conf = import_string(app).conf
+            entries, zone = conf.beat_schedule, conf.timezone
+        except Exception as error:
+            raise ImportError(f"{app}: {type(error).__name__}: {error}") from error
     else:
         entries = getattr(django_settings, "CELERY_BEAT_SCHEDULE", getattr(django_settings, "CELERYBEAT_SCHEDULE", {}))
         zone = getattr(django_settings, "CELERY_TIMEZONE", None)
-    # As in Celery: UTC, unless another is named.
-    found = [_entry(str(name), entry, str(zone or "UTC")) for name, entry in (entries or {}).items()]
+    rows: list[Any] = []
     if apps.is_installed("django_celery_beat"):
         model: Any = apps.get_model(*_ROWS)
-        found += [_row(row) for row in model.objects.order_by("pk")]
-    return named(found)
+        rows = list(model.objects.order_by("pk"))
+    # As in Celery: UTC, unless another is named.
+    return together(
+        {str(name): _entry(str(name), entry, str(zone or "UTC")) for name, entry in (entries or {}).items()}, rows
+    )
+
+
+def together(entries: Mapping[str, Found], rows: Iterable[Any]) -> list[Found]:
+    """Return what stands in the settings and what stands in rows of django-celery-beat, each schedule once.
+
+    Beat copies the settings into rows, by the name, and then goes by the rows.
+    """
+    made = {str(row.name): _row(row) for row in rows}
+    for name in made.keys() & entries.keys():
+        entries[name].config, entries[name].refused = None, "django-celery-beat has a row of that name, which is taken"
+    return named([*entries.values(), *made.values()])
 
 
 def _entry(name: str, entry: Any, zone: str) -> Found:

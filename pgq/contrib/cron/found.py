@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
 
@@ -98,6 +98,7 @@ def _call(config: ScheduleConfig) -> str:
     given = [repr(config.name)]
     for each in fields(config):
         value = getattr(config, each.name)
+        value = value.astimezone(UTC) if isinstance(value, datetime) else value
         if each.name not in ("name", "when", "notes") and value != getattr(default, each.name):
             given.append(f"{each.name}={value!r}")
     when = config.when
