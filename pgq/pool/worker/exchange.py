@@ -59,7 +59,7 @@ class Exchange:
     Args:
         cell: Shows the supervisor that the worker is inside the gate.
         surroundings: Spoiled when a task has closed the connection.
-        send: Sends a message to the supervisor.
+        post: Sends a message to the supervisor.
         share: What this worker has of the pool's allowance; None: there is no limit.
 
     Attributes:
@@ -77,10 +77,10 @@ class Exchange:
         cell: ActivityCell,
         gate: Gate,
         surroundings: Surroundings,
-        send: Callable[[bytes], None],
+        post: Callable[[bytes], None],
         share: Share | None = None,
     ) -> None:
-        self.config, self.cell, self.gate, self.surroundings, self.send = config, cell, gate, surroundings, send
+        self.config, self.cell, self.gate, self.surroundings, self.post = config, cell, gate, surroundings, post
         self.share = share
         self.waiting: deque[Claim] = deque()
         self.finished: deque[Report] = deque()
@@ -146,7 +146,7 @@ class Exchange:
                 if not insist:
                     return
             else:
-                self.send(protocol.MORE)
+                self.post(protocol.MORE)
 
     def execute(self, statement: Callable[[store_connection.Cursor], object]) -> None:
         """Call a function that executes a statement, with the worker's connection, while no other thread uses that."""
@@ -169,7 +169,7 @@ class Exchange:
         id = uuid4()
         self._rename_running(running, id)
         self._id = id
-        self.send(protocol.RENAMED + id.bytes)
+        self.post(protocol.RENAMED + id.bytes)
         self.in_doubt = self.broke = False
 
     def _rename_running(self, running: Callable[[], list[Claim]], id: UUID) -> None:
