@@ -82,7 +82,7 @@ class Child:
     #: When it is killed, once it has sent ENDING (monotonic).
     ends_by: float = math.inf
 
-    def send(self, message: bytes) -> None:
+    def post(self, message: bytes) -> None:
         with contextlib.suppress(OSError):
             self.pipe.send_bytes(message)
 
@@ -318,7 +318,7 @@ class Children:
         """Tell all children to stop, and start no others."""
         self.closing = True
         for child in self.all():
-            child.send(STOP)
+            child.post(STOP)
 
     def kill_overdue(self, now: float) -> None:
         """Kill the workers whose task has not stopped at its timeout, and the children that do not end."""

@@ -245,7 +245,7 @@ class Session:
         for task, worker in tasks:
             for child in self.children.workers():
                 if child.id == worker:
-                    child.send(CANCEL + task.bytes)
+                    child.post(CANCEL + task.bytes)
 
     def _beat(self, cursor: store_connection.Cursor) -> None:
         closing = self.children.closing

@@ -78,7 +78,7 @@ class Sleepers:
                 return
             if child.state is State.ASLEEP:
                 child.state = State.AWAKE
-                child.send(WAKE)
+                child.post(WAKE)
                 count -= 1
         if count > 0:
             self.missed_wake = True

@@ -187,7 +187,7 @@ class Supervisor:
             # So that pgq_worker shows a new worker at once.
             self.session.heartbeat.next = 0.0
             if self.stops:
-                child.send(STOP)
+                child.post(STOP)
         elif message == IDLE:
             self.sleepers.fell_asleep(child)
         elif message == MORE and self.children.any_worker(State.ASLEEP):

@@ -196,7 +196,7 @@ def _keeping_what_it_claimed(_: Any) -> Any:
         from pgq.pool import protocol
 
         worker.exchange.settle(insist=True)
-        worker.send(protocol.BYE)
+        worker.post(protocol.BYE)
 
     return finish
 

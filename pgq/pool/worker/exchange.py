@@ -57,7 +57,7 @@ class Exchange:
     Args:
         cell: Shows the supervisor that the worker is inside the gate.
         surroundings: Spoiled when a task has closed the connection.
-        send: Sends a message to the supervisor.
+        post: Sends a message to the supervisor.
 
     Attributes:
         waiting: Claimed and not started.
@@ -74,9 +74,9 @@ class Exchange:
         cell: ActivityCell,
         gate: Gate,
         surroundings: Surroundings,
-        send: Callable[[bytes], None],
+        post: Callable[[bytes], None],
     ) -> None:
-        self.config, self.cell, self.gate, self.surroundings, self.send = config, cell, gate, surroundings, send
+        self.config, self.cell, self.gate, self.surroundings, self.post = config, cell, gate, surroundings, post
         self.waiting: deque[Claim] = deque()
         self.finished: deque[Report] = deque()
         self.returning: list[Claim] = []
@@ -138,7 +138,7 @@ class Exchange:
                 if not insist:
                     return
             else:
-                self.send(protocol.MORE)
+                self.post(protocol.MORE)
 
     def disown(self, running: Callable[[], list[Claim]]) -> None:
         """If the worker may hold rows that it never saw, go on under a new id: the supervisor releases the old one's.
@@ -156,7 +156,7 @@ class Exchange:
         id = uuid4()
         self._rename_running(running, id)
         self._id = id
-        self.send(protocol.RENAMED + id.bytes)
+        self.post(protocol.RENAMED + id.bytes)
         self.in_doubt = self.broke = False
 
     def _rename_running(self, running: Callable[[], list[Claim]], id: UUID) -> None:

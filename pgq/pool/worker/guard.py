@@ -42,7 +42,7 @@ class Guard:
     """Hears the supervisor, and does what cannot wait for the task in the main thread.
 
     Args:
-        send: Sends a message to the supervisor.
+        post: Sends a message to the supervisor.
 
     Attributes:
         stopping: The supervisor has told the worker to stop.
@@ -52,13 +52,13 @@ class Guard:
         self,
         main: MainThread,
         pipe: Connection,
-        send: Callable[[bytes], None],
+        post: Callable[[bytes], None],
         exchange: Exchange,
         slots: Slots,
         surroundings: Surroundings,
         settings: Settings,
     ) -> None:
-        self.main, self.pipe, self.send, self.exchange, self.slots = main, pipe, send, exchange, slots
+        self.main, self.pipe, self.post, self.exchange, self.slots = main, pipe, post, exchange, slots
         self.surroundings, self.settings = surroundings, settings
         self.stopping = False
         self._asleep = False
@@ -76,7 +76,7 @@ class Guard:
         self._woken.clear()
         self._asleep = True
         # The supervisor then polls the queue: a task that came just before this wakes the worker again.
-        self.send(protocol.IDLE)
+        self.post(protocol.IDLE)
         # The message to stop may have come just before the clear.
         if not self.stopping:
             self._woken.wait()

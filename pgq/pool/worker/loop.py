@@ -106,16 +106,16 @@ class Worker:
         connections: Connections,
     ) -> None:
         self.config, self.cell, self.settings, self.connections = config, cell, settings, connections
-        self.send = partial(_send, pipe)
+        self.post = partial(_post, pipe)
         self.sizer = Sizer(settings.claim_ms)
         self.surroundings = Surroundings([pipe.fileno()], threads=settings.threads - 1)
-        self.exchange = Exchange(config, cell, gate, self.surroundings, self.send)
+        self.exchange = Exchange(config, cell, gate, self.surroundings, self.post)
         self.forks = Forks(lambda: [pipe.fileno(), *self.exchange.files()])
         self.atomic = Atomic(config.database, config.pool, settings)
         self.slots = Slots(
             settings, config.database, config.pool, connections, self.forks, ended=self._ended, changed=self._show
         )
-        self.guard = Guard(self, pipe, self.send, self.exchange, self.slots, self.surroundings, settings)
+        self.guard = Guard(self, pipe, self.post, self.exchange, self.slots, self.surroundings, settings)
         self.running: Claim | None = None
         self.running_since = self.deadline = 0.0
         self.beside: Claim | None = None
@@ -128,9 +128,9 @@ class Worker:
         """Work until told to stop, or until it is time for a fresh process."""
         self.forks.watch()
         self.guard.start()
-        self.send(protocol.READY)
+        self.post(protocol.READY)
         if self.large_from_the_start:
-            self.send(protocol.LARGE + _peak_memory().to_bytes(8))
+            self.post(protocol.LARGE + _peak_memory().to_bytes(8))
         while not self.guard.stopping and not self._worn_out():
             if self.slots.used:
                 self._wait_for_room()
@@ -163,7 +163,7 @@ class Worker:
             return True
         if claimed == size:
             # There may be more tasks than this worker took: so the supervisor wakes another worker.
-            self.send(protocol.MORE)
+            self.post(protocol.MORE)
         return claimed > 0
 
     def _run_waiting(self) -> None:
@@ -301,7 +301,7 @@ class Worker:
         # The guard settles what ends meanwhile.
         self.slots.wait_until(lambda: not self.slots.running)
         self.exchange.settle(insist=True)
-        self.send(protocol.BYE)
+        self.post(protocol.BYE)
 
     def settle_anyway(self) -> None:
         """After an exception in pgq's code, as by a signal handler that a task left: settle what has finished.
@@ -313,7 +313,7 @@ class Worker:
             self.exchange.settle(insist=False)
 
 
-def _send(pipe: Connection, message: bytes) -> None:
+def _post(pipe: Connection, message: bytes) -> None:
     """Send the supervisor a message. If the pipe is broken, the guard finds out."""
     with contextlib.suppress(OSError):
         pipe.send_bytes(message)
