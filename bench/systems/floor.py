@@ -14,6 +14,9 @@ from uuid import uuid4
 from bench.systems.base import database, django_setup
 from bench.systems.pgq import Pgq
 
+#: Where claim.sql returns it.
+_CTID = 20
+
 
 class Floor(Pgq):
     name = "floor"
@@ -132,7 +135,7 @@ class Batches:
             "exception": "{}",
             "message": "{}",
             "traceback": "{}",
-            "ctid": '{"' + '","'.join([row[-1] for row in claimed]) + '"}',
+            "ctid": '{"' + '","'.join([row[_CTID] for row in claimed]) + '"}',
             "cluster": "floor",
             "idle_limit": "10000",
         }

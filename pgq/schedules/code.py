@@ -190,9 +190,11 @@ def _checked(config: ScheduleConfig, place: str, wrong: list[str]) -> CodeSchedu
             row.full_clean(exclude=["func", "args", "kwargs", "options"], validate_unique=False)
     with _noting(wrong):
         # What this makes is not used: it is how all that is wrong is found, and not only the first of it.
-        make_task(*_call(config))
+        func, args, kwargs = _call(config)
+        model = make_task(func, args, kwargs, first=None)
+        define.check_calls_of(model.func, len(args), kwargs, config.intended_date_kwarg or None, None)
     with _noting(wrong):
-        make_task(commands.run, (), None, _options(config).of_columns())
+        make_task(commands.run, options=_options(config).of_columns(), first=None)
     if not wrong:
         with _noting(wrong):
             func, args, kwargs = _call(config)

@@ -146,7 +146,7 @@ def _stored_options(options: TaskOptions, model: NewTask) -> dict[str, Any]:
     return {**stored, "extra": extra} if extra else stored
 
 
-#: As in Django-Q, where whoever wrote this waited for the hour that cron names.
+#: A warning and no error, as in Django-Q: such a schedule fired, though not at the hour that cron names.
 _UNUSED_CRON = "schedule_type %r has no use for it; give schedule_type='C' or leave schedule_type out to fire by cron"
 #: The field that a type needs.
 _NEEDS = {Schedule.MINUTES: "minutes", Schedule.SECONDS: "seconds", Schedule.CRON: "cron"}

@@ -158,7 +158,7 @@ class _Sync:
             self._write(wanted, row, said)
             return Change(wanted.name, Did.ADOPTED if adopted else Did.UPDATED, shown, note=back)
         elif present == new and not signing.verify_schedule_row(row):
-            # The key has changed, or somebody took the signature away: what stands there is what the code says.
+            # The key has changed, or the signature was taken away; the row holds what the code says.
             self._write(wanted, row, said)
             return Change(wanted.name, Did.UPDATED, note="signed anew")
         self._save_state(row)

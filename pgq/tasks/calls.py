@@ -19,17 +19,15 @@ Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class TaskCall(Generic[P, R]):
-    """A call of a task that is not enqueued yet, made by `call_of`. `enqueue_many` and `async_chain` take it.
+    """A call of a task that is not enqueued yet, made by `call_of`. `enqueue_many` and `async_chain` take it."""
 
-    Attributes:
-        task: What `@task` made.
-        args, kwargs: The function's; they were found to fit it.
-        options: Those of `using`.
-    """
-
+    #: What `@task` made.
     task: Decorated
+    #: The function's positional arguments, which were found to fit it.
     args: tuple[Any, ...] = ()
+    #: Its keyword arguments.
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    #: Those of `using`.
     options: TaskOptions = NO_OPTIONS
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
 
 from pgq.enqueue import registry
 from pgq.enqueue.options import with_path
@@ -17,7 +17,7 @@ from pgq.tasks.typed import DecoratorOptions
 P = ParamSpec("P")
 C = TypeVar("C")
 R = TypeVar("R")
-Scheduled = declared.Declared | Sequence[declared.Declared] | None
+Scheduled: TypeAlias = declared.Declared | Sequence[declared.Declared] | None
 
 
 class _Task(Enqueueable[P, C, R], registry.Decorated):

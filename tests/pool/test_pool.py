@@ -454,7 +454,7 @@ def test_max_tasks_counts_neither_cancelled_tasks_nor_what_a_dead_worker_had_not
 def test_max_tasks_waits_for_the_last_ones_and_schedules_go_on_meanwhile(pool, oracle, tmp_path):
     go = tmp_path / "go"
     ids = [async_task(WAIT, number, str(go)) for number in range(2)]
-    running = pool("--max-tasks", "2", workers=3, tick=0.1)
+    running = pool("--max-tasks", "2", workers=3, tick=0.1, ready=False)
     running.wait_for(lambda: "2 tasks were started: " in running.log())
     scheduled = schedule(MARK, "scheduled", schedule_type="O")
     running.wait_for(lambda: QueuedTask.objects.filter(schedule=scheduled.pk).exists())
