@@ -17,7 +17,7 @@ from pgq.config import Cron, Every, ScheduleConfig
 from pgq.enqueue.make import make_task
 from pgq.models import Schedule
 from pgq.options import CALL_OPTIONS, TaskOptions, unknown_option
-from pgq.recurrence import KIND_WORDS, KINDS, Recurrence, anchored, doubt, first_slot, kind_of, missed
+from pgq.recurrence import KIND_WORDS, KINDS, LONGEST, Recurrence, anchored, doubt, first_slot, kind_of, missed
 from pgq.recurrence.moments import aware
 from pgq.schedules import commands, declared, define
 
@@ -169,6 +169,7 @@ def _checked(config: ScheduleConfig, place: str, wrong: list[str]) -> CodeSchedu
     """Return the schedule, or None after adding to `wrong` all that is wrong with it."""
     if not isinstance(config.name, str) or not config.name.strip():
         wrong.append("name: give it a name; the database keeps it under that")
+    wrong += _forms(config)
     at = given_first = None
     timing: dict[str, Any] = {}
     with _noting(wrong):
@@ -210,6 +211,24 @@ def _checked(config: ScheduleConfig, place: str, wrong: list[str]) -> CodeSchedu
         "enabled": is_enabled,
     }
     return CodeSchedule(str(config.name), place, is_enabled, row, spec, at, given_first)
+
+
+def _forms(config: Any) -> list[str]:
+    """Return which fields of a `ScheduleConfig` that nothing below looks at are of a wrong form."""
+    wrong = []
+    names = config.environments
+    if not isinstance(names, list | tuple | set) or not all(isinstance(each, str) for each in names):
+        wrong.append(f"environments: must be a list of texts, got {config.environments!r}")
+    if not isinstance(config.enabled, bool):
+        wrong.append(f"enabled: must be True or False, got {config.enabled!r}")
+    if not isinstance(config.options, Mapping):
+        wrong.append(f"options: must be a dict, got {config.options!r}")
+    jitter = config.jitter
+    if isinstance(jitter, bool) or not isinstance(jitter, int | float) or not 0 <= jitter <= LONGEST:
+        wrong.append(f"jitter: must be a number of seconds, 0 or above, got {jitter!r}")
+    if config.intended_date_kwarg is not None and not isinstance(config.intended_date_kwarg, str):
+        wrong.append(f"intended_date_kwarg: must be the name of an argument, got {config.intended_date_kwarg!r}")
+    return wrong
 
 
 def lasting(row: Schedule) -> dict[str, Any]:
@@ -315,10 +334,11 @@ def _options(config: ScheduleConfig) -> TaskOptions:
     names = ("queue", "priority", "hook", "timeout", "max_attempts")
     given = {name: value for name in names if (value := getattr(config, name)) is not None}
     known = {*CALL_OPTIONS, "task_name"} - {"name", "run_after"}
-    for name in config.options:
+    options = config.options if isinstance(config.options, Mapping) else {}
+    for name in options:
         if name not in known:
             raise unknown_option(name, known, of="options")
-    more = {"name" if name == "task_name" else name: value for name, value in config.options.items()}
+    more = {"name" if name == "task_name" else name: value for name, value in options.items()}
     return TaskOptions.of(**{**given, **more})
 
 

@@ -192,6 +192,8 @@ def test_all_that_is_wrong_is_named_at_once_with_its_place():
         {"name": "i", "func": NOTE, "when": cron("* * * * *"), "overlap": "never", "options": {"grup": 1}},
         {"name": "j", "func": NOTE},
         7,
+        {"name": "l", "func": NOTE, "cron": "* * * * *", "environments": "prod", "enabled": 1, "jitter": -1},
+        {"name": "m", "func": NOTE, "cron": "* * * * *", "options": 3, "environments": 7},
     ]
     with override_settings(PGQ={"schedules": wrong}):
         found = [message.msg for message in checks.run_checks() if message.id == "pgq.E110"]
@@ -213,6 +215,11 @@ def test_all_that_is_wrong_is_named_at_once_with_its_place():
         'schedules[8] "i": options: there is no option grup; did you mean group?',
         'schedules[9] "j": when: say when it fires',
         "schedules[10]: must be a ScheduleConfig or a dict, got 7",
+        'schedules[11] "l": environments: must be a list of texts',
+        'schedules[11] "l": enabled: must be True or False',
+        'schedules[11] "l": jitter: must be a number of seconds',
+        'schedules[12] "m": environments: must be a list of texts',
+        'schedules[12] "m": options: must be a dict',
     ]
     for said in expected:
         assert any(message.startswith(said) for message in found), (said, found)
