@@ -161,6 +161,10 @@ def _alternatives(setting: str, entries: Any) -> list[Problem]:
             problems.append(Problem("ALT_CLUSTERS", f"{where} is {overrides!r}.", "Make it a dict."))
         elif "ALT_CLUSTERS" in overrides:
             problems.append(Problem("ALT_CLUSTERS", f"{where} holds ALT_CLUSTERS itself.", "Remove the key."))
+        elif of_all := [key for key in ("schedules", "schedules_source") if key in overrides]:
+            # With them, a migrate in the environment of one pool would pause the schedules of the others.
+            message = f"{where} holds {of_all[0]}, which belongs to no pool in particular."
+            problems.append(Problem("ALT_CLUSTERS", message, "Put it outside; a schedule names its queue."))
         else:
             problems += _read(where, overrides)[1]
     return problems

@@ -396,6 +396,8 @@ def test_alt_clusters_that_are_wrong_are_named_though_not_chosen():
         ("timeout", True), ("bulk", False), ("ALT_CLUSTERS", True),
     ]  # fmt: skip
     assert "PGQ['ALT_CLUSTERS']['long']['timeout']" in found[0].message
+    [problem] = problems(ALT_CLUSTERS={"long": {"schedules": []}})
+    assert problem.message == "PGQ['ALT_CLUSTERS']['long'] holds schedules, which belongs to no pool in particular."
 
 
 # ------------------------------------------------------------------------------------------------- what they do

@@ -228,8 +228,16 @@ class TestInfo:
         assert run("pgq_info", "--ids") == f"{ID}\n"
         assert run_json("pgq_info", "--ids") == [str(ID)]
 
-    @override_settings(PGQ={"workers": 7, "time_out": 5, "error_reporter": {"sentry": {"dsn": "https://secret"}}})
+    @override_settings(
+        PGQ={
+            "workers": 7,
+            "time_out": 5,
+            "error_reporter": {"sentry": {"dsn": "https://secret"}},
+            "schedules": [{"name": "nightly", "args": ["secret"]}],
+        }
+    )
     def test_config(self):
+        assert "nightly" in run("pgq_info", "--config")
         lines = {line.split()[0]: line.split() for line in run("pgq_info", "--config").splitlines()}
         assert lines["pgq"][1] == f"{__version__},"
         assert lines["workers"][1:] == ["7", "set"]

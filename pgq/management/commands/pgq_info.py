@@ -52,7 +52,7 @@ class Command(PgqCommand):
 
     def _config(self, options: dict[str, Any]) -> None:
         setting, given = conf.source()
-        values, problems = conf.read(setting, given)
+        values, problems = conf.read(setting, given)[0], conf.problems()
         defaults = conf.Settings()
         wrong = {conf.ALIASES.get(problem.key, problem.key): problem for problem in problems}
         rows = []
@@ -61,6 +61,9 @@ class Command(PgqCommand):
             if item.name == "error_reporter":
                 # Keys of services: not for a terminal that others see, nor for a log.
                 value = dict.fromkeys(value, "...")
+            elif item.name == "schedules" and not isinstance(value, str):
+                # Their arguments may be as secret; pgq_schedules shows what is known of each.
+                value = [each.get("name") if isinstance(each, dict) else getattr(each, "name", None) for each in value]
             rows.append((item.name, value, item.name in values))
         if options["json"]:
             self.print_json(
