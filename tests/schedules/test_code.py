@@ -29,7 +29,7 @@ from pgq.recurrence import Recurrence, first_slot
 from pgq.schedules import code, declared
 from pgq.tasks import task
 
-NOTE = "tests.functions.common.note"
+NOTE, HELLO = "tests.functions.common.note", "tests.functions.common.hello"
 NOW = datetime(2032, 3, 10, 10, 7, 30, tzinfo=UTC)  # a Wednesday
 
 
@@ -167,7 +167,9 @@ def test_schedules_beside_a_function(beside):
 
 def test_a_list_may_stand_in_a_module_that_settings_only_name(monkeypatch):
     monkeypatch.setattr(
-        "tests.functions.common.LISTED", [{"name": "a", "func": NOTE, "cron": "* * * * *"}], raising=False
+        "tests.functions.common.LISTED",
+        [{"name": "a", "func": NOTE, "args": ["x"], "cron": "* * * * *"}],
+        raising=False,
     )
     with override_settings(PGQ={"schedules": "tests.functions.common.LISTED"}):
         assert [one.name for one in code.read().schedules] == ["a"]
@@ -181,19 +183,19 @@ def test_a_list_may_stand_in_a_module_that_settings_only_name(monkeypatch):
 
 def test_all_that_is_wrong_is_named_at_once_with_its_place():
     wrong = [
-        ScheduleConfig("fine", func=NOTE, when=cron("0 2 * * *")),
+        ScheduleConfig("fine", func=HELLO, when=cron("0 2 * * *")),
         {"name": "Daily report", "func": "tests.functions.common.gone", "cron": "0 25 * * *", "timeout": "soon"},
-        {"func": NOTE, "schedule_type": "fortnightly"},
-        {"name": "fine", "func": NOTE, "schedule_type": "daily", "minuts": 5},
-        {"name": "e", "func": NOTE, "command": "check", "schedule_type": "daily"},
+        {"func": HELLO, "schedule_type": "fortnightly"},
+        {"name": "fine", "func": HELLO, "schedule_type": "daily", "minuts": 5},
+        {"name": "e", "func": HELLO, "command": "check", "schedule_type": "daily"},
         {"name": "f", "command": "no_such_command", "schedule_type": "daily", "at": "25:00"},
         {"name": "g", "schedule_type": "daily", "cron": "0 8 * * *"},
-        {"name": "h", "func": NOTE, "when": Every(hours=1, minutes=5)},
-        {"name": "i", "func": NOTE, "when": cron("* * * * *"), "overlap": "never", "options": {"grup": 1}},
-        {"name": "j", "func": NOTE},
+        {"name": "h", "func": HELLO, "when": Every(hours=1, minutes=5)},
+        {"name": "i", "func": HELLO, "when": cron("* * * * *"), "overlap": "never", "options": {"grup": 1}},
+        {"name": "j", "func": HELLO},
         7,
-        {"name": "l", "func": NOTE, "cron": "* * * * *", "environments": "prod", "enabled": 1, "jitter": -1},
-        {"name": "m", "func": NOTE, "cron": "* * * * *", "options": 3, "environments": 7},
+        {"name": "l", "func": HELLO, "cron": "* * * * *", "environments": "prod", "enabled": 1, "jitter": -1},
+        {"name": "m", "func": HELLO, "cron": "* * * * *", "options": 3, "environments": 7},
     ]
     with override_settings(PGQ={"schedules": wrong}):
         found = [message.msg for message in checks.run_checks() if message.id == "pgq.E110"]
@@ -296,5 +298,5 @@ def test_a_crontab_of_django_cfg():
 
 
 def test_environments():
-    only = ScheduleConfig("n", func=NOTE, when=cron("* * * * *"), environments=("prod",))
+    only = ScheduleConfig("n", func=NOTE, args=["x"], when=cron("* * * * *"), environments=("prod",))
     assert [read(only, environment=name).schedules[0].is_enabled for name in ("prod", "dev")] == [True, False]
