@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 #: What OPTIONS may hold besides the database: options of each task of the backend.
 TASK_OPTIONS = ("timeout", "max_attempts", "backoff", "keep")
 _KNOWN = ("database", *TASK_OPTIONS)
+#: Options of django-tasks-db that mean nothing here, and why: so its users may change the line of the BACKEND alone.
+WITHOUT_MEANING = {"id_function": "ids are UUIDv7, ordered by time"}
 
 
 class PgqBackend(BaseTaskBackend):
@@ -72,10 +74,12 @@ class PgqBackend(BaseTaskBackend):
         Raises:
             UnknownOption, EnqueueError: OPTIONS has an unknown key, or a wrong value.
         """
-        for name in self.options:
+        given = {name: value for name, value in self.options.items() if name not in WITHOUT_MEANING}
+        for name in given:
             if name not in _KNOWN:
                 raise unknown_option(name, _KNOWN, of=f"TASKS[{self.alias!r}]['OPTIONS']")
-        return TaskOptions.of(**{name: value for name, value in self.options.items() if name != "database"})
+        given.pop("database", None)
+        return TaskOptions.of(**given)
 
     # --------------------------------------------------------------------------------------------- tasks
 
@@ -220,7 +224,10 @@ class PgqBackend(BaseTaskBackend):
         """Return what is wrong with the entry of TASKS. It asks no database."""
         name, found = f"TASKS[{self.alias!r}]['OPTIONS']", list[checks.CheckMessage]()
         for key in self.options:
-            if key not in _KNOWN:
+            if key in WITHOUT_MEANING:
+                message = f"{name}: {key} has no effect: {WITHOUT_MEANING[key]}."
+                found.append(checks.Warning(message, hint="Take it away.", id="pgq.W023"))
+            elif key not in _KNOWN:
                 error = unknown_option(key, _KNOWN, of=name)
                 found.append(checks.Error(str(error), hint="Correct the key, or take it away.", id="pgq.E020"))
             elif key != "database":

@@ -152,6 +152,17 @@ def test_good_options_are_none():
         assert tasks.task_backends["default"].check() == []
 
 
+def test_an_option_of_django_tasks_db_has_no_effect_and_a_warning():
+    given = {"BACKEND": "pgq.backend.PgqBackend", "OPTIONS": {"id_function": "uuid.uuid7"}}
+    with override_settings(TASKS={"default": given}):
+        [warning] = tasks.task_backends["default"].check()
+        assert (warning.id, warning.msg) == (
+            "pgq.W023",
+            "TASKS['default']['OPTIONS']: id_function has no effect: ids are UUIDv7, ordered by time.",
+        )
+        assert functions.nothing.enqueue().status == "READY"
+
+
 def test_an_unknown_option_is_refused_at_the_enqueue_as_well():
     with backend(OPTIONS={"retries": 3}), pytest.raises(UnknownOption, match="retries"):
         functions.nothing.enqueue()
