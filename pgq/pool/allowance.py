@@ -12,17 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import logging
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from pgq.ground.private import arena
-
-if TYPE_CHECKING:
-    from pgq.pool.children import Children
-
-logger = logging.getLogger("pgq")
 
 _BYTES = 8
 
@@ -60,20 +54,6 @@ class Allowance:
         """Take back what a dead worker had not started."""
         numbers = self.numbers()
         numbers[number] = numbers[self.workers + number]
-
-
-def is_over(children: Children) -> bool:
-    """Once all tasks were started, let the workers leave when these have ended; return whether all have left.
-
-    Upkeep goes on until then.
-    """
-    allowance = children.allowance
-    if allowance is None:
-        return False
-    if not children.closing and allowance.is_used_up():
-        logger.info("%d tasks were started: the workers leave when these have ended", allowance.tasks)
-        children.close(upkeep=False)
-    return children.closing and not children.workers()
 
 
 class Claims(Protocol):

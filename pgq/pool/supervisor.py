@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from uuid import UUID
 
 from pgq.conf import Settings
-from pgq.pool.allowance import is_over
 from pgq.pool.children import Child, Children, State, python_path
 from pgq.pool.former_ids import FormerId
 from pgq.pool.liveness import Pulse
@@ -33,6 +32,20 @@ _COMPLAIN_AGAIN_SECONDS = 60.0
 #: Seconds between two readings of the cells while a task may run: they show what is overdue, and wake no process.
 _CELLS_SECONDS = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+def _is_over(children: Children) -> bool:
+    """Once all tasks were started, let the workers leave when these have ended; return whether all have left.
+
+    Upkeep goes on until then.
+    """
+    allowance = children.allowance
+    if allowance is None:
+        return False
+    if not children.closing and allowance.is_used_up():
+        logger.info("%d tasks were started: the workers leave when these have ended", allowance.tasks)
+        children.close(upkeep=False)
+    return children.closing and not children.workers()
 
 
 class Supervisor:
@@ -144,7 +157,7 @@ class Supervisor:
         self.session.do_what_is_due(now)
         if self.children.orphaned:
             self.children.kill_orphans()
-        if not self.stops and is_over(self.children):
+        if not self.stops and _is_over(self.children):
             self._stop("--max-tasks: all have ended")
         if self.run_once and self.ticked and not self.stops and self._is_drained():
             self._stop("nothing is left to do")
