@@ -86,7 +86,8 @@ GRANT USAGE, SELECT ON SEQUENCE pgq_position TO pgq_worker;
 GRANT SELECT, UPDATE ON SEQUENCE pgq_sleep_until, pgq_wait_until TO pgq_worker;
 
 -- Inspectors: no args, kwargs, options (which hold the arguments of later links), results, messages, tracebacks, history,
--- signatures or log lines. Two of the views show some of these, so of them only the other columns: name these instead of *.
+-- signatures, log lines or what code gave for a schedule. Two of the views show some of these, so of them only the other
+-- columns: name these instead of *.
 GRANT SELECT (id, position, priority, attempts, crashes, cancelled, max_attempts, queue, func, name, "group", hook,
               timeout, run_after, remaining, parked, schedule, slot, enqueued_at, lock, worker)
    ON pgq_queue TO pgq_inspector;
@@ -94,7 +95,8 @@ GRANT SELECT (id, success, attempt_count, priority, max_attempts, timeout, start
               name, "group", hook, cluster, worker, schedule, exception)
    ON pgq_task TO pgq_inspector;
 GRANT SELECT (id, name, func, hook, queue, priority, schedule_type, minutes, seconds, cron, repeats, next_run, time_zone,
-              catch_up, overlap, jitter, paused, intended_date_kwarg, day, wall_time, task, last_slot, error, retry_at)
+              catch_up, overlap, jitter, paused, intended_date_kwarg, day, wall_time, task, last_slot, error, retry_at,
+              source, release, auto_paused, stale_since)
    ON pgq_schedule TO pgq_inspector;
 GRANT SELECT (task, done, total, updated_at) ON pgq_progress TO pgq_inspector;
 GRANT SELECT ON pgq_lane, pgq_worker, pgq_schema, pgq_queue_depth, pgq_schedule_next TO pgq_inspector;

@@ -21,6 +21,7 @@ from pgq.testing import freeze
 pytestmark = pytest.mark.django_db
 
 NOTE = "tests.functions.common.note"
+HELLO = "tests.functions.common.hello"
 START = datetime(2032, 3, 10, 10, 7, tzinfo=UTC)
 PY = "/srv/venv/bin/python manage.py"
 
@@ -145,14 +146,14 @@ def test_a_crontab_of_the_system_and_a_module_instead_of_rows(tmp_path, monkeypa
 CRONJOBS = [
     ("*/5 * * * *", NOTE, ["x"]),
     ("0 4 * * *", "django.core.management.call_command", ["clearsessions"]),
-    ("0 0 1 * *", NOTE, ">> /tmp/log 2>&1"),
+    ("0 0 1 * *", HELLO, ">> /tmp/log 2>&1"),
     ("0 0 * * 0", NOTE, ["y"], {}, "> /dev/null"),
     ["0   6 * * *", "django.core.management.call_command", ["check"], {"verbosity": 0}],
     ("@hourly", "tests.functions.common.nothing"),
     ("0 99 * * *", NOTE, ["x"]),
     ("0 1 * * *", "tests.functions.common.gone"),
     ("0 1 * * *",),
-    ("0 2 * * *", NOTE, ["z"], {"extra": 1}),
+    ("0 2 * * *", HELLO, ["z"], {"extra": 1}),
 ]
 
 
@@ -164,11 +165,11 @@ def test_the_jobs_of_django_crontab():
     assert made == {
         NOTE: ("*/5 * * * *", NOTE, ("x",), {}, "skip"),
         "clearsessions": ("0 4 * * *", run, ("clearsessions",), {}, "skip"),
-        f"{NOTE} 2": ("0 0 1 * *", NOTE, (), {}, "skip"),
-        f"{NOTE} 3": ("0 0 * * 0", NOTE, ("y",), {}, "skip"),
+        HELLO: ("0 0 1 * *", HELLO, (), {}, "skip"),
+        f"{NOTE} 2": ("0 0 * * 0", NOTE, ("y",), {}, "skip"),
         "check": ("0   6 * * *", run, ("check",), {"verbosity": 0}, "skip"),
         "tests.functions.common.nothing": ("@hourly", "tests.functions.common.nothing", (), {}, "skip"),
-        f"{NOTE} 5": ("0 2 * * *", NOTE, ("z",), {"extra": 1}, "skip"),
+        f"{HELLO} 2": ("0 2 * * *", HELLO, ("z",), {"extra": 1}, "skip"),
     }
     assert "7 written, 3 refused." in out
     assert "'>> /tmp/log 2>&1' is not carried over" in out

@@ -93,9 +93,12 @@ def changes(name: str, first: int = 1970, last: int = 2101 if HEAVY else 2038) -
 
 
 class Readings:
-    """What the local clock of a zone shows, every half minute for `days` days on both sides of an instant."""
+    """What the local clock of a zone shows, every half minute for `days` days on both sides of an instant.
 
-    def __init__(self, zone: ZoneInfo, around: datetime, days: int = 3) -> None:
+    A clock that goes back over midnight shows an earlier date: two days before that one lie further back.
+    """
+
+    def __init__(self, zone: ZoneInfo, around: datetime, days: int = 4) -> None:
         start = (around - timedelta(days=days)).replace(second=0, microsecond=0)
         self.instants = [start + GRAIN * number for number in range(days * 2 * 2880)]
         self.shown = [shown(instant, zone) for instant in self.instants]

@@ -70,6 +70,7 @@ NEW_TASK = {
     "run_after", "remaining", "signature",
 }  # fmt: skip
 PAYLOAD = {
+    "spec",
     "args",
     "kwargs",
     "options",
