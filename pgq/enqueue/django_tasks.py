@@ -37,6 +37,7 @@ def define(task: Any) -> None:
         )
         entry = registry.register(func, options)
     _defined[entry.path] = task
+    registry.special.add(entry.path)
 
 
 def defined(path: str) -> Any:

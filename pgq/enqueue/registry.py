@@ -45,6 +45,9 @@ class Decorated:
 
 
 _registered: dict[str, Registered] = {}
+#: The paths of functions that are called with a context, or by the rules of django.tasks.
+#: One lookup shows a worker that a task has neither.
+special: set[str] = set()
 
 
 def register(func: Function, options: TaskOptions) -> Registered:
@@ -62,6 +65,7 @@ def register(func: Function, options: TaskOptions) -> Registered:
     entry = Registered(_named(func, functools.partial(dotted.claimed_path, of_main=True)), func, options)
     if not dotted.is_main(entry.path):
         _registered[entry.path] = entry
+        (special.add if options.takes_context else special.discard)(entry.path)
     return entry
 
 

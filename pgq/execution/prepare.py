@@ -76,13 +76,18 @@ def _prepare(claim: Claim, options: TaskOptions, trusted: bool, settings: Settin
     if options.hook_of is not None:
         args = (_finished_task(options.hook_of, settings), *args)
     call = Call(claim, options, trusted, func, args, kwargs, started)
-    if django_tasks.concerns(claim.func, options):
+    return _special(call) if claim.func in registry.special or options.django is not None else call
+
+
+def _special(call: Call) -> Call:
+    """Return the call of a function that takes a context, or is run by the rules of django.tasks."""
+    if django_tasks.concerns(call.claim.func, call.options):
         call = _of_django(call)
-    takes_context = registry.takes_context(claim.func) if call.django is None else call.django.takes_context
-    if takes_context:
-        context = contexts.make(call)
-        return call._replace(args=(context, *args), context=context)
-    return call
+    takes_context = registry.takes_context(call.claim.func) if call.django is None else call.django.takes_context
+    if not takes_context:
+        return call
+    context = contexts.make(call)
+    return call._replace(args=(context, *call.args), context=context)
 
 
 def _of_django(call: Call) -> Call:
