@@ -20,7 +20,7 @@ from pgq.enqueue.options import with_policy
 from pgq.errors import NotAllowed
 from pgq.ground.ids import new_id
 from pgq.models import Schedule
-from pgq.options import NO_OPTIONS, TaskOptions
+from pgq.options import TaskOptions
 from pgq.records import NewTask
 from pgq.recurrence import Recurrence, anchored, missed, moments, next_slot
 from pgq.recurrence.moments import as_project, aware
@@ -217,31 +217,25 @@ def run_now(schedule: Schedule) -> str:
 
 
 def _task(due: Due, slot: datetime, settings: Settings) -> NewTask:
-    """Return the task of a slot. What the schedule does not give is that of the function's `@task`, or else PGQ's."""
     options = json.loads(due.options)
-    entry = registry.registered(due.func)
-    fixed = NO_OPTIONS if entry is None else entry.options
     kwargs = due.kwargs
     if due.intended_date_kwarg:
         kwargs = codec.with_kwarg(kwargs, due.intended_date_kwarg, slot.isoformat())
-    queue = due.queue or fixed.queue or settings.default_queue
+    queue = due.queue or settings.default_queue
     policy = policy_of(queue)
-    timeout = policy.timeout if fixed.timeout is None else fixed.timeout
-    attempts = policy.max_attempts if fixed.max_attempts is None else fixed.max_attempts
-    given = TaskOptions.of_stored(options.get("extra", {})).over(fixed)
     task = NewTask(
         id=new_id(),
         func=due.func,
         args=due.args,
         kwargs=kwargs,
-        options=with_policy(given, policy).text(),
+        options=with_policy(TaskOptions.of_stored(options.get("extra", {})), policy).text(),
         queue=queue,
-        priority=due.priority or fixed.priority or 0,
+        priority=due.priority,
         name=options.get("task_name"),
         group=options.get("group") or due.name or str(due.id),
         hook=due.hook,
-        timeout=options.get("timeout", None if timeout == -1 else timeout),
-        max_attempts=options.get("max_attempts", attempts),
+        timeout=options.get("timeout", policy.timeout),
+        max_attempts=options.get("max_attempts", policy.max_attempts),
         run_after=due.now.astimezone(UTC) + timedelta(seconds=random.uniform(0, due.jitter)) if due.jitter else None,
         schedule=due.id,
         slot=slot,

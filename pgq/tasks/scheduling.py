@@ -58,8 +58,7 @@ def schedule(
             says so.
         repeats: How often; negative: for ever; 0: not at all. ONCE with a negative number is deleted after it has run.
         next_run: The first slot; None: now, or the next one that `cron` names.
-        cluster, queue: Where the tasks go. Like each option that is not given, it is then that of the function's
-            `@task`, or else that of PGQ.
+        cluster, queue: Where the tasks go.
         time_zone: Whose days and hours are meant; None: PGQ["time_zone"] or TIME_ZONE.
         catch_up: Fire missed slots, or one for all of them; None: as PGQ["catch_up"] says.
         overlap: ``allow``; ``skip`` a slot while a task of this schedule waits or runs; ``queue_one``: let one wait.

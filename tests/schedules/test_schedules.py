@@ -13,9 +13,9 @@ from django.test import override_settings
 from django.utils import timezone
 
 from pgq.errors import EnqueueError
-from pgq.models import QueuedTask, Schedule, Task
+from pgq.models import Schedule, Task
 from pgq.schedules.fire import run_now
-from pgq.tasks import async_task, schedule
+from pgq.tasks import schedule
 from pgq.testing import assert_enqueued, drain, enqueued, fire_schedules, freeze
 from tests.functions import common as functions
 
@@ -591,17 +591,3 @@ def test_a_schedule_that_others_refer_to_runs_once_and_stops_no_other(deferred):
             cursor.execute("DROP TABLE pgq_test_job")
     assert not Schedule.objects.filter(pk=gone.pk).exists()
     assert len(drain()) == 3
-
-
-def test_a_task_of_a_schedule_has_what_its_function_fixes():
-    path = "tests.functions.common.configured"
-    schedule(path, name="fixed")
-    schedule(
-        path, name="given", queue="other", priority=-3, timeout=9, max_attempts=2, q_options={"ack_failure": False}
-    )
-    assert fire_schedules() == 2
-    fixed, given = (QueuedTask.objects.get(group=name) for name in ("fixed", "given"))
-    by_call = QueuedTask.objects.get(pk=async_task(path))
-    names = ("queue", "priority", "timeout", "max_attempts", "options")
-    assert [getattr(fixed, name) for name in names] == [getattr(by_call, name) for name in names]
-    assert (given.queue, given.priority, given.timeout, given.max_attempts) == ("other", -3, 9.0, 2)
