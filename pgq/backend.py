@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from pgq.conf import get_settings
 from pgq.enqueue import django_tasks, write
+from pgq.enqueue.calls import all_arguments, several
 from pgq.enqueue.django_api import BaseTaskBackend, InvalidTask, TaskResultDoesNotExist, task_enqueued
 from pgq.enqueue.make import make_task
 from pgq.errors import EnqueueError, UnknownFunction
@@ -152,9 +153,7 @@ class PgqBackend(BaseTaskBackend):
             InvalidTask, TypeError, EnqueueError: As for `enqueue`. Nothing was written.
         """
         self.validate_task(task)
-        if isinstance(calls, str | bytes | Mapping) or not isinstance(calls, Iterable):
-            raise EnqueueError("calls", f"must be a list (or another iterable) of calls, got {calls!r}"[:300])
-        given = [_arguments(call) for call in calls]
+        given = list(all_arguments(task.module_path, several("calls", calls)))
         if get_settings().sync:
             return [self.enqueue(task, args, kwargs) for args, kwargs in given]
         results = [self._new_result(task, args, kwargs, "") for args, kwargs in given]
@@ -244,9 +243,3 @@ class PgqBackend(BaseTaskBackend):
             message = f"{name}: database is {alias!r}, which is no PostgreSQL."
             found.append(checks.Error(message, hint="Name one that is, or take it away.", id="pgq.E022"))
         return found
-
-
-def _arguments(call: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    if isinstance(call, Mapping):
-        return (), call
-    return call if isinstance(call, tuple) else (call,), {}

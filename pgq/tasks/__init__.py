@@ -7,11 +7,11 @@ waiting for a task that returned None ends when it has.
 
 from __future__ import annotations
 
+from pgq.enqueue.calls import TaskCall
 from pgq.execution.call import current_task
 from pgq.execution.context import Context
 from pgq.models import Schedule, Task
 from pgq.tasks.async_task import aenqueue, aenqueue_many, async_task, enqueue_from, enqueue_many
-from pgq.tasks.calls import TaskCall
 from pgq.tasks.control import acancel, aretry, cancel, pause, resume, retry
 from pgq.tasks.definition import TaskFunction, task
 from pgq.tasks.enqueueable import BoundTask

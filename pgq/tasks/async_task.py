@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 from django.db import transaction
 
 from pgq.conf import get_settings
+from pgq.enqueue.calls import all_arguments, several
 from pgq.enqueue.make import make_task
 from pgq.enqueue.options import path
 from pgq.enqueue.signature import check_one
 from pgq.enqueue.write import CHUNK, check_chunk, enqueue, enqueue_calls, enqueue_rows
-from pgq.errors import EnqueueError
 from pgq.execution import inline
 from pgq.ground.ids import new_id
 from pgq.options import TaskOptions, unknown_option
 from pgq.records import NewTask
-from pgq.tasks.calls import all_arguments
 from pgq.tasks.handle import TaskId
 from pgq.tasks.words import WORDS, split_call, split_options
 
@@ -169,15 +168,3 @@ def write_rows(
 ) -> int:
     """Do what `enqueue_from` does, with options that were read already."""
     return enqueue_rows(func, queryset, args, options, run=inline.run if get_settings().sync else None)
-
-
-def several(argument: str, calls: Iterable[Any]) -> Iterable[Any]:
-    """Return the calls as they were given, having made sure that there are several, not one or none.
-
-    Raises:
-        EnqueueError: They are a number, a text or a dict; the message names the argument.
-    """
-    if isinstance(calls, str | bytes | Mapping) or not isinstance(calls, Iterable):
-        reason = f"must be a list (or another iterable) of calls, got {calls!r}"
-        raise EnqueueError(argument, reason[: 298 - len(argument)])
-    return calls

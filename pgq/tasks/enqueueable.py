@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 from asgiref.sync import sync_to_async
 
 from pgq.conf import get_settings
+from pgq.enqueue.calls import TaskCall
 from pgq.enqueue.make import make_task
 from pgq.enqueue.registry import Decorated
 from pgq.enqueue.signature import check_call
@@ -16,7 +17,6 @@ from pgq.models import Schedule
 from pgq.options import TaskOptions
 from pgq.schedules import define
 from pgq.tasks.async_task import submit, write_rows
-from pgq.tasks.calls import TaskCall
 from pgq.tasks.handle import TaskId
 from pgq.tasks.many import Many
 from pgq.tasks.scheduling import new_row

@@ -8,6 +8,7 @@ from typing import Any
 from django.db import transaction
 
 from pgq.conf import get_settings
+from pgq.enqueue.calls import TaskCall, several
 from pgq.enqueue.make import make_task
 from pgq.enqueue.signature import RESULT_BEFORE
 from pgq.enqueue.write import enqueue_all
@@ -16,8 +17,7 @@ from pgq.execution import inline
 from pgq.ground.ids import new_id
 from pgq.options import TaskOptions
 from pgq.records import NewTask
-from pgq.tasks.async_task import several, submit
-from pgq.tasks.calls import TaskCall
+from pgq.tasks.async_task import submit
 from pgq.tasks.handle import TaskId
 from pgq.tasks.words import split_call
 from pgq.workflows.follow_ons import chained

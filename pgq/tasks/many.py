@@ -8,12 +8,12 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 from asgiref.sync import sync_to_async
 
 from pgq.conf import get_settings
+from pgq.enqueue.calls import TaskCall
 from pgq.enqueue.registry import Decorated
 from pgq.enqueue.write import CHUNK
 from pgq.options import NO_OPTIONS, TaskOptions
 from pgq.tasks import typed
 from pgq.tasks.async_task import write_calls
-from pgq.tasks.calls import TaskCall
 from pgq.tasks.handle import TaskId
 from pgq.tasks.typed import ManyOptions
 

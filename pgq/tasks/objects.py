@@ -7,9 +7,10 @@ from typing import Any
 
 from django.db.models import QuerySet
 
+from pgq.enqueue.calls import several
 from pgq.errors import EnqueueError
 from pgq.models import Task
-from pgq.tasks.async_task import async_task, several
+from pgq.tasks.async_task import async_task
 from pgq.tasks.handle import TaskId
 from pgq.tasks.iter_chain import async_chain, async_iter
 from pgq.tasks.reading import count_group, delete_group, fetch, fetch_group, result, result_group

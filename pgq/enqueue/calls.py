@@ -31,6 +31,18 @@ class TaskCall(Generic[P, R]):
     options: TaskOptions = NO_OPTIONS
 
 
+def several(argument: str, calls: Iterable[Any]) -> Iterable[Any]:
+    """Return the calls as they were given, having made sure that there are several, not one or none.
+
+    Raises:
+        EnqueueError: They are a number, a text or a dict; the message names the argument.
+    """
+    if isinstance(calls, str | bytes | Mapping) or not isinstance(calls, Iterable):
+        reason = f"must be a list (or another iterable) of calls, got {calls!r}"
+        raise EnqueueError(argument, reason[: 298 - len(argument)])
+    return calls
+
+
 def all_arguments(func: str | Callable[..., Any], calls: Iterable[Any]) -> Iterator[Arguments]:
     """Yield the arguments and keyword arguments of each call of a function.
 
