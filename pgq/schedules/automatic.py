@@ -1,17 +1,22 @@
-"""Brings the schedules in step by itself, as PGQ["sync_schedules"] says: after ``migrate``, or when a pool starts."""
+"""Brings the schedules in step by itself, as PGQ["sync_schedules"] says: after ``migrate``, or when a pool starts.
+
+Each process that sets Django up imports this module, and few sync: so `sync` is imported when it is needed.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 
 from pgq.conf import get_settings
-from pgq.schedules.sync import Did, Synced, sync
+
+if TYPE_CHECKING:
+    from pgq.schedules.sync import Synced
 
 logger = logging.getLogger("pgq")
 
@@ -34,6 +39,8 @@ def after_migrate(sender: Any, using: str, verbosity: int = 1, **kwargs: Any) ->
     except LookupError:
         # The tables are not there yet, or not any more.
         return
+    from pgq.schedules.sync import sync
+
     done = sync(is_automatic=True)
     _log(done)
     stdout: Any = kwargs.get("stdout", sys.stdout)
@@ -49,6 +56,8 @@ def at_start() -> bool:
     settings = get_settings()
     if settings.sync_schedules != "start":
         return True
+    from pgq.schedules.sync import sync
+
     try:
         done = sync(is_automatic=True)
     except DatabaseError as error:
@@ -65,6 +74,8 @@ def at_start() -> bool:
 
 def _log(done: Synced) -> None:
     """Log what an operator has to decide."""
+    from pgq.schedules.sync import Did
+
     if done.refused is not None:
         logger.error("the schedules in code were not synced: %s", done.refused)
     for change in done.changes:

@@ -13,8 +13,6 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-from django.core.management import CommandError, call_command, get_commands
-
 from pgq.conf import get_settings
 from pgq.enqueue import registry
 from pgq.errors import EnqueueError, NotAllowed
@@ -55,6 +53,9 @@ def run(command: str, *args: Any, **options: Any) -> str:
         CommandError: It failed, or ended by an exit code other than 0.
         Exception: What the command raises.
     """
+    # Not at the top: each process has this module registered, and a web process may need no command.
+    from django.core.management import CommandError, call_command
+
     output = _Tail()
     try:
         call_command(command, *map(str, args), **{"stdout": output, "stderr": output, "no_color": True, **options})
@@ -90,6 +91,8 @@ def call_of(
     Raises:
         EnqueueError: There is no such command, or a function is given as well.
     """
+    from django.core.management import get_commands
+
     if func is not None:
         raise EnqueueError("command", "func is given as well; give one of them")
     if not isinstance(command, str) or command not in get_commands():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pgq.config import Cron, Every, ScheduleConfig
+if TYPE_CHECKING:
+    from pgq.config import Cron, Every, ScheduleConfig
 
-#: What one schedule beside a function may be; a text is a cron expression.
-Declared = str | Cron | Every | ScheduleConfig
+#: What one schedule beside a function may be; a text is a cron expression. (As text: most processes need no config.)
+Declared: TypeAlias = "str | Cron | Every | ScheduleConfig"
 
 #: Process-wide, as the registry of functions is.
 _declared: dict[str, tuple[Any, ...]] = {}

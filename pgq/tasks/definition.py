@@ -17,7 +17,7 @@ from pgq.tasks.typed import DecoratorOptions
 P = ParamSpec("P")
 C = TypeVar("C")
 R = TypeVar("R")
-Scheduled: TypeAlias = declared.Declared | Sequence[declared.Declared] | None
+Scheduled: TypeAlias = "declared.Declared | Sequence[declared.Declared] | None"
 
 
 class _Task(Enqueueable[P, C, R], registry.Decorated):
