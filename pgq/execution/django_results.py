@@ -18,7 +18,7 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from pgq import codec
 from pgq.codec import signing
-from pgq.conf import get_settings
+from pgq.codec.reading import read_args, read_value
 from pgq.enqueue import django_tasks, registry
 from pgq.enqueue.django_api import (
     InvalidTaskBackend,
@@ -98,11 +98,7 @@ def find_task(path: str, *, trusted: bool) -> Any:
         raise SuspiciousOperation(f"{path[:200]!r} is not a task: it is a {type(found).__name__}")
     func = entry.func if entry is not None else found.func
     given = {"priority": 0, "queue_name": "default", "backend": "", "run_after": None}
-    return _unchecked(Task, func=func, takes_context=_takes_context(entry), **given)
-
-
-def _takes_context(entry: registry.Registered | None) -> bool:
-    return entry is not None and bool(entry.options.takes_context)
+    return _unchecked(Task, func=func, takes_context=registry.takes_context(path), **given)
 
 
 def _unchecked(kind: Any, **given: Any) -> Any:
@@ -233,17 +229,11 @@ def result_of_row(row: TaskState, alias: str) -> Any:
     Raises:
         ImportError, SuspiciousOperation: See `find_task`.
     """
-    settings = get_settings()
     trusted = row.signature is not None and signing.verify_claim(row)
     options = TaskOptions.parse(row.options)
     base = find_task(row.func, trusted=trusted)
     alias = alias_of(options, alias)
-    if trusted:
-        pickles = settings.allow_pickle
-        unsign = signing.unsign_blob if pickles else None
-        args, kwargs = codec.decode_args(row.args, row.kwargs, trusted=True, allow_pickle=pickles, unsign=unsign)
-    else:
-        args, kwargs = codec.decode_args_for_display(row.args, row.kwargs)
+    args, kwargs = read_args(row.args, row.kwargs, trusted=trusted)
     result = _made(_task_of(row, options, base, alias, trusted=trusted), row.id, args, kwargs, alias)
     past = attempts_of(row.history)
     if row.success is None:
@@ -289,14 +279,7 @@ def _describe_finished(result: Any, row: TaskState, past: Attempts) -> None:
     )
     if row.success and row.result is not None:
         text, trusted = signing.unseal(row.id, row.result)
-        pickles = get_settings().allow_pickle
-        unsign = signing.unsign_blob if pickles else None
-        value = (
-            codec.decode(text, trusted=True, allow_pickle=pickles, unsign=unsign)
-            if trusted
-            else codec.decode_for_display(text)
-        )
-        change(result, _return_value=value)
+        change(result, _return_value=read_value(text, trusted=trusted))
 
 
 def result_of_claim(

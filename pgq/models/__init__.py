@@ -18,8 +18,9 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from pgq import codec, recurrence
+from pgq import recurrence
 from pgq.codec import signing
+from pgq.codec.reading import read_args, read_value
 from pgq.codec.stored import stored_text
 from pgq.conf import get_settings
 from pgq.errors import field_of
@@ -42,22 +43,11 @@ from pgq.recurrence import moments
 
 def read_stored(row: models.Model, attribute: str, text: str, *, trusted: bool) -> Any:
     """Decode a stored value of a row; untrusted, as a description that imports, loads and unpickles nothing."""
-    allow_pickle = get_settings().allow_pickle
-    unsign = signing.unsign_blob if allow_pickle else None
     args, kwargs = stored_text(row, "args"), stored_text(row, "kwargs")
     if attribute in ("args", "kwargs") and args is not None and kwargs is not None:
-        # Together, since compressed they stand in one.
-        if trusted:
-            both: tuple[Any, Any] = codec.decode_args(
-                args, kwargs, trusted=True, allow_pickle=allow_pickle, unsign=unsign
-            )
-        else:
-            both = codec.decode_args_for_display(args, kwargs)
-        value = both[0 if attribute == "args" else 1]
-    elif trusted:
-        value = codec.decode(text, trusted=True, allow_pickle=allow_pickle, unsign=unsign)
+        value = read_args(args, kwargs, trusted=trusted)[0 if attribute == "args" else 1]
     else:
-        value = codec.decode_for_display(text)
+        value = read_value(text, trusted=trusted)
     return tuple(value) if attribute == "args" and isinstance(value, list) else value
 
 
