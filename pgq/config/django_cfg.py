@@ -15,21 +15,40 @@ from pgq.config.schedule import ScheduleConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class DjangoQ2ScheduleConfig:
-    """A schedule, as django-cfg had it: its types are words."""
+class _Job:
+    """What both modules of django-cfg say of a job: its name, and the command or function that it runs."""
 
     name: str
     enabled: bool = True
-    #: cron, minutes, hourly, daily, weekly, monthly, yearly, once.
-    schedule_type: str = "cron"
-    minutes: int | None = None
-    cron: str | None = None
     command: str | None = None
     command_args: Sequence[Any] = ()
     command_kwargs: Mapping[str, Any] = field(default_factory=dict)
     func: str | None = None
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def _scheduled(self, **fields: Any) -> ScheduleConfig:
+        """Return a schedule of it with these fields more."""
+        is_command = self.command is not None
+        return ScheduleConfig(
+            self.name,
+            func=self.func,
+            command=self.command,
+            args=self.command_args if is_command else self.args,
+            kwargs=self.command_kwargs if is_command else self.kwargs,
+            enabled=self.enabled,
+            **fields,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DjangoQ2ScheduleConfig(_Job):
+    """A schedule, as django-cfg had it: its types are words."""
+
+    #: cron, minutes, hourly, daily, weekly, monthly, yearly, once.
+    schedule_type: str = "cron"
+    minutes: int | None = None
+    cron: str | None = None
     #: Seconds.
     timeout: float | None = None
     repeats: int = -1
@@ -46,13 +65,7 @@ class DjangoQ2ScheduleConfig:
             for name, needed in fits.items()
             if getattr(self, name) is not None and word != needed
         ]
-        is_command = self.command is not None
-        return ScheduleConfig(
-            self.name,
-            func=self.func,
-            command=self.command,
-            args=self.command_args if is_command else self.args,
-            kwargs=self.command_kwargs if is_command else self.kwargs,
+        return self._scheduled(
             schedule_type=self.schedule_type,
             minutes=self.minutes if word == "minutes" else None,
             cron=self.cron if word == "cron" else None,
@@ -60,7 +73,6 @@ class DjangoQ2ScheduleConfig:
             timeout=self.timeout,
             hook=self.hook,
             queue=self.queue or self.cluster,
-            enabled=self.enabled,
             notes=tuple(notes),
         )
 
@@ -133,36 +145,19 @@ class DjangoQ2Config:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrontabJobConfig:
+class CrontabJobConfig(_Job):
     """A line of a crontab, as django-cfg had it."""
 
-    name: str
-    command: str | None = None
-    command_args: Sequence[Any] = ()
-    command_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    func: str | None = None
-    args: Sequence[Any] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
     minute: str = "*"
     hour: str = "*"
     day_of_month: str = "*"
     month_of_year: str = "*"
     day_of_week: str = "*"
-    enabled: bool = True
 
     def to_schedule(self) -> ScheduleConfig:
         """Return the same as a `ScheduleConfig`."""
-        is_command = self.command is not None
         fields = (self.minute, self.hour, self.day_of_month, self.month_of_year, self.day_of_week)
-        return ScheduleConfig(
-            self.name,
-            func=self.func,
-            command=self.command,
-            args=self.command_args if is_command else self.args,
-            kwargs=self.command_kwargs if is_command else self.kwargs,
-            cron=" ".join(map(str, fields)),
-            enabled=self.enabled,
-        )
+        return self._scheduled(cron=" ".join(map(str, fields)))
 
 
 @dataclass(frozen=True, kw_only=True)

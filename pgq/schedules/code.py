@@ -81,8 +81,8 @@ def read() -> Read:
     """
     found = Read()
     places: dict[str, str] = {}
-    for place, entry, path in _entries(found):
-        config, wrong = _config(entry, path)
+    for place, entry, path, own_name in _entries(found):
+        config, wrong = _config(entry, path, own_name)
         name = config.name
         place = place if not isinstance(name, str) or not name else f'{place} "{name}"'
         # Each check names what it finds, so that all is said at once.
@@ -109,18 +109,22 @@ def check(config: ScheduleConfig, place: str) -> tuple[CodeSchedule | None, list
 # ------------------------------------------------------------------------------------------------- finding them
 
 
-def _entries(found: Read) -> Iterator[tuple[str, Any, str | None]]:
-    """Yield where each schedule stands, what stands there, and the path of the function beside it."""
+def _entries(found: Read) -> Iterator[tuple[str, Any, str | None, str | None]]:
+    """Yield where each schedule stands, what stands there, the path of the function beside it, and its own name.
+
+    The own name is for one that gives none: alone beside its function, it has the path of that.
+    """
     listed = get_settings().schedules
     where = "schedules"
     if isinstance(listed, str):
         where = f"schedules ({listed})"
         listed = _imported(listed, where, found)
     for number, entry in enumerate(listed):
-        yield f"{where}[{number}]", entry, None
+        yield f"{where}[{number}]", entry, None, None
     for path, entries in declared.all_declared():
+        alone = len(entries) == 1
         for number, entry in enumerate(entries):
-            yield f"@task {path}" + (f" schedule[{number}]" if len(entries) > 1 else ""), entry, path
+            yield f"@task {path}" + ("" if alone else f" schedule[{number}]"), entry, path, path if alone else None
 
 
 def _imported(path: str, where: str, found: Read) -> Sequence[Any]:
@@ -137,7 +141,7 @@ def _imported(path: str, where: str, found: Read) -> Sequence[Any]:
     return value
 
 
-def _config(entry: Any, path: str | None) -> tuple[ScheduleConfig, list[str]]:
+def _config(entry: Any, path: str | None, own_name: str | None) -> tuple[ScheduleConfig, list[str]]:
     """Return an entry as a `ScheduleConfig`, and what is wrong with its form."""
     wrong: list[str] = []
     if isinstance(entry, str) and path is not None:
@@ -157,8 +161,7 @@ def _config(entry: Any, path: str | None) -> tuple[ScheduleConfig, list[str]]:
     if path is not None:
         if entry.func is not None or entry.command is not None:
             wrong.append("func: it stands beside its function; leave func and command out")
-        alone = len(dict(declared.all_declared())[path]) == 1
-        entry = replace(entry, func=path, command=None, name=entry.name or (path if alone else None))
+        entry = replace(entry, func=path, command=None, name=entry.name or own_name)
     return entry, wrong
 
 
@@ -190,16 +193,16 @@ def _checked(config: ScheduleConfig, place: str, wrong: list[str]) -> CodeSchedu
         with _noting(wrong):
             row.full_clean(exclude=["func", "args", "kwargs", "options"], validate_unique=False)
     with _noting(wrong):
-        # What this makes is not used: it is how all that is wrong is found, and not only the first of it.
-        func, args, kwargs = _call(config)
+        # The task is not used: making it is how all that is wrong is found, and not only the first of it.
+        call = func, args, kwargs = _call(config)
         model = make_task(func, args, kwargs, first=None)
         define.check_calls_of(model.func, len(args), kwargs, config.intended_date_kwarg or None, None)
     with _noting(wrong):
-        make_task(commands.run, options=_options(config).of_columns(), first=None)
+        options = _options(config)
+        make_task(commands.run, options=options.of_columns(), first=None)
     if not wrong:
         with _noting(wrong):
-            func, args, kwargs = _call(config)
-            define.complete(row, func, args, kwargs, _options(config))
+            define.complete(row, *call, options)
     if wrong:
         return None
     is_enabled = _is_enabled(config)
