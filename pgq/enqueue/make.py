@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from pgq import codec
-from pgq.codec.signing import sign_blob
+from pgq.codec.signing import sign_blob, signed
 from pgq.conf import Settings, get_settings, policy_of
 from pgq.enqueue import django_tasks, registry
+from pgq.enqueue.options import options_text, path
+from pgq.enqueue.signature import FINISHED, check_call, check_one
 from pgq.errors import EnqueueError
 from pgq.ground.ids import new_id
 from pgq.options import NO_OPTIONS, TaskOptions
 from pgq.records import PRIORITY_MAX, PRIORITY_MIN, NewTask
 from pgq.recurrence import moments
-
-if TYPE_CHECKING:
-    pass
-from pgq.codec.signing import signed
-from pgq.enqueue.options import options_text, path
-from pgq.enqueue.signature import FINISHED, check_call, check_one
 
 _EARLIEST, _LATEST = datetime(2, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 _TEXTS = ("queue", "name", "group", "hook")

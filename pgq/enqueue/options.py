@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pgq import codec
 from pgq.conf import Policy, Settings
 from pgq.enqueue import django_tasks, registry
 from pgq.errors import EnqueueError, UnknownFunction
 from pgq.options import NO_OPTIONS, TaskOptions, check_backoff, check_exception
-
-if TYPE_CHECKING:
-    pass
 
 
 def path(argument: str, func: str | Callable[..., Any]) -> str:
@@ -38,7 +35,7 @@ def path(argument: str, func: str | Callable[..., Any]) -> str:
                 return found.path
             if registry.is_django_task(found):
                 return path(argument, found)
-            registry.refuse_yield(registry.locate(func))
+            registry.refuse_yield(registry.called(func, found))
     except EnqueueError as error:
         raise error.of(argument) from error.__cause__
     return func

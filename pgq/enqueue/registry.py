@@ -190,7 +190,15 @@ def locate(path: str) -> Function:
     Raises:
         UnknownFunction: Nothing is there, its module fails to import, or it cannot be called.
     """
-    found: Any = look_up(path)
+    return called(path, look_up(path))
+
+
+def called(path: str, found: Any) -> Function:
+    """Return what is called of that which stands at a path: itself, or the function of a Task object of django.tasks.
+
+    Raises:
+        UnknownFunction: It cannot be called.
+    """
     if callable(found):
         return found  # type: ignore[no-any-return]
     if is_django_task(found):

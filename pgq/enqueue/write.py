@@ -15,6 +15,8 @@ from pgq import signals
 from pgq.codec.signing import signer_of_calls
 from pgq.conf import get_settings
 from pgq.enqueue import registry
+from pgq.enqueue.make import encode_arguments, make_task
+from pgq.enqueue.signature import FINISHED, check_call, check_calls, check_one
 from pgq.errors import EnqueueError
 from pgq.ground.ids import new_hexes, task_name
 from pgq.ground.private import router_hints, set_alias
@@ -27,8 +29,6 @@ from pgq.store.connection import is_same_database, wrapper
 
 if TYPE_CHECKING:
     from django.db.models import Manager, QuerySet
-from pgq.enqueue.make import encode_arguments, make_task
-from pgq.enqueue.signature import FINISHED, check_call, check_calls, check_one
 
 T = TypeVar("T")
 #: Rows in one INSERT of enqueue_many: enough to forget the round trip, few enough to bound memory.

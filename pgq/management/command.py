@@ -17,10 +17,10 @@ from django.db import DatabaseError, connections
 from django.db.utils import IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
 from pgq.conf import Settings, get_settings
+from pgq.management.output import console, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
-from pgq.management.output import console, visible
 
 
 class PgqCommand(BaseCommand):

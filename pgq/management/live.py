@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Generic
 
 import psycopg
 
+from pgq.management.command import explain
+from pgq.management.output import T
 from pgq.store import connection as store_connection
 from pgq.store.outage import Backoff
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-from pgq.management.command import explain
-from pgq.management.output import T
 
 #: Seconds between two readings of the keyboard and of the size of the terminal; so the screen is drawn 4 times a second
 #: at most.
