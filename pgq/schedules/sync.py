@@ -141,8 +141,8 @@ class _Sync:
             whose = f"the code of {row.source!r} made it" if row.source else "it was not made by code"
             return Change(wanted.name, Did.TAKEN, note=f"{whose}; to take it over: pgq_schedules sync --adopt")
         said, present = row.spec or {}, code.lasting(row)
-        new = {name: wanted.spec[name] for name in present}
-        is_edited = bool(said) and any(present[name] != said.get(name) for name in present) and present != new
+        differing = {name: (value, wanted.spec[name]) for name, value in present.items() if value != wanted.spec[name]}
+        is_edited = bool(said and differing) and any(value != said.get(name) for name, value in present.items())
         turned = self._turn(wanted, row, said)
         back = "the code names it again" if row.stale_since is not None else ""
         changed = {
@@ -152,18 +152,15 @@ class _Sync:
         if changed.keys() == {"enabled"} or (is_edited and changed and not self.force):
             row.spec = {**said, "enabled": wanted.is_enabled}
         elif changed or (self.force and is_edited):
-            shown = {name: (present[name], new[name]) for name in present if present[name] != new[name]}
-            shown |= {name: pair for name, pair in changed.items() if name not in present and said}
-            adopted = not said
+            shown = differing | {name: pair for name, pair in changed.items() if name not in present and said}
             self._write(wanted, row, said)
-            return Change(wanted.name, Did.ADOPTED if adopted else Did.UPDATED, shown, note=back)
-        elif present == new and not signing.verify_schedule_row(row):
+            return Change(wanted.name, Did.UPDATED if said else Did.ADOPTED, shown, note=back)
+        elif not differing and not signing.verify_schedule_row(row):
             # The key has changed, or the signature was taken away; the row holds what the code says.
             self._write(wanted, row, said)
             return Change(wanted.name, Did.UPDATED, note="signed anew")
         self._save_state(row)
         if is_edited and changed.keys() - {"enabled"}:
-            differing = {name: (present[name], new[name]) for name in present if present[name] != new[name]}
             return Change(wanted.name, Did.DRIFT, differing, note="to have it as the code says: --force")
         if turned is not None:
             return Change(wanted.name, turned, note=back)
