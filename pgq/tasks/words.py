@@ -22,6 +22,8 @@ _NOT_YET = {
 WORDS = frozenset({*CALL_OPTIONS, "task_name", "cluster", "broker", "sync"}) - {"name", "keep"}
 #: Words that are options in q_options only: among the keyword arguments of a call they are the function's.
 _IN_Q_OPTIONS = frozenset({"keep", "backoff"})
+#: The keyword arguments of many calls, of which none is the functions'.
+_WORDS_OF_MANY = WORDS | _IN_Q_OPTIONS
 #: The same for a schedule, which has some of them as parameters of its own.
 WORDS_OF_SCHEDULE = WORDS - {"priority", "run_after"} | {"broker_name"}
 
@@ -54,19 +56,19 @@ def options_of(words: Mapping[str, Any]) -> TaskOptions:
 
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], TaskOptions, bool]:
     """Do as `split_call` where no keyword argument is the function's; what is left is no option."""
-    own = _IN_Q_OPTIONS.intersection(options)
-    if not own:
-        return split_call(options)
-    q_options = {**(options.get("q_options") or {}), **{word: options[word] for word in own}}
-    return split_call({**{word: options[word] for word in options if word not in own}, "q_options": q_options})
+    return split_call(options, _WORDS_OF_MANY)
 
 
-def split_call(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], TaskOptions, bool]:
-    """Split keyword arguments of a call into the function's, the options, and whether to run at once."""
+def split_call(kwargs: Mapping[str, Any], known: Collection[str] = WORDS) -> tuple[dict[str, Any], TaskOptions, bool]:
+    """Split keyword arguments of a call into the function's, the options, and whether to run at once.
+
+    Args:
+        known: The keyword arguments that are options.
+    """
     if not kwargs:
         return {}, NO_OPTIONS, get_settings().sync
     given = dict(kwargs)
-    given, words = words_of(given, given.pop("q_options", None), WORDS, _NOT_YET)
+    given, words = words_of(given, given.pop("q_options", None), known, _NOT_YET)
     for word, why in _NOT_YET.items():
         if words.get(word) is not None:
             raise EnqueueError(word, why)
