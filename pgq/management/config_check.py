@@ -59,10 +59,9 @@ def _look(settings: Callable[[], Settings]) -> Iterator[tuple[str, str, bool]]:
     except (ImproperlyConfigured, CommandError) as error:
         yield "settings", str(error), True
         return
-    queues = ", ".join(chosen.queues) if chosen.queues else "all"
     yield (
         "settings",
-        f"pool {chosen.name}, {chosen.workers} workers, queues {queues}, database {chosen.database}",
+        f"pool {chosen.name}, {chosen.workers} workers, queues {chosen.served}, database {chosen.database}",
         False,
     )
     try:

@@ -22,9 +22,9 @@ _NOT_YET = {
 WORDS = frozenset({*CALL_OPTIONS, "task_name", "cluster", "broker", "sync"}) - {"name", "keep"}
 #: Words that are options in q_options only: among the keyword arguments of a call they are the function's.
 _IN_Q_OPTIONS = frozenset({"keep", "backoff"})
-#: The keyword arguments of many calls, of which none is the functions'.
+#: The words of many calls: none of their keyword arguments is the function's.
 _WORDS_OF_MANY = WORDS | _IN_Q_OPTIONS
-#: The same for a schedule, which has some of them as parameters of its own.
+#: Those of a schedule, which has some of them as parameters of its own.
 WORDS_OF_SCHEDULE = WORDS - {"priority", "run_after"} | {"broker_name"}
 
 

@@ -43,6 +43,10 @@ class TestCheckConfig:
         assert "notifications" not in "".join(lines), "they arrive"
         assert f"tables: of version {schema.VERSION} or later, as this release needs" in lines
 
+    def test_queues_that_are_not_served_are_named(self):
+        with override_settings(PGQ={"name": "shop", "workers": 2, "exclude_queues": ["slow"]}):
+            assert "settings: pool shop, 2 workers, queues all but slow, database default" in check().splitlines()
+
     def test_what_does_not_keep_a_pool_from_running_is_told(self):
         with override_settings(PGQ={"allowed": ["nowhere.at_all"], "redis": {}}):
             found = check()
