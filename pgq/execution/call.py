@@ -25,6 +25,7 @@ from pgq.execution.outcome import failed, follow_ons_of
 from pgq.ground.ids import task_name
 from pgq.options import NO_OPTIONS
 from pgq.records import Call, Claim, Report, Succeeded
+from pgq.recurrence import moments
 from pgq.workflows import follow_ons as workflows_follow_ons
 
 _GENERATORS = (GeneratorType, AsyncGeneratorType)
@@ -209,7 +210,7 @@ def _announced(call: Call) -> Iterator[dict[str, Any]]:
         "kwargs": call.kwargs,
         "group": claim.group,
         "hook": claim.hook,
-        "started": claim.enqueued_at,
+        "started": moments.as_project(claim.enqueued_at),
         "attempt": claim.attempts,
     }
     signals.send(signals.pre_execute, func=call.func, task=task)

@@ -19,7 +19,6 @@ from uuid import UUID, uuid4
 from asgiref.sync import async_to_sync
 from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.utils import timezone
 from psycopg.pq import TransactionStatus
 
 from pgq import records
@@ -30,6 +29,7 @@ from pgq.execution import call as calling
 from pgq.execution import outcome, prepare, settle
 from pgq.execution.atomic import Atomic
 from pgq.records import Claim, Failed, NewTask, Report, Retried, Succeeded
+from pgq.recurrence import moments
 from pgq.store import queue
 from pgq.store.caller import callers_cursor
 from pgq.store.connection import Cursor
@@ -104,7 +104,7 @@ def _claim_of(task: NewTask) -> Claim:
         crashes=0,
         max_attempts=task.max_attempts,
         schedule=task.schedule,
-        enqueued_at=timezone.now(),
+        enqueued_at=moments.now(),
         signature=task.signature,
         cancelled=False,
         last_error=None,

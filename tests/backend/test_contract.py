@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -18,6 +19,7 @@ from django.utils import timezone
 from pgq.backend import PgqBackend
 from pgq.errors import NotStorable
 from pgq.models import QueuedTask, Task
+from pgq.signals import post_execute, pre_execute
 from pgq.tasks import async_task, cancel, retry
 from pgq.testing import drain, enqueued, inline
 from tests.app.models import Note
@@ -404,6 +406,25 @@ def test_inline_runs_as_djangos_immediate_backend():
     assert received.names[:6] == ["enqueued", "started", "finished"] * 2
     assert [functions.look.get_result(good.id), functions.fail.get_result(bad.id)] == [good, bad]
     assert enqueued() == []
+
+
+def test_inline_without_use_tz():
+    heard: list[dict[str, Any]] = []
+
+    def hear(task: dict[str, Any], **kwargs: Any) -> None:
+        heard.append(task)
+
+    with override_settings(USE_TZ=False, TIME_ZONE="Europe/Paris"), inline():
+        for signal in (pre_execute, post_execute):
+            signal.connect(hear)
+        try:
+            good = functions.look.enqueue(1)
+        finally:
+            for signal in (pre_execute, post_execute):
+                signal.disconnect(hear)
+        assert (good.status, good.return_value["args"]) == (SUCCESSFUL, [1])
+        assert good.enqueued_at <= good.started_at <= good.finished_at
+        assert [task["started"].tzinfo for task in heard] == [None, None]
 
 
 def test_inline_in_a_coroutine():
