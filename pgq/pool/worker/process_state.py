@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import decimal
 import gc
 import locale
@@ -219,22 +220,31 @@ SPARE = {"threads": 50, "open files": 250, "child processes": 25}
 
 
 def counts() -> dict[str, int]:
-    """Return how many threads, files and processes there are."""
-    threads = os.listdir("/proc/self/task")
+    """Return how many threads, files and processes there are, those that its processes have started included."""
     return {
-        "threads": len(threads),
+        "threads": len(os.listdir("/proc/self/task")),
         "open files": len(os.listdir("/proc/self/fd")),
-        "child processes": sum(map(_children, threads)),
+        "child processes": _descendants(),
     }
 
 
-def _children(thread: str) -> int:
-    try:
-        with open(f"/proc/self/task/{thread}/children") as file:
-            return len(file.read().split())
-    except OSError:
-        # The thread has ended meanwhile, or this kernel has no such file.
-        return 0
+def _descendants() -> int:
+    """Count children, their children and so on: most processes of a fork bomb are not the worker's own children."""
+    count, fresh = 0, _children("self")
+    while fresh:
+        count += len(fresh)
+        fresh = [child for pid in fresh for child in _children(pid)]
+    return count
+
+
+def _children(pid: str) -> list[str]:
+    found: list[str] = []
+    # A process or a thread that has ended meanwhile; or this kernel has no such file.
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children") as file:
+                found += file.read().split()
+    return found
 
 
 _LIMITS = tuple(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
