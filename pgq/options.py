@@ -164,6 +164,7 @@ class TaskOptions:
     forget: bool | None = _stored("forget that task once the hook has run")
 
     django: Mapping[str, Any] | None = _stored("what a task of django.tasks was enqueued with")
+    trace: Mapping[str, str] | None = _stored("the trace it belongs to, see `pgq.ground.events.around_enqueue`")
 
     #: Other keys of the row's options column, from another release or an import. They stay there.
     other: Mapping[str, Any] | None = None

@@ -207,6 +207,51 @@ class Report(NamedTuple):
     context: Any = None
 
 
+class Enqueued(NamedTuple):
+    """New tasks, written in a transaction of the caller's that may still be rolled back."""
+
+    #: One for each task, or the one model of many calls.
+    tasks: tuple[NewTask, ...]
+    #: How many rows.
+    number: int
+    #: Alias in DATABASES.
+    using: str
+
+
+class Claimed(NamedTuple):
+    """Tasks that a worker has claimed."""
+
+    claims: tuple[Claim, ...]
+    #: Its number in its pool, from 0.
+    worker: int
+
+
+class Settled(NamedTuple):
+    """What became of the reports of one commit."""
+
+    accepted: tuple[Report, ...]
+    #: Their lease was lost before: nothing was written of them.
+    refused: tuple[Report, ...]
+
+
+class Rescued(NamedTuple):
+    """Tasks that are ready again, since their worker is gone."""
+
+    number: int
+    #: Which tasks, in words.
+    why: str
+
+
+class Fired(NamedTuple):
+    """A task that a schedule has enqueued for one slot; the transaction of the tick is still open."""
+
+    #: Id and name of the schedule.
+    schedule: int
+    name: str | None
+    slot: datetime
+    task: NewTask
+
+
 #: Log lines that are kept of a task, the newest of all its attempts; and their bytes at most, as JSON.
 LOG_LINES, LOG_BYTES = 200, 65_536
 

@@ -17,6 +17,7 @@ from pgq.conf import get_settings
 from pgq.enqueue import registry
 from pgq.enqueue.make import encode_arguments, make_task
 from pgq.enqueue.signature import FINISHED, check_call, check_calls, check_one
+from pgq.enqueue.watched import is_watched, watched
 from pgq.errors import EnqueueError
 from pgq.ground.ids import new_hexes, task_name
 from pgq.ground.private import router_hints, set_alias
@@ -55,7 +56,12 @@ def enqueue(task: NewTask, *, using: str | None = None) -> UUID:
         using: Alias in DATABASES; None: PGQ["database"].
     """
     announce(task)
-    execute_often(using or get_settings().database, store_queue.enqueue, task)
+    alias = using or get_settings().database
+    if is_watched():
+        with watched((task,), alias) as writing:
+            execute_often(alias, store_queue.enqueue, writing.tasks[0])
+    else:
+        execute_often(alias, store_queue.enqueue, task)
     return task.id
 
 
@@ -67,18 +73,25 @@ def enqueue_dated(task: NewTask, *, using: str) -> datetime:
     """
     announce(task)
     times: list[datetime] = []
-    execute_often(using, lambda cursor, new: times.append(store_queue.enqueue_dated(aware_cursor(cursor), new)), task)
+    with watched((task,), using) as writing:
+        execute_often(
+            using,
+            lambda cursor, new: times.append(store_queue.enqueue_dated(aware_cursor(cursor), new)),
+            writing.tasks[0],
+        )
     return times[-1]
 
 
 def enqueue_all(tasks: Iterable[NewTask], *, using: str | None = None, chunk: int = CHUNK) -> list[UUID]:
     """Write many tasks, `chunk` of them a statement, holding no more of them in memory; return their ids."""
     ids: list[UUID] = []
-    with callers_cursor(using or get_settings().database) as cursor:
+    alias = using or get_settings().database
+    with callers_cursor(alias) as cursor:
         for batch in _chunks(tasks, chunk):
             for task in batch:
                 announce(task)
-            store_queue.enqueue_many(cursor, batch)
+            with watched(tuple(batch), alias) as writing:
+                store_queue.enqueue_many(cursor, writing.tasks)
             ids.extend(task.id for task in batch)
     return ids
 
@@ -117,9 +130,12 @@ def enqueue_calls(
         # The INSERT compares the time with the database's clock, which COPY cannot; and receivers get each task.
         made = (make_task(func, args, kwargs, options) for args, kwargs in calls)
         return [id.hex for id in enqueue_all(made, using=using, chunk=chunk)]
-    settings, sign_call = get_settings(), signer_of_calls(model)
+    settings = get_settings()
+    alias = using or settings.database
     ids: list[str] = []
-    with callers_cursor(using or settings.database) as cursor:
+    with watched((model,), alias, ids) as writing, callers_cursor(alias) as cursor:
+        [model] = writing.tasks
+        sign_call = signer_of_calls(model)
         for batch in _chunks(calls, chunk):
             # Before the COPY: a lazy argument, or the iterator of calls, may query the database on this connection.
             texts = [encode_arguments(args, kwargs, settings) for args, kwargs in batch]
@@ -176,8 +192,9 @@ def enqueue_rows(
         return len(made)
     if _is_read_there(rows, alias):
         text, parameters = query.query.get_compiler(alias).as_sql()
-        with callers_cursor(alias) as cursor:
-            return store_queue.enqueue_from(cursor, text, parameters, model)
+        with watched((model,), alias) as writing, callers_cursor(alias) as cursor:
+            writing.count = store_queue.enqueue_from(cursor, text, parameters, writing.tasks[0])
+            return writing.count
     if wrapper(query.db).vendor != "postgresql":
         raise EnqueueError("queryset", f"is of {query.db!r}, which is no PostgreSQL; use enqueue_many with its values")
     with transaction.atomic(using=alias):

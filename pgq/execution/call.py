@@ -22,6 +22,7 @@ from pgq.errors import TaskCancelled, TaskTimeout
 from pgq.execution import context as contexts
 from pgq.execution.context import Context
 from pgq.execution.outcome import failed, follow_ons_of
+from pgq.ground import events
 from pgq.ground.ids import task_name
 from pgq.options import NO_OPTIONS
 from pgq.records import Call, Claim, Report, Succeeded
@@ -179,6 +180,15 @@ def _cancelled(signum: int, frame: FrameType | None) -> None:
 
 
 def _call(call: Call) -> Any:
+    if events.start.listeners:
+        events.start.send(call)
+    if not events.around_run.hooks:
+        return _call_announced(call)
+    with events.around_run.entered(call):
+        return _call_announced(call)
+
+
+def _call_announced(call: Call) -> Any:
     if not signals.pre_execute.receivers and not signals.post_execute_in_worker.receivers:
         return _interruptibly(call)
     with _announced(call) as task:
@@ -187,6 +197,15 @@ def _call(call: Call) -> Any:
 
 
 async def _call_coroutine(call: Call) -> Any:
+    if events.start.listeners:
+        events.start.send(call)
+    if not events.around_run.hooks:
+        return await _call_coroutine_announced(call)
+    with events.around_run.entered(call):
+        return await _call_coroutine_announced(call)
+
+
+async def _call_coroutine_announced(call: Call) -> Any:
     with _announced(call) as task:
         try:
             async with asyncio.timeout(call.claim.timeout) as limit:

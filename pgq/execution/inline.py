@@ -24,10 +24,12 @@ from psycopg.pq import TransactionStatus
 from pgq import records
 from pgq.conf import Settings, get_settings
 from pgq.enqueue import registry
+from pgq.enqueue.watched import watched
 from pgq.enqueue.write import announce
 from pgq.execution import call as calling
 from pgq.execution import outcome, prepare, settle
 from pgq.execution.atomic import Atomic
+from pgq.ground import events
 from pgq.records import Claim, Failed, NewTask, Report, Retried, Succeeded
 from pgq.recurrence import moments
 from pgq.store import queue
@@ -66,6 +68,8 @@ def run_settled(task: NewTask, raises: Callable[[BaseException], bool]) -> Repor
     """
     announce(task)
     settings = get_settings()
+    with watched((task,), settings.database) as writing:
+        [task] = writing.tasks
     claim = _claim_of(task)
 
     def write_row(cursor: Cursor) -> None:
@@ -75,12 +79,12 @@ def run_settled(task: NewTask, raises: Callable[[BaseException], bool]) -> Repor
     report = _execute(claim, settings, write_row)
     if isinstance(report.outcome, Failed | Retried) and report.error is not None and raises(report.error):
         raise report.error
-    _log(report)
+    _tell(report)
     if not report.settled:
         with _transaction(settings) as cursor:
             write_row(cursor)
             settle.write(cursor, [report], settings.name)
-        settle.announce(report)
+        settle.conclude(report, True)
     _run_followers(report)
     return report
 
@@ -159,16 +163,18 @@ def drain(limit: int = 1000) -> list[Report]:
 def _run_claim(claim: Claim, settings: Settings, *, commits: bool = False) -> Report:
     """Run a claim, whose row is there, and settle it. `commits`: run what it left to on_commit, too."""
     report = _execute(claim, settings, commits=commits)
-    _log(report)
+    _tell(report)
     if not report.settled:
         with _transaction(settings) as cursor:
             settle.write(cursor, [report], settings.name)
-        settle.announce(report)
+        settle.conclude(report, True)
     return report
 
 
-def _log(report: Report) -> None:
-    """Log what came of a task, as a worker does."""
+def _tell(report: Report) -> None:
+    """Tell what came of a task, as a worker does."""
+    if events.end.listeners:
+        events.end.send(report)
     if not isinstance(report.outcome, Succeeded):
         settle.log_failure(report)
     elif logger.isEnabledFor(logging.DEBUG):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -15,9 +15,10 @@ import psycopg
 from pgq import codec, signals
 from pgq.codec import failures
 from pgq.execution import progress, result_cache
+from pgq.ground import events
 from pgq.ground.ids import task_name
 from pgq.options import NO_OPTIONS
-from pgq.records import Failed, Parked, Postponed, Report, Retried, Succeeded
+from pgq.records import Failed, Parked, Postponed, Report, Retried, Settled, Succeeded
 from pgq.recurrence import moments
 from pgq.store import queue, results
 from pgq.store.connection import Connection, Cursor
@@ -46,15 +47,32 @@ def transaction(connection: Connection, reports: Sequence[Report], cluster: str)
         yield cursor
     if len(accepted) < len(reports):
         accepted |= _written_before(connection, [report for report in reports if report.claim.id not in accepted])
-    elif not signals.post_execute.receivers:
+    if events.settle.listeners:
+        _tell(reports, accepted)
+    if len(accepted) == len(reports) and not signals.post_execute.receivers:
         # No receiver. Checked once: in `announce` each task would pay for it.
         return
     for report in reports:
-        conclude(report, report.claim.id in accepted)
+        _conclude(report, report.claim.id in accepted)
+
+
+def _tell(reports: Sequence[Report], accepted: Set[UUID]) -> None:
+    """Tell the listeners what became of the reports of a commit."""
+    refused: tuple[Report, ...] = ()
+    if len(accepted) < len(reports):
+        refused = tuple(report for report in reports if report.claim.id not in accepted)
+        reports = [report for report in reports if report.claim.id in accepted]
+    events.settle.send(Settled(tuple(reports), refused))
 
 
 def conclude(report: Report, accepted: bool) -> None:
-    """Announce or log what became of a report, after the commit."""
+    """Tell what became of a report that had a commit of its own, after that."""
+    if events.settle.listeners:
+        _tell([report], {report.claim.id} if accepted else set())
+    _conclude(report, accepted)
+
+
+def _conclude(report: Report, accepted: bool) -> None:
     if accepted:
         announce(report)
     else:

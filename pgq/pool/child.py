@@ -44,9 +44,10 @@ def enter(kind: Kind, config: ChildConfig, *rest: Any) -> None:
 def leave(code: int, pipe: Connection | None, name: str) -> NoReturn:
     """End this process, and before that let what was meant for its end run, as Python would.
 
-    These are the receivers of `pre_exit`, the threads that are no daemons, functions registered with atexit in this
-    process, and files that are still open. The supervisor gets ENDING, and kills a process that takes longer for them
-    than `END_WITHIN_SECONDS`. Nothing else would, so a process whose pipe is broken ends at once.
+    This is what was given to `pgq.ground.events.before_exit`, the receivers of `pre_exit`, the threads that are no
+    daemons, functions registered with atexit in this process, and files that are still open. The supervisor gets
+    ENDING, and kills a process that takes longer for them than `END_WITHIN_SECONDS`. Nothing else would, so a process
+    whose pipe is broken runs only the first, which has a bound of its own.
 
     Args:
         code: The exit code.
@@ -55,10 +56,14 @@ def leave(code: int, pipe: Connection | None, name: str) -> NoReturn:
     """
     # Imported here for the same reason as in `set_up`.
     from pgq import signals
+    from pgq.ground import events
 
     try:
         if pipe is not None:
             pipe.send_bytes(ENDING)
+        # First, since all else may take as long as it likes. They are bounded, so they run without a supervisor, too.
+        events.run_before_exit()
+        if pipe is not None:
             signals.send(signals.pre_exit, proc_name=name)
             # As multiprocessing does at the end of a process.
             private.end_threads()

@@ -21,12 +21,14 @@ import psycopg
 
 from pgq import __version__
 from pgq.conf import Settings
+from pgq.ground import events
 from pgq.pool.children import Children
 from pgq.pool.former_ids import FormerIds
 from pgq.pool.liveness import Pulse
 from pgq.pool.notifications import Notifications
 from pgq.pool.protocol import CANCEL
 from pgq.pool.sleepers import Sleepers
+from pgq.records import Rescued
 from pgq.status import findings
 from pgq.status.findings import Outdated
 from pgq.store import connection as store_connection
@@ -286,6 +288,8 @@ class Session:
     def _released(self, cursor: store_connection.Cursor, count: int, which: str) -> None:
         if count:
             logger.info("%d tasks %s are ready again", count, which)
+            if events.rescue.listeners:
+                events.rescue.send(Rescued(count, which))
             self.sleepers.wake(1)
             pools.wake(cursor)
 

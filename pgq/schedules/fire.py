@@ -17,11 +17,13 @@ from pgq.codec import signing
 from pgq.conf import Settings, get_settings, policy_of
 from pgq.enqueue import registry, write
 from pgq.enqueue.options import with_policy
+from pgq.enqueue.watched import watched
 from pgq.errors import NotAllowed
+from pgq.ground import events
 from pgq.ground.ids import new_id
 from pgq.models import Schedule
 from pgq.options import TaskOptions
-from pgq.records import NewTask
+from pgq.records import Fired, NewTask
 from pgq.recurrence import Recurrence, anchored, missed, moments, next_slot
 from pgq.recurrence.moments import as_project, aware
 from pgq.store import schedules
@@ -82,7 +84,7 @@ def _fire(cursor: Cursor, due: Due, settings: Settings) -> int:
     repeats = max(due.repeats - max(len(slots), 1), 0) if due.repeats > 0 else -1
     if following is None and due.schedule_type == "O" and due.repeats < 0:
         if tasks:
-            enqueue_many(cursor, tasks)
+            _enqueue(cursor, due, tasks, settings)
         _end(cursor, due, tasks[-1].id if tasks else None)
         return len(tasks)
     moved = schedules.fire(
@@ -97,8 +99,17 @@ def _fire(cursor: Cursor, due: Due, settings: Settings) -> int:
         last_slot=slots[-1] if slots else None,
     )
     if moved and tasks:
-        enqueue_many(cursor, tasks)
+        _enqueue(cursor, due, tasks, settings)
     return len(tasks) if moved else 0
+
+
+def _enqueue(cursor: Cursor, due: Due, tasks: list[NewTask], settings: Settings) -> None:
+    with watched(tuple(tasks), settings.database) as writing:
+        enqueue_many(cursor, writing.tasks)
+    if events.fire.listeners:
+        for task in writing.tasks:
+            assert task.slot is not None
+            events.fire.send(Fired(due.id, due.name, task.slot, task))
 
 
 def _end(cursor: Cursor, due: Due, task: UUID | None) -> None:

@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 
 from pgq.codec import failures
 from pgq.errors import WorkerDied
+from pgq.ground import events
+from pgq.records import Rescued
 from pgq.store import connection as store_connection
 from pgq.store import leases as store_leases
 from pgq.store import pools
@@ -103,5 +105,7 @@ class Rescue:
             )
             if lost:
                 logger.warning("%d tasks had lost their workers and are ready again", len(lost))
+                if events.rescue.listeners:
+                    events.rescue.send(Rescued(len(lost), "of expired leases"))
                 pools.wake(cursor)
             return len(lost)

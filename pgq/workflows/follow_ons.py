@@ -31,9 +31,18 @@ def chained(tasks: Sequence[NewTask], *, pass_results: bool, continue_on_failure
     return _link_task(links, pass_results, continue_on_failure, None)
 
 
-def _link_task(links: Sequence[Mapping[str, Any]], passing: bool, continuing: bool, result: str | None) -> NewTask:
+def _link_task(
+    links: Sequence[Mapping[str, Any]],
+    passing: bool,
+    continuing: bool,
+    result: str | None,
+    trace: Mapping[str, str] | None = None,
+) -> NewTask:
     link, rest = links[0], links[1:]
     options = TaskOptions.parse(link["options"])
+    if trace is not None:
+        # What follows a task belongs to its trace.
+        options = options.but(trace=trace)
     if rest:
         options = options.but(chain=list(rest), chain_pass=passing or None, chain_on_failure=continuing or None)
     args = link["args"] if result is None else _with_first(result, link["args"])
@@ -54,9 +63,10 @@ def follow_ons(claim: Claim, options: TaskOptions, result: str | None) -> tuple[
     new = []
     links, passing, continuing = options.chain, bool(options.chain_pass), bool(options.chain_on_failure)
     if links and (result is not None or continuing):
-        new.append(_link_task(links, passing, continuing, (result or "null") if passing else None))
+        given = (result or "null") if passing else None
+        new.append(_link_task(links, passing, continuing, given, options.trace))
     if claim.hook is not None:
-        new.append(_hook(claim, claim.hook, keep=kept(options)))
+        new.append(_hook(claim, claim.hook, keep=kept(options), trace=options.trace))
     return tuple(new)
 
 
@@ -71,8 +81,8 @@ def needed(claim: Claim, options: TaskOptions) -> bool:
     return claim.hook is not None or options.collector is not None
 
 
-def _hook(claim: Claim, hook: str, *, keep: bool) -> NewTask:
+def _hook(claim: Claim, hook: str, *, keep: bool, trace: Mapping[str, str] | None) -> NewTask:
     """Return the hook as a task. Its argument is the finished task, which it reads from the database or the cache."""
-    options = TaskOptions(hook_of=claim.id.hex, forget=None if keep else True).text()
+    options = TaskOptions(hook_of=claim.id.hex, forget=None if keep else True, trace=trace).text()
     # In no group: the count of a group's tasks leaves their hooks out.
     return signing.signed(NewTask(id=new_id(), func=hook, options=options, queue=claim.queue, priority=claim.priority))

@@ -20,6 +20,7 @@ import psycopg
 
 from pgq.conf import Queues
 from pgq.execution import settle as settling
+from pgq.ground import events
 from pgq.pool import protocol
 from pgq.pool.activity import ActivityCell
 from pgq.pool.allowance import Share
@@ -27,7 +28,7 @@ from pgq.pool.gate import Gate
 from pgq.pool.protocol import ChildConfig
 from pgq.pool.worker import process_state
 from pgq.pool.worker.surroundings import Surroundings
-from pgq.records import Claim, Report
+from pgq.records import Claim, Claimed, Report
 from pgq.store import connection as store_connection
 from pgq.store import leases, queue
 from pgq.store.outage import Backoff, message
@@ -116,6 +117,8 @@ class Exchange:
         if claimed:
             self._after = queue.behind([(claim.priority, claim.queue) for claim in claimed], after=self._after)
             self.waiting.extend(queue.in_order(claimed))
+            if events.claim.listeners:
+                events.claim.send(Claimed(tuple(claimed), self.config.number))
         return len(claimed)
 
     def settle(self, *, insist: bool) -> None:

@@ -20,6 +20,7 @@ import psycopg
 from pgq.conf import Settings
 from pgq.execution import call, progress
 from pgq.execution import context as contexts
+from pgq.ground import events
 from pgq.pool import protocol
 from pgq.pool.worker import process_state
 from pgq.pool.worker.exchange import Exchange
@@ -125,6 +126,8 @@ class Guard:
             self._wake_up()
         elif message == protocol.WAKE:
             self._wake_up()
+            if events.wake.listeners:
+                events.wake.send(self.exchange.config.number)
         elif message.startswith(protocol.CANCEL):
             self._cancel(UUID(bytes=message[1:]))
 

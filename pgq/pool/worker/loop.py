@@ -41,6 +41,7 @@ from pgq.conf import Settings, get_settings
 from pgq.execution import call as calling
 from pgq.execution import prepare, settle
 from pgq.execution.atomic import Atomic
+from pgq.ground import events
 from pgq.pool import child, orphans, protocol
 from pgq.pool.activity import ActivityCell
 from pgq.pool.allowance import Allowance, Share
@@ -267,7 +268,9 @@ class Worker:
     # --------------------------------------------------------------------------------------------- any thread
 
     def _ended(self, report: Report) -> None:
-        """Count what came of a task, log it, and keep the report until it is settled."""
+        """Count what came of a task, tell and log it, and keep the report until it is settled."""
+        if events.end.listeners:
+            events.end.send(report)
         if type(report.outcome) is Succeeded:
             with self._showing:
                 self.succeeded += 1
