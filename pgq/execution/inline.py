@@ -27,7 +27,7 @@ from pgq.enqueue import registry
 from pgq.enqueue.watched import watched
 from pgq.enqueue.write import announce
 from pgq.execution import call as calling
-from pgq.execution import outcome, prepare, settle
+from pgq.execution import ending, outcome, prepare, settle
 from pgq.execution.atomic import Atomic
 from pgq.ground import events
 from pgq.records import Claim, Failed, NewTask, Report, Retried, Succeeded
@@ -149,7 +149,11 @@ def drain(limit: int = 1000) -> list[Report]:
             transaction of the caller.
     """
     settings = get_settings()
-    reports: list[Report] = []
+    with _transaction(settings) as cursor:
+        # As upkeep does.
+        reports = ending.settle_ended(cursor, settings, limit=limit)
+    for report in reports:
+        ending.announce(report)
     while True:
         with _transaction(settings) as cursor:
             claims = queue.claim(cursor, limit=1, worker=_NO_WORKER, receipt=uuid4(), queues=settings.served)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from multiprocessing.connection import Connection
 import psycopg
 
 from pgq.conf import get_settings
+from pgq.execution import ending
 from pgq.pool import child
 from pgq.pool.protocol import READY, TICKED, ChildConfig
 from pgq.schedules import automatic
@@ -39,7 +41,7 @@ def main(config: ChildConfig, pipe: Connection) -> None:
     # What the command line says of queues holds for schedules as well.
     settings = dataclasses.replace(get_settings(), queues=config.queues, exclude_queues=config.exclude_queues)
     unnamed = settings.served.only
-    upkeep = Upkeep(settings, config.database)
+    upkeep = Upkeep(settings, config.database, functools.partial(ending.for_upkeep, settings))
     connection: store_connection.Connection | None = None
     backoff = Backoff()
     is_synced = False

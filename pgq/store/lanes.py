@@ -29,6 +29,8 @@ def resume(cursor: Cursor, queue: str) -> None:
 class Outlook:
     """What is due for upkeep, and when something will be."""
 
+    #: Whether a task that no worker holds is to end without being run.
+    tasks_ended: bool
     tasks_due: bool
     schedules_due: bool
     #: Seconds until the next of either; None: there is none.

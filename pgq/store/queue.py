@@ -1,4 +1,4 @@
-"""Statements about tasks that live: enqueue, claim, settle, retry, park, release, cancel."""
+"""Statements about tasks that live: enqueue, claim, settle, retry, park, release."""
 
 from __future__ import annotations
 
@@ -301,11 +301,6 @@ def collect(cursor: Cursor, counts: dict[UUID, tuple[int, int]]) -> None:
 def lock_groups(cursor: Cursor, groups: Iterable[str]) -> None:
     """Keep other transactions from settling tasks of these groups until this one ends."""
     all_rows(cursor, "lock_groups", {"groups": list(groups)})
-
-
-def cancel(cursor: Cursor, id: UUID) -> str:
-    """Cancel a task; return queued, running, finished or unknown."""
-    return str(one_row(cursor, "cancel", {"id": id})[0])
 
 
 def retry_finished(cursor: Cursor, id: UUID) -> bool | None:

@@ -12,7 +12,7 @@ from pgq.execution.call import current_task
 from pgq.execution.context import Context
 from pgq.models import Schedule, Task
 from pgq.tasks.async_task import aenqueue, aenqueue_many, async_task, enqueue_from, enqueue_many
-from pgq.tasks.control import acancel, aretry, cancel, pause, resume, retry
+from pgq.tasks.control import acancel, acancel_many, aretry, cancel, cancel_many, pause, resume, retry
 from pgq.tasks.definition import TaskFunction, task
 from pgq.tasks.enqueueable import BoundTask
 from pgq.tasks.handle import TaskId
@@ -52,6 +52,7 @@ __all__ = [
     "TaskFunction",
     "TaskId",
     "acancel",
+    "acancel_many",
     "aenqueue",
     "aenqueue_many",
     "afetch",
@@ -63,6 +64,7 @@ __all__ = [
     "async_iter",
     "async_task",
     "cancel",
+    "cancel_many",
     "count_group",
     "count_group_cached",
     "current_task",

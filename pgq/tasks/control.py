@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -9,6 +10,7 @@ from asgiref.sync import sync_to_async
 from pgq.conf import get_settings
 from pgq.enqueue.make import check_text
 from pgq.errors import StillReferenced
+from pgq.execution import ending
 from pgq.ground import ids
 from pgq.store import lanes, results
 from pgq.store import queue as store_queue
@@ -25,19 +27,43 @@ def _id(task_id: str | UUID) -> UUID:
 def cancel(task_id: str | UUID) -> str:
     """Cancel a task, in the caller's transaction.
 
+    A task that no worker holds, whatever it waits for, ends here as failed, with `TaskCancelled`: its result
+    is written, and its hook, its chain and its group's collector hear of it. A running one is interrupted.
+
     Returns:
-        ``queued``: it will not run; ``running``: it is being interrupted; ``finished``: too late; ``unknown``.
+        ``queued``: it has ended without running; ``running``: it is being interrupted; ``finished``: too late;
+        ``unknown``.
 
     Raises:
         ValueError: Not an id.
     """
-    with callers_cursor(get_settings().database) as cursor:
-        return store_queue.cancel(cursor, _id(task_id))
+    id = _id(task_id)
+    return ending.cancel([id])[id]
 
 
 async def acancel(task_id: str | UUID) -> str:
     """Do the same as `cancel` in a coroutine, by the caller's connection and in its transaction."""
     return await sync_to_async(cancel)(task_id)
+
+
+def cancel_many(task_ids: Iterable[str | UUID]) -> dict[str, str]:
+    """Cancel many tasks, 500 of them a statement, all in one transaction.
+
+    Args:
+        task_ids: Ids, as enqueuing returns them; in any order.
+
+    Returns:
+        For each id (32 hex digits) what `cancel` returns.
+
+    Raises:
+        ValueError: One of them is not an id. Nothing was cancelled.
+    """
+    return {id.hex: found for id, found in ending.cancel([_id(each) for each in task_ids]).items()}
+
+
+async def acancel_many(task_ids: Iterable[str | UUID]) -> dict[str, str]:
+    """Do the same as `cancel_many` in a coroutine, by the caller's connection and in its transaction."""
+    return await sync_to_async(cancel_many)(task_ids)
 
 
 def retry(task_id: str | UUID) -> bool:

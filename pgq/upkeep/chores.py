@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -30,6 +30,11 @@ EXPIRE_TICKS = 10
 _LONGEST_PAUSE_SECONDS = 5.0
 _FIRST_ID = UUID(int=0)
 
+#: See `Upkeep`.
+EndTasks = Callable[[store_connection.Cursor, int], Sequence[Callable[[], None]]]
+#: Tasks that end in one transaction. Python makes what follows each, so they are fewer than `ROWS_PER_STATEMENT`.
+_ENDED_AT_ONCE = 500
+
 
 @dataclass(slots=True)
 class Chore:
@@ -45,10 +50,15 @@ class Chore:
 
 
 class Upkeep:
-    """The chores of one pool."""
+    """The chores of one pool.
 
-    def __init__(self, settings: Settings, database: str) -> None:
-        self.settings, self.database = settings, database
+    Args:
+        end_tasks: Ends up to so many tasks that no worker holds and that are not to run, by a cursor; returns for each
+            what is to be called after the commit. None: only workers end them.
+    """
+
+    def __init__(self, settings: Settings, database: str, end_tasks: EndTasks | None = None) -> None:
+        self.settings, self.database, self.end_tasks = settings, database, end_tasks
         self.leadership = Leadership()
         self.watermarks = Watermarks(self.leadership)
         tick = settings.tick
@@ -121,6 +131,8 @@ class Upkeep:
 
     def _due(self, connection: store_connection.Connection) -> float | None:
         outlook = lanes.outlook(connection.cursor())
+        if outlook.tasks_ended and self.end_tasks is not None:
+            self._end(connection, self.end_tasks)
         if outlook.tasks_due:
             self._make_ready(connection)
         if outlook.schedules_due and self.settings.scheduler:
@@ -131,6 +143,14 @@ class Upkeep:
             return None
         # Not sooner than in 5 ms: while another session has a due row locked, upkeep would spin.
         return max(outlook.next_in, 0.005)
+
+    def _end(self, connection: store_connection.Connection, end_tasks: EndTasks) -> None:
+        announcements: Sequence[Callable[[], None]] = [lambda: None] * _ENDED_AT_ONCE
+        while len(announcements) == _ENDED_AT_ONCE:
+            with self.leadership.leading(connection) as cursor:
+                announcements = end_tasks(cursor, _ENDED_AT_ONCE) if cursor is not None else ()
+            for announce in announcements:
+                announce()
 
     def _make_ready(self, connection: store_connection.Connection) -> None:
         while True:

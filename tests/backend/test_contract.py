@@ -309,9 +309,9 @@ def test_the_result_of_another_task():
 
 def test_a_cancelled_task_has_failed():
     result = functions.nothing.enqueue()
-    cancel(result.id)
     with Received() as received:
-        ran(result)
+        cancel(result.id)
+    result.refresh()
     assert (result.status, result.attempts, result.started_at) == (FAILED, 0, None)
     assert [error.exception_class_path for error in result.errors] == ["pgq.errors.TaskCancelled"]
     assert result.errors[0].traceback == "pgq.errors.TaskCancelled: the task was cancelled\n"

@@ -66,7 +66,7 @@ class InTestCase(TestCase):
         assert time.monotonic() - began < 20
         assert await id.aresult() is None
         assert await acancel(many[0]) == "queued"
-        assert len(await testing.adrain()) == 3
+        assert len(await testing.adrain()) == 2
         assert await id.aresult(wait=60_000) == 2
         assert (await id.afetch()).success
         assert await aresult_group("h", wait=60_000) == [12]

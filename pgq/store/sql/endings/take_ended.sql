@@ -1,0 +1,19 @@
+-- Takes tasks that are to end without being run and that no worker holds: those marked as cancelled. Claims them, paused
+-- queues or not, so that they end also where no worker serves their queue. SKIP LOCKED: a worker may be claiming them.
+WITH ended AS MATERIALIZED (
+    SELECT id
+      FROM pgq_queue
+     WHERE cancelled AND lock IS NULL
+     ORDER BY id
+     LIMIT %(limit)s
+       FOR UPDATE SKIP LOCKED
+)
+UPDATE pgq_queue q
+   SET lock = clock_timestamp(), worker = %(worker)s, receipt = %(receipt)s, attempts = least(q.attempts + 1, 32767),
+       run_after = NULL, parked = NULL, remaining = NULL
+  FROM ended
+ WHERE q.id = ended.id
+RETURNING q.id, q.priority, q.position, q.queue, q.func, q.args::text, q.kwargs::text, q.options::text,
+          q.name, q."group", q.hook, q.timeout, q.attempts, q.crashes, q.max_attempts, q.schedule,
+          q.enqueued_at, q.signature, q.cancelled, (q.history -> -1)::text AS last_error, q.ctid,
+          CASE WHEN q.attempts > 1 AND q.options ? 'django' THEN nullif(q.history, '[]')::text END AS history
