@@ -240,6 +240,13 @@ SELECT s.id, s.name, s.func, s.schedule_type, s.cron, s.next_run, s.next_run - n
  ORDER BY s.paused, s.next_run NULLS LAST;
 COMMENT ON VIEW pgq_schedule_next IS 'Schedules, soonest first, with what became of their last task.';
 
+CREATE OR REPLACE FUNCTION pgq_is_named(queue text, names text[]) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT coalesce(bool_or(queue LIKE replace(replace(replace(replace(n, '\', '\\'), '%', '\%'), '_', '\_'), '*', '%')), false)
+      FROM unnest(names) n
+$$;
+COMMENT ON FUNCTION pgq_is_named IS 'Whether one of the names is that of the queue, or a pattern that it matches: mail.*';
+
 -- Checks what should hold, while all of it runs; one row for each check. Reads only, by index and within bounds: where
 -- dead entries make an index long, it reads back in growing steps for a tenth of a second and reports how far it came.
 -- STABLE, so that all it compares is of one moment; lock_timeout, so that a locked table is a finding and no wait.
@@ -341,8 +348,8 @@ BEGIN
                   FROM jsonb_to_recordset(heads) l (queue text)
                  WHERE NOT EXISTS (SELECT FROM pgq_worker p
                                     WHERE p.heartbeat > alive AND p.status <> 'stopping'
-                                      AND (p.queues IS NULL OR l.queue = ANY (p.queues))
-                                      AND (p.exclude_queues IS NULL OR l.queue <> ALL (p.exclude_queues)));
+                                      AND (p.queues IS NULL OR pgq_is_named(l.queue, p.queues))
+                                      AND NOT pgq_is_named(l.queue, coalesce(p.exclude_queues, '{}')));
                 IF listed IS NOT NULL THEN
                     status := 'problem'; detail := 'tasks are ready in queues that no running pool serves: ' || listed;
                     advice := 'Start a pool for them: manage.py pgq_worker --queues NAMES (without --queues it serves all).';

@@ -7,7 +7,7 @@ A wrong value raises `ImproperlyConfigured` at use and is named by ``manage.py c
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -16,7 +16,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from pgq.conf.queues import ALL, Queues
+from pgq.conf.queues import ALL, Queues, is_pattern
 from pgq.conf.settings import ALIASES, ALT_CLUSTERS, DECLARATIONS, WITHOUT_MEANING, Settings
 
 __all__ = [
@@ -210,9 +210,14 @@ def policy_of(queue: str) -> Policy:
 
     Whichever pool this process belongs to: what it enqueues for others is theirs.
     """
-    policies = _policies()
+    policies, patterns = _policies()
+    found = None
     # What is no text, and perhaps not hashable, is refused by the callers.
-    return (policies.get(queue) if isinstance(queue, str) else None) or policies[_OTHERS]
+    if isinstance(queue, str):
+        found = policies.get(queue)
+        if found is None and patterns:
+            found = next((policy for served, policy in patterns if served.serves(queue)), None)
+    return found or policies[_OTHERS]
 
 
 #: No queue has this name.
@@ -220,18 +225,23 @@ _OTHERS = ""
 
 
 @cache
-def _policies() -> Mapping[str, Policy]:
+def _policies() -> tuple[Mapping[str, Policy], Sequence[tuple[Queues, Policy]]]:
+    """Return the policies by the queues' names, and those of pools that serve queues by patterns."""
     setting, given = source()
     others = Settings(**_read(setting, given)[0])
+    patterns: list[tuple[Queues, Policy]] = []
     policies = {_OTHERS: Policy(others.timeout, others.max_attempts, others.ack_failures)}
     for name, entry in (given.get("ALT_CLUSTERS") or {}).items():
         pool = Settings(**_read(setting, {**given, **_overrides(str(name), entry)})[0])
         # Only what the entry itself sets need travel with its tasks; a pool reads the rest from its own settings.
         own = pool.retry_backoff if "retry_backoff" in entry else None
         policy = Policy(pool.timeout, pool.max_attempts, pool.ack_failures, own)
-        for queue in pool.served.only or ():
+        named = pool.served.only or ()
+        for queue in named:
             policies.setdefault(queue, policy)
-    return policies
+        if any(map(is_pattern, named)):
+            patterns.append((pool.served, policy))
+    return policies, patterns
 
 
 def problems() -> list[Problem]:

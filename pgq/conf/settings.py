@@ -13,7 +13,7 @@ from django.conf import settings as django_settings
 
 from pgq import recurrence
 from pgq.conf import rules
-from pgq.conf.queues import Queues
+from pgq.conf.queues import Queues, are_named, is_pattern
 from pgq.conf.rules import Declaration, declare
 
 #: Keys of Q_CLUSTER that mean nothing here, and why.
@@ -93,7 +93,7 @@ class Settings:
     queues: tuple[str, ...] | None = declare(
         None,
         rules.texts_or_none,
-        "Queues to serve, tasks and schedules alike; `None` or `[]`: all",
+        "Queues to serve, tasks and schedules alike, by name or by pattern: `mail.*`; `None` or `[]`: all",
         unit="list of texts",
         # No queues in particular are all of them, as for QUEUES of a backend in TASKS.
         keep=lambda value: tuple(dict.fromkeys(value or ())) or None,
@@ -101,7 +101,8 @@ class Settings:
     exclude_queues: tuple[str, ...] = declare(
         (),
         rules.texts_or_none,
-        "Queues that are not served, neither tasks nor schedules; all others are, or those of `queues`",
+        "Queues that are not served, neither tasks nor schedules, by name or by pattern; all others are, or those of "
+        "`queues`",
         unit="list of texts",
         shown="none",
         keep=lambda value: tuple(dict.fromkeys(value or ())),
@@ -362,7 +363,8 @@ class Settings:
         excluded = self.exclude_queues
         if self.queues is None:
             return Queues(excluded=excluded)
-        return Queues(tuple(queue for queue in self.queues if queue not in excluded))
+        only = tuple(queue for queue in self.queues if not are_named(queue, excluded))
+        return Queues(only, excluded if any(map(is_pattern, only)) else ())
 
     @property
     def zone(self) -> tzinfo:

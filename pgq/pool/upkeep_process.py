@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 import psycopg
 
 from pgq.conf import get_settings
+from pgq.conf.queues import is_pattern
 from pgq.execution import ending
 from pgq.pool import child
 from pgq.pool.protocol import READY, TICKED, ChildConfig
@@ -40,7 +41,7 @@ def main(config: ChildConfig, pipe: Connection) -> None:
     """Entry point of the upkeep process."""
     # What the command line says of queues holds for schedules as well.
     settings = dataclasses.replace(get_settings(), queues=config.queues, exclude_queues=config.exclude_queues)
-    unnamed = settings.served.only
+    unnamed = [queue for queue in settings.served.only or () if not is_pattern(queue)]
     upkeep = Upkeep(settings, config.database, functools.partial(ending.for_upkeep, settings))
     connection: store_connection.Connection | None = None
     backoff = Backoff()
@@ -57,7 +58,7 @@ def main(config: ChildConfig, pipe: Connection) -> None:
             pipe.send_bytes(TICKED)
             if unnamed:
                 _name_unused(connection, unnamed)
-                unnamed = None
+                unnamed = []
         except psycopg.Error as error:
             if connection is not None:
                 with contextlib.suppress(psycopg.Error):

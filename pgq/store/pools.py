@@ -19,7 +19,7 @@ def peek(cursor: Cursor, *, milliseconds: int | None, queues: Queues = ALL) -> t
     Args:
         milliseconds: For how long; None: leave the flag alone, since this pool gets no notifications (the value is 0).
     """
-    flag, ready = one_row(cursor, "peek", {"milliseconds": milliseconds, **queues.parameters()})
+    flag, ready = one_row(cursor, "peek", {"milliseconds": milliseconds, **queues.parameters()}, **queues.operators())
     return flag, ready
 
 
@@ -66,7 +66,8 @@ def heartbeat(
         "name": name,
         "host": host,
         "pid": pid,
-        **queues.parameters(),
+        "queues": None if queues.only is None else list(queues.only),
+        "excluded": list(queues.excluded) or None,
         "status": status,
         "version": version,
         "workers": workers,
@@ -79,7 +80,7 @@ def heartbeat(
 
 def waiting(cursor: Cursor, *, queues: Queues) -> tuple[bool, bool]:
     """Return whether a task is ready to be claimed, and whether tasks are ready though all of the queues are paused."""
-    ready, paused = one_row(cursor, "waiting", queues.parameters())
+    ready, paused = one_row(cursor, "waiting", queues.parameters(), **queues.operators())
     return ready, paused
 
 

@@ -127,12 +127,11 @@ def written_here(
 WINDOW = 8192
 
 
-_EXCLUDED = "AND l.queue <> ALL (%(excluded)s::text[])"
-
-
-def claim_text(limit: int, *, excluding: bool = False) -> str:
-    """Return the text of a claim of that size. `excluding`: it leaves out the queues of the parameter `excluded`."""
-    return sql("claim", limit=limit, window=WINDOW, excluded=_EXCLUDED if excluding else "")
+def claim_text(limit: int, queues: Queues = ALL) -> str:
+    """Return the text of a claim of that size from these queues."""
+    operators = queues.operators()
+    excluded = f"AND l.queue {operators['apart']} (%(excluded)s::text[])" if queues.excluded else ""
+    return sql("claim", limit=limit, window=WINDOW, among=operators["among"], excluded=excluded)
 
 
 _PRIORITY, _POSITION = attrgetter("priority"), attrgetter("position")
@@ -148,7 +147,7 @@ def claim(
             the claim before; for the first claim `some_queue`.
     """
     parameters = {**queues.parameters(), "after": after, "worker": worker, "receipt": receipt}
-    cursor.execute(claim_text(limit, excluding=bool(queues.excluded)), parameters)
+    cursor.execute(claim_text(limit, queues), parameters)
     return [Claim._make((*row, receipt, worker)) for row in cursor.fetchall()]
 
 

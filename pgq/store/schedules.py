@@ -56,7 +56,7 @@ class Due:
 def due_schedules(cursor: Cursor, *, queues: Queues = ALL, limit: int, now: datetime | None) -> list[Due]:
     """Lock and return the schedules that are due; `now` None: by the database's clock."""
     parameters = {**queues.parameters(), "limit": limit, "now": now}
-    return records(cursor, Due, "due_schedules", parameters)
+    return records(cursor, Due, "due_schedules", parameters, **queues.operators())
 
 
 def fire(

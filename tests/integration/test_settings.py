@@ -341,7 +341,7 @@ LONG = {"timeout": 3600, "max_attempts": 5, "retry_backoff": [9], "ack_failures"
 POLICIES = {
     "timeout": 60,
     "max_attempts": 2,
-    "ALT_CLUSTERS": {"long": LONG, "more": {"queues": ["a", "b"], "timeout": 7}},
+    "ALT_CLUSTERS": {"long": LONG, "more": {"queues": ["a", "b*"], "exclude_queues": ["b.x"], "timeout": 7}},
 }
 
 
@@ -358,7 +358,7 @@ def test_tasks_of_a_queue_get_the_policy_of_the_pool_that_serves_it(pool, monkey
         monkeypatch.setenv("PGQ_NAME", pool)
     get_settings.cache_clear()
     with override_settings(PGQ=POLICIES):
-        by_queue = {"long": long, "a": (7, 2, {}), "b": (7, 2, {}), "default": others, "more": others}
+        by_queue = {"long": long, "a": (7, 2, {}), "b.1": (7, 2, {}), "b.x": others, "default": others, "more": others}
         for queue, expected in by_queue.items():
             async_task("tests.app.tasks.noop", queue=queue)
             async_task("tests.app.tasks.noop", cluster=queue)
@@ -369,7 +369,7 @@ def test_tasks_of_a_queue_get_the_policy_of_the_pool_that_serves_it(pool, monkey
             run_now(made)
             rows = QueuedTask.objects.filter(queue=queue)
             # A pool fires no schedules of queues that it does not serve.
-            assert rows.count() == 6 + (get_settings().queues is None or queue in get_settings().queues)
+            assert rows.count() == 6 + get_settings().served.serves(queue)
             assert [policy(row) for row in rows] == [expected] * len(rows), queue
 
 

@@ -490,20 +490,20 @@ def test_pool_serves_all_queues_but_those_it_excludes(pool, oracle, session):
     ids = {queue: async_task(MARK, queue, queue=queue) for queue in ("a", "b")}
     for queue in ("b", "s"):
         schedule(MARK, f"scheduled-{queue}", queue=queue, schedule_type="O")
-    running = pool("--exclude-queues", "b,c", workers=1, exclude_queues=["a"])
-    assert f"queues all but b, c, pid {running.pid}" in running.log()
+    running = pool("--exclude-queues", "b,c*", workers=1, exclude_queues=["a"])
+    assert f"queues all but b, c*, pid {running.pid}" in running.log()
     assert fetch(ids["a"], wait=20_000)
-    async_task(MARK, "c", queue="c")
+    async_task(MARK, "c", queue="c.mail")
     assert fetch(async_task(MARK, "new", queue="new"), wait=20_000)
     wait_for(lambda: oracle.ends("scheduled-s") and QueuedTask.objects.count() == 2)
-    assert {row.queue for row in QueuedTask.objects.all()} == {"b", "c"}
+    assert {row.queue for row in QueuedTask.objects.all()} == {"b", "c.mail"}
     assert oracle.starts("scheduled-b") == 0
     [(queues, excluded)] = session().execute("SELECT queues, exclude_queues FROM pgq_worker").fetchall()
-    assert (queues, excluded) == (None, ["b", "c"])
+    assert (queues, excluded) == (None, ["b", "c*"])
     checks = session().execute("SELECT detail FROM pgq_check() WHERE \"check\" = 'queues'").fetchall()
-    assert [detail for (detail,) in checks] == ["tasks are ready in queues that no running pool serves: b, c"]
+    assert [detail for (detail,) in checks] == ["tasks are ready in queues that no running pool serves: b, c.mail"]
     [stat] = Stat.get_all()
-    assert (stat.queues, stat.exclude_queues) == (None, ["b", "c"])
+    assert (stat.queues, stat.exclude_queues) == (None, ["b", "c*"])
 
 
 @pytest.mark.parametrize(
@@ -511,6 +511,7 @@ def test_pool_serves_all_queues_but_those_it_excludes(pool, oracle, session):
     [
         (("--queues", "a,b", "--exclude-queues", "b"), {}, "--exclude-queues: 'b' is named by --queues as well"),
         (("--exclude-queues", "a,b"), {"queues": ["a", "b"]}, "nothing is left of PGQ['queues']"),
+        (("--exclude-queues", "mail.*"), {"queues": ["mail.a"]}, "nothing is left of PGQ['queues']"),
     ],
 )
 def test_queues_both_served_and_excluded_are_refused(arguments, settings, said):
@@ -520,7 +521,7 @@ def test_queues_both_served_and_excluded_are_refused(arguments, settings, said):
 
 def test_pool_serves_only_its_queues(pool, oracle):
     ids = {queue: async_task(MARK, queue, queue=queue) for queue in ("a", "b", "c")}
-    running = pool("--queues", "a,c", workers=2)
+    running = pool("--queues", "a,c*", workers=2)
     assert running.settings["workers"] == len(running.worker_pids())
     wait_for(lambda: oracle.ends("a") and oracle.ends("c"))
     # Tasks after it go, it does not.

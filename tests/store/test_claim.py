@@ -111,9 +111,29 @@ def test_excluded_queues_are_left_alone_and_new_ones_are_served_at_once(session)
     assert pools.peek(own.cursor(), milliseconds=0)[1] is True
 
 
-def test_a_claim_that_excludes_nothing_is_the_same_statement():
+def test_patterns_of_queues_and_new_ones_that_match(session):
+    own, served = session(), Queues(("mail.*", "a_b", "50%*"), ("*.slow", "mail.x"))
+    for queue in ("mail.a", "mail.x", "mail.slow", "mailxa", "mail", "aXb", "a_b", "50%", "500", "mail.a\nb"):
+        async_task(MARK, queue=queue)
+    rows = own.execute("SELECT queue FROM pgq_queue WHERE pgq_is_named(queue, %s)", (list(served.only),)).fetchall()
+    expected = {"mail.a", "mail.a\nb", "a_b", "50%"}
+    assert {queue for (queue,) in rows} - {"mail.x", "mail.slow"} == expected
+    assert {row.queue for row in QueuedTask.objects.all() if served.serves(row.queue)} == expected
+    claimed = store_queue.claim(own.cursor(), limit=512, worker=uuid4(), receipt=uuid4(), queues=served)
+    assert {claim.queue for claim in claimed} == expected
+    assert pools.peek(own.cursor(), milliseconds=0, queues=served)[1] is False
+    assert pools.waiting(own.cursor(), queues=served) == (False, False)
+    async_task(MARK, queue="mail.new")
+    assert pools.peek(own.cursor(), milliseconds=0, queues=served)[1] is True
+    assert pools.waiting(own.cursor(), queues=served) == (True, False)
+    claimed = store_queue.claim(own.cursor(), limit=8, worker=uuid4(), receipt=uuid4(), queues=served)
+    assert [claim.queue for claim in claimed] == ["mail.new"]
+
+
+def test_a_claim_that_excludes_nothing_and_names_no_pattern_is_the_same_statement():
     assert "excluded" not in store_queue.claim_text(8)
-    assert "excluded" in store_queue.claim_text(8, excluding=True)
+    assert "excluded" in store_queue.claim_text(8, Queues(excluded=("b",)))
+    assert "LIKE" not in store_queue.claim_text(8, Queues(("a",), ("b",)))
 
 
 def test_paused_queue_rests_and_the_others_do_not(session):

@@ -96,7 +96,7 @@ def assert_by_index(explained: Explained) -> None:
 @pytest.mark.parametrize("size", [1, 128, 512])
 def test_claim(size, served, loaded, plan_mode):
     parameters = {**served.parameters(), "after": "", "worker": WORKER, "receipt": uuid4()}
-    text = queue.claim_text(size, excluding=bool(served.excluded))
+    text = queue.claim_text(size, served)
     found = explain(loaded, plan_mode, text, parameters)
     assert found.rows == size
     assert_by_index(found)
@@ -111,7 +111,9 @@ def test_locks_are_counted(loaded, plan_mode):
 
 
 def test_peek(loaded, plan_mode):
-    found = explain(loaded, plan_mode, store_statement.sql("peek"), {"milliseconds": 0, **ALL.parameters()})
+    found = explain(
+        loaded, plan_mode, store_statement.sql("peek", **ALL.operators()), {"milliseconds": 0, **ALL.parameters()}
+    )
     assert_by_index(found)
     assert found.buffers < 100, found.text
 

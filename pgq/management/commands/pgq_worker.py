@@ -41,13 +41,16 @@ class Command(BaseCommand):
             "-w", "--workers", type=int, help="worker processes (default: PGQ['workers'], else one for each processor)"
         )
         parser.add_argument(
-            "-q", "--queues", help="queues to serve, separated by commas (default: PGQ['queues'], else all)"
+            "-q",
+            "--queues",
+            help="queues to serve, separated by commas, by name or by pattern: 'mail.*' "
+            "(default: PGQ['queues'], else all)",
         )
         parser.add_argument(
             "--exclude-queues",
             metavar="QUEUES",
-            help="queues not to serve, separated by commas (default: PGQ['exclude_queues']); all others are served, or "
-            "those of PGQ['queues']",
+            help="queues not to serve, by name or by pattern (default: PGQ['exclude_queues']); all others are served, "
+            "or those of PGQ['queues']",
         )
         parser.add_argument(
             "-n",

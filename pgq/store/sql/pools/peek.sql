@@ -11,6 +11,6 @@ SELECT CASE WHEN %(milliseconds)s::bigint IS NULL THEN 0
                    WHERE q.queue = l.queue AND q.priority = l.priority AND q.position > l.low
                      AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
                    LIMIT 1) ready
-            WHERE (%(queues)s::text[] IS NULL OR l.queue = ANY (%(queues)s::text[]))
-              AND (%(excluded)s::text[] IS NULL OR l.queue <> ALL (%(excluded)s::text[]))
+            WHERE (%(queues)s::text[] IS NULL OR l.queue {among} (%(queues)s::text[]))
+              AND (%(excluded)s::text[] IS NULL OR l.queue {apart} (%(excluded)s::text[]))
               AND NOT EXISTS (SELECT FROM pgq_lane p WHERE p.queue = l.queue AND p.paused))

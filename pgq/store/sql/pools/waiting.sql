@@ -3,8 +3,8 @@
 WITH lane AS MATERIALIZED (
     SELECT l.queue, l.priority, l.low, EXISTS (SELECT FROM pgq_lane p WHERE p.queue = l.queue AND p.paused) AS paused
       FROM pgq_lane l
-     WHERE (%(queues)s::text[] IS NULL OR l.queue = ANY (%(queues)s::text[]))
-       AND (%(excluded)s::text[] IS NULL OR l.queue <> ALL (%(excluded)s::text[]))
+     WHERE (%(queues)s::text[] IS NULL OR l.queue {among} (%(queues)s::text[]))
+       AND (%(excluded)s::text[] IS NULL OR l.queue {apart} (%(excluded)s::text[]))
 ), ready AS (
     SELECT lane.paused
       FROM lane

@@ -43,7 +43,7 @@ WITH RECURSIVE turn (priority, lap, behind, size, more, last, queues, low, high)
                             -- that no row lies beyond. The index of the ring is pgq_lane_ring.
                             WHERE l.priority = turn.priority AND l.low < turn.last
                               AND l.queue > turn.behind AND (turn.lap IN (0, 2) OR l.queue <= %(after)s::text)
-                              AND (%(queues)s::text[] IS NULL OR l.queue = ANY (%(queues)s::text[])) {excluded}
+                              AND (%(queues)s::text[] IS NULL OR l.queue {among} (%(queues)s::text[])) {excluded}
                               AND l.queue NOT IN (SELECT p.queue FROM pgq_lane p WHERE p.paused)
                             ORDER BY l.queue
                             LIMIT turn.size) l

@@ -5,8 +5,8 @@ SELECT id, name, func, hook, args::text, kwargs::text, options::text, queue, pri
   FROM pgq_schedule
  WHERE NOT paused AND repeats <> 0 AND next_run <= coalesce(%(now)s::timestamptz, statement_timestamp())
    AND (retry_at IS NULL OR retry_at <= coalesce(%(now)s::timestamptz, statement_timestamp()))
-   AND (%(queues)s::text[] IS NULL OR queue IS NULL OR queue = ANY (%(queues)s::text[]))
-   AND (%(excluded)s::text[] IS NULL OR queue IS NULL OR queue <> ALL (%(excluded)s::text[]))
+   AND (%(queues)s::text[] IS NULL OR queue IS NULL OR queue {among} (%(queues)s::text[]))
+   AND (%(excluded)s::text[] IS NULL OR queue IS NULL OR queue {apart} (%(excluded)s::text[]))
  ORDER BY next_run
  LIMIT %(limit)s
    FOR UPDATE SKIP LOCKED
