@@ -40,6 +40,7 @@ from tests.support.pools import ROOT, connect, test_dsn, wait_for
 TRUEDIV = "operator.truediv"
 COMMANDS = [
     "pgq_info", "pgq_monitor", "pgq_memory", "pgq_clean", "pgq_schedules", "pgq_check", "pgq_import_django_q",
+    "pgq_queues",
 ]  # fmt: skip
 
 

@@ -1,0 +1,306 @@
+"""manage.py pgq_queues: list, pause and resume queues; cancel and retry all tasks that match."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.utils.dateparse import parse_datetime
+
+from pgq.management.command import PgqCommand
+from pgq.management.output import Column, emit, message, span, table, text, visible
+from pgq.recurrence import moments
+from pgq.recurrence.moments import aware
+from pgq.status import Stat
+from pgq.status.snapshot import queue_depths
+from pgq.store import lanes
+from pgq.store import pools as store_pools
+from pgq.store.caller import callers_cursor
+from pgq.store.overview import QueueDepth
+from pgq.tasks import bulk, control
+from pgq.tasks.bulk import TaskFilter, Treated
+
+_FILTERS = ("queue", "func", "group", "exception", "state", "since", "until")
+_ACTIONS = ("list", "pause", "resume", "cancel", "retry")
+
+
+class Command(PgqCommand):
+    help = (
+        "Lists queues, pauses and resumes the ones named, and cancels or retries all tasks that match, 500 in a "
+        "transaction. In names, * stands for any characters. Exit code 1: nothing was done."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "action",
+            nargs="?",
+            default="list",
+            choices=_ACTIONS,
+            help="list (default); pause: claim from these queues no more, what runs finishes; resume; cancel: tasks "
+            "that match, of any queue; retry: run failed tasks that match again, or release parked and waiting ones",
+        )
+        parser.add_argument("name", nargs="*", help="queues, for list, pause and resume")
+        parser.add_argument("--all", action="store_true", help="all queues, or all tasks of the states given")
+        which = parser.add_argument_group("which tasks, for cancel and retry; all that is given must hold")
+        which.add_argument("--queue", help="its queue")
+        which.add_argument("--func", help="dotted path of its function")
+        which.add_argument("--group", help="its group")
+        which.add_argument(
+            "--exception",
+            help="dotted path of the exception it failed with; without it, tasks that were cancelled are left alone",
+        )
+        which.add_argument(
+            "--state",
+            action="append",
+            choices=sorted({*bulk.CANCELLABLE, *bulk.RETRIABLE}),
+            help="may be given more than once (default: cancel takes ready, waiting and parked; retry takes failed)",
+        )
+        which.add_argument(
+            "--since",
+            type=_moment,
+            metavar="WHEN",
+            help="enqueued since then, or failed: an age such as 30m, 2h, 7d, or a time as 2026-01-31T08:00",
+        )
+        which.add_argument("--until", type=_moment, metavar="WHEN", help="enqueued, or failed, before then")
+        which.add_argument("--limit", type=_number, metavar="N", help="treat no more than N")
+        parser.add_argument("--dry-run", action="store_true", help="only say how many match")
+        parser.add_argument(
+            "--no-input",
+            "--noinput",
+            action="store_false",
+            dest="interactive",
+            help="do not ask before cancel and retry",
+        )
+        self.add_json(parser)
+
+    def run(self, options: dict[str, Any]) -> None:
+        action, named = options["action"], options["name"]
+        filtered = [name for name in _FILTERS if options[name] is not None]
+        if action in ("cancel", "retry"):
+            if named:
+                raise CommandError(f"{action} takes no names: say --queue {visible(named[0])}.", returncode=2)
+            if not set(filtered) - {"state"} and not options["all"]:
+                raise CommandError(
+                    f"{action}: say which tasks: by --queue, --func, --group, --exception, --since, --until; or --all.",
+                    returncode=2,
+                )
+            self._bulk(action, options)
+            return
+        misplaced = filtered + [name for name in ("dry_run", "limit") if options[name]]
+        if misplaced:
+            option = misplaced[0].replace("_", "-")
+            raise CommandError(f"--{option} goes with cancel and retry; {action} takes names of queues.", returncode=2)
+        with callers_cursor(self.settings.database) as cursor:
+            chosen = _chosen(queue_depths(cursor), named)
+            if action == "list":
+                pools = [stat for stat in map(Stat.of, store_pools.pools(cursor)) if stat.is_alive]
+        if action == "list":
+            self._list(chosen, pools, options)
+            return
+        if bool(named) == options["all"]:
+            raise CommandError(f"{action}: name queues, or say --all.", returncode=2)
+        self._switch(action, [*chosen, *self._new(named, chosen)], options)
+
+    # --------------------------------------------------------------------------------------------- queues
+
+    def _new(self, named: list[str], chosen: list[QueueDepth]) -> list[QueueDepth]:
+        """Return those that a schedule names, and to which nothing was enqueued yet.
+
+        Raises:
+            CommandError: A name fits no queue: a slip, which must not look as if a queue were paused now.
+        """
+        missing = [name for name in named if not any(fnmatch(queue.queue, name) for queue in chosen)]
+        with callers_cursor(self.settings.database) as cursor:
+            wrong = [name for name in missing if "*" in name] or lanes.unused_queues(cursor, missing)
+        if wrong:
+            raise CommandError(f"There is no queue {visible(wrong[0])!r}; manage.py pgq_queues lists them.")
+        return [QueueDepth(name, 0, False, None, 0, False) for name in missing]
+
+    def _switch(self, action: str, chosen: list[QueueDepth], options: dict[str, Any]) -> None:
+        pausing = action == "pause"
+        done = []
+        for queue in chosen:
+            (control.pause if pausing else control.resume)(queue.queue)
+            words = {(True, True): "was paused before", (True, False): "paused", (False, True): "resumed"}
+            done.append({"queue": queue.queue, "done": words.get((pausing, queue.paused), "was not paused")})
+        if options["json"]:
+            self.print_json(done)
+            return
+        out = self.console(options)
+        for item in done:
+            emit(out, message(f"{item['queue']}: {item['done']}"))
+        if not done:
+            emit(out, text("There are no queues."))
+
+    def _list(self, queues: list[QueueDepth], pools: list[Stat], options: dict[str, Any]) -> None:
+        if options["json"]:
+            self.print_json([as_json(queue, pools) for queue in queues])
+            return
+        out = self.console(options)
+        if not queues:
+            emit(out, text("There are no queues: nothing has been enqueued yet."))
+            return
+        emit(out, table(out, _COLUMNS, [_row(queue, pools) for queue in queues]))
+
+    # --------------------------------------------------------------------------------------------- tasks
+
+    def _bulk(self, action: str, options: dict[str, Any]) -> None:
+        states = options["state"] or ([bulk.FAILED] if action == "retry" else [bulk.READY, bulk.WAITING, bulk.PARKED])
+        try:
+            which = TaskFilter(
+                states=tuple(states),
+                **{name: options[name] for name in _FILTERS if name != "state"},
+            )
+            allowed = bulk.RETRIABLE if action == "retry" else bulk.CANCELLABLE
+            wrong = [state for state in states if state not in allowed]
+            if wrong:
+                raise ValueError(f"state: {action} takes {', '.join(allowed)}, not {wrong[0]}")
+        except ValueError as error:
+            raise CommandError(f"--{error}", returncode=2) from None
+        begun = time.monotonic()
+        with self._progress(options) as progress:
+            if options["dry_run"] or self._asks(options):
+                treated = bulk.count(which, most=options["limit"], progress=progress)
+        if not options["dry_run"]:
+            if self._asks(options) and not self._confirmed(action, treated):
+                raise CommandError("Nothing was done.")
+            do = bulk.retry_matching if action == "retry" else bulk.cancel_matching
+            with self._progress(options) as progress:
+                treated = do(which, limit=options["limit"], progress=progress)
+        self._report(action, treated, time.monotonic() - begun, options)
+
+    def _asks(self, options: dict[str, Any]) -> bool:
+        return bool(options["interactive"] and not options["json"] and not options["dry_run"] and sys.stdin.isatty())
+
+    def _confirmed(self, action: str, seen: Treated) -> bool:
+        if not seen.matched:
+            return True
+        return input(f"{action.capitalize()} {_tasks(seen)}? [y/N] ").strip().lower() in ("y", "yes")
+
+    @contextlib.contextmanager
+    def _progress(self, options: dict[str, Any]) -> Iterator[bulk.Progress]:
+        out = None if options["json"] or options["verbosity"] == 0 else self.console(options)
+        if out is None or not out.is_interactive:
+            yield lambda looked, matched: None
+            return
+        with out.status("Looking") as status:
+            yield lambda looked, matched: status.update(f"{matched:,} of {looked:,} tasks match")
+
+    def _report(self, action: str, treated: Treated, seconds: float, options: dict[str, Any]) -> None:
+        if options["json"]:
+            self.print_json(
+                {
+                    "action": action,
+                    "dry_run": options["dry_run"],
+                    "matched": treated.matched,
+                    "more": treated.more,
+                    "done": dict(treated.done),
+                    "skipped": treated.skipped,
+                    "referenced": treated.referenced,
+                    "seconds": round(seconds, 3),
+                }
+            )
+            return
+        if options["verbosity"] == 0:
+            return
+        out = self.console(options)
+        if options["dry_run"]:
+            verb = "retried" if action == "retry" else "cancelled"
+            emit(out, text(f"{_tasks(treated)} would be {verb} (looked for {span(seconds)}).", "bold"))
+            return
+        done = ", ".join(f"{number:,} {what}" for what, number in treated.done.most_common()) or "nothing to do"
+        emit(out, text(f"{_tasks(treated)} matched: {done}, in {span(seconds)}.", "bold"))
+        if treated.skipped:
+            emit(out, message(f"{treated.skipped:,} had changed by then, and were left as they were.", "yellow"))
+        if treated.referenced:
+            stay = f"{treated.referenced:,} stay as they are, since a row of another table refers to them."
+            emit(out, message(stay, "yellow"))
+        if treated.more:
+            emit(out, message(f"There are more: --limit {options['limit']} was reached.", "yellow"))
+
+
+_COLUMNS = (
+    Column("Queue"),
+    Column("Ready", right=True),
+    Column("Running", right=True),
+    Column("Oldest", right=True),
+    Column("State"),
+    Column("Pools", from_width=60),
+)
+
+
+def _servers(queue: str, pools: list[Stat]) -> list[Stat]:
+    return [
+        pool for pool in pools if (pool.queues is None or queue in pool.queues) and queue not in pool.exclude_queues
+    ]
+
+
+def _row(queue: QueueDepth, pools: list[Stat]) -> list[Any]:
+    serving = _servers(queue.queue, pools)
+    return [
+        queue.queue,
+        f"{queue.ready:,}{'+' if queue.more else ''}",
+        f"{queue.running:,}",
+        span(queue.oldest),
+        text("paused", "yellow") if queue.paused else text("open", "dim"),
+        ", ".join(sorted({pool.name for pool in serving}))
+        if serving
+        else text("no pool serves it", "red" if queue.ready else "dim"),
+    ]
+
+
+def as_json(queue: QueueDepth, pools: list[Stat]) -> dict[str, Any]:
+    """Return what is known of a queue, for programs. Times are seconds."""
+    return {
+        "queue": queue.queue,
+        "ready": queue.ready,
+        "more": queue.more,
+        "running": queue.running,
+        "oldest": queue.oldest,
+        "paused": queue.paused,
+        "pools": [str(pool.cluster_id) for pool in _servers(queue.queue, pools)],
+    }
+
+
+def fnmatch(queue: str, name: str) -> bool:
+    """Whether a queue is meant by a name, in which only ``*`` has a meaning."""
+    return fnmatchcase(queue, re.sub(r"([\[?])", r"[\1]", name))
+
+
+def _chosen(queues: list[QueueDepth], named: list[str]) -> list[QueueDepth]:
+    return [queue for queue in queues if not named or any(fnmatch(queue.queue, name) for name in named)]
+
+
+def _tasks(seen: Treated) -> str:
+    return f"{seen.matched:,}{'+' if seen.more else ''} task{'' if seen.matched == 1 else 's'}"
+
+
+_AGE = re.compile(r"(\d{1,9})([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _moment(value: str) -> datetime:
+    age = _AGE.fullmatch(value)
+    try:
+        if age is not None:
+            return moments.now() - timedelta(**{_UNITS[age[2]]: int(age[1])})
+        moment = parse_datetime(value)
+    except (ValueError, OverflowError):
+        moment = None
+    if moment is None:
+        raise argparse.ArgumentTypeError(f"{value!r} is neither an age (30m, 2h, 7d) nor a time (2026-01-31T08:00)")
+    return aware(moment)
+
+
+def _number(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and int(value) > 0):
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number, 1 or more")
+    return int(value)

@@ -1,0 +1,78 @@
+"""Statements about all tasks that match: looked at by id, window by window, so that none of them takes long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from pgq.store.connection import Cursor
+from pgq.store.statement import all_rows, records
+
+#: Rows that one statement looks at.
+WINDOW = 5_000
+#: Below every id.
+FIRST = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What the columns of a task must be like; texts are patterns of LIKE, None is any."""
+
+    states: list[str]
+    queue: str | None
+    func: str | None
+    group: str | None
+    exception: str | None
+    since: datetime | None
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What one window held."""
+
+    looked: int
+    #: The last id of it; None: there was no row left.
+    last: UUID | None
+    #: Those that match.
+    ids: list[UUID]
+
+
+def _columns(match: Match, after: UUID) -> dict[str, object]:
+    return {
+        "after": after,
+        "queue": match.queue,
+        "func": match.func,
+        "group": match.group,
+        "since": match.since,
+        "until": match.until,
+    }
+
+
+def look_queued(cursor: Cursor, match: Match, *, after: UUID) -> Looked:
+    """Look at the next live tasks by id."""
+    parameters = {**_columns(match, after), "states": match.states}
+    return records(cursor, Looked, "look_queued", parameters, window=WINDOW)[0]
+
+
+def look_failed(cursor: Cursor, match: Match, *, after: UUID, cancelled: str) -> Looked:
+    """Look at the next failures by id; without an `exception`, those of the exception `cancelled` do not match."""
+    parameters = {**_columns(match, after), "exception": match.exception, "cancelled": cancelled}
+    return records(cursor, Looked, "look_failed", parameters, window=WINDOW)[0]
+
+
+def cancel_queued(cursor: Cursor, ids: Sequence[UUID], *, states: list[str]) -> list[str]:
+    """Cancel those that are still in one of these states; return what each was, "queued" or "running"."""
+    return [row[0] for row in all_rows(cursor, "cancel_queued", {"ids": list(ids), "states": states})]
+
+
+def retry_queued(cursor: Cursor, ids: Sequence[UUID], *, states: list[str]) -> list[bool | None]:
+    """Make those ready that are still in one of these states; return whether each was."""
+    return [row[0] for row in all_rows(cursor, "retry_queued", {"ids": list(ids), "states": states})]
+
+
+def retry_failed(cursor: Cursor, ids: Sequence[UUID]) -> list[bool | None]:
+    """Run those again that are still failures; None: a foreign key of another table keeps it where it is."""
+    return [row[0] for row in all_rows(cursor, "retry_failed", {"ids": list(ids)})]

@@ -1,0 +1,216 @@
+"""Cancel or retry all tasks that match, in batches: for commands and pages, and for code that cleans up.
+
+Tasks are looked at by id, 5,000 in a statement, and treated 500 in a transaction, so that neither a long statement nor
+a long transaction arises on a table of millions. Each is checked again, under a lock, when it is treated.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID
+
+from pgq.codec.failures import path_of
+from pgq.conf import get_settings
+from pgq.errors import TaskCancelled
+from pgq.store import bulk, overview
+from pgq.store.caller import callers_cursor
+from pgq.store.connection import Cursor
+
+#: The states of live tasks, and of those that ended as failures.
+READY, RUNNING, WAITING, PARKED, FAILED = "ready", "running", "waiting", "parked", "failed"
+CANCELLABLE = (READY, RUNNING, WAITING, PARKED)
+RETRIABLE = (FAILED, WAITING, PARKED)
+#: Tasks treated in one transaction.
+BATCH = 500
+
+#: Takes how many tasks were looked at and how many of them matched.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFilter:
+    """Which tasks are meant: those of which all holds that is given. In each text ``*`` stands for any characters.
+
+    Raises:
+        ValueError: A state is unknown, a text is empty, or a time is naive; the message names the field.
+    """
+
+    #: Some of ready, running, waiting, parked, failed.
+    states: tuple[str, ...]
+    queue: str | None = None
+    func: str | None = None
+    group: str | None = None
+    #: Dotted path of the exception a task failed with. Without it, tasks that were cancelled are no failures.
+    exception: str | None = None
+    #: Enqueued at that time or later; of failures: ended.
+    since: datetime | None = None
+    #: Enqueued before that time; of failures: ended.
+    until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        known = {*CANCELLABLE, *RETRIABLE}
+        wrong = [state for state in self.states if state not in known]
+        if wrong or not self.states:
+            raise ValueError(f"states: must be some of {', '.join(sorted(known))}, got {', '.join(wrong) or 'none'}")
+        for name in ("queue", "func", "group", "exception"):
+            if getattr(self, name) == "":
+                raise ValueError(f"{name}: must not be empty; leave it out to match any")
+        for name in ("since", "until"):
+            moment = getattr(self, name)
+            if moment is not None and moment.tzinfo is None:
+                raise ValueError(f"{name}: must be a time with a zone, got {moment!r}")
+        if self.exception is not None and set(self.states) != {FAILED}:
+            raise ValueError("exception: only failed tasks have one, so states must be ('failed',)")
+
+
+@dataclass(slots=True)
+class Treated:
+    """What became of the tasks that matched."""
+
+    matched: int = 0
+    #: How many by what was done: "cancelled", "told to stop", "made ready", "run again".
+    done: Counter[str] = field(default_factory=Counter)
+    #: Whose state was another one by then, or which another transaction had locked.
+    skipped: int = 0
+    #: Failures that stay where they are, since a row of another table refers to them.
+    referenced: int = 0
+    #: There are more: the limit was reached.
+    more: bool = False
+
+
+def count(which: TaskFilter, *, most: int | None = None, progress: Progress | None = None) -> Treated:
+    """Count the tasks that match, and change nothing.
+
+    Args:
+        most: Stop there, with `more` set.
+        progress: Called after each window.
+    """
+    seen = Treated()
+    with callers_cursor(get_settings().database) as cursor:
+        for _failed, ids in _windows(cursor, which, progress):
+            seen.matched += len(ids)
+            if most is not None and seen.matched >= most:
+                seen.matched, seen.more = most, True
+                break
+    return seen
+
+
+def cancel_matching(which: TaskFilter, *, limit: int | None = None, progress: Progress | None = None) -> Treated:
+    """Cancel the live tasks that match. Those that run are told to stop, as by `pgq.tasks.cancel`.
+
+    Args:
+        limit: Treat no more than so many.
+        progress: Called after each window.
+
+    Raises:
+        ValueError: `which` names a state that no live task has.
+    """
+    _only(which, CANCELLABLE, "cancelled")
+    states = list(which.states)
+
+    def treat(cursor: Cursor, failed: bool, ids: list[UUID]) -> list[str]:
+        names = {"queued": "cancelled", "running": "told to stop"}
+        return [names.get(what, what) for what in bulk.cancel_queued(cursor, ids, states=states)]
+
+    return _treat(which, treat, limit, progress)
+
+
+def retry_matching(which: TaskFilter, *, limit: int | None = None, progress: Progress | None = None) -> Treated:
+    """Run the failed tasks that match again, and make the parked and waiting ones ready, as by `pgq.tasks.retry`.
+
+    Args:
+        limit: Treat no more than so many.
+        progress: Called after each window.
+
+    Raises:
+        ValueError: `which` names a state in which a task cannot be retried.
+    """
+    _only(which, RETRIABLE, "retried")
+    states = [state for state in which.states if state != FAILED]
+
+    def treat(cursor: Cursor, failed: bool, ids: list[UUID]) -> list[str]:
+        if failed:
+            names = {True: "run again", None: _REFERENCED, False: ""}
+            return [name for what in bulk.retry_failed(cursor, ids) if (name := names[what])]
+        return ["made ready" for what in bulk.retry_queued(cursor, ids, states=states) if what]
+
+    return _treat(which, treat, limit, progress)
+
+
+#: What a treatment says of a failure that another table refers to.
+_REFERENCED = "referenced"
+
+
+def _only(which: TaskFilter, states: tuple[str, ...], verb: str) -> None:
+    wrong = [state for state in which.states if state not in states]
+    if wrong:
+        raise ValueError(f"states: a task that is {wrong[0]} cannot be {verb}; it must be {' or '.join(states)}")
+
+
+def _treat(
+    which: TaskFilter,
+    treat: Callable[[Cursor, bool, list[UUID]], list[str]],
+    limit: int | None,
+    progress: Progress | None,
+) -> Treated:
+    treated = Treated()
+    with callers_cursor(get_settings().database) as cursor:
+        for failed, ids in _windows(cursor, which, progress):
+            if limit is not None and treated.matched + len(ids) > limit:
+                ids, treated.more = ids[: limit - treated.matched], True
+            treated.matched += len(ids)
+            for first in range(0, len(ids), BATCH):
+                batch = ids[first : first + BATCH]
+                done = Counter(treat(cursor, failed, batch))
+                treated.skipped += len(batch) - done.total()
+                treated.referenced += done.pop(_REFERENCED, 0)
+                treated.done += done
+            if treated.more:
+                break
+    return treated
+
+
+def _windows(cursor: Cursor, which: TaskFilter, progress: Progress | None) -> Iterator[tuple[bool, list[UUID]]]:
+    """Yield whether they are failures, and those that match, of each window of the tables."""
+    if which.until is None:
+        # What fails again, or is enqueued, meanwhile is not meant.
+        which = replace(which, until=overview.now(cursor))
+    match = bulk.Match(
+        states=[state for state in which.states if state != FAILED],
+        queue=_pattern(which.queue),
+        func=_pattern(which.func),
+        group=_pattern(which.group),
+        exception=_pattern(which.exception),
+        since=which.since,
+        until=which.until,
+    )
+    looked = matched = 0
+    for failed in (False, True):
+        if not (FAILED in which.states if failed else match.states):
+            continue
+        after = bulk.FIRST
+        while True:
+            if failed:
+                window = bulk.look_failed(cursor, match, after=after, cancelled=path_of(TaskCancelled))
+            else:
+                window = bulk.look_queued(cursor, match, after=after)
+            looked, matched = looked + window.looked, matched + len(window.ids)
+            if progress is not None:
+                progress(looked, matched)
+            if window.ids:
+                yield failed, window.ids
+            if window.last is None or window.looked < bulk.WINDOW:
+                break
+            after = window.last
+
+
+def _pattern(text: str | None) -> str | None:
+    """Return a text for LIKE: only ``*`` has a meaning, and is written ``%`` there."""
+    if text is None:
+        return None
+    for special in "\\%_":
+        text = text.replace(special, "\\" + special)
+    return text.replace("*", "%")
