@@ -43,9 +43,10 @@ def watched(tasks: tuple[NewTask, ...], using: str, rows: Sized | None = None) -
         trace = events.trace_of(given)
         writing = Writing(tuple(_traced(task, trace) for task in tasks) if trace else tasks)
         yield writing
-    count = len(rows) if rows is not None else len(tasks) if writing.count is None else writing.count
-    if events.enqueue.listeners:
-        events.enqueue.send(Enqueued(writing.tasks, count, using))
+        # Inside of the hooks: the span of the enqueue is to show how many rows it has written.
+        if events.enqueue.listeners:
+            count = len(rows) if rows is not None else len(tasks) if writing.count is None else writing.count
+            events.enqueue.send(Enqueued(writing.tasks, count, using))
 
 
 def _traced(task: NewTask, trace: dict[str, str]) -> NewTask:

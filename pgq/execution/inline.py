@@ -78,6 +78,8 @@ def run_settled(task: NewTask, raises: Callable[[BaseException], bool]) -> Repor
 
     report = _execute(claim, settings, write_row)
     if isinstance(report.outcome, Failed | Retried) and report.error is not None and raises(report.error):
+        if events.end.listeners:
+            events.end.send(report)
         raise report.error
     _tell(report)
     if not report.settled:
