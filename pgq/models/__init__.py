@@ -37,6 +37,7 @@ from pgq.fields import (
 )
 from pgq.ground import ids
 from pgq.models import schedule_row
+from pgq.models.dashboard import Dashboard as Dashboard
 from pgq.models.schedule_row import NextRunField, ScheduleManager, ScheduleRow
 from pgq.recurrence import moments
 

@@ -211,7 +211,7 @@ TYPES = {
 
 @pytest.mark.parametrize(
     "model",
-    [model for model in apps.get_app_config("pgq").get_models() if not model._meta.proxy],
+    [model for model in apps.get_app_config("pgq").get_models() if model._meta.managed and not model._meta.proxy],
     ids=lambda model: model.__name__,
 )
 def test_model_fits_its_table(model, session):

@@ -1,0 +1,31 @@
+"""Why a task is not running (see migrations_sql/0006_why), and the permissions of the dashboard."""
+
+from django.db import migrations, models
+
+from pgq.store.schema import RunSQLFile
+
+
+class Migration(migrations.Migration):
+    dependencies = [("pgq", "0002_operators")]
+
+    operations = [
+        RunSQLFile(
+            "0006_why",
+            state_operations=[
+                migrations.CreateModel(
+                    name="Dashboard",
+                    fields=[("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False))],
+                    options={
+                        "verbose_name": "Dashboard",
+                        "verbose_name_plural": "Dashboard",
+                        "permissions": [
+                            ("operate_dashboard", "Can act on all tasks that match"),
+                            ("pause_queue", "Can pause and resume queues"),
+                        ],
+                        "managed": False,
+                        "default_permissions": ("view",),
+                    },
+                ),
+            ],
+        )
+    ]
