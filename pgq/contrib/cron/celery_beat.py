@@ -6,6 +6,7 @@ Of Celery nothing is imported here: what stands in the settings is told by its a
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from pgq.contrib.cron.found import Found, both_days, interval, named
 from pgq.recurrence import moments
 
 _FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
+_NAME = re.compile(r"([A-Za-z]{3})[A-Za-z]+")
 _BOTH_DAYS = (
     "day of month and day of week are both given: Celery fires if both fit, cron if one does; put '*' in one, and let "
     "the function look at the other"
@@ -105,8 +107,9 @@ def _text(field: Any) -> str:
 def _cron(fields: list[str], zone: str) -> Cron | str:
     if both_days(fields[2], fields[4]):
         return _BOTH_DAYS
-    # Celery allows blanks after commas.
-    return Cron(" ".join("".join(field.split()) for field in fields), time_zone=zone)
+    # Celery allows blanks after commas, and takes the first three letters of a name.
+    short = [_NAME.sub(r"\1", "".join(field.split())) for field in fields]
+    return Cron(" ".join(short), time_zone=zone)
 
 
 def _notes(options: Mapping[str, Any]) -> Iterator[str]:
@@ -168,7 +171,8 @@ def _row(row: Any) -> Found:
         more["next_run"] = row.start_time
     when: Cron | Every | str
     if row.crontab is not None:
-        fields = [getattr(row.crontab, name) for name in _FIELDS]
+        # Of a set or a list in the settings, beat copies what Python prints of it.
+        fields = [re.sub(r"[\[\](){}'\"]", "", str(getattr(row.crontab, name))) for name in _FIELDS]
         when = _cron(fields, str(row.crontab.timezone))
         if "next_run" in more:
             notes.append(f"start_time={row.start_time:%Y-%m-%d %H:%M} is the first slot, whatever the crontab names")

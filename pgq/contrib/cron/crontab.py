@@ -17,6 +17,8 @@ from pgq.contrib.cron.found import Found, both_days, named
 _VARIABLE = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*(.*?)\s*")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _REDIRECTION = re.compile(r"""(?<!\S)(?:\d*|&)(?:>>?|<)&?\s*[^\s"';|&()]+""")
+#: An input other than none at all.
+_INPUT = re.compile(r"""(?<!\S)\d*<&?\s*(?!/dev/null(?:\s|$))[^\s"';|&()]""")
 _MACRO = re.compile(r"@\w+")
 #: Longest comment that is taken for a name.
 _NAME_LENGTH = 100
@@ -107,6 +109,8 @@ def _command(shell: str, notes: list[str]) -> dict[str, Any]:
     if "`" in shell or "$(" in shell:
         raise _Refused("the shell would run another program inside it")
     without = _REDIRECTION.sub(" ", shell)
+    if _INPUT.search(shell):
+        raise _Refused("it reads its input from elsewhere, which a task has not")
     if without != shell:
         notes.append("its output is the result of its task, and goes to no file")
     lexer = shlex.shlex(without, posix=True, punctuation_chars=True)
@@ -202,6 +206,9 @@ def _management(words: list[str], notes: list[str]) -> dict[str, Any]:
             kept.append(word)
     if not kept:
         raise _Refused("manage.py without a command")
+    if kept[:2] == ["crontab", "run"]:
+        # With both taken, each job would run twice.
+        raise _Refused("django-crontab wrote it from CRONJOBS: take those by pgq_schedules import-django-crontab")
     if any("$" in word for word in kept):
         raise _Refused("the shell would expand a variable in it; write what it holds")
     return {"command": kept[0], "args": kept[1:]}
