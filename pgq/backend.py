@@ -20,7 +20,7 @@ from django.core import checks
 from django.db import connections, transaction
 from django.utils import timezone
 
-from pgq.conf import get_settings
+from pgq.conf import at, database_of, get_settings, places, problems
 from pgq.enqueue import django_tasks, write
 from pgq.enqueue.calls import all_arguments, several
 from pgq.enqueue.django_api import BaseTaskBackend, InvalidTask, TaskResultDoesNotExist, task_enqueued
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from django.tasks import base
 
-    from pgq.records import NewTask
+    from pgq.records import NewTask, TaskState
 
     Task: TypeAlias = base.Task[..., Any]
     TaskResult: TypeAlias = base.TaskResult[..., Any]
@@ -65,8 +65,28 @@ class PgqBackend(BaseTaskBackend):
 
     @property
     def database(self) -> str:
-        """Alias in DATABASES of the tables: OPTIONS["database"], or else PGQ["database"]."""
+        """Alias in DATABASES of the tables: OPTIONS["database"], or else PGQ["database"].
+
+        With PGQ["databases"] a task lies in the database of its queue; OPTIONS["database"] must then name that one.
+        """
         return self.options.get("database") or get_settings().database
+
+    def _database_of(self, queue: str) -> str:
+        """Return the alias of the database for the tasks of a queue.
+
+        Raises:
+            EnqueueError: PGQ["databases"] says another one than OPTIONS["database"].
+        """
+        own: str | None = self.options.get("database")
+        if own is None:
+            return database_of(queue)
+        if get_settings().databases and database_of(queue) != own:
+            reason = (
+                f"the queue {queue!r} lies in {database_of(queue)!r} by PGQ['databases'], and "
+                f"TASKS[{self.alias!r}]['OPTIONS'] names the database {own!r}; leave it out there"
+            )
+            raise EnqueueError("database", reason)
+        return own
 
     @cached_property
     def _task_options(self) -> TaskOptions:
@@ -140,7 +160,7 @@ class PgqBackend(BaseTaskBackend):
         new = self._new_task(task, result)
         if get_settings().sync:
             return self._run(result, new)
-        self._was_enqueued(result, write.enqueue_dated(new, using=self.database))
+        self._was_enqueued(result, write.enqueue_dated(new, using=self._database_of(new.queue)))
         return result
 
     def enqueue_many(self, task: Task, calls: Iterable[Any]) -> list[TaskResult]:
@@ -160,10 +180,11 @@ class PgqBackend(BaseTaskBackend):
         if not results:
             return []
         options = self._options_of(task)
-        with transaction.atomic(using=self.database):
+        alias = self._database_of(task.queue_name)
+        with transaction.atomic(using=alias):
             rows = [(result.args, result.kwargs) for result in results]
-            new = write.enqueue_calls(task.module_path, rows, options, chunk=len(rows), using=self.database)
-            with callers_cursor(self.database) as cursor:
+            new = write.enqueue_calls(task.module_path, rows, options, chunk=len(rows), using=alias)
+            with callers_cursor(alias) as cursor:
                 times = store_queue.enqueued_at(cursor, new)
         for result, id in zip(results, new, strict=True):
             django_results.change(result, id=id)
@@ -187,9 +208,9 @@ class PgqBackend(BaseTaskBackend):
         # Not at the top: it needs the models, and backends are made before these are there.
         from pgq.execution import inline
 
-        own = get_settings().database
-        if self.database != own:
-            reason = f"PGQ['sync'] runs tasks in {own!r}, and TASKS[{self.alias!r}] has {self.database!r}"
+        own, given = database_of(new.queue), self._database_of(new.queue)
+        if given != own:
+            reason = f"PGQ['sync'] runs tasks in {own!r}, and TASKS[{self.alias!r}] has {given!r}"
             raise EnqueueError("database", reason)
         self._was_enqueued(result, moments.now())
         inline.run_settled(new, lambda error: isinstance(error, KeyboardInterrupt))
@@ -210,8 +231,16 @@ class PgqBackend(BaseTaskBackend):
         id = ids.parse_id(result_id)
         if id is None:
             raise TaskResultDoesNotExist(result_id)
-        with callers_cursor(self.database) as cursor:
-            row = store_results.task_state(cursor, id)
+
+        def here() -> TaskState | None:
+            with callers_cursor(get_settings().database) as cursor:
+                return store_results.task_state(cursor, id)
+
+        if self.options.get("database"):
+            with at(self.database):
+                row = here()
+        else:
+            row = places.first(here)
         if row is None:
             raise TaskResultDoesNotExist(result_id)
         result: TaskResult = django_results.result_of_row(row, self.alias)
@@ -242,4 +271,18 @@ class PgqBackend(BaseTaskBackend):
         elif alias is not None and connections[alias].vendor != "postgresql":
             message = f"{name}: database is {alias!r}, which is no PostgreSQL."
             found.append(checks.Error(message, hint="Name one that is, or take it away.", id="pgq.E022"))
+        found += self._check_queues(name)
+        return found
+
+    def _check_queues(self, name: str) -> list[checks.CheckMessage]:
+        """Return an error for each queue that PGQ["databases"] puts into another database than OPTIONS["database"]."""
+        if any(problem.serious for problem in problems()):
+            return []
+        found: list[checks.CheckMessage] = []
+        for queue in sorted(self.queues):
+            try:
+                self._database_of(queue)
+            except EnqueueError as error:
+                hint = "Leave the database out there: PGQ['databases'] says where each queue lies."
+                found.append(checks.Error(f"{name}: {error}", hint=hint, id="pgq.E023"))
         return found

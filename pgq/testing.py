@@ -41,7 +41,7 @@ from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from pgq.conf import get_settings
+from pgq.conf import get_settings, places
 from pgq.enqueue import options
 from pgq.execution import context as contexts
 from pgq.execution import inline as inlining
@@ -134,13 +134,19 @@ def drain(limit: int = 1000, *, due: bool = False) -> list[Ran]:
     """
     reports: list[Report] = []
     while True:
-        _make_ready()
-        ran = inlining.drain(limit - len(reports))
+        found = places.each(functools.partial(_drain_here, limit - len(reports)))
+        ran = [report for reports_here in found for report in reports_here]
         reports += ran
         if len(reports) > limit:
             raise RuntimeError(f"drain: more than {limit} tasks ran; they seem to enqueue each other without end")
-        if not ran and not (due and _hurry()):
+        if not ran and not (due and any(places.each(_hurry))):
             return [_ran(report) for report in reports]
+
+
+def _drain_here(limit: int) -> list[Report]:
+    """Run what is ready in the database at hand."""
+    _make_ready()
+    return inlining.drain(max(limit, 0))
 
 
 async def adrain(limit: int = 1000, *, due: bool = False) -> list[Ran]:
@@ -198,8 +204,13 @@ def enqueued(func: str | Callable[..., Any] | None = None) -> list[QueuedTask]:
     Args:
         func: Only calls of this function: itself or its path.
     """
-    rows = QueuedTask.objects.using(get_settings().database).order_by("position")
-    return list(rows if func is None else rows.filter(func=options.path("func", func)))
+    path = None if func is None else options.path("func", func)
+
+    def here() -> list[QueuedTask]:
+        rows = QueuedTask.objects.using(get_settings().database).order_by("position")
+        return list(rows if path is None else rows.filter(func=path))
+
+    return [row for rows in places.each(here) for row in rows]
 
 
 def assert_enqueued(
@@ -296,12 +307,15 @@ def fire_schedules(now: datetime | None = None) -> int:
     Args:
         now: The moment it is taken to be; None: that of `freeze`, or else now.
     """
-    settings = get_settings()
     if now is not None:
         now = moments.aware(now)
     elif _clock is not None:
         now = _clock.instant
-    fired = 0
+    return sum(places.each(lambda: _fire_here(now)))
+
+
+def _fire_here(now: datetime | None) -> int:
+    settings, fired = get_settings(), 0
     with transaction.atomic(using=settings.database), callers_cursor(settings.database) as cursor:
         while count := fire.fire_due(cursor, settings, now):
             fired += count

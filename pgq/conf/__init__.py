@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -16,6 +16,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from pgq.conf.databases import at, at_hand, chosen, serve, served, serving
 from pgq.conf.queues import ALL, Queues, is_pattern
 from pgq.conf.settings import ALIASES, ALT_CLUSTERS, DECLARATIONS, WITHOUT_MEANING, Settings
 
@@ -29,10 +30,19 @@ __all__ = [
     "Problem",
     "Queues",
     "Settings",
+    "aliases",
+    "asked",
+    "at",
+    "chosen",
+    "database_of",
+    "forget",
     "get_settings",
     "policy_of",
     "problems",
     "read",
+    "serve",
+    "served",
+    "serving",
     "source",
 ]
 
@@ -147,7 +157,22 @@ def _read(setting: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[
     if both:
         message = f"{setting}['exclude_queues'] names {both[0]!r}, which {setting}['queues'] names as well."
         problems.append(Problem("exclude_queues", message, "Name it in one of the two."))
+    if values.get("databases") and "ALT_CLUSTERS" in given:
+        problems += _moved(setting, given["ALT_CLUSTERS"])
     return values, problems
+
+
+def _moved(setting: str, entries: Any) -> list[Problem]:
+    """Return a problem for each entry of ALT_CLUSTERS that names a database, where PGQ["databases"] does."""
+    return [
+        Problem(
+            "ALT_CLUSTERS",
+            f"{setting}['ALT_CLUSTERS'][{name!r}] holds database, and {setting}['databases'] says where queues lie.",
+            "Leave it out there: a pool finds the database of the queues that it serves.",
+        )
+        for name, overrides in (entries.items() if isinstance(entries, Mapping) else ())
+        if isinstance(overrides, Mapping) and ("database" in overrides or "orm" in overrides)
+    ]
 
 
 def _alternatives(setting: str, entries: Any) -> list[Problem]:
@@ -161,10 +186,11 @@ def _alternatives(setting: str, entries: Any) -> list[Problem]:
             problems.append(Problem("ALT_CLUSTERS", f"{where} is {overrides!r}.", "Make it a dict."))
         elif "ALT_CLUSTERS" in overrides:
             problems.append(Problem("ALT_CLUSTERS", f"{where} holds ALT_CLUSTERS itself.", "Remove the key."))
-        elif of_all := [key for key in ("schedules", "schedules_source") if key in overrides]:
-            # With them, a migrate in the environment of one pool would pause the schedules of the others.
+        elif of_all := [key for key in ("schedules", "schedules_source", "databases") if key in overrides]:
+            # With schedules, a migrate in the environment of one pool would pause those of the others. With databases,
+            # what one pool enqueues would lie where the others do not look for it.
             message = f"{where} holds {of_all[0]}, which belongs to no pool in particular."
-            problems.append(Problem("ALT_CLUSTERS", message, "Put it outside; a schedule names its queue."))
+            problems.append(Problem("ALT_CLUSTERS", message, "Put it outside, where it holds for all pools."))
         else:
             problems += _read(where, overrides)[1]
     return problems
@@ -179,19 +205,60 @@ def _nearest(
     return f"Did you mean {close[0]!r}?" if close else otherwise
 
 
-@cache
 def get_settings() -> Settings:
-    """Return the settings as they are now.
+    """Return the settings as they are now. Their `database` is the one at hand, see `pgq.conf.databases`.
 
     Raises:
         ImproperlyConfigured: A value is wrong; the message names the key and what to do.
     """
+    alias = at_hand()
+    return _configured() if alias is None else _settings_at(alias)
+
+
+@cache
+def _configured() -> Settings:
+    """Return the settings as they are configured, whatever database is at hand."""
     setting, given = source()
     values, problems = read(setting, given)
     serious = [problem for problem in problems if problem.serious]
     if serious:
         raise ImproperlyConfigured(" ".join(f"{problem.message} {problem.hint}" for problem in serious))
     return Settings(**values)
+
+
+@cache
+def _settings_at(alias: str) -> Settings:
+    return replace(_configured(), database=alias)
+
+
+@cache
+def _places() -> Mapping[str, str]:
+    """Return the alias of each queue that PGQ["databases"] names."""
+    return {queue: alias for alias, queues in _configured().databases.items() for queue in queues}
+
+
+def database_of(queue: str) -> str:
+    """Return the alias in DATABASES of the database in which the tasks and schedules of a queue lie."""
+    # What is no text, and perhaps not hashable, is refused by the callers.
+    return (_places().get(queue) if isinstance(queue, str) else None) or _configured().database
+
+
+def aliases() -> tuple[str, ...]:
+    """Return the aliases of all databases that may hold tasks: PGQ["database"], then those of PGQ["databases"].
+
+    In a process of a pool that serves another one (``--database``), that one too, as the last.
+    """
+    settings, served = _configured(), serving()
+    return tuple(dict.fromkeys((settings.database, *settings.databases, *((served,) if served else ()))))
+
+
+def asked() -> tuple[str, ...]:
+    """Return the aliases of the databases to ask for a task of which only the id is known, the likeliest first.
+
+    Inside of `at` it is that one alone; in a process of a pool the one that the pool serves comes first.
+    """
+    alias = chosen()
+    return (alias,) if alias is not None else tuple(dict.fromkeys((get_settings().database, *aliases())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,10 +316,15 @@ def problems() -> list[Problem]:
     return read(*source())[1] + _cautions()
 
 
+def forget() -> None:
+    """Have the settings read anew when they are used next."""
+    for cached in (_configured, _settings_at, _places, _policies):
+        cached.cache_clear()
+
+
 def _forget(*, setting: str, **kwargs: Any) -> None:
     if setting in ("PGQ", "Q_CLUSTER"):
-        get_settings.cache_clear()
-        _policies.cache_clear()
+        forget()
 
 
 setting_changed.connect(_forget)

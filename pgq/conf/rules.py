@@ -119,6 +119,20 @@ def texts_or_none(value: Any) -> str | None:
     return None if value is None else texts(value)
 
 
+def databases(value: Any) -> str | None:
+    wanted = "a dict {alias in DATABASES: [queues]}, such as {'second': ['reports']}"
+    if not isinstance(value, Mapping):
+        return wanted
+    place: dict[str, str] = {}
+    for alias, queues in value.items():
+        if text(alias) is not None or texts(queues) is not None or not queues:
+            return f"{wanted}, with one queue at least for each alias"
+        for queue in queues:
+            if place.setdefault(queue, alias) != alias:
+                return f"{wanted}; the queue {queue!r} stands under {place[queue]!r} and under {alias!r}"
+    return None
+
+
 def one_of(*choices: str | None) -> Rule:
     return lambda value: None if value in choices else "one of " + ", ".join(map(repr, choices))
 

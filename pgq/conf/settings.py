@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, tzinfo
 from typing import Any
@@ -89,6 +89,16 @@ class Settings:
         unit="alias in `DATABASES`",
         read_by="all",
         alias="orm",
+    )
+    databases: Mapping[str, Sequence[str]] = declare(
+        dict,
+        rules.databases,
+        "Queues that lie in other databases, each with pgq's tables, on another server or not; all other queues lie in "
+        "`database`. See [several-databases.md](several-databases.md)",
+        unit="dict {alias in `DATABASES`: [queues]}",
+        read_by="all",
+        shown="none",
+        keep=lambda value: {alias: tuple(queues) for alias, queues in value.items()},
     )
     queues: tuple[str, ...] | None = declare(
         None,

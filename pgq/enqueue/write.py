@@ -13,7 +13,7 @@ from django.db import router, transaction
 
 from pgq import signals
 from pgq.codec.signing import signer_of_calls
-from pgq.conf import get_settings
+from pgq.conf import database_of, get_settings
 from pgq.enqueue import registry
 from pgq.enqueue.make import encode_arguments, make_task
 from pgq.enqueue.signature import FINISHED, check_call, check_calls, check_one
@@ -53,10 +53,10 @@ def enqueue(task: NewTask, *, using: str | None = None) -> UUID:
     """Write one task in the caller's transaction; return its id.
 
     Args:
-        using: Alias in DATABASES; None: PGQ["database"].
+        using: Alias in DATABASES; None: that of the task's queue.
     """
     announce(task)
-    alias = using or get_settings().database
+    alias = using or database_of(task.queue)
     if is_watched():
         with watched((task,), alias) as writing:
             execute_often(alias, store_queue.enqueue, writing.tasks[0])
@@ -83,17 +83,29 @@ def enqueue_dated(task: NewTask, *, using: str) -> datetime:
 
 
 def enqueue_all(tasks: Iterable[NewTask], *, using: str | None = None, chunk: int = CHUNK) -> list[UUID]:
-    """Write many tasks, `chunk` of them a statement, holding no more of them in memory; return their ids."""
+    """Write many tasks, `chunk` of them a statement, holding no more of them in memory; return their ids.
+
+    Args:
+        using: Alias in DATABASES; None: for each task that of its queue.
+    """
     ids: list[UUID] = []
-    alias = using or get_settings().database
-    with callers_cursor(alias) as cursor:
-        for batch in _chunks(tasks, chunk):
-            for task in batch:
-                announce(task)
-            with watched(tuple(batch), alias) as writing:
+    for batch in _chunks(tasks, chunk):
+        for task in batch:
+            announce(task)
+        for alias, part in _by_database(batch, using):
+            with callers_cursor(alias) as cursor, watched(tuple(part), alias) as writing:
                 store_queue.enqueue_many(cursor, writing.tasks)
-            ids.extend(task.id for task in batch)
+        ids.extend(task.id for task in batch)
     return ids
+
+
+def _by_database(tasks: list[NewTask], using: str | None) -> Iterable[tuple[str, list[NewTask]]]:
+    if using is not None or not get_settings().databases:
+        return [(using or database_of(tasks[0].queue), tasks)]
+    parts: dict[str, list[NewTask]] = {}
+    for task in tasks:
+        parts.setdefault(database_of(task.queue), []).append(task)
+    return parts.items()
 
 
 def check_chunk(chunk: Any) -> None:
@@ -123,17 +135,17 @@ def enqueue_calls(
     Args:
         calls: The arguments and keyword arguments of each.
         options: The same for all.
-        using: Alias in DATABASES; None: PGQ["database"].
+        using: Alias in DATABASES; None: that of their queue.
     """
     model = _model(func, options)
+    using = using or database_of(model.queue)
     if model.run_after is not None or signals.pre_enqueue.receivers:
         # The INSERT compares the time with the database's clock, which COPY cannot; and receivers get each task.
         made = (make_task(func, args, kwargs, options) for args, kwargs in calls)
         return [id.hex for id in enqueue_all(made, using=using, chunk=chunk)]
     settings = get_settings()
-    alias = using or settings.database
     ids: list[str] = []
-    with watched((model,), alias, ids) as writing, callers_cursor(alias) as cursor:
+    with watched((model,), using, ids) as writing, callers_cursor(using) as cursor:
         [model] = writing.tasks
         sign_call = signer_of_calls(model)
         for batch in _chunks(calls, chunk):
@@ -184,7 +196,7 @@ def enqueue_rows(
     check_call(model.func, len(args))
     columns = Func(*[F(name) for name in args], function="jsonb_build_array", output_field=JSONField())
     query = rows.annotate(_pgq_args=columns).values_list("_pgq_args", flat=True)
-    alias = get_settings().database
+    alias = database_of(model.queue)
     if run is not None:
         made = [make_task(func, row, {}, options) for row in query]
         for task in made:

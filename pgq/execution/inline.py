@@ -22,7 +22,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.pq import TransactionStatus
 
 from pgq import records
-from pgq.conf import Settings, get_settings
+from pgq.conf import Settings, at, database_of, get_settings, served
 from pgq.enqueue import registry
 from pgq.enqueue.watched import watched
 from pgq.enqueue.write import announce
@@ -66,6 +66,11 @@ def run_settled(task: NewTask, raises: Callable[[BaseException], bool]) -> Repor
     Args:
         raises: Whether the caller wants an exception of the function raised. Then nothing is written of the task.
     """
+    with at(database_of(task.queue)):
+        return _run_settled(task, raises)
+
+
+def _run_settled(task: NewTask, raises: Callable[[BaseException], bool]) -> Report:
     announce(task)
     settings = get_settings()
     with watched((task,), settings.database) as writing:
@@ -247,6 +252,11 @@ def _is_loops_thread() -> bool:
 
 
 def _run_call(call: records.Call, settings: Settings, write_row: Callable[[Cursor], None]) -> Report:
+    with served(settings.database):
+        return _run_served(call, settings, write_row)
+
+
+def _run_served(call: records.Call, settings: Settings, write_row: Callable[[Cursor], None]) -> Report:
     if registry.is_async(call.func):
         report: Report = _wait(calling.run_coroutine(call, settings))
         return report

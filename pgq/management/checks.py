@@ -9,13 +9,14 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.conf import settings as django_settings
 from django.core import checks
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from pgq import conf
 from pgq.enqueue import discovery, registry
 from pgq.errors import UnknownFunction
 from pgq.execution import reporters
 from pgq.store import overview, schema
+from pgq.store.connection import is_same_database
 
 
 def register() -> None:
@@ -69,17 +70,41 @@ def check_cache(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
 
 
 def check_alias(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """Make sure that PGQ["database"] is there. Not among the checks of databases, which Django runs only on demand."""
+    """Make sure that the databases are there. Not among the checks of databases, which Django runs only on demand."""
     if any(problem.serious for problem in conf.problems()):
         return []
-    alias = conf.get_settings().database
-    if alias in connections:
-        return []
-    return [
-        checks.Error(
-            f"PGQ['database'] is {alias!r}, which is not in DATABASES.", hint="Name an alias that is.", id="pgq.E002"
-        )
-    ]
+    settings = conf.get_settings()
+    found: list[checks.CheckMessage] = []
+    if settings.database not in connections:
+        message = f"PGQ['database'] is {settings.database!r}, which is not in DATABASES."
+        found.append(checks.Error(message, hint="Name an alias that is.", id="pgq.E002"))
+    for alias in settings.databases:
+        if alias not in connections:
+            message = f"PGQ['databases'] names {alias!r}, which is not in DATABASES."
+            found.append(checks.Error(message, hint="Name an alias that is.", id="pgq.E002"))
+        elif connections[alias].vendor != "postgresql":
+            message = f"PGQ['databases'] names {alias!r}, which is no PostgreSQL."
+            found.append(checks.Error(message, hint="Name one that is, or take it away.", id="pgq.E003"))
+    return found or list(_doubts(conf.aliases()))
+
+
+def _doubts(aliases: Sequence[str]) -> Iterator[checks.CheckMessage]:
+    """Yield what makes several databases less independent than they are meant to be."""
+    if len(aliases) == 1:
+        return
+    for place, alias in enumerate(aliases):
+        for other in aliases[:place]:
+            if is_same_database(alias, other) and not connections[alias].settings_dict["TEST"].get("MIRROR"):
+                message = f"PGQ['databases']: {alias!r} and {other!r} lead to the same database."
+                hint = "Each alias must lead to tables of its own: else each task would be found twice."
+                yield checks.Error(message, hint=hint, id="pgq.E007")
+        if not connections[alias].settings_dict.get("OPTIONS", {}).get("connect_timeout"):
+            message = f"DATABASES[{alias!r}]['OPTIONS'] has no connect_timeout."
+            hint = (
+                "While the host of this server does not answer, each search for a task there takes two minutes. Give "
+                "it a few seconds: {'connect_timeout': 3}."
+            )
+            yield checks.Warning(message, hint=hint, id="pgq.W007")
 
 
 def check_database(
@@ -88,9 +113,11 @@ def check_database(
     """Make sure that the tables are in a PostgreSQL, and new enough for this code."""
     if any(problem.serious for problem in conf.problems()):
         return []
-    alias = conf.get_settings().database
-    if not databases or alias not in databases or alias not in connections:
-        return []
+    asked = [alias for alias in conf.aliases() if alias in (databases or ()) and alias in connections]
+    return [message for alias in asked for message in _check_tables(alias)]
+
+
+def _check_tables(alias: str) -> list[checks.CheckMessage]:
     connection = connections[alias]
     if connection.vendor != "postgresql":
         return [
@@ -104,7 +131,11 @@ def check_database(
         current = overview.schema_version(cursor) >= schema.VERSION
     if not current and not _asked_by_migrate():
         return [
-            checks.Warning("The tables of pgq are missing or old.", hint="Run manage.py migrate pgq.", id="pgq.W002")
+            checks.Warning(
+                f"The tables of pgq are missing or old{'' if alias == DEFAULT_DB_ALIAS else f' in {alias!r}'}.",
+                hint=f"Run {schema.migrate_command(alias)}.",
+                id="pgq.W002",
+            )
         ]
     return []
 

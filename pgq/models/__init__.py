@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
@@ -22,7 +24,7 @@ from pgq import recurrence
 from pgq.codec import signing
 from pgq.codec.reading import read_args, read_value
 from pgq.codec.stored import stored_text
-from pgq.conf import get_settings
+from pgq.conf import asked, at, get_settings, places
 from pgq.errors import field_of
 from pgq.fields import (
     ArgsField,
@@ -38,6 +40,7 @@ from pgq.fields import (
 from pgq.ground import ids
 from pgq.models import schedule_row
 from pgq.models.dashboard import Dashboard as Dashboard
+from pgq.models.placed import PlacedManager
 from pgq.models.schedule_row import NextRunField, ScheduleManager, ScheduleRow
 from pgq.recurrence import moments
 
@@ -107,7 +110,7 @@ class Progress(models.Model):
         id = ids.parse_id(task)
         if id is None:
             raise ValueError(f"progress is found by a task's id, 32 hex digits, not by {task!r}")
-        return Progress.objects.using(get_settings().database).filter(pk=id).first()
+        return places.first(lambda: Progress.objects.using(get_settings().database).filter(pk=id).first())
 
     @property
     def fraction(self) -> float | None:
@@ -150,6 +153,8 @@ class QueuedTask(_Named):
     lock = models.DateTimeField(null=True, blank=True, editable=False)
     worker = TaskIdField(null=True, blank=True, editable=False)
     receipt = TaskIdField(null=True, blank=True, editable=False)
+
+    objects: ClassVar[models.Manager[QueuedTask]] = PlacedManager()
 
     class Meta:
         db_table = "pgq_queue"
@@ -292,6 +297,11 @@ class Task(_Named):
         """
         if not isinstance(task_id, str | UUID):
             raise TypeError(f"a task is found by its id or name, not by {task_id!r}")
+        return places.first(lambda: Task._get_here(task_id))
+
+    @staticmethod
+    def _get_here(task_id: str | UUID) -> Task | None:
+        """Return that of the database at hand."""
         id = ids.parse_id(task_id)
         if id is not None:
             found = Task._finished().filter(pk=id).first()
@@ -320,10 +330,20 @@ class Task(_Named):
         return None if found is None else found.result
 
     @staticmethod
-    def get_task_group(group_id: str, failures: bool = True) -> models.QuerySet[Task]:
-        """Return the finished tasks of a group, newest first; without `failures` only those that succeeded."""
-        tasks = Task._finished().filter(group=group_id)
-        return tasks if failures else tasks.filter(success=True)
+    def get_task_group(group_id: str, failures: bool = True) -> models.QuerySet[Task] | list[Task]:
+        """Return the finished tasks of a group, newest first; without `failures` only those that succeeded.
+
+        It is a queryset, as in Django-Q; a list if PGQ["databases"] names more than one database.
+        """
+
+        def here() -> models.QuerySet[Task]:
+            tasks = Task._finished().filter(group=group_id)
+            return tasks if failures else tasks.filter(success=True)
+
+        if len(asked()) == 1:
+            return here()
+        found = [task for tasks in places.each(lambda: list(here())) for task in tasks]
+        return sorted(found, key=lambda task: UUID(str(task.pk)).int, reverse=True)
 
     @staticmethod
     def get_result_group(group_id: str, failures: bool = False) -> list[Any]:
@@ -333,14 +353,23 @@ class Task(_Named):
     @staticmethod
     def get_group_count(group_id: str, failures: bool = False) -> int:
         """Return how many tasks of a group have finished; `failures`: how many of them have failed."""
-        tasks = Task._finished().filter(group=group_id)
-        return tasks.filter(success=False).count() if failures else tasks.count()
+
+        def here() -> int:
+            tasks = Task._finished().filter(group=group_id)
+            return tasks.filter(success=False).count() if failures else tasks.count()
+
+        return sum(places.each(here))
 
     @staticmethod
     def delete_group(group_id: str, objects: bool = False) -> int | tuple[int, dict[str, int]]:
         """Take the label off a group's tasks and return how many; with `objects` delete them instead."""
-        tasks = Task._finished().filter(group=group_id)
-        return tasks.delete() if objects else tasks.update(group=None)
+
+        def here() -> int | tuple[int, dict[str, int]]:
+            tasks = Task._finished().filter(group=group_id)
+            return tasks.delete() if objects else tasks.update(group=None)
+
+        done = places.each(here)
+        return done[0] if len(done) == 1 else _sum(done)
 
     def group_result(self, failures: bool = False) -> list[Any] | None:
         """Return the results of this task's group, or None if it has none."""
@@ -366,6 +395,18 @@ class Task(_Named):
 
     def _is_signed(self) -> bool:
         return signing.verify_row(self)
+
+
+def _sum(done: Sequence[int | tuple[int, dict[str, int]]]) -> int | tuple[int, dict[str, int]]:
+    """Return the sum of what several databases have done, each as `QuerySet.update` or `QuerySet.delete` says it."""
+    total, by_model = 0, Counter[str]()
+    for each in done:
+        if isinstance(each, int):
+            total += each
+        else:
+            total += each[0]
+            by_model.update(each[1])
+    return total if isinstance(done[0], int) else (total, dict(by_model))
 
 
 class SuccessManager(models.Manager["Success"]):
@@ -535,7 +576,12 @@ class Schedule(ScheduleRow, models.Model):
 
     def last_task(self) -> Task | None:
         """Return the finished task of the last slot, or None."""
-        return Task.get_task(self.task) if self.task else None
+        if not self.task:
+            return None
+        if self._state.db is None:
+            return Task.get_task(self.task)
+        with at(self._state.db):
+            return Task.get_task(self.task)
 
     def success(self) -> bool | None:
         """Return whether the last task succeeded; None: it has not finished, or its result is gone."""

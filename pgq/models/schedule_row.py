@@ -21,6 +21,7 @@ from pgq.conf import get_settings
 from pgq.enqueue import registry
 from pgq.errors import EnqueueError
 from pgq.fields import KeepsText
+from pgq.models.placed import PlacedQuerySet
 from pgq.recurrence import moments
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ def _is_made_here(value: Any) -> bool:
     return not (isinstance(value, str) and value.startswith("stored:"))
 
 
-class ScheduleQuerySet(_QuerySet):
+class ScheduleQuerySet(PlacedQuerySet):
     """Has `update` and `bulk_update` do for each row what `save` does."""
 
     def update(self, **kwargs: Any) -> int:

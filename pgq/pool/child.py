@@ -33,6 +33,19 @@ def set_up(config: ChildConfig) -> None:
     boot.use_databases(config.databases)
     boot.forget_connections()
     logs.set_up_logging(config.log_format, config.log_level)
+    _serve(config.database)
+
+
+def _serve(alias: str) -> None:
+    """Have what runs in this process look into the database that the pool serves, if that is not the settings' own."""
+    from django.core.exceptions import ImproperlyConfigured
+
+    from pgq import conf
+
+    with contextlib.suppress(ImproperlyConfigured):
+        # Wrong settings are reported where they are used.
+        if conf.get_settings().database != alias:
+            conf.serve(alias)
 
 
 def enter(kind: Kind, config: ChildConfig, *rest: Any) -> None:

@@ -13,7 +13,7 @@ from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 
-from pgq.conf import get_settings
+from pgq.conf import aliases, at, get_settings
 
 if TYPE_CHECKING:
     from pgq.schedules.sync import Synced
@@ -32,7 +32,7 @@ def after_migrate(sender: Any, using: str, verbosity: int = 1, **kwargs: Any) ->
         # Where the settings are wrong, `check` says so; a migration must be possible all the same.
         return
     is_migration, is_test = "plan" in kwargs, hasattr(mail, "outbox")
-    if settings.sync_schedules != "migrate" or using != settings.database or not is_migration or is_test:
+    if settings.sync_schedules != "migrate" or using not in aliases() or not is_migration or is_test:
         return
     try:
         kwargs["apps"].get_model("pgq", "Schedule")
@@ -41,7 +41,8 @@ def after_migrate(sender: Any, using: str, verbosity: int = 1, **kwargs: Any) ->
         return
     from pgq.schedules.sync import sync
 
-    done = sync(is_automatic=True)
+    with at(using):
+        done = sync(is_automatic=True)
     _log(done)
     stdout: Any = kwargs.get("stdout", sys.stdout)
     if done.refused is not None:
@@ -59,7 +60,9 @@ def at_start() -> bool:
     from pgq.schedules.sync import sync
 
     try:
-        done = sync(is_automatic=True)
+        # The other databases are for their own pools, which may be up while those are away.
+        with at(settings.database):
+            done = sync(is_automatic=True)
     except DatabaseError as error:
         logger.warning("the schedules in code could not be synced, and will be tried again: %s", error)
         return False

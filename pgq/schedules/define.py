@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 from pgq import codec
 from pgq.codec import signing
 from pgq.codec.stored import StoredText
-from pgq.conf import get_settings
+from pgq.conf import asked, get_settings, places
 from pgq.enqueue import make
 from pgq.enqueue.options import followed
 from pgq.enqueue.signature import FINISHED, check_call, check_one
@@ -54,13 +54,14 @@ def define(
         ValidationError: A field is wrong; the message names it.
         EnqueueError: The function, an argument or an option is wrong.
     """
-    settings = get_settings()
     if new.cron is not None and kind_of(new.schedule_type) not in (None, Schedule.CRON):
         warnings.warn(f"cron: {new.cron!r} is left out: {_UNUSED_CRON % new.schedule_type}", UserWarning, stacklevel=3)
         new.cron = None
     complete(new, func, args, kwargs, options)
-    with transaction.atomic(using=settings.database):
-        rows = Schedule.objects.using(settings.database)
+    alias = database_of_queue(new)
+    _refuse_elsewhere(new.name, alias)
+    with transaction.atomic(using=alias):
+        rows = Schedule.objects.using(alias)
         found = rows.select_for_update().filter(name=new.name).first() if new.name else None
         if found is not None and not update:
             raise IntegrityError("A schedule with the same name already exists.")
@@ -68,9 +69,28 @@ def define(
         if found is None or new.next_run is not None or not same_times(found, new):
             row.next_run = None if new.next_run is None else as_project(aware(new.next_run))
         row.paused, row.auto_paused = new.paused, False
-        write(row, new, settings.database)
+        write(row, new, alias)
     _warn(row)
     return row
+
+
+def database_of_queue(row: Schedule) -> str:
+    """Return the alias of the database of a schedule: that of its queue, whose pools fire it."""
+    return places.of_row("schedule", row.queue)
+
+
+def _refuse_elsewhere(name: str | None, alias: str) -> None:
+    """Raise IntegrityError if a schedule of that name lies in another database, where it would fire besides this one.
+
+    Raises:
+        OperationalError: One of the others cannot be reached, so that this is not known.
+    """
+    for other in asked() if name else ():
+        if other != alias and Schedule.objects.using(other).filter(name=name).exists():
+            raise IntegrityError(
+                f"A schedule with the same name already exists in the database {other!r}, where its queue lies, or lay "
+                f"before: delete it there, or choose another name."
+            )
 
 
 def check_calls_of(

@@ -167,6 +167,11 @@ def _without_overlap(cursor: Cursor, due: Due, slots: list[datetime]) -> list[da
     return slots[-1:] if waiting == 0 else []
 
 
+def database_at(schedule: Schedule) -> str:
+    """Return the alias of the database that a schedule was read from."""
+    return schedule._state.db or get_settings().database
+
+
 def resume(schedule: Schedule, *, skip_missed: bool = False) -> Resumed:
     """Have a paused schedule fire again.
 
@@ -176,9 +181,9 @@ def resume(schedule: Schedule, *, skip_missed: bool = False) -> Resumed:
     Raises:
         ValueError: The rule cannot be read. The schedule stays paused.
     """
-    settings = get_settings()
-    rows = Schedule.objects.using(settings.database)
-    with transaction.atomic(using=settings.database):
+    settings, alias = get_settings(), database_at(schedule)
+    rows = Schedule.objects.using(alias)
+    with transaction.atomic(using=alias):
         row = rows.select_for_update().get(pk=schedule.pk)
         if not row.paused:
             return Resumed(False, 0, row.next_run)
@@ -213,16 +218,16 @@ def run_now(schedule: Schedule) -> str:
         Schedule.DoesNotExist: It is gone.
         ValueError: Its options cannot be read.
     """
-    settings = get_settings()
-    with transaction.atomic(using=settings.database):
-        rows = Schedule.objects.using(settings.database)
+    settings, alias = get_settings(), database_at(schedule)
+    with transaction.atomic(using=alias):
+        rows = Schedule.objects.using(alias)
         row = rows.select_for_update().get(pk=schedule.pk)
         now = moments.now()
         # Without jitter, since the task is to run at once.
         due = replace(Due.of(row, now=now), jitter=0)
         # The slot is the present moment, so that UNIQUE (schedule, slot) never takes it for a slot that is due.
         task = _task(due, now, settings)
-        write.enqueue(task)
+        write.enqueue(task, using=alias)
         rows.filter(pk=row.pk).update(task=task.id)
     return task.id.hex
 

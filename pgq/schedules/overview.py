@@ -6,17 +6,19 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from typing import Any
 
 from pgq import recurrence
-from pgq.conf import get_settings
+from pgq.conf import get_settings, places
 from pgq.models import Schedule, Task
 from pgq.recurrence import Recurrence
 from pgq.recurrence.moments import aware
+from pgq.schedules.fire import database_at
 
 #: Firings shown of each schedule.
 _NEXT = 5
 #: Names with which a mistyped one is compared.
-_NAMES = 5_000
+_MOST_NAMES = 5_000
 #: Digits of a number that is surely small enough for an id.
 _ID_DIGITS = 18
 
@@ -48,20 +50,34 @@ def find(name: str) -> Schedule:
     Raises:
         Schedule.DoesNotExist: There is none; the message has names that are nearly so.
     """
+    found = places.first(lambda: _find_here(name))
+    if found is not None:
+        return found
+    known = [known for names in places.each(_names) for known in names]
+    close = difflib.get_close_matches(name, known, n=3)
+    if close:
+        hint = f"Did you mean {' or '.join(map(repr, close))}?"
+    else:
+        hint = "manage.py pgq_schedules lists those there are." if _any() else "There are no schedules at all."
+    raise Schedule.DoesNotExist(f"There is no schedule {name!r}. {hint}")
+
+
+def _any() -> bool:
+    return any(places.each(lambda: Schedule.objects.using(get_settings().database).exists()))
+
+
+def _names() -> list[str]:
+    rows = Schedule.objects.using(get_settings().database).exclude(name=None)
+    return list(map(str, rows.values_list("name", flat=True)[:_MOST_NAMES]))
+
+
+def _find_here(name: str) -> Schedule | None:
     rows = Schedule.objects.using(get_settings().database)
     # No text in PostgreSQL holds a NUL.
     found = rows.filter(name=name).first() if "\0" not in name else None
     if found is None and name.isascii() and name.isdigit() and len(name) <= _ID_DIGITS:
         found = rows.filter(pk=int(name)).first()
-    if found is not None:
-        return found
-    known = [str(known) for known in rows.exclude(name=None).values_list("name", flat=True)[:_NAMES]]
-    close = difflib.get_close_matches(name, known, n=3)
-    if close:
-        hint = f"Did you mean {' or '.join(map(repr, close))}?"
-    else:
-        hint = "manage.py pgq_schedules lists those there are." if rows.exists() else "There are no schedules at all."
-    raise Schedule.DoesNotExist(f"There is no schedule {name!r}. {hint}")
+    return found
 
 
 def pause(schedule: Schedule) -> bool:
@@ -70,7 +86,7 @@ def pause(schedule: Schedule) -> bool:
     Whatever paused it before: from now on no deploy resumes it.
     """
     # Only these columns: upkeep may move the schedule on at the same time.
-    rows = Schedule.objects.using(get_settings().database).filter(pk=schedule.pk)
+    rows = Schedule.objects.using(database_at(schedule)).filter(pk=schedule.pk)
     changed = rows.filter(paused=False).update(paused=True, auto_paused=False) > 0
     if not changed:
         rows.filter(auto_paused=True).update(auto_paused=False)
@@ -88,9 +104,14 @@ def zone_of(schedule: Schedule) -> tzinfo:
 def overview(schedules: Iterable[Schedule]) -> list[ScheduleOverview]:
     """Return the overview of each schedule, also of those whose rule cannot be read."""
     chosen = list(schedules)
-    ids = [row.task for row in chosen if row.task]
-    tasks = Task.objects.using(get_settings().database).filter(pk__in=ids)
-    finished = {task.pk: task for task in tasks.only("id", "success", "stopped", "exception", "message")}
+    last: dict[str, list[Any]] = {}
+    for row in chosen:
+        if row.task:
+            last.setdefault(database_at(row), []).append(row.task)
+    finished: dict[Any, Task] = {}
+    for alias, ids in last.items():
+        tasks = Task.objects.using(alias).filter(pk__in=ids)
+        finished |= {task.pk: task for task in tasks.only("id", "success", "stopped", "exception", "message")}
     return [
         ScheduleOverview(
             schedule=row,

@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from pgq.codec import signing
-from pgq.conf import Settings, get_settings
+from pgq.conf import Settings, get_settings, places
 from pgq.enqueue import discovery
 from pgq.models import Schedule
 from pgq.recurrence import Recurrence, anchored, missed, moments
@@ -81,7 +81,7 @@ class Synced:
 def sync(
     *, dry_run: bool = False, prune: bool = False, force: bool = False, adopt: bool = False, is_automatic: bool = False
 ) -> Synced:
-    """Bring the table in step with the code.
+    """Bring the table in step with the code; the tables, if there are several databases: a transaction for each.
 
     Args:
         dry_run: Only return what would be done.
@@ -93,17 +93,24 @@ def sync(
     Raises:
         ImproperlyConfigured: The settings are wrong.
     """
-    settings = get_settings()
     found = code.read()
     if errors := found.errors():
         return Synced(refused="; ".join(errors))
-    with transaction.atomic(using=settings.database):
-        with callers_cursor(settings.database) as cursor:
-            schedules.lock_sync(cursor)
-        done = _Sync(settings, force=force, adopt=adopt).run(found.schedules, prune=prune, is_automatic=is_automatic)
-        if dry_run:
-            transaction.set_rollback(True, using=settings.database)
-    return done
+
+    def here() -> Synced:
+        settings = get_settings()
+        wanted = [each for each in found.schedules if define.database_of_queue(each.row) == settings.database]
+        with transaction.atomic(using=settings.database):
+            with callers_cursor(settings.database) as cursor:
+                schedules.lock_sync(cursor)
+            done = _Sync(settings, force=force, adopt=adopt).run(wanted, prune=prune, is_automatic=is_automatic)
+            if dry_run:
+                transaction.set_rollback(True, using=settings.database)
+        return done
+
+    done = places.each(here)
+    refused = [each.refused for each in done if each.refused is not None]
+    return Synced([change for each in done for change in each.changes], "; ".join(dict.fromkeys(refused)) or None)
 
 
 class _Sync:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from django.db import connections, router
+from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
@@ -34,6 +34,11 @@ def read(name: str, direction: str) -> str:
         direction: "up" or "down".
     """
     return (directory() / f"{name}.{direction}.sql").read_text(encoding="utf-8")
+
+
+def migrate_command(alias: str) -> str:
+    """Return the command that makes or brings up to date the tables in the database of that alias."""
+    return "manage.py migrate pgq" if alias == DEFAULT_DB_ALIAS else f"manage.py migrate pgq --database {alias}"
 
 
 def make_without_migrations(sender: Any, using: str, **kwargs: Any) -> None:

@@ -12,6 +12,7 @@ from pgq.conf import get_settings
 from pgq.enqueue.calls import all_arguments, several
 from pgq.enqueue.make import make_task
 from pgq.enqueue.options import path
+from pgq.enqueue.places import beside, database_for, queue_for
 from pgq.enqueue.signature import check_one
 from pgq.enqueue.write import CHUNK, check_chunk, enqueue, enqueue_calls, enqueue_rows
 from pgq.execution import inline
@@ -31,7 +32,7 @@ def submit(new: NewTask, sync: bool) -> TaskId[Any]:
 
 
 def async_task(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> TaskId[Any]:
-    """Enqueue a call of a function, in the caller's transaction on PGQ["database"].
+    """Enqueue a call of a function, in the caller's transaction on the database of its queue.
 
     Args:
         func: A function at the top of a module, its dotted path, or a Task object of django.tasks, whose queue,
@@ -103,9 +104,10 @@ def write_calls(
         then = path("then", then)
         check_one("then", then, "the name of the group")
     collector = new_id()
-    of_then = TaskOptions(queue=chosen.queue)
+    of_then, alias = TaskOptions(queue=chosen.queue), database_for(func, chosen)
     if then is not None:
         chosen = chosen.but(group=chosen.group or collector.hex)
+        of_then = beside(then, of_then, queue_for(func, chosen), "then")
     if sync:
         ran = [TaskId.of(inline.run(make_task(func, args, kwargs, chosen))) for args, kwargs in arguments]
         if then is not None:
@@ -113,11 +115,12 @@ def write_calls(
         return ran
     if then is not None:
         chosen = chosen.but(collector=collector.hex)
-    with transaction.atomic(using=get_settings().database):
-        ids = enqueue_calls(func, arguments, chosen, chunk=chunk)
+    with transaction.atomic(using=alias):
+        ids = enqueue_calls(func, arguments, chosen, chunk=chunk, using=alias)
         if then is not None:
             # Last, since only now their number is known. No worker sees any of them before the commit.
-            enqueue(make_task(then, (chosen.group,), options=of_then, id=collector, remaining=len(ids) or None))
+            last = make_task(then, (chosen.group,), options=of_then, id=collector, remaining=len(ids) or None)
+            enqueue(last, using=alias)
     return list(map(TaskId, ids))
 
 
@@ -140,7 +143,7 @@ async def aenqueue_many(
 def enqueue_from(
     func: str | Callable[..., Any], queryset: QuerySet[Any] | Manager[Any], args: Sequence[str], **options: Any
 ) -> int:
-    """Enqueue one task for each row of a query, in one INSERT ... SELECT on PGQ["database"]: no row comes to Python.
+    """Enqueue one task for each row of a query, in one INSERT ... SELECT: no row comes to Python.
 
     A query that would be read from a replica of that database is read there, where the tasks are written. One of
     another PostgreSQL is read by this process, a chunk at a time, and the tasks are written in one transaction. If

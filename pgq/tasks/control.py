@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from pgq.conf import get_settings
+from pgq.conf import database_of, get_settings, places
 from pgq.enqueue.make import check_text
 from pgq.errors import StillReferenced
 from pgq.execution import ending
@@ -38,7 +38,7 @@ def cancel(task_id: str | UUID) -> str:
         ValueError: Not an id.
     """
     id = _id(task_id)
-    return ending.cancel([id])[id]
+    return _cancel([id])[id]
 
 
 async def acancel(task_id: str | UUID) -> str:
@@ -47,7 +47,7 @@ async def acancel(task_id: str | UUID) -> str:
 
 
 def cancel_many(task_ids: Iterable[str | UUID]) -> dict[str, str]:
-    """Cancel many tasks, 500 of them a statement, all in one transaction.
+    """Cancel many tasks, 500 of them a statement, all in one transaction of each database.
 
     Args:
         task_ids: Ids, as enqueuing returns them; in any order.
@@ -58,12 +58,24 @@ def cancel_many(task_ids: Iterable[str | UUID]) -> dict[str, str]:
     Raises:
         ValueError: One of them is not an id. Nothing was cancelled.
     """
-    return {id.hex: found for id, found in ending.cancel([_id(each) for each in task_ids]).items()}
+    return {id.hex: found for id, found in _cancel([_id(each) for each in task_ids]).items()}
 
 
 async def acancel_many(task_ids: Iterable[str | UUID]) -> dict[str, str]:
     """Do the same as `cancel_many` in a coroutine, by the caller's connection and in its transaction."""
     return await sync_to_async(cancel_many)(task_ids)
+
+
+def _cancel(task_ids: Sequence[UUID]) -> dict[UUID, str]:
+    found: dict[UUID, str] = {}
+
+    def look() -> bool | None:
+        states = ending.cancel([id for id in task_ids if id not in found])
+        found.update((id, state) for id, state in states.items() if state != "unknown")
+        return True if len(found) == len(set(task_ids)) else None
+
+    places.first(look)
+    return dict.fromkeys(task_ids, "unknown") | found
 
 
 def retry(task_id: str | UUID) -> bool:
@@ -77,6 +89,10 @@ def retry(task_id: str | UUID) -> bool:
         StillReferenced: A foreign key of another table refers to the finished task, which would leave its table.
     """
     id = _id(task_id)
+    return places.first(lambda: _retry_here(id) or None) is not None
+
+
+def _retry_here(id: UUID) -> bool:
     with callers_cursor(get_settings().database) as cursor:
         found = store_queue.retry_finished(cursor, id)
         if found is None:
@@ -100,7 +116,7 @@ def pause(queue: str) -> None:
         EnqueueError: That is no name of a queue.
     """
     check_text("queue", queue)
-    with callers_cursor(get_settings().database) as cursor:
+    with callers_cursor(database_of(queue)) as cursor:
         lanes.pause(cursor, queue)
 
 
@@ -111,5 +127,5 @@ def resume(queue: str) -> None:
         EnqueueError: That is no name of a queue.
     """
     check_text("queue", queue)
-    with callers_cursor(get_settings().database) as cursor:
+    with callers_cursor(database_of(queue)) as cursor:
         lanes.resume(cursor, queue)

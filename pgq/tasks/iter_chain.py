@@ -7,9 +7,10 @@ from typing import Any
 
 from django.db import transaction
 
-from pgq.conf import get_settings
+from pgq.conf import at, database_of, get_settings
 from pgq.enqueue.calls import TaskCall, several
 from pgq.enqueue.make import make_task
+from pgq.enqueue.places import beside, check_together, queue_for
 from pgq.enqueue.signature import RESULT_BEFORE
 from pgq.enqueue.write import enqueue_all
 from pgq.errors import EnqueueError
@@ -47,12 +48,15 @@ def async_iter(func: str | Callable[..., Any], args_iter: Iterable[Any], **kwarg
     )
     calls = [call if isinstance(call, tuple) else (call,) for call in several("args_iter", args_iter)]
     parts = [make_task(func, call, given, of_part.but(index=index)) for index, call in enumerate(calls)]
+    of_whole = beside(collect_results, of_whole, queue_for(func, of_part), "args_iter")
     collector = make_task(collect_results, (whole.hex,), None, of_whole, id=whole, remaining=len(parts) or None)
-    with transaction.atomic(using=get_settings().database):
-        enqueue_all([*parts, collector])
+    alias = database_of(collector.queue)
+    with transaction.atomic(using=alias):
+        enqueue_all([*parts, collector], using=alias)
         if sync:
-            for new in (*parts, collector):
-                inline.run_queued(new.id)
+            with at(alias):
+                for new in (*parts, collector):
+                    inline.run_queued(new.id)
     return TaskId(whole.hex)
 
 
@@ -88,6 +92,7 @@ def async_chain(
     group = group or new_id().hex
     first = (RESULT_BEFORE,) if pass_results else ()
     links = [link_task(link, group, cached, first if place else ()) for place, link in enumerate(chain)]
+    check_together(links, "chain")
     whole = chained(links, pass_results=pass_results, continue_on_failure=continue_on_failure)
     submit(whole, get_settings().sync if sync is None else sync)
     return group

@@ -8,7 +8,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.db.models import QuerySet
 
-from pgq.conf import get_settings
+from pgq.conf import get_settings, places
 from pgq.execution import result_cache
 from pgq.models import Task
 from pgq.tasks import raising, waiting
@@ -90,7 +90,7 @@ def fetch_group(
 ) -> QuerySet[Task] | list[Task] | None:
     """Return the finished tasks of a group, newest first, or None if there is none.
 
-    It is a queryset, as in Django-Q; a list if it comes from the cache.
+    It is a queryset, as in Django-Q; a list if it comes from the cache, or from several databases.
 
     Args:
         failures: With those that failed.
@@ -183,4 +183,5 @@ def delete_cached(task_id: str, broker: Any = None) -> bool:
 
 def queue_size(broker: Any = None) -> int:
     """Return how many tasks are ready and not yet running."""
-    return waiting.queued().filter(lock=None, run_after=None, parked=None, remaining=None).count()
+    ready = {"lock": None, "run_after": None, "parked": None, "remaining": None}
+    return sum(places.each(lambda: waiting.queued().filter(**ready).count()))

@@ -34,11 +34,15 @@ class Wanted:
     whole: bool = True
     #: It is in the cache, of which PostgreSQL knows nothing: any settlement may be the one.
     cached: bool = False
+    #: It may lie in several databases, so that no one of them can say that all of it has come.
+    scattered: bool = False
 
     @property
     def is_vague(self) -> bool:
         """Whether no statement can say that it has come: then any settlement is a reason to look."""
-        return self.cached or (self.id is None and self.name is not None and _is_made_from_an_id(self.name))
+        if self.cached or self.scattered:
+            return True
+        return self.id is None and self.name is not None and _is_made_from_an_id(self.name)
 
 
 def _is_made_from_an_id(name: str) -> bool:

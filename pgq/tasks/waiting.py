@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -12,7 +13,7 @@ from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError
 from django.db.models import QuerySet
 
-from pgq.conf import get_settings
+from pgq.conf import asked, get_settings
 from pgq.errors import NotCommitted
 from pgq.execution import result_cache
 from pgq.ground import ids
@@ -21,7 +22,7 @@ from pgq.store import connection as store_connection
 from pgq.store import queue
 from pgq.store.caller import callers_cursor
 from pgq.tasks import hub
-from pgq.tasks.waiters import LoopWaiter, Place, ThreadWaiter, Wanted
+from pgq.tasks.waiters import LoopWaiter, Place, ThreadWaiter, Waiter, Wanted
 
 T = TypeVar("T")
 
@@ -49,33 +50,43 @@ class Look(Generic[T]):
     of_task: Callable[[Task], T]
     refuse: Callable[[], None]
 
-    def first(self, wait: int, *, alone: bool) -> tuple[T | None, Place | None]:
-        """Look once, in the caller's thread; return what was found, and where to wait for it.
+    def first(self, wait: int, *, alone: bool) -> tuple[T | None, tuple[Place, ...]]:
+        """Look once, in the caller's thread; return what was found, and where to wait for it: in which databases.
 
         Args:
             wait: Milliseconds; 0: do not wait; -1: for ever.
             alone: The hub's view is as good unless the caller is in a transaction. Then its connection is left alone:
                 a thousand requests that wait need not have one each.
         """
-        alias = get_settings().database
-        in_transaction = _in_transaction(alias)
-        found = None if alone and wait and not in_transaction and not self.wanted.cached else self.read()
+        aliases = asked()
+        in_transaction = any(map(_in_transaction, aliases))
+        found = None if alone and wait and not in_transaction and not self.wanted.cached else self._read(wait)
         if found is not None or wait == 0:
-            return found, None
+            return found, ()
         if in_transaction:
             self.refuse()
-        return None, Place.of_caller(alias)
+        return None, tuple(map(Place.of_caller, aliases))
 
-    def again(self, *, is_last: bool) -> T | None:
-        """Look again, in the caller's thread. If the server is gone, that is an error only in the last look."""
-        alias = get_settings().database
+    def _read(self, wait: int) -> T | None:
+        """Read once. While one of several databases is away, who is to wait may still get it from another."""
         try:
             return self.read()
         except (OperationalError, InterfaceError):
-            if _in_transaction(alias):
+            if wait == 0 or len(asked()) == 1:
+                raise
+            return None
+
+    def again(self, *, is_last: bool) -> T | None:
+        """Look again, in the caller's thread. If the server is gone, that is an error only in the last look."""
+        aliases = asked()
+        try:
+            return self.read()
+        except (OperationalError, InterfaceError):
+            if any(map(_in_transaction, aliases)):
                 raise
             # A server that was started anew does not know the old connection.
-            store_connection.wrapper(alias).close()
+            for alias in aliases:
+                store_connection.wrapper(alias).close()
             if not is_last:
                 return None
         return self.read()
@@ -85,6 +96,15 @@ def _in_transaction(alias: str) -> bool:
     django = store_connection.wrapper(alias)
     # Asked whether it is in autocommit, Django would connect.
     return django.in_atomic_block or (django.connection is not None and not django.get_autocommit())
+
+
+@contextlib.contextmanager
+def _waiting(places: Sequence[Place], waiter: Waiter) -> Iterator[None]:
+    """Have the hubs of these databases serve a waiter; it is woken by the one that has something for it."""
+    with contextlib.ExitStack() as stack:
+        for place in places:
+            stack.enter_context(hub.waiting(place, waiter))
+        yield
 
 
 def _until(wait: int) -> float:
@@ -98,8 +118,8 @@ def wait_for(look: Look[T], wait: int) -> T | None:
         wait: Milliseconds; 0: look once; -1: for ever.
     """
     until = _until(wait)
-    found, place = look.first(wait, alone=False)
-    if place is None:
+    found, places = look.first(wait, alone=False)
+    if not places:
         return found
     pause, quick_until = _FIRST_PAUSE, min(until, time.monotonic() + _QUICK)
     while time.monotonic() < quick_until:
@@ -110,7 +130,7 @@ def wait_for(look: Look[T], wait: int) -> T | None:
         pause *= 1.5
     while True:
         waiter = ThreadWaiter(look.wanted)
-        with hub.waiting(place, waiter):
+        with _waiting(places, waiter):
             while True:
                 left = until - time.monotonic()
                 woken = waiter.wait(max(0.0, min(left, _TICK)))
@@ -128,12 +148,12 @@ def wait_for(look: Look[T], wait: int) -> T | None:
 async def await_for(look: Look[T], wait: int) -> T | None:
     """Do the same in a coroutine. What reads the database, does so in the thread that has the caller's connections."""
     until = _until(wait)
-    found, place = await sync_to_async(look.first)(wait, alone=True)
-    if place is None:
+    found, places = await sync_to_async(look.first)(wait, alone=True)
+    if not places:
         return found
     while True:
         waiter = LoopWaiter(look.wanted)
-        with hub.waiting(place, waiter):
+        with _waiting(places, waiter):
             while True:
                 left = until - time.monotonic()
                 woken = await waiter.wait(max(0.0, min(left, _TICK)))
@@ -143,7 +163,7 @@ async def await_for(look: Look[T], wait: int) -> T | None:
         if waiter.task is not None:
             return look.of_task(waiter.task)
         is_last = time.monotonic() >= until
-        if is_last and waiter.looked and not look.wanted.is_vague:
+        if is_last and waiter.looked and not look.wanted.is_vague and len(places) == 1:
             # It is not there: to look for it again might take a connection.
             return None
         found = await sync_to_async(look.again)(is_last=is_last)
@@ -187,7 +207,8 @@ def look_for_group(group: str, *, count: int | None = None, cached: bool = False
         if own and count_group(group, cached=cached) + others < number:
             raise _not_committed(f"group {group}, {own} of its tasks")
 
-    return Look(Wanted(group=group, count=number, cached=cached), read, lambda task: True, refuse)
+    wanted = Wanted(group=group, count=number, cached=cached, scattered=len(asked()) > 1)
+    return Look(wanted, read, lambda task: True, refuse)
 
 
 def found_of_group(group: str, *, failures: bool = True, cached: bool = False) -> QuerySet[Task] | list[Task]:
@@ -203,8 +224,13 @@ def found_of_group(group: str, *, failures: bool = True, cached: bool = False) -
 
 
 def _written_here(**which: Any) -> tuple[int, int]:
-    with callers_cursor(get_settings().database) as cursor:
-        return queue.written_here(cursor, **which)
+    written = [0, 0]
+    for alias in asked():
+        # Where no transaction is open, nothing waits for its commit.
+        if _in_transaction(alias):
+            with callers_cursor(alias) as cursor:
+                written = [sum(pair) for pair in zip(written, queue.written_here(cursor, **which), strict=True)]
+    return written[0], written[1]
 
 
 def _not_committed(what: str) -> NotCommitted:
@@ -224,5 +250,5 @@ def count_group(group: str, *, failures: bool = False, cached: bool = False) -> 
 
 
 def queued() -> QuerySet[QueuedTask]:
-    """Return all live tasks."""
+    """Return all live tasks of the database at hand."""
     return QueuedTask.objects.using(get_settings().database)

@@ -62,9 +62,9 @@ def values(**given):
 def _no_name_in_the_environment(monkeypatch):
     monkeypatch.delenv("PGQ_NAME", raising=False)
     monkeypatch.delenv("Q_CLUSTER_NAME", raising=False)
-    get_settings.cache_clear()
+    conf.forget()
     yield
-    get_settings.cache_clear()
+    conf.forget()
 
 
 # ------------------------------------------------------------------------------------------------- Django-Q's keys
@@ -116,7 +116,8 @@ def test_q_cluster_is_read_when_there_is_no_pgq(settings):
 
 def test_defaults():
     assert dataclasses.asdict(Settings()) == {
-        "name": "default", "database": "default", "queues": None, "exclude_queues": (), "default_queue": "default",
+        "name": "default", "database": "default", "databases": {}, "queues": None,
+            "exclude_queues": (), "default_queue": "default",
         "workers": len(os.sched_getaffinity(0)), "coroutines": 100, "threads": 1,
         "recycle": 500_000, "max_rss": None, "timeout": None,
         "kill_after": 3.0, "retry": 60.0, "max_attempts": 1, "retry_backoff": None, "max_crashes": 3,
@@ -271,16 +272,16 @@ def test_alt_clusters_are_chosen_by_the_environment(monkeypatch):
         assert (get_settings().name, get_settings().timeout, get_settings().queues) == ("shop", 60, None)
         for variable in ("PGQ_NAME", "Q_CLUSTER_NAME"):
             monkeypatch.setenv(variable, "long")
-            get_settings.cache_clear()
+            conf.forget()
             chosen = get_settings()
             assert (chosen.name, chosen.timeout, chosen.workers, chosen.queues) == ("long", 3000, 1, ("long",))
             monkeypatch.delenv(variable)
         monkeypatch.setenv("PGQ_NAME", "two")
-        get_settings.cache_clear()
+        conf.forget()
         assert (get_settings().name, get_settings().queues) == ("two", ("a", "b"))
         # As in Django-Q: a queue with nothing of its own.
         monkeypatch.setenv("PGQ_NAME", "other")
-        get_settings.cache_clear()
+        conf.forget()
         assert (get_settings().name, get_settings().queues, get_settings().timeout) == ("other", ("other",), 60)
 
 
@@ -289,7 +290,7 @@ def test_name_that_alt_clusters_do_not_know_is_told(monkeypatch, caplog):
 
     def told(name: str) -> list[str]:
         monkeypatch.setenv("PGQ_NAME", name)
-        get_settings.cache_clear()
+        conf.forget()
         found = [message for message in checks.run_checks() if message.id == "pgq.W001"]
         return [f"{message.msg} {message.hint}" for message in found]
 
@@ -356,7 +357,7 @@ def test_tasks_of_a_queue_get_the_policy_of_the_pool_that_serves_it(pool, monkey
     long, others = (3600, 5, {"backoff": [9], "ack_failure": True}), (60, 2, {})
     if pool:
         monkeypatch.setenv("PGQ_NAME", pool)
-    get_settings.cache_clear()
+    conf.forget()
     with override_settings(PGQ=POLICIES):
         by_queue = {"long": long, "a": (7, 2, {}), "b.1": (7, 2, {}), "b.x": others, "default": others, "more": others}
         for queue, expected in by_queue.items():

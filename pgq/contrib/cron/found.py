@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
 
-from pgq.conf import get_settings
 from pgq.config import Cron, Every, ScheduleConfig
 from pgq.models import Schedule
 from pgq.recurrence import moments
@@ -59,12 +58,20 @@ def check(found: Iterable[Found]) -> list[tuple[Found, code.CodeSchedule | None]
 
 def write(checked: Iterable[tuple[Found, code.CodeSchedule | None]], *, dry_run: bool = False) -> None:
     """Insert those that are not refused; a name that is taken is refused, so that an import may be repeated."""
-    settings = get_settings()
-    rows = Schedule.objects.using(settings.database)
     now = moments.now()
-    with transaction.atomic(using=settings.database):
-        for each, one in checked:
-            if one is None or each.config is None:
+    places: dict[str, list[tuple[Found, code.CodeSchedule]]] = {}
+    for each, one in checked:
+        if one is not None:
+            places.setdefault(define.database_of_queue(one.row), []).append((each, one))
+    for alias, found in places.items():
+        _write_to(alias, found, now, dry_run=dry_run)
+
+
+def _write_to(alias: str, found: list[tuple[Found, code.CodeSchedule]], now: datetime, *, dry_run: bool) -> None:
+    rows = Schedule.objects.using(alias)
+    with transaction.atomic(using=alias):
+        for each, one in found:
+            if each.config is None:
                 continue
             if rows.filter(name=one.name).exists():
                 each.config, each.refused = None, f"there is a schedule {one.name!r} already"
@@ -74,9 +81,9 @@ def write(checked: Iterable[tuple[Found, code.CodeSchedule | None]], *, dry_run:
                 each.config, each.refused = None, "its time is over"
                 continue
             row = Schedule(name=one.name, next_run=as_project(first), paused=not each.config.enabled)
-            define.write(row, one.row, settings.database)
+            define.write(row, one.row, alias)
         if dry_run:
-            transaction.set_rollback(True, using=settings.database)
+            transaction.set_rollback(True, using=alias)
 
 
 def as_module(found: Iterable[Found]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime, tzinfo
@@ -11,6 +12,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 from django.utils import timezone
 
+from pgq.conf import get_settings, places
 from pgq.management import imports
 from pgq.management.command import PgqCommand
 from pgq.management.imports import IMPORTS
@@ -94,9 +96,8 @@ class Command(PgqCommand):
             return
         if not named and not options["all"] and action != "list":
             raise CommandError(f"{action}: name a schedule, by its name or id.", returncode=2)
-        rows = Schedule.objects.using(self.settings.database)
         # All names are looked up before anything is done.
-        chosen = [_find(name) for name in named] or list(rows.order_by("paused", "next_run", "id"))
+        chosen = [_find(name) for name in named] or [row for rows in places.each(_all) for row in rows]
         if action in ("list", "show"):
             self._list(chosen, options, arguments=action == "show")
             return
@@ -109,7 +110,9 @@ class Command(PgqCommand):
             "remove": _remove,
         }[action]
         done = []
-        with transaction.atomic(using=self.settings.database):
+        with contextlib.ExitStack() as stack:
+            for alias in dict.fromkeys(fire.database_at(row) for row in chosen):
+                stack.enter_context(transaction.atomic(using=alias))
             for row in chosen:
                 id = row.pk
                 done.append({"id": id, "name": row.name, "func": row.func, "done": do(row)})
@@ -169,6 +172,11 @@ class Command(PgqCommand):
             emit(out, text("There are no schedules."))
         for one in seen:
             emit(out, *_block(one, arguments=arguments))
+
+
+def _all() -> list[Schedule]:
+    """Return all schedules of the database at hand."""
+    return list(Schedule.objects.using(get_settings().database).order_by("paused", "next_run", "id"))
 
 
 def _find(name: str) -> Schedule:

@@ -196,7 +196,7 @@ def _named(name: str | None) -> Iterator[None]:
         return
     before = os.environ.get("PGQ_NAME")
     os.environ["PGQ_NAME"] = name
-    conf.get_settings.cache_clear()
+    conf.forget()
     try:
         yield
     finally:
@@ -204,7 +204,7 @@ def _named(name: str | None) -> Iterator[None]:
             del os.environ["PGQ_NAME"]
         else:
             os.environ["PGQ_NAME"] = before
-        conf.get_settings.cache_clear()
+        conf.forget()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,174 @@
+"""PGQ["databases"]: queues in several databases, and each door that leads to them."""
+
+import pytest
+
+SETTINGS = """
+DATABASES["second"] = database_from_url({second!r})
+for each in DATABASES.values():
+    each["OPTIONS"] = {{"connect_timeout": 3}}
+PGQ = {{"databases": {{"second": ["reports", "mail"]}}, "workers": 1, "poll": 0.1}}
+TASKS = {{"default": {{"BACKEND": "pgq.backend.PgqBackend", "QUEUES": []}}}}
+"""
+TASKS = """
+from pgq.tasks import async_task, fetch, task
+
+@task
+def add(a, b):
+    return a + b
+
+@task(queue="reports")
+def report(number):
+    return number * 2
+
+def total(group):
+    from pgq.tasks import result_group
+    return sorted(result_group(group))
+
+@task(queue="reports")
+def late(group):
+    return group
+
+def hook(task):
+    global heard
+    heard = task._state.db, task.result
+"""
+COMMON = """
+from django.db import IntegrityError, connections, transaction
+from pgq.errors import EnqueueError
+from pgq.models import QueuedTask, Schedule, Task
+from pgq.tasks import *
+from pgq.testing import assert_enqueued, drain, enqueued, fire_schedules
+from shop.tasks import add, late, report, total
+import shop.tasks
+
+def queued(alias): return sorted(QueuedTask.objects.using(alias).values_list("queue", "func"))
+def refused(call, *words):
+    try:
+        call()
+    except EnqueueError as error:
+        assert all(word in str(error) for word in words), error
+    else:
+        raise AssertionError("it was taken")
+"""
+DOORS = """
+async_task("shop.tasks.add", 1, 2)
+async_task(report, 1)
+async_task(add, 1, 2, queue="mail")
+report.enqueue(2)
+add.using(queue="mail").enqueue(1, 2)
+enqueue_many(report, [1, 2])
+report.enqueue_many([3], run_after=60)
+QueuedTask(func="shop.tasks.report", args=[1], queue="reports").save()
+QueuedTask.objects.create(func="shop.tasks.report", args=[1], queue="reports")
+QueuedTask.objects.create(func="shop.tasks.add", args=[1, 1])
+QueuedTask.objects.bulk_create([QueuedTask(func="shop.tasks.add", args=[1, 1], queue=queue) for queue in ("mail", "x")])
+assert [queue for queue, _ in queued("default")] == ["default", "default", "x"], queued("default")
+assert [queue for queue, _ in queued("second")] == ["mail"] * 3 + ["reports"] * 7, queued("second")
+assert len(enqueued()) == 13 and len(assert_enqueued(report)) == 7
+assert queue_size() == 12
+ran = drain()
+assert {each.state for each in ran} == {"succeeded"} and len(ran) == 12, ran
+assert Task.objects.using("second").count() == 9 and Task.objects.using("default").count() == 3
+for alias in connections:
+    QueuedTask.objects.using(alias).all().delete()
+"""
+TOGETHER = """
+ids = enqueue_many(report, [1, 2], then=total)
+drain()
+assert {each.queue for each in Task.objects.using("second").filter(func="shop.tasks.total")} == {"reports"}
+assert Task.objects.using("second").get(func="shop.tasks.total").result == [2, 4]
+refused(lambda: enqueue_many(add, [(1, 2)], then=late), "then", "'reports'", "'second'", "'default'")
+refused(lambda: async_chain([(add, (1, 2)), (report, (1,))]), "chain", "'second'")
+whole = async_iter(report, [1, 2, 3])
+group = async_chain([(report, (1,)), (add, (1, 2), {"q_options": {"queue": "mail"}})])
+id = report.using(hook="shop.tasks.hook").enqueue(21)
+drain()
+assert result(whole) == [2, 4, 6] and fetch(whole)._state.db == "second"
+assert sorted(result_group(group)) == [2, 3] and count_group(group) == 2
+assert shop.tasks.heard == ("second", 42)
+async_task(add, 1, 1, group="both"); async_task(report, 1, group="both"); drain()
+assert sorted(result_group("both")) == [2, 2] and count_group("both") == 2 and len(fetch_group("both")) == 2
+assert fetch_group("both")[0].func == "shop.tasks.report"
+assert delete_group("both", tasks=True)[0] == 2 and count_group("both") == 0
+"""
+BY_ID = """
+id = async_task(report, 1)
+assert (cancel(id), cancel(id), cancel("0" * 32)) == ("queued", "queued", "unknown")
+drain()
+assert fetch(id).success is False and retry(id) and not retry("0" * 32)
+QueuedTask.objects.using("second").update(cancelled=False)
+drain()
+assert result(id) == 2
+async_task(report, 4, task_name="four"); drain()
+assert fetch("four").result == 8
+pause("reports")
+id = async_task(report, 1)
+assert drain() == []
+resume("reports")
+assert len(drain()) == 1 and result(id, wait=-1) == 2
+"""
+TRANSACTIONS = """
+try:
+    with transaction.atomic():
+        async_task(add, 1, 2); kept = async_task(report, 1)
+        raise KeyError
+except KeyError:
+    pass
+assert queued("default") == [] and [each.id for each in enqueued()] == [kept]
+try:
+    with transaction.atomic(using="second"):
+        async_task(report, 1)
+        raise KeyError
+except KeyError:
+    pass
+assert len(enqueued()) == 1
+drain()
+"""
+SCHEDULES = """
+schedule("shop.tasks.add", 1, 2, name="one", schedule_type="D")
+schedule("shop.tasks.report", 1, name="two", schedule_type="D", queue="reports")
+schedule("shop.tasks.report", 2, name="two", schedule_type="D", queue="reports", update=True)
+Schedule.objects.create(func="shop.tasks.report", args="1", name="three", schedule_type="D", queue="reports")
+assert [each.name for each in Schedule.objects.using("second").order_by("name")] == ["three", "two"]
+assert [each.name for each in Schedule.objects.using("default")] == ["one"]
+try:
+    schedule("shop.tasks.add", 1, 2, name="two", schedule_type="D", update=True)
+except IntegrityError as error:
+    assert "'second'" in str(error)
+else:
+    raise AssertionError
+assert fire_schedules() == 3
+assert sorted(each.queue for each in enqueued()) == ["default", "reports", "reports"] and len(queued("second")) == 2
+drain()
+assert Schedule.objects.using("second").get(name="two").last_task().result == 4
+"""
+INLINE = """
+from pgq.testing import inline
+with inline():
+    id = async_task(report, 5)
+    whole = async_iter(report, [1, 2])
+    assert result(id) == 10 and fetch(id)._state.db == "second" and result(whole) == [2, 4]
+"""
+DJANGO_TASKS = """
+from django.tasks import default_task_backend, task as django_task, TaskContext
+import shop.tasks
+one = django_task(queue_name="reports")(shop.tasks.total.__class__ and shop.tasks.plain)
+result_ = one.enqueue(3)
+assert queued("second") == [("reports", "shop.tasks.plain")]
+drain()
+result_.refresh()
+assert result_.return_value == 3 and default_task_backend.get_result(result_.id).return_value == 3
+"""
+
+
+@pytest.mark.slow
+def test_each_door_knows_of_several_databases(project, new_database):
+    apps = {"shop": {"tasks.py": TASKS + "\n\ndef plain(number):\n    return number\n"}}
+    shop = project(SETTINGS.format(second=new_database()), apps=apps)
+    shop.manage("migrate", "--database=second")
+    shop.python(COMMON + DOORS + TOGETHER + BY_ID + TRANSACTIONS + SCHEDULES + INLINE)
+    shop.python(
+        COMMON
+        + "import django\nif django.VERSION >= (6,):\n"
+        + "".join(f"    {line}\n" for line in DJANGO_TASKS.strip().splitlines())
+    )
