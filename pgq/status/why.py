@@ -19,11 +19,10 @@ from pgq.store.connection import Cursor
 UNKNOWN, SUCCEEDED, FAILED = "unknown", "succeeded", "failed"
 #: Of one that a worker has claimed: it runs; it begins, or has just ended; it was told to stop; its worker is silent.
 RUNNING, CLAIMED, STOPPING, LOST = "running", "claimed", "stopping", "lost"
-#: Of one that waits: for an operator, for a worker to settle that it was cancelled, for other tasks, for its time, for
+#: Of one that waits: for an operator, for upkeep to end what was cancelled, for other tasks, for its time, for
 #: its next attempt, for a worker that knows the function, for upkeep.
-PARKED, CANCELLED, OTHERS, TIME, RETRY, UNKNOWN_FUNCTION, DUE = (
-    "parked", "cancelled", "others", "time", "retry", "unknown_function", "due",
-)  # fmt: skip
+PARKED, CANCELLED, OTHERS, TIME = "parked", "cancelled", "others", "time"
+RETRY, UNKNOWN_FUNCTION, DUE = "retry", "unknown_function", "due"
 #: Of one that is ready: nothing claims from its queue; others go first; all workers are busy; it is the next one.
 PAUSED, NO_POOL, UNSERVED, BEHIND, BUSY, NEXT = "paused", "no_pool", "unserved", "behind", "busy", "next"
 

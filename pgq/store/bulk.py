@@ -63,9 +63,9 @@ def look_failed(cursor: Cursor, match: Match, *, after: UUID, cancelled: str) ->
     return records(cursor, Looked, "look_failed", parameters, window=WINDOW)[0]
 
 
-def cancel_queued(cursor: Cursor, ids: Sequence[UUID], *, states: list[str]) -> list[str]:
-    """Cancel those that are still in one of these states; return what each was, "queued" or "running"."""
-    return [row[0] for row in all_rows(cursor, "cancel_queued", {"ids": list(ids), "states": states})]
+def lock_queued(cursor: Cursor, ids: Sequence[UUID], *, states: list[str]) -> list[UUID]:
+    """Lock those that are still in one of these states; return them."""
+    return [row[0] for row in all_rows(cursor, "lock_queued", {"ids": list(ids), "states": states})]
 
 
 def retry_queued(cursor: Cursor, ids: Sequence[UUID], *, states: list[str]) -> list[bool | None]:

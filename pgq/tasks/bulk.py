@@ -12,9 +12,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
+from django.db import transaction
+
 from pgq.codec.failures import path_of
 from pgq.conf import get_settings
 from pgq.errors import TaskCancelled
+from pgq.execution import ending
 from pgq.store import bulk, overview
 from pgq.store.caller import callers_cursor
 from pgq.store.connection import Cursor
@@ -113,7 +116,10 @@ def cancel_matching(which: TaskFilter, *, limit: int | None = None, progress: Pr
 
     def treat(cursor: Cursor, failed: bool, ids: list[UUID]) -> list[str]:
         names = {"queued": "cancelled", "running": "told to stop"}
-        return [names.get(what, what) for what in bulk.cancel_queued(cursor, ids, states=states)]
+        # One transaction: what was in one of these states when it was locked is so when it is cancelled.
+        with transaction.atomic(using=get_settings().database):
+            found = ending.cancel(bulk.lock_queued(cursor, ids, states=states))
+        return [names.get(what, what) for what in found.values()]
 
     return _treat(which, treat, limit, progress)
 

@@ -45,10 +45,12 @@ def test_each_reason_of_a_task_that_waits() -> None:
     assert said(task) == ("paused", "Its queue is paused: no worker claims from mail until it is resumed.")
     sql("UPDATE pgq_queue SET parked = 'the key is not known'")
     assert said(task) == ("parked", "It is parked, since it cannot run as it is: the key is not known")
-    assert cancel(task) == "queued"
+    # As pgq_cancel in psql does.
+    sql("UPDATE pgq_queue SET parked = NULL, cancelled = true")
     assert said(task) == (
         "cancelled",
-        "It is cancelled: the next worker settles it as failed without running it. Its queue mail is paused.",
+        "It is cancelled: the upkeep of a pool ends it as failed, without running it, within a second. "
+        "Its queue mail is paused.",
     )
     # A pool that is silent, or that stops, serves nothing.
     other = async_task(NAME, 1)
