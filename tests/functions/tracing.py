@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -31,6 +32,16 @@ def fails_once(order: int) -> int:
 @pgq.task
 def fails(secret: str = "") -> None:
     """Fail."""
+    raise ValueError("it went wrong")
+
+
+@pgq.task
+def notes_and_fails(order: int) -> None:
+    """Note something for Sentry, and fail."""
+    import sentry_sdk
+
+    sentry_sdk.set_tag("order", str(order))
+    logging.getLogger("project").warning("order %d", order)
     raise ValueError("it went wrong")
 
 
