@@ -128,7 +128,8 @@ class ScheduleConfig:
     jitter: float = 0
     intended_date_kwarg: str | None = None
     queue: str | None = None
-    priority: int = 0
+    #: None: like each other option that is not given, as `@task` of the function says, or else PGQ.
+    priority: int | None = None
     hook: str | Callable[..., Any] | None = None
     #: Seconds an attempt may run.
     timeout: float | None = None

@@ -13,8 +13,8 @@ from pgq import codec
 from pgq.codec import signing
 from pgq.codec.stored import StoredText
 from pgq.conf import asked, get_settings, places
-from pgq.enqueue import make
-from pgq.enqueue.options import followed
+from pgq.enqueue import make, registry
+from pgq.enqueue.options import followed, path
 from pgq.enqueue.signature import FINISHED, check_call, check_one
 from pgq.models import Schedule
 from pgq.options import OF_SCHEDULE, TaskOptions
@@ -127,6 +127,7 @@ def complete(
     """
     new.schedule_type = _type(new.schedule_type, {field: getattr(new, field) for field in _NEEDS.values()})
     new.repeats = _repeats(new.repeats)
+    options = _with_fixed(func, options)
     model = make.make_task(func, args, kwargs, options.of_columns().but(queue=None), first=None)
     check_calls_of(model.func, len(args), kwargs, new.intended_date_kwarg, model.hook)
     stored = codec.encode(_stored_options(options, model), where="q_options")
@@ -158,12 +159,33 @@ def write(row: Schedule, new: Schedule, alias: str, *, repeats: int | None = Non
     row.save(using=alias)
 
 
+def _with_fixed(func: str | Callable[..., Any], options: TaskOptions) -> TaskOptions:
+    """Return the options of a schedule's tasks with those that the function's `@task` fixes.
+
+    What was taken away, and a priority of 0 in place of the function's, stays marked by `reset`: firing adds what the
+    function fixes to rows that do not say it, and must not add that again.
+    """
+    entry = registry.registered(path("func", func))
+    if entry is None:
+        return options
+    taken = options.reset or frozenset()
+    if options.priority == 0 and entry.options.priority:
+        taken |= {"priority"}
+    return options.over(entry.options).but(reset=taken or None)
+
+
 def _stored_options(options: TaskOptions, model: NewTask) -> dict[str, Any]:
-    """Return the options column of a schedule: given columns of its tasks, and their other options under "extra"."""
+    """Return the options column of a schedule: given columns of its tasks, and their other options under "extra".
+
+    Under "reset" are the names of those that do not hold though the function's `@task` fixes them.
+    """
     # The values that a task has: a timeout of -1 is None there.
     stored = {key: getattr(model, name) for name, key in OF_SCHEDULE.items() if options.is_given(name)}
-    extra = followed(options).stored()
-    return {**stored, "extra": extra} if extra else stored
+    if extra := followed(options).stored():
+        stored["extra"] = extra
+    if options.reset:
+        stored["reset"] = sorted(options.reset)
+    return stored
 
 
 #: A warning and no error, as in Django-Q: such a schedule fired, though not at the hour that cron names.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -233,31 +235,51 @@ def run_now(schedule: Schedule) -> str:
 
 
 def _task(due: Due, slot: datetime, settings: Settings) -> NewTask:
+    """Return the task of a slot. What its schedule does not say is what `@task` of its function fixes, or else PGQ."""
     options = json.loads(due.options)
+    chosen = _options(due, options)
     kwargs = due.kwargs
     if due.intended_date_kwarg:
         kwargs = codec.with_kwarg(kwargs, due.intended_date_kwarg, slot.isoformat())
-    queue = due.queue or settings.default_queue
+    queue = chosen.queue or settings.default_queue
     policy = policy_of(queue)
+    timeout = policy.timeout if chosen.timeout is None else chosen.timeout
     task = NewTask(
         id=new_id(),
         func=due.func,
         args=due.args,
         kwargs=kwargs,
-        options=with_policy(TaskOptions.of_stored(options.get("extra", {})), policy).text(),
+        options=with_policy(chosen, policy).text(),
         queue=queue,
-        priority=due.priority,
+        priority=chosen.priority or 0,
         name=options.get("task_name"),
         group=options.get("group") or due.name or str(due.id),
         hook=due.hook,
-        timeout=options.get("timeout", policy.timeout),
-        max_attempts=options.get("max_attempts", policy.max_attempts),
+        timeout=options.get("timeout", None if timeout == -1 else timeout),
+        max_attempts=policy.max_attempts if chosen.max_attempts is None else chosen.max_attempts,
         run_after=due.now.astimezone(UTC) + timedelta(seconds=random.uniform(0, due.jitter)) if due.jitter else None,
         schedule=due.id,
         slot=slot,
     )
     # Only a schedule that Python signed may become a task that Python signed.
     return signing.signed(task) if _is_signed(due) else task
+
+
+def _options(due: Due, stored: Mapping[str, Any]) -> TaskOptions:
+    """Return the options of a schedule's task. A timeout that the schedule gives is not among them.
+
+    Args:
+        stored: The options column of the schedule. Of an unsigned row it may hold anything.
+    """
+    own = TaskOptions.of_stored(stored.get("extra", {})).but(
+        queue=due.queue, priority=due.priority or None, max_attempts=stored.get("max_attempts")
+    )
+    entry = registry.registered(due.func)
+    if entry is None:
+        return own
+    reset = stored.get("reset")
+    taken = frozenset(name for name in reset if isinstance(name, str)) if isinstance(reset, list) else None
+    return own.but(reset=taken or None).over(entry.options)
 
 
 def _is_signed(due: Due) -> bool:

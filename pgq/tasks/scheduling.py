@@ -31,7 +31,7 @@ def schedule(
     next_run: datetime | None = None,
     cluster: str | None = None,
     queue: str | None = None,
-    priority: int = 0,
+    priority: int | None = None,
     time_zone: str | None = None,
     catch_up: bool | None = None,
     overlap: str = "allow",
@@ -58,7 +58,9 @@ def schedule(
             says so.
         repeats: How often; negative: for ever; 0: not at all. ONCE with a negative number is deleted after it has run.
         next_run: The first slot; None: now, or the next one that `cron` names.
-        cluster, queue: Where the tasks go.
+        cluster, queue: Where the tasks go. Like each option of the tasks that is not given, it is then that of the
+            function's `@task`, or else that of PGQ.
+        priority: -100 to 100, larger is sooner.
         time_zone: Whose days and hours are meant; None: PGQ["time_zone"] or TIME_ZONE.
         catch_up: Fire missed slots, or one for all of them; None: as PGQ["catch_up"] says.
         overlap: ``allow``; ``skip`` a slot while a task of this schedule waits or runs; ``queue_one``: let one wait.
@@ -79,7 +81,11 @@ def schedule(
     words = {word: value for word, value in words.items() if value != "" or word not in may_be_empty}
     # A Task object of django.tasks says where its calls go.
     fixed = NO_OPTIONS if func is None or isinstance(func, str) else django_tasks.options_of(func)
-    own = {"hook": hook, "queue": queue or cluster or fixed.queue, "priority": priority or fixed.priority or 0}
+    own = {
+        "hook": hook,
+        "queue": queue or cluster or fixed.queue,
+        "priority": fixed.priority if priority is None else priority,
+    }
     options = options_of({**words, **{word: value for word, value in own.items() if value not in (None, "")}})
     new = new_row(
         name=name,

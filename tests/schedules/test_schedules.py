@@ -12,10 +12,12 @@ from django.db import IntegrityError, connection, transaction
 from django.test import override_settings
 from django.utils import timezone
 
+from pgq.config import ScheduleConfig
 from pgq.errors import EnqueueError
-from pgq.models import Schedule, Task
+from pgq.models import QueuedTask, Schedule, Task
 from pgq.schedules.fire import run_now
-from pgq.tasks import schedule
+from pgq.schedules.sync import sync
+from pgq.tasks import async_task, schedule
 from pgq.testing import assert_enqueued, drain, enqueued, fire_schedules, freeze
 from tests.functions import common as functions
 
@@ -591,3 +593,51 @@ def test_a_schedule_that_others_refer_to_runs_once_and_stops_no_other(deferred):
             cursor.execute("DROP TABLE pgq_test_job")
     assert not Schedule.objects.filter(pk=gone.pk).exists()
     assert len(drain()) == 3
+
+
+FIXED = "tests.functions.common.configured"
+
+
+def options_of_tasks():
+    names = ("queue", "priority", "timeout", "max_attempts", "options")
+    return {row.group: tuple(getattr(row, name) for name in names) for row in QueuedTask.objects.all()}
+
+
+def test_tasks_of_a_schedule_have_what_its_function_fixes_whichever_way_the_schedule_was_made(clock):
+    schedule(FIXED, name="path")
+    schedule(functions.configured, name="object")
+    functions.configured.schedule(name="own")
+    Schedule.objects.create(name="orm", func=FIXED)
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO pgq_schedule (name, func) VALUES ('psql', %s)", [FIXED])
+    with override_settings(PGQ={"schedules": [ScheduleConfig("code", func=FIXED, schedule_type="once")]}):
+        sync()
+    run_now(Schedule.objects.create(name="now", func=FIXED, paused=True))
+    assert fire_schedules() == 6
+    made = options_of_tasks()
+    assert made.keys() == {"path", "object", "own", "orm", "psql", "code", "now"}
+    async_task(FIXED, group="call")
+    assert list(made.values()) == [options_of_tasks()["call"]] * 7
+
+
+def test_what_a_schedule_gives_or_takes_away_wins_over_what_its_function_fixes(clock):
+    schedule(FIXED, name="given", queue="other", priority=-3, timeout=9, max_attempts=2, q_options={"save": False})
+    schedule(FIXED, name="none", priority=0, timeout=-1, max_attempts=0)
+    functions.configured.using(timeout=None, retry_backoff=None, queue=None, priority=None).schedule(name="taken")
+    code = ScheduleConfig("code", func=FIXED, schedule_type="once", priority=0, queue="other")
+    with override_settings(PGQ={"timeout": 77, "schedules": [code]}):
+        sync()
+        row = Schedule.objects.create(
+            name="orm", func=FIXED, queue="other", options={"timeout": 9, "reset": [1, "nothing"]}
+        )
+        assert row.signature is None
+        assert fire_schedules() == 5
+    made = options_of_tasks()
+    fixed = {"backoff": [1, 2]}
+    assert made == {
+        "given": ("other", -3, 9.0, 2, {"save": False, **fixed}),
+        "none": ("mail", 0, None, 0, fixed),
+        "taken": ("default", 0, 77.0, 3, {}),
+        "code": ("other", 0, 30.0, 3, fixed),
+        "orm": ("other", 5, 9.0, 3, fixed),
+    }
