@@ -129,8 +129,8 @@ class _Sync:
         locked = self.rows.select_for_update().order_by("pk")
         own = {row.name: row for row in locked.filter(source=self.source)}
         others = {row.name: row for row in locked.filter(name__in=names) if row.name not in own}
-        newest = max((row.release for row in own.values()), key=_order, default=None)
-        if is_automatic and _order(self.release) < _order(newest):
+        newest = max((row.release for row in own.values()), key=order, default=None)
+        if is_automatic and order(self.release) < order(newest):
             said = f"release {newest!r} has written the schedules, and this is {self.release!r}"
             return Synced(refused=f"{said}; to go back to the schedules of this one: manage.py pgq_schedules sync")
         done = Synced([self._one(each, own.get(each.name) or others.get(each.name)) for each in wanted])
@@ -246,7 +246,7 @@ def _of_row(moment: datetime | None) -> datetime | None:
     return None if moment is None else as_project(moment)
 
 
-def _order(release: str | None) -> tuple[Any, ...]:
+def order(release: str | None) -> tuple[Any, ...]:
     """Return what releases are ordered by: numbers in them as numbers; none before all."""
     if release is None:
         return ()

@@ -14,7 +14,7 @@ from django.test import override_settings
 from pgq.config import Every, ScheduleConfig, cron
 from pgq.enqueue import discovery
 from pgq.models import Schedule
-from pgq.schedules import overview
+from pgq.schedules import drift, overview
 from pgq.schedules.fire import resume
 from pgq.schedules.sync import Did, sync
 from pgq.tasks import schedule
@@ -279,3 +279,68 @@ def test_the_command_shows_what_differs_and_check_says_so_by_its_exit_code():
         command()
         call_command("pgq_schedules", stdout=out)
     assert "from      the code (code), which does not name it since" in out.getvalue()
+
+
+def found(*schedules, **settings):
+    """Return what pgq_check says of the schedules to one who has this code: the status, what was found, what to do."""
+    with override_settings(PGQ={"schedules": list(schedules), **settings}):
+        said = drift.finding()
+    assert said.check == "code"
+    return said.status, said.detail, said.advice
+
+
+def test_pgq_check_says_in_what_the_rows_differ_from_the_code():
+    names = ("left", "edited", "drift", "new code", "off")
+    deploy(*(nightly(name=name) for name in names))
+    assert found(*(nightly(name=name) for name in names)) == ("ok", "", "")
+    for name in ("edited", "drift"):
+        edited = row(name)
+        edited.cron = "30 4 * * *"
+        edited.save()
+    overview.pause(row("off"))
+    schedule(NOTE, "x", name="taken", cron="0 5 * * *")
+    kept = [
+        nightly(name="edited"),
+        *(nightly("0 3 * * *", name) for name in ("drift", "new code")),
+        nightly(name="off"),
+    ]
+    code = [*kept, nightly(name="taken"), nightly(name="never"), nightly(name="none", enabled=False)]
+    status, detail, advice = found(*code)
+    assert (status, detail) == (
+        "warning",
+        "3 not synced: new code, never, left; 1 refused, since the name is taken: taken; "
+        "1 edited here and changed in the code since: drift; 1 edited by an operator: edited",
+    )
+    assert all(
+        word in advice for word in ("pgq_schedules sync;", "--adopt", "--force", "Write the edits into the code")
+    )
+
+    deploy(*code)
+    assert found(*code)[1] == (
+        "1 refused, since the name is taken: taken; 1 edited here and changed in the code since: drift; "
+        "1 edited by an operator: edited; 1 not in the code any more and paused: left"
+    )
+    # The sync finds the same, and after it has done all there is nothing to say.
+    deploy(*code, how={"prune": True, "force": True, "adopt": True})
+    assert found(*code) == ("ok", "", "")
+    # Resumed by an operator, one that has left the code is theirs.
+    deploy(*code[1:])
+    assert found(*code[1:])[1] == "1 not in the code any more and paused: edited"
+    resume(row("edited"))
+    assert found(*code[1:]) == ("ok", "", "")
+    many = [nightly(name=str(number)) for number in range(9)]
+    assert "9 not synced: 0, 1, 2 and 6 more" in found(*code[1:], *many)[1]
+
+
+def test_pgq_check_of_wrong_code_and_of_an_old_release():
+    deploy(nightly("0 3 * * *"), release=2)
+    assert found(nightly(), release=1) == ("ok", "release '2' wrote the schedules, and this is '1'", "")
+    assert found(nightly(), release=3)[1] == "1 not synced: nightly"
+    status, detail, advice = found(nightly("0 99 * * *"))
+    assert (status, advice) == ("problem", "Correct them: manage.py check.")
+    assert detail.startswith('1 wrong in the code: schedules[0] "nightly": cron: ')
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE pgq_test_looker; GRANT USAGE ON SCHEMA public TO pgq_test_looker")
+        cursor.execute("GRANT SELECT (id, name) ON pgq_schedule TO pgq_test_looker; SET LOCAL ROLE pgq_test_looker")
+        assert found(nightly(), release=3) == ("ok", "this role may not see what the schedules hold", "")
+        cursor.execute("RESET ROLE")

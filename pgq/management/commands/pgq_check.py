@@ -9,6 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from pgq.management.command import PgqCommand
 from pgq.management.output import Column, emit, message, table, text
+from pgq.schedules import drift
 from pgq.status import findings
 from pgq.store.caller import callers_cursor
 from pgq.store.overview import Finding
@@ -34,7 +35,7 @@ class Command(PgqCommand):
 
     def run(self, options: dict[str, Any]) -> None:
         with callers_cursor(self.settings.database) as cursor:
-            found = findings.findings(cursor)
+            found = [*findings.findings(cursor), drift.finding()]
         status = findings.overall(found)
         if options["json"]:
             self.print_json({"status": status, "checks": [dataclasses.asdict(finding) for finding in found]})
