@@ -75,6 +75,7 @@ lint: $(VENV)/.installed-dev ## Run the linters and the type checker
 docs: $(VENV)/.installed ## Write docs/reference.md, and the tables of docs/settings.md, from what the code declares
 	@$(PY) -m tests.support.settings_page
 	@$(PY) -m tests.support.reference_page
+	@$(PY) -m tests.support.openapi
 
 .PHONY: matrix
 matrix: $(VENV)/.installed-embedded ## Run the tests over the Pythons, Djangos and PostgreSQLs at hand (ARGS=--short: a few)

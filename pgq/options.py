@@ -139,6 +139,7 @@ class TaskOptions:
     max_attempts: int | None = _column("attempts; 0: no limit", By.BOTH, of_schedule="max_attempts")
     atomic: bool | None = _column("True: its writes, result and receipt are one commit", By.TASK)
     takes_context: bool | None = _column("True: its first argument is `context`", By.TASK)
+    api: bool | None = _column("True: it may be enqueued by REST", By.TASK)
 
     save: bool | None = _stored("False: keep no result of a success", By.BOTH)
     keep: float | bool | None = _stored(

@@ -23,6 +23,10 @@ from pgq.codec import signing
 from pgq.codec.stored import stored_text
 from pgq.ground import ids
 from pgq.models import Progress
+from pgq.status.values import HIDDEN_NAMES as HIDDEN_NAMES
+from pgq.status.values import MASK, masked
+from pgq.status.values import hidden_text as hidden_text
+from pgq.status.values import is_sensitive as is_sensitive
 
 #: Characters of a value that a page shows; the rest is a click away.
 PREVIEW = 10_000
@@ -30,27 +34,11 @@ PREVIEW = 10_000
 _LAID_OUT = 20_000
 #: Characters of a cell in a list.
 CELL = 100
-MASK = "********"
-#: Names of keyword arguments and keys whose values the admin masks; ModelAdmins have it as `hidden_names`.
-HIDDEN_NAMES = re.compile(r"passw|secret|token|api_?key|credential|authorization", re.IGNORECASE)
 #: What is not shown reads like this everywhere in the admin.
 EMPTY = "-"
 
-_SENSITIVE = re.compile(r'"sensitive": true')
 _JSON_TEXT = r'"(?:[^"\\]|\\.)*"'
 _TEXT_MEMBER = re.compile(rf"({_JSON_TEXT})(: )({_JSON_TEXT})")
-
-
-def masked(value: Any, hidden: re.Pattern[str]) -> Any:
-    """Return a decoded value with the values of hidden names masked."""
-    if isinstance(value, dict):
-        return {
-            key: MASK if isinstance(key, str) and hidden.search(key) else masked(item, hidden)
-            for key, item in value.items()
-        }
-    if type(value) in (list, tuple):
-        return type(value)(masked(item, hidden) for item in value)
-    return value
 
 
 def _masked_text(text: str, hidden: re.Pattern[str]) -> str:
@@ -91,17 +79,6 @@ def arguments_of(row: Model) -> tuple[Callable[[], Any], Callable[[], Any]]:
         return tuple(found) if isinstance(found, list) else found
 
     return decode_args, lambda: both()[1]
-
-
-def is_sensitive(row: Model) -> bool:
-    """Whether the task was enqueued with `sensitive`: its arguments and its result are hidden."""
-    # To search the text is enough, and cannot fail: the options of a row from psql may hold anything.
-    return _SENSITIVE.search(stored_text(row, "options") or "") is not None
-
-
-def hidden_text(text: str) -> str:
-    """Return what stands in the place of a sensitive task's value: equal values look equal."""
-    return f"<hidden: {len(text):,} characters, digest {signing.digest(text)}>"
 
 
 def stored_value(row: Model, field: str, hidden: re.Pattern[str]) -> str | None:

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from django.conf import settings as django_settings
 
 from pgq import recurrence
-from pgq.conf import rules
+from pgq.conf import rules, tokens
 from pgq.conf.queues import Queues, are_named, is_pattern
 from pgq.conf.rules import Declaration, declare
 
@@ -320,6 +320,15 @@ class Settings:
         shown="none",
         read_by="pool, admin",
         keep=tuple,
+    )
+    api_tokens: tuple[tokens.Token, ...] = declare(
+        (),
+        tokens.rule,
+        "Tokens for the REST routes: `manage.py pgq_token NAME --scope read` prints one; see [rest.md](rest.md)",
+        unit="`{name: {'sha256': ..., 'scopes': [...]}}`",
+        read_by="REST",
+        shown="none",
+        keep=tokens.keep,
     )
     poll: float = declare(
         1.0,

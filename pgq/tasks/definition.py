@@ -107,13 +107,14 @@ def task(
         options: queue, priority, timeout, max_attempts, retry_backoff and the other options of `TaskOptions`, `backoff`
             and `queue_name` as Django names them, and ``atomic``: What the function writes to pgq's database, its
             result and its receipt are one commit: exactly-once effects on that database. The function runs in a
-            transaction, so it must not end it.
+            transaction, so it must not end it. And ``api``: It may be enqueued by REST.
 
     Raises:
         UnknownOption: There is no such option; the message names the nearest, and all of them.
         EnqueueError: An option is wrong, or the function stands where no worker can find it.
     """
-    given: dict[str, Any] = {**options, "takes_context": takes_context or None, "atomic": options.get("atomic") or None}
+    given: dict[str, Any] = {**options, "takes_context": takes_context or None}
+    given |= {name: options.get(name) or None for name in ("atomic", "api")}
     chosen = TaskOptions.of(By.TASK, **given)
 
     def decorate(func: Callable[..., Any]) -> _Task[..., Any, Any]:

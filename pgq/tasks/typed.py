@@ -41,6 +41,7 @@ class DecoratorOptions(_Shared, total=False):
     """The options of `@task`, but for takes_context."""
 
     atomic: bool | None
+    api: bool | None
 
 
 class _OfCall(_Shared, total=False):

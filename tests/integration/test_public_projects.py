@@ -682,8 +682,8 @@ def test_links_to_the_admin():
 
 def test_names_of_tasks_before_they_run():
     """`humanize(async_task(...))` is shown to the user, and later the task is found by it."""
-    from pgq.humanhash import humanize
-    from pgq.humanhash import uuid as name_and_id
+    from pgq.contrib.django_q.humanhash import humanize
+    from pgq.contrib.django_q.humanhash import uuid as name_and_id
 
     id = async_task(functions.multiply, 6, 7)
     drain()

@@ -1,0 +1,317 @@
+"""Endpoints: what each takes, whom it wants, what it answers; and the views that Django calls.
+
+An endpoint is a function with a declaration. The routes, the checks of a request and the OpenAPI file all follow from
+the declarations, so none of them can say what the others do not.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import psycopg
+from asgiref.sync import sync_to_async
+from django.core.exceptions import RequestDataTooBig
+from django.db import DatabaseError, Error, connections, transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http.request import UnreadablePostError
+from django.urls import URLPattern, path
+
+from pgq.conf import get_settings
+from pgq.store.bounded import reading
+from pgq.urls import access, kinds
+from pgq.urls.access import Caller
+from pgq.urls.kinds import Kind
+from pgq.urls.problems import Problem, unknown
+
+#: Seconds that one statement of a request may take.
+PATIENCE = 2.0
+#: Bytes that a body may have.
+LARGEST_BODY = 1_000_000
+#: Kinds of the parts of a path, by their names.
+PARTS: Mapping[str, Kind] = {
+    "id": kinds.task_id(),
+    "queue": kinds.text(200),
+    "func": kinds.text(500),
+    "group": kinds.text(200),
+    "schedule": kinds.whole(1, 2**63 - 1),
+}
+#: Parts that may hold slashes.
+_DEEP = frozenset({"queue", "func", "group"})
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that may be answered: who asks, the parts of the path, the query and the body, all checked."""
+
+    request: HttpRequest
+    caller: Caller
+    parts: Mapping[str, Any]
+    query: Mapping[str, Any]
+    body: Mapping[str, Any]
+    #: Of a reading endpoint: in its transaction.
+    cursor: Any = None
+
+    @property
+    def database(self) -> str:
+        return get_settings().database
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an endpoint answers, unless it is 200 and no more than a body."""
+
+    body: Any
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One method of one path."""
+
+    method: str
+    path: str
+    #: What it does, in a line.
+    summary: str
+    #: The scope that a token needs.
+    scope: str
+    #: The permissions of pgq's models that a login needs.
+    permissions: tuple[str, ...]
+    #: The schema that it answers with, by name.
+    answer: str
+    query: Mapping[str, Kind]
+    body: Mapping[str, Kind] | None
+    required: tuple[str, ...]
+    #: Statuses besides 200 that are answers, and those of refusals besides what any may be refused with.
+    answers: tuple[int, ...]
+    refusals: tuple[int, ...]
+    #: Whether it reads by the cursor of its call.
+    reads: bool
+    handler: Callable[[Call], Any]
+
+    @property
+    def is_async(self) -> bool:
+        return inspect.iscoroutinefunction(self.handler)
+
+    @property
+    def parts(self) -> list[str]:
+        """The names of the parts of its path."""
+        return re.findall(r"\{(\w+)\}", self.path)
+
+
+#: All endpoints, in the order of their declarations. Process-wide because routes are.
+ENDPOINTS: list[Endpoint] = []
+
+
+def endpoint(
+    method: str,
+    where: str,
+    summary: str,
+    *,
+    scope: str,
+    permissions: tuple[str, ...] = (),
+    answer: str,
+    query: Mapping[str, Kind] | None = None,
+    body: Mapping[str, Kind] | None = None,
+    required: tuple[str, ...] = (),
+    answers: tuple[int, ...] = (),
+    refusals: tuple[int, ...] = (),
+    reads: bool | None = None,
+) -> Callable[[Callable[[Call], Any]], Callable[[Call], Any]]:
+    """Declare what a function answers; see `Endpoint`."""
+
+    def declare(handler: Callable[[Call], Any]) -> Callable[[Call], Any]:
+        does_read = method == "GET" and not inspect.iscoroutinefunction(handler) if reads is None else reads
+        ENDPOINTS.append(
+            Endpoint(
+                method=method,
+                path=where,
+                summary=summary,
+                scope=scope,
+                permissions=permissions,
+                answer=answer,
+                query=query or {},
+                body=body,
+                required=required,
+                answers=answers,
+                refusals=refusals,
+                reads=does_read,
+                handler=handler,
+            )
+        )
+        return handler
+
+    return declare
+
+
+# ------------------------------------------------------------------------------------------------- views
+
+
+def patterns() -> list[URLPattern]:
+    """Return the routes of all endpoints, those with fixed parts before those with any."""
+    by_path: dict[str, dict[str, Endpoint]] = {}
+    for each in ENDPOINTS:
+        by_path.setdefault(each.path, {})[each.method] = each
+    # "queues/{queue}/pause" before "queues/{queue}", whose part may hold a slash.
+    ordered = sorted(by_path, key=lambda where: (-where.count("/"), where.count("{"), where))
+    return [path(_route(where), _view(by_path[where]), name=_name(where)) for where in ordered]
+
+
+def _route(where: str) -> str:
+    return re.sub(r"\{(\w+)\}", lambda part: f"<{'path' if part[1] in _DEEP else 'str'}:{part[1]}>", where)
+
+
+def _name(where: str) -> str:
+    return re.sub(r"\W+", "-", where).strip("-")
+
+
+def _view(methods: Mapping[str, Endpoint]) -> Callable[..., Any]:
+    if any(each.is_async for each in methods.values()):
+
+        async def view(request: HttpRequest, **parts: str) -> HttpResponseBase:
+            return await _respond_async(request, methods, parts)
+    else:
+
+        def view(request: HttpRequest, **parts: str) -> HttpResponseBase:  # type: ignore[misc]
+            return _respond(request, methods, parts)
+
+    # A request has no transaction of its own, whatever ATOMIC_REQUESTS says: a long poll would hold it open.
+    for alias in connections:
+        transaction.non_atomic_requests(using=alias)(view)
+    # Programs have no CSRF token and no login; `access.identify` judges them, and asks browsers for theirs.
+    view.csrf_exempt = True  # type: ignore[attr-defined]
+    view.login_required = False  # type: ignore[attr-defined]
+    view.endpoints = tuple(methods.values())  # type: ignore[attr-defined]
+    return view
+
+
+def _respond(request: HttpRequest, methods: Mapping[str, Endpoint], parts: Mapping[str, str]) -> HttpResponseBase:
+    try:
+        wanted = _chosen(request, methods)
+        return _sealed(_response(_answered(wanted, _read(request, wanted, parts))))
+    except Exception as error:
+        return _sealed(_refused(error))
+
+
+async def _respond_async(
+    request: HttpRequest, methods: Mapping[str, Endpoint], parts: Mapping[str, str]
+) -> HttpResponseBase:
+    try:
+        wanted = _chosen(request, methods)
+        call = await sync_to_async(_read)(request, wanted, parts)
+        answer = await wanted.handler(call) if wanted.is_async else await sync_to_async(_answered)(wanted, call)
+        return _sealed(_response(answer))
+    except Exception as error:
+        return _sealed(_refused(error))
+
+
+def _answered(wanted: Endpoint, call: Call) -> Any:
+    if not wanted.reads:
+        return wanted.handler(call)
+    with reading(call.database, seconds=PATIENCE) as cursor:
+        return wanted.handler(Call(call.request, call.caller, call.parts, call.query, call.body, cursor))
+
+
+def _chosen(request: HttpRequest, methods: Mapping[str, Endpoint]) -> Endpoint:
+    method = "GET" if request.method == "HEAD" else request.method or ""
+    if method not in methods:
+        allowed = ", ".join(sorted({*methods, *(["HEAD"] if "GET" in methods else [])}))
+        raise Problem(405, f"Here only {allowed} will do.", headers={"Allow": allowed})
+    return methods[method]
+
+
+def _read(request: HttpRequest, wanted: Endpoint, parts: Mapping[str, str]) -> Call:
+    """Check a request: first who asks, so that a stranger learns nothing from the rest."""
+    caller = access.identify(request)
+    caller.require(wanted.scope, *wanted.permissions)
+    try:
+        known = {name: PARTS[name].read(PARTS[name].of_text(text)) for name, text in parts.items()}
+    except ValueError:
+        raise unknown("thing") from None
+    given: dict[str, Any] = {}
+    for name, values in request.GET.lists():
+        kind = wanted.query.get(name)
+        given[name] = values if kind is None or len(values) != 1 else kind.of_text(values[0])
+    try:
+        query = kinds.read_all(given, wanted.query, required=())
+        body = {} if wanted.body is None else kinds.read_all(_body(request), wanted.body, required=wanted.required)
+    except kinds.Wrong as wrong:
+        raise Problem(400, f"{wrong}."[:2000], wrong.errors) from None
+    return Call(request, caller, known, query, body)
+
+
+def _body(request: HttpRequest) -> dict[str, Any]:
+    try:
+        length = int(request.headers.get("Content-Length") or 0)
+    except ValueError:
+        length = 0
+    if length > LARGEST_BODY:
+        raise Problem(413, f"The body may have {LARGEST_BODY:,} bytes.")
+    content = request.body
+    if len(content) > LARGEST_BODY:
+        raise Problem(413, f"The body may have {LARGEST_BODY:,} bytes.")
+    if not content:
+        return {}
+    if request.content_type != "application/json":
+        raise Problem(415, "The body must be application/json.")
+    try:
+        found = json.loads(content, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise Problem(400, "The body is no JSON that can be read.") from None
+    if not isinstance(found, dict):
+        raise Problem(400, "The body must be a JSON object.")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _response(answer: Any) -> HttpResponseBase:
+    if isinstance(answer, HttpResponseBase):
+        return answer
+    if not isinstance(answer, Answer):
+        answer = Answer(answer)
+    if answer.status == HTTPStatus.NO_CONTENT:
+        return HttpResponse(status=204)
+    return JsonResponse(answer.body, status=answer.status, headers=dict(answer.headers))
+
+
+def _sealed(response: HttpResponseBase) -> HttpResponseBase:
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _refused(error: Exception) -> HttpResponseBase:
+    """Return the response for what was raised; what is a fault of pgq or of its surroundings is raised again."""
+    if isinstance(error, Problem):
+        return error.response()
+    if isinstance(error, RequestDataTooBig):
+        return Problem(413, "The body is larger than DATA_UPLOAD_MAX_MEMORY_SIZE.").response()
+    if isinstance(error, UnreadablePostError):
+        return Problem(400, "The body did not arrive.").response()
+    if isinstance(error, Error | psycopg.Error):
+        return Problem(503, _in_words(error), headers={"Retry-After": "5"}).response()
+    raise error
+
+
+_MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedColumn)
+
+
+def _in_words(error: BaseException) -> str:
+    """Say what PostgreSQL lacks. Its own words may quote values of rows, and are not for everyone who asks."""
+    cause = error.__cause__ if isinstance(error, DatabaseError) and error.__cause__ is not None else error
+    if isinstance(cause, psycopg.errors.QueryCanceled):
+        return f"A statement took longer than {PATIENCE:g} s. Ask for less, or later."
+    if isinstance(cause, _MISSING):
+        return "The tables of pgq are missing or old. Run: manage.py migrate pgq"
+    if isinstance(cause, psycopg.errors.InsufficientPrivilege):
+        return "The role of this process may not do that in PostgreSQL."
+    return "PostgreSQL does not answer, or refuses. Try again."

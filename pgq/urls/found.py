@@ -1,0 +1,285 @@
+"""Tasks as REST shows them, queued or finished, and the bounded search for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Q, QuerySet
+
+from pgq.models import QueuedTask, Task
+from pgq.recurrence import moments
+from pgq.status import values
+from pgq.urls.access import Caller
+
+#: Rows of each table that one search reads at most, from where it begins.
+WINDOW = 50_000
+READY, RUNNING, WAITING, PARKED = "ready", "running", "waiting", "parked"
+SUCCEEDED, FAILED = "succeeded", "failed"
+LIVE, ENDED = (READY, RUNNING, WAITING, PARKED), (SUCCEEDED, FAILED)
+STATES = (*LIVE, *ENDED)
+
+_WAITING = Q(run_after__isnull=False) | Q(remaining__isnull=False)
+_OF_STATE = {
+    READY: Q(lock=None, run_after=None, parked=None, remaining=None),
+    RUNNING: Q(lock__isnull=False),
+    WAITING: Q(_WAITING, lock=None, parked=None),
+    PARKED: Q(parked__isnull=False, lock=None),
+    SUCCEEDED: Q(success=True),
+    FAILED: Q(success=False),
+}
+#: The states of which an index has the rows by themselves: they are found wherever they are.
+_INDEXED = frozenset({RUNNING, PARKED, FAILED})
+
+_QUEUED = (
+    "id",
+    "name",
+    "func",
+    "queue",
+    "priority",
+    "attempts",
+    "max_attempts",
+    "group",
+    "hook",
+    "schedule",
+    "enqueued_at",
+    "run_after",
+    "remaining",
+    "parked",
+    "lock",
+    "cancelled",
+    "timeout",
+)
+_FINISHED = (
+    "id",
+    "name",
+    "func",
+    "queue",
+    "priority",
+    "attempt_count",
+    "max_attempts",
+    "group",
+    "hook",
+    "schedule",
+    "enqueued_at",
+    "started",
+    "stopped",
+    "success",
+    "exception",
+    "timeout",
+    "cluster",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which tasks are meant. Times are those of the enqueue, to the millisecond, as the ids have them."""
+
+    state: str | None = None
+    queue: str | None = None
+    func: str | None = None
+    group: str | None = None
+    exception: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether an index leads to the rows."""
+        return self.group is not None or self.state in _INDEXED
+
+    def condition(self) -> Q:
+        """Return the condition on columns that both tables have."""
+        given = {"queue": self.queue, "func": self.func, "group": self.group}
+        condition = Q(**{name: value for name, value in given.items() if value is not None})
+        if self.since is not None:
+            condition &= Q(pk__gte=_first_id(self.since))
+        if self.until is not None:
+            condition &= Q(pk__lt=_first_id(self.until))
+        return condition
+
+    def of_queued(self) -> Q | None:
+        """Return the condition on queued tasks; None: none is meant."""
+        if self.state in ENDED or self.exception is not None:
+            return None
+        return self.condition() & _OF_STATE[self.state] if self.state else self.condition()
+
+    def of_finished(self) -> Q | None:
+        """Return the condition on finished tasks; None: none is meant."""
+        if self.state in LIVE:
+            return None
+        condition = self.condition() & _OF_STATE[self.state] if self.state else self.condition()
+        return condition if self.exception is None else condition & Q(exception=self.exception, success=False)
+
+
+def _first_id(at: datetime) -> UUID:
+    return UUID(int=max(int(at.timestamp() * 1000), 0) << 80)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Tasks, the newest first."""
+
+    rows: list[Mapping[str, Any]]
+    #: Where the next page begins: before this id; None: there is no more.
+    before: UUID | None
+
+
+def search(database: str, caller: Caller, wanted: Filter, *, before: UUID | None, limit: int) -> Page:
+    """Return the newest tasks that are meant, of those that the caller may see.
+
+    A page may have fewer than `limit`, or none, and yet not be the last: WINDOW rows were looked at.
+    """
+    parts = [
+        _newest(rows, wanted, before=before, limit=limit)
+        for rows in (_queued_rows(database, caller, wanted), _finished_rows(database, caller, wanted))
+        if rows is not None
+    ]
+    merged = sorted((row for part in parts for row in part.rows), key=lambda row: row["id"], reverse=True)
+    # What lies beyond the end of one table's window must wait until the other's has come as far.
+    floors = [part.before for part in parts if part.before is not None]
+    floor = max(floors, default=None)
+    seen = [row for row in merged if floor is None or row["id"] >= floor.hex]
+    if len(seen) > limit:
+        return Page(seen[:limit], UUID(seen[limit - 1]["id"]))
+    return Page(seen, floor)
+
+
+def _queued_rows(database: str, caller: Caller, wanted: Filter) -> QuerySet[Any] | None:
+    condition = wanted.of_queued()
+    if condition is None or not caller.may("read", "view_queuedtask"):
+        return None
+    rows: QuerySet[Any] = QueuedTask.objects.using(database).filter(condition).values(*_QUEUED)
+    return rows
+
+
+def _finished_rows(database: str, caller: Caller, wanted: Filter) -> QuerySet[Any] | None:
+    condition = wanted.of_finished()
+    allowed = finished_for(caller)
+    if condition is None or allowed is None:
+        return None
+    rows: QuerySet[Any] = Task.objects.using(database).filter(condition, allowed).values(*_FINISHED)
+    return rows
+
+
+def finished_for(caller: Caller) -> Q | None:
+    """Return the condition on the finished tasks that the caller may see; None: none."""
+    seen = [
+        Q(success=success)
+        for success, permission in ((True, "view_success"), (False, "view_failure"))
+        if caller.may("read", permission)
+    ]
+    if len(seen) == 2 or caller.may("read", "view_task"):
+        return Q()
+    return seen[0] if seen else None
+
+
+def _newest(rows: QuerySet[Any], wanted: Filter, *, before: UUID | None, limit: int) -> Page:
+    everything = rows.model._default_manager.using(rows.db).order_by("-pk")
+    if before is not None:
+        rows, everything = rows.filter(pk__lt=before), everything.filter(pk__lt=before)
+    floor = None
+    if not wanted.is_narrow:
+        end = everything.values_list("pk", flat=True)[WINDOW : WINDOW + 1].first()
+        if end is not None:
+            floor = UUID(str(end))
+            rows = rows.filter(pk__gt=floor)
+    found = list(rows.order_by("-pk")[: limit + 1])
+    if len(found) > limit:
+        return Page(found, UUID(found[limit - 1]["id"]))
+    return Page(found, floor)
+
+
+# ------------------------------------------------------------------------------------------------- as JSON
+
+
+def at(value: datetime | None) -> str | None:
+    """Return a moment in UTC, as RFC 3339 has it."""
+    if value is None:
+        return None
+    return moments.aware(value).astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of either table without its values."""
+    is_finished = "success" in row
+    shared = {
+        "id": row["id"],
+        "name": row["name"],
+        "func": row["func"],
+        "queue": row["queue"],
+        "state": (SUCCEEDED if row["success"] else FAILED) if is_finished else state_of(row),
+        "priority": row["priority"],
+        "attempts": row["attempt_count" if is_finished else "attempts"],
+        "max_attempts": row["max_attempts"],
+        "timeout": row["timeout"],
+        "group": row["group"],
+        "hook": row["hook"],
+        "schedule": row["schedule"],
+        "enqueued_at": at(row["enqueued_at"]),
+    }
+    if is_finished:
+        return {
+            **shared,
+            "started_at": at(row["started"]),
+            "stopped_at": at(row["stopped"]),
+            "seconds": (row["stopped"] - row["started"]).total_seconds(),
+            "exception": row["exception"],
+            "cluster": row["cluster"],
+        }
+    return {
+        **shared,
+        "run_after": at(row["run_after"]),
+        "claimed_at": at(row["lock"]),
+        "waits_for": row["remaining"],
+        "parked": row["parked"],
+        "cancelled": row["cancelled"],
+    }
+
+
+def state_of(row: Mapping[str, Any]) -> str:
+    """Return the state of a row of the queue."""
+    if row["lock"] is not None:
+        return RUNNING
+    if row["parked"] is not None:
+        return PARKED
+    return WAITING if row["run_after"] is not None or row["remaining"] is not None else READY
+
+
+def one(database: str, caller: Caller, id: UUID) -> dict[str, Any] | None:
+    """Return a task without its values, wherever it is; None: it is not there, or the caller may not see it."""
+    only = Filter()
+    for rows in (_queued_rows(database, caller, only), _finished_rows(database, caller, only)):
+        row = None if rows is None else rows.filter(pk=id).first()
+        if row is not None:
+            return as_json(row)
+    return None
+
+
+_TEXTS = ("message", "traceback")
+
+
+def payload(database: str, id: UUID, *, ended: bool) -> dict[str, Any]:
+    """Return the values of a task: what it was called with, and what became of it; secrets masked.
+
+    Args:
+        ended: In which table it is. It may have left it since, and whether it may be seen in the other is not known.
+    """
+    names = ("args", "kwargs", "options", *(("value",) if ended else ()))
+    rows: Any = Task.objects.using(database) if ended else QueuedTask.objects.using(database)
+    row = rows.only("id", *names, *(_TEXTS if ended else ())).filter(pk=id).first()
+    if row is None:
+        return {}
+    found = {("result" if name == "value" else name): values.for_programs(row, name) for name in names}
+    if ended:
+        for name in _TEXTS:
+            text = row.__dict__[name]
+            found[name] = None if text is None else text[: values.LONGEST]
+    return found
+
+
+def id_of(value: Any) -> UUID:
+    return UUID(str(value))

@@ -1,0 +1,3 @@
+from tests.support.rest import api
+
+__all__ = ["api"]
