@@ -321,8 +321,8 @@ class Settings:
         read_by="pool, admin",
         keep=tuple,
     )
-    api_tokens: tuple[tokens.Token, ...] = declare(
-        (),
+    api_tokens: Mapping[str, tokens.Token] = declare(
+        dict,
         tokens.rule,
         "Tokens for the REST routes: `manage.py pgq_token NAME --scope read` prints one; see [rest.md](rest.md)",
         unit="`{name: {'sha256': ..., 'scopes': [...]}}`",

@@ -62,6 +62,9 @@ def rule(value: Any) -> str | None:
 
 
 def _is_right(name: Any, entry: Any) -> bool:
+    if isinstance(entry, Token):
+        # What `keep` has made of a right value: settings are built anew from settings, for tests.
+        return True
     if not isinstance(name, str) or not is_name(name) or not isinstance(entry, Mapping):
         return False
     if set(entry) != {"sha256", "scopes"} or not isinstance(entry["scopes"], list | tuple | set | frozenset):
@@ -70,6 +73,9 @@ def _is_right(name: Any, entry: Any) -> bool:
     return is_digest and bool(entry["scopes"]) and all(scope in SCOPES for scope in entry["scopes"])
 
 
-def keep(value: Mapping[str, Any]) -> tuple[Token, ...]:
-    """Return the tokens of a right value."""
-    return tuple(Token(name, entry["sha256"], frozenset(entry["scopes"])) for name, entry in value.items())
+def keep(value: Mapping[str, Any]) -> Mapping[str, Token]:
+    """Return the tokens of a right value by their names."""
+    return {
+        name: entry if isinstance(entry, Token) else Token(name, entry["sha256"], frozenset(entry["scopes"]))
+        for name, entry in value.items()
+    }

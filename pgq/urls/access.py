@@ -77,7 +77,7 @@ def _program(header: str) -> Caller:
     if scheme.lower() == "bearer":
         given = tokens.digest(secret.strip())
         # All of them, each in constant time: how long it takes says nothing of which one is nearly right.
-        for token in get_settings().api_tokens:
+        for token in get_settings().api_tokens.values():
             if hmac.compare_digest(token.sha256, given):
                 found = token
     if found is None:

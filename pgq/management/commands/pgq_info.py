@@ -62,7 +62,7 @@ class Command(PgqCommand):
                 # Keys of services: not for a terminal that others see, nor for a log.
                 value = dict.fromkeys(value, "...")
             elif item.name == "api_tokens":
-                value = {token.name: sorted(token.scopes) for token in value}
+                value = {token.name: sorted(token.scopes) for token in value.values()}
             elif item.name == "schedules" and not isinstance(value, str):
                 # Their arguments may be as secret; pgq_schedules shows what is known of each.
                 value = [each.get("name") if isinstance(each, dict) else getattr(each, "name", None) for each in value]
