@@ -252,7 +252,7 @@ def test_every_option_that_is_listed_is_taken():
     }  # fmt: skip
     assert set(given) == set(CALL_OPTIONS)
     assert named.registered.using(**given).enqueue()
-    fixed = {name: given[name] for name in TASK_OPTIONS if name not in ("atomic", "takes_context")}
+    fixed = {name: given[name] for name in TASK_OPTIONS if name not in ("atomic", "takes_context", "api")}
     assert task(atomic=True, **fixed)(named.add).enqueue()
     [row] = enqueued(named.add)
     assert (row.queue, row.priority, row.timeout, row.max_attempts) == ("q", 1, 5.0, 2)

@@ -128,7 +128,7 @@ def test_defaults():
         "claim_ms": 50.0, "settle_ms": 50.0, "grace": None, "start_method": "forkserver", "cpu_affinity": 0,
         "error_reporter": {}, "log_level": "INFO", "label": "pgq", "health_host": "127.0.0.1", "health_port": None,
             "schedules": (), "sync_schedules": "migrate", "schedules_source": "code", "release": None,
-            "environment": None, "allowed_commands": (),
+            "environment": None, "allowed_commands": (), "api_tokens": {},
     }  # fmt: skip
 
 
@@ -147,7 +147,7 @@ def test_settings_page_is_what_the_declarations_say():
     assert sorted(settings_page.keys(page)) == sorted([*conf.DECLARATIONS, "ALT_CLUSTERS"])
     assert page == settings_page.written(page), "run make docs"
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE))
-    lists = {"allowed", "allowed_commands", "exclude_queues", "schedules", "error_reporter"}
+    lists = {"allowed", "allowed_commands", "exclude_queues", "schedules", "error_reporter", "api_tokens"}
     elsewhere = {"workers", "max_payload", *lists}
     for item in dataclasses.fields(Settings):
         default = getattr(Settings(), item.name)
@@ -182,6 +182,7 @@ WRONG = [
     ("keep_days", float("inf")), ("keep_days", float("nan")), ("keep_days", 1e9), ("schedules", ""),
     ("schedules", 3), ("sync_schedules", "always"), ("schedules_source", ""), ("release", 1.5), ("release", ""),
     ("environment", ""), ("environment", 1), ("allowed_commands", "flush"),
+    ("api_tokens", {"scraper": "secret"}),
 ]  # fmt: skip
 
 

@@ -15,13 +15,14 @@ import pytest
 import pgq
 from pgq.models import Schedule
 from pgq.records import Claim, TaskState
-from pgq.store import lanes, leases, overview, pools, queue, results, schedules
+from pgq.store import bulk, lanes, leases, overview, pools, queue, results, schedules
 from tests.support.hand import WORKER
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NOW, ID = datetime.now(UTC), UUID(int=0)
 OLD = results.Old(None, None, None, None)
+ANY_TASK = bulk.Match(["ready"], None, None, None, None, None, None)
 RECORDS: list[tuple[type, Callable[[Any], object]]] = [
     (results.Expiry, lambda cursor: results.expire(cursor, now=datetime.now(UTC), limit=1)),
     (results.Deleted, lambda cursor: results.prune(cursor, keep=0, limit=1)),
@@ -34,6 +35,8 @@ RECORDS: list[tuple[type, Callable[[Any], object]]] = [
     (pools.LeaderHolder, pools.leader_holder),
     (leases.Leases, lambda cursor: leases.oldest_lease(cursor, since=NOW)),
     (lanes.Outlook, lanes.outlook),
+    (bulk.Looked, lambda cursor: bulk.look_queued(cursor, ANY_TASK, after=ID)),
+    (bulk.Looked, lambda cursor: bulk.look_failed(cursor, ANY_TASK, after=ID, cancelled="")),
     (pools.PoolRow, pools.pools),
     (overview.QueueCounts, lambda cursor: overview.queue_counts(cursor, limit=1)),
     (overview.QueueDepth, lambda cursor: overview.queue_depths(cursor, limit=1)),
