@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 from django.db import connections
 
 from pgq import status
-from pgq.conf import get_settings
+from pgq.conf import aliases, get_settings
 from pgq.errors import PgqError
 from pgq.ground import ids
 from pgq.pool import boot
@@ -41,7 +41,7 @@ class Cluster:
 
     Args:
         broker: Ignored; the broker is PostgreSQL.
-        arguments: Of pgq_worker: ``["--queues", "mail"]``.
+        arguments: Of pgq_worker: ``["--queues", "mail"]``. Without ``--database`` it serves PGQ["database"] alone.
         env: Environment variables for it, besides those of this process.
     """
 
@@ -81,10 +81,12 @@ class Cluster:
                 "a Cluster sees only what is committed, and this process is inside a transaction, as in a TestCase: "
                 "use pgq.testing.drain(), or a TransactionTestCase (pytest.mark.django_db(transaction=True))"
             )
+        is_one = len(aliases()) == 1 or "--database" in self.arguments
+        database = [] if is_one else ["--database", get_settings().database]
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self._asked_to_stop = False
         self.process = subprocess.Popen(  # noqa: S603  # this interpreter and pgq's command
-            [sys.executable, "-m", "pgq", "pgq_worker", *self.arguments],
+            [sys.executable, "-m", "pgq", "pgq_worker", *self.arguments, *database],
             env={
                 **os.environ,
                 **boot.database_variables(),

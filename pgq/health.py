@@ -5,8 +5,9 @@
     urlpatterns = [path("health", health), ...]
 
 200 ``{"status": "ok"}``, or 503 ``{"status": "problem"}`` while tasks are not run as they should be, or PostgreSQL
-does not answer. The view needs no login, so it tells no more; `manage.py pgq_check` names what is wrong and what to do.
-It checks all pools together; ``pgq_worker --health-port`` answers for one pool.
+does not answer. With several databases it tells how each is: ``{"status": "problem", "databases": {"default": "ok",
+"second": "away"}}``. The view needs no login, so it tells no more; `manage.py pgq_check` names what is wrong and what
+to do. It checks all pools together; ``pgq_worker --health-port`` answers for one pool.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from pgq.conf import get_settings
-from pgq.status import findings
+from pgq.conf import asked, get_settings
+from pgq.status import databases, findings
 from pgq.store.caller import callers_cursor
 
 __all__ = ["health"]
@@ -29,6 +30,8 @@ __all__ = ["health"]
 @require_safe
 def health(request: HttpRequest) -> HttpResponse:
     """Answer a probe."""
+    if len(asked()) > 1:
+        return _of_several()
     try:
         with callers_cursor(get_settings().database) as cursor:
             status = findings.overall(findings.findings(cursor))
@@ -37,6 +40,16 @@ def health(request: HttpRequest) -> HttpResponse:
     if status == findings.PROBLEM:
         return JsonResponse({"status": "problem"}, status=503)
     return JsonResponse({"status": "ok"})
+
+
+def _of_several() -> HttpResponse:
+    seen = databases.look(lambda alias, cursor: findings.overall(findings.findings(cursor)), "pgq health")
+    states = {
+        alias: "away" if isinstance(found, databases.Away) else "problem" if found == findings.PROBLEM else "ok"
+        for alias, found in seen.items()
+    }
+    status = "ok" if set(states.values()) == {"ok"} else "problem"
+    return JsonResponse({"status": status, "databases": states}, status=200 if status == "ok" else 503)
 
 
 # A probe has no account (LoginRequiredMiddleware).

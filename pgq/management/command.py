@@ -16,7 +16,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connections
 from django.db.utils import IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
-from pgq.conf import Settings, get_settings
+from pgq.conf import Settings, asked, at, get_settings
 from pgq.management.output import console, visible
 
 if TYPE_CHECKING:
@@ -33,12 +33,25 @@ class PgqCommand(BaseCommand):
     # A command that shows what is wrong must not refuse to start because something is.
     requires_system_checks: list[str] = []
 
+    #: Whether ``--database`` names one of the databases with pgq's tables.
+    takes_database = True
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        if self.takes_database:
+            parser.add_argument(
+                "--database",
+                help="alias of one of the databases (default: PGQ['database'], and those of PGQ['databases'])",
+            )
+        return parser
+
     def add_json(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with refusals():
-            self.settings = checked_settings()
+        chosen = options["database"] if self.takes_database else None
+        with refusals(), at(chosen) if chosen is not None else contextlib.nullcontext():
+            self.settings = checked_settings(chosen)
             self.run(options)
 
     def run(self, options: dict[str, Any]) -> None:
@@ -64,20 +77,25 @@ def _jsonable(value: Any) -> Any:
     return str(value)
 
 
-def checked_settings() -> Settings:
+def checked_settings(chosen: str | None = None) -> Settings:
     """Return the settings.
 
+    Args:
+        chosen: Alias of the database that is at hand, by ``--database``.
+
     Raises:
-        CommandError: They are wrong, or their database is not one that pgq can use.
+        CommandError: They are wrong, or a database is not one that pgq can use.
     """
     try:
         settings = get_settings()
     except ImproperlyConfigured as error:
         raise CommandError(str(error)) from None
-    if settings.database not in connections:
-        raise CommandError(f"PGQ['database'] is {settings.database!r}, which is not in DATABASES.")
-    if connections[settings.database].vendor != "postgresql":
-        raise CommandError(f"The database {settings.database!r} is not PostgreSQL, which pgq needs.")
+    for alias in asked():
+        if alias not in connections:
+            where = "--database" if chosen else "PGQ['databases']" if alias in settings.databases else "PGQ['database']"
+            raise CommandError(f"{where} names {alias!r}, which is not in DATABASES.")
+        if connections[alias].vendor != "postgresql":
+            raise CommandError(f"The database {alias!r} is not PostgreSQL, which pgq needs.")
     return settings
 
 

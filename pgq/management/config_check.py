@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import psycopg
 from django.core.checks import CheckMessage
@@ -23,17 +23,23 @@ from pgq.store.listener import shares_sessions
 _OLDEST_SERVER = 140_000
 
 
-def run(out: OutputWrapper, style: Style, settings: Callable[[], Settings]) -> None:
+def run(
+    out: OutputWrapper,
+    style: Style,
+    settings: Callable[[], Settings],
+    databases: Callable[[Settings], Sequence[str]],
+) -> None:
     """Print a line for each thing that was looked at.
 
     Args:
         settings: Returns those of the pool, with what the command line says.
+        databases: Returns the aliases of the databases that are served with them.
 
     Raises:
         CommandError: A pool could not run.
     """
     problems = 0
-    for subject, found, trouble in _look(settings):
+    for subject, found, trouble in _look(settings, databases):
         if trouble:
             problems += 1
             out.write(style.ERROR(f"{subject}: {found}"))
@@ -43,7 +49,9 @@ def run(out: OutputWrapper, style: Style, settings: Callable[[], Settings]) -> N
         raise CommandError(f"a pool could not run: {problems} problem{'s' * (problems > 1)}, see above")
 
 
-def _look(settings: Callable[[], Settings]) -> Iterator[tuple[str, str, bool]]:
+def _look(
+    settings: Callable[[], Settings], databases: Callable[[Settings], Sequence[str]]
+) -> Iterator[tuple[str, str, bool]]:
     """Yield what was looked at, what was found, and whether no pool could run with it."""
     found = [
         message
@@ -59,20 +67,20 @@ def _look(settings: Callable[[], Settings]) -> Iterator[tuple[str, str, bool]]:
     except (ImproperlyConfigured, CommandError) as error:
         yield "settings", str(error), True
         return
-    yield (
-        "settings",
-        f"pool {chosen.name}, {chosen.workers} workers, queues {chosen.served}, database {chosen.database}",
-        False,
-    )
+    aliases = databases(chosen)
+    for alias in aliases:
+        pool = f"pool {chosen.name}, {chosen.workers} workers, queues {chosen.served}, database {alias}"
+        yield "settings", pool, False
     try:
         signing.check_keys()
         yield "keys", "rows can be signed", False
     except ImproperlyConfigured as error:
         yield "keys", str(error), True
-    try:
-        yield from _look_at_database(chosen.database)
-    except psycopg.Error as error:
-        yield "database", explain(error), True
+    for alias in aliases:
+        try:
+            yield from _look_at_database(alias)
+        except psycopg.Error as error:
+            yield "database", explain(error) if len(aliases) == 1 else f"{alias}: {explain(error)}", True
 
 
 def _look_at_database(alias: str) -> Iterator[tuple[str, str, bool]]:

@@ -9,13 +9,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic
 
 import psycopg
 
 from pgq.management.command import explain
 from pgq.management.output import T
+from pgq.status import databases
+from pgq.status.databases import Away
 from pgq.store import connection as store_connection
 from pgq.store.outage import Backoff
 
@@ -59,6 +61,38 @@ class Source(Generic[T]):
             with contextlib.suppress(psycopg.Error):
                 self.connection.close()
             self.connection = None
+
+
+class SeveralSources(Source[Mapping[str, T | str]]):
+    """Reads the same from each of several databases at the same time; of one that is away, why.
+
+    Args:
+        read: As for `Source`, but called in a thread, and each time over a new connection.
+    """
+
+    def __init__(self, role: str, read: Callable[[store_connection.Cursor, T | None], T]) -> None:
+        super().__init__("", role, self._nothing)
+        self._read_one = read
+        self._last: dict[str, T] = {}
+
+    def _nothing(self, cursor: store_connection.Cursor, before: Mapping[str, T | str] | None) -> Mapping[str, T | str]:
+        raise NotImplementedError
+
+    def read(self) -> Mapping[str, T | str]:
+        """Read once.
+
+        Raises:
+            psycopg.Error: None of the databases could be read.
+        """
+        seen: dict[str, T | Away] = databases.look(self._one, self.role)
+        away = [one.error for one in seen.values() if isinstance(one, Away)]
+        if len(away) == len(seen):
+            raise away[0]
+        self._last |= {alias: one for alias, one in seen.items() if not isinstance(one, Away)}
+        return {alias: explain(one.error) if isinstance(one, Away) else one for alias, one in seen.items()}
+
+    def _one(self, alias: str, cursor: store_connection.Cursor) -> T:
+        return self._read_one(cursor, self._last.get(alias))
 
 
 class _Reader(threading.Thread, Generic[T]):

@@ -16,10 +16,15 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 def die_with_parent() -> None:
     """Have the kernel kill this process when its parent dies (Linux; elsewhere the closed pipe ends it)."""
+    end_with_parent(signal.SIGKILL)
+
+
+def end_with_parent(number: int) -> None:
+    """Have the kernel send this process a signal when its parent dies (Linux)."""
     if sys.platform != "linux":
         return
     parent = os.getppid()
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(1)
 

@@ -21,7 +21,7 @@ logger = logging.getLogger("pgq")
 
 #: Variables that systemd sets for the main process. No child inherits them: a program that a task starts could speak
 #: for the pool.
-_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 #: Seconds between two texts for `systemctl status`, where there is no watchdog.
 _STATUS_SECONDS = 5.0
 #: Seconds after which the pool says that it is ready though it is not: where PostgreSQL is away, `systemctl start`
@@ -36,7 +36,7 @@ class Systemd:
 
     def __init__(self, children: Children, pulse: Pulse) -> None:
         self.children, self.pulse = children, pulse
-        self.address = _address(os.environ.get("NOTIFY_SOCKET", ""))
+        self.address = address(os.environ.get("NOTIFY_SOCKET", ""))
         watchdog = _watchdog_seconds()
         self.watchdog = watchdog is not None
         self.every = watchdog / 2 if watchdog is not None else _STATUS_SECONDS
@@ -48,7 +48,7 @@ class Systemd:
     @contextlib.contextmanager
     def hidden(self) -> Iterator[None]:
         """Keep the variables from the children; put them back, since a pool that reloads executes itself anew."""
-        kept = {name: os.environ.pop(name) for name in _VARIABLES if name in os.environ}
+        kept = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
         try:
             yield
         finally:
@@ -88,18 +88,23 @@ class Systemd:
 
     def _send(self, *lines: str) -> bool:
         assert self.address is not None
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sending:
-                # A service manager that is busy must not hold up the loop.
-                sending.setblocking(False)
-                sending.sendto("\n".join(lines).encode(), self.address)
-        except OSError as error:
-            logger.debug("systemd could not be told %s: %s", lines[0], error)
-            return False
-        return True
+        return send(self.address, *lines)
 
 
-def _address(path: str) -> str | None:
+def send(address: str, *lines: str) -> bool:
+    """Send a message to the service manager; return whether that has worked."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sending:
+            # A service manager that is busy must not hold up the loop.
+            sending.setblocking(False)
+            sending.sendto("\n".join(lines).encode(), address)
+    except OSError as error:
+        logger.debug("systemd could not be told %s: %s", lines[0], error)
+        return False
+    return True
+
+
+def address(path: str) -> str | None:
     """Return the address of the socket: a path, or after `@` a name in the abstract namespace of Linux."""
     if path.startswith("@"):
         return "\0" + path[1:]

@@ -10,7 +10,7 @@ from psycopg import errors as errors_of_postgresql
 
 from pgq.conf import get_settings
 from pgq.models import Schedule
-from pgq.schedules import code
+from pgq.schedules import code, define
 from pgq.schedules.code import CodeSchedule
 from pgq.schedules.sync import order
 from pgq.store.overview import Finding
@@ -33,7 +33,7 @@ _WRONG, _UNSYNCED, _TAKEN, _DRIFT, _EDITED, _LEFT = _ADVICE
 
 
 def finding() -> Finding:
-    """Compare code and table.
+    """Compare code and table: that of the database at hand, with the schedules that belong there.
 
     Raises:
         ImproperlyConfigured: The settings are wrong.
@@ -42,9 +42,10 @@ def finding() -> Finding:
     wanted = code.read()
     if errors := wanted.errors():
         return _found({_WRONG: errors})
+    here = get_settings().database
     try:
-        with transaction.atomic(using=get_settings().database):
-            return _compared(wanted.schedules)
+        with transaction.atomic(using=here):
+            return _compared([each for each in wanted.schedules if define.database_of_queue(each.row) == here])
     except ProgrammingError as error:
         if not isinstance(error.__cause__, errors_of_postgresql.InsufficientPrivilege):
             raise

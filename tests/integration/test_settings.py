@@ -147,7 +147,7 @@ def test_settings_page_is_what_the_declarations_say():
     assert sorted(settings_page.keys(page)) == sorted([*conf.DECLARATIONS, "ALT_CLUSTERS"])
     assert page == settings_page.written(page), "run make docs"
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE))
-    lists = {"allowed", "allowed_commands", "exclude_queues", "schedules", "error_reporter", "api_tokens"}
+    lists = {"databases", "allowed", "allowed_commands", "exclude_queues", "schedules", "error_reporter", "api_tokens"}
     elsewhere = {"workers", "max_payload", *lists}
     for item in dataclasses.fields(Settings):
         default = getattr(Settings(), item.name)
@@ -166,6 +166,8 @@ def test_the_declarations_say_which_keys_are_django_qs():
 # ------------------------------------------------------------------------------------------------- wrong values
 
 WRONG = [
+    ("databases", ["second"]), ("databases", {"second": "reports"}), ("databases", {"second": []}),
+    ("databases", {1: ["a"]}), ("databases", {"default": ["mail"], "second": ["reports", "mail"]}),
     ("coroutines", 0), ("coroutines", 1.5), ("threads", 0), ("threads", None),
     ("workers", 0), ("workers", "4"), ("workers", 2.5), ("workers", True), ("recycle", -1), ("max_rss", 0),
     ("timeout", 0), ("timeout", "60"), ("timeout", -1), ("kill_after", -1), ("retry", 0), ("max_attempts", -1),

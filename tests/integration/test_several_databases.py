@@ -1,6 +1,12 @@
 """PGQ["databases"]: queues in several databases, and each door that leads to them."""
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from pgq import conf
+from pgq.config import Config
+from pgq.management.checks import check_alias
 
 SETTINGS = """
 DATABASES["second"] = database_from_url({second!r})
@@ -172,3 +178,73 @@ def test_each_door_knows_of_several_databases(project, new_database):
         + "import django\nif django.VERSION >= (6,):\n"
         + "".join(f"    {line}\n" for line in DJANGO_TASKS.strip().splitlines())
     )
+
+
+# ------------------------------------------------------------------------------------------------- settings
+
+
+def test_a_queue_under_two_aliases_is_named():
+    with override_settings(PGQ={"databases": {"one": ["mail"], "two": ["reports", "mail"]}}):
+        [problem] = conf.problems()
+        assert "the queue 'mail' stands under 'one' and under 'two'" in problem.hint
+        with pytest.raises(ImproperlyConfigured, match="'mail' stands under"):
+            conf.get_settings()
+
+
+def test_where_queues_lie_is_no_matter_of_one_pool():
+    databases = {"second": ["reports"]}
+    with override_settings(PGQ={"ALT_CLUSTERS": {"a": {"databases": databases}}}):
+        assert [problem.key for problem in conf.problems()] == ["ALT_CLUSTERS"]
+    with override_settings(PGQ={"databases": databases, "ALT_CLUSTERS": {"a": {"database": "second"}}}):
+        [problem] = conf.problems()
+        assert "holds database, and PGQ['databases'] says where queues lie" in problem.message
+
+
+def test_config_has_it_too():
+    with override_settings(PGQ=Config(databases={"second": ["reports"]})):
+        assert conf.problems() == []
+        assert (conf.database_of("reports"), conf.database_of("mail")) == ("second", "default")
+        assert conf.aliases() == ("default", "second")
+
+
+def test_what_is_at_hand_ends_with_its_block():
+    with override_settings(PGQ={"databases": {"second": ["reports"]}}):
+        with conf.at("second"):
+            assert (conf.get_settings().database, conf.asked()) == ("second", ("second",))
+            # Where a new task goes is decided by its queue alone.
+            assert conf.database_of("mail") == "default"
+        assert (conf.get_settings().database, conf.asked()) == ("default", ("default", "second"))
+        with conf.served("second"):
+            assert conf.asked() == ("second", "default")
+
+
+def found(**databases):
+    with override_settings(PGQ={"databases": databases}):
+        return {message.id: message.msg for message in check_alias(None)}
+
+
+def test_checks_name_the_alias(settings):
+    assert found(nowhere=["a"]) == {"pgq.E002": "PGQ['databases'] names 'nowhere', which is not in DATABASES."}
+    assert "pgq.E007" not in found(default=["a"])
+
+
+LOOK = """
+from pgq.management.checks import check_alias, check_database
+found = (*check_alias(None), *check_database(None, databases=["default", "second", "again"]))
+print(*sorted(message.id for message in found))
+"""
+MORE = """
+DATABASES["lite"] = {{"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+DATABASES["second"] = database_from_url({second!r})
+DATABASES["again"] = DATABASES["default"] | {{}}
+PGQ = {{"databases": {{{alias!r}: ["a"]}}}}
+"""
+
+
+@pytest.mark.slow
+def test_checks_of_databases(project, new_database):
+    shop, second = project(), new_database()
+    # No PostgreSQL; the same database twice; no tables. Two without a limit to the wait for their server.
+    for alias, ids in (("lite", "pgq.E003"), ("again", "pgq.E007 W W"), ("second", "pgq.W002 W W")):
+        shop.configure(MORE.format(second=second, alias=alias))
+        assert shop.python(LOOK).stdout.strip() == ids.replace("W ", "pgq.W007 ").replace(" W", " pgq.W007")

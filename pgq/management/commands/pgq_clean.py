@@ -7,9 +7,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from django.core.management.base import CommandParser
+import psycopg
+from django.core.management.base import CommandError, CommandParser
 
-from pgq.management.command import PgqCommand
+from pgq.conf import asked, at
+from pgq.management.command import PgqCommand, explain
 from pgq.management.output import emit, message, span, text
 from pgq.upkeep import clean
 from pgq.upkeep.clean import Cleaned
@@ -41,6 +43,20 @@ class Command(PgqCommand):
         self.add_json(parser)
 
     def run(self, options: dict[str, Any]) -> None:
+        away = 0
+        for alias in (aliases := asked()):
+            try:
+                with at(alias):
+                    self._clean(options, alias if len(aliases) > 1 else None)
+            except psycopg.OperationalError as error:
+                if len(aliases) == 1:
+                    raise
+                away += 1
+                self.stderr.write(f"{alias}: {explain(error)}")
+        if away:
+            raise CommandError(f"{away} of {len(aliases)} databases could not be cleaned, see above")
+
+    def _clean(self, options: dict[str, Any], alias: str | None) -> None:
         try:
             with self._progress(options) as progress:
                 cleaned = clean.delete_old(
@@ -52,9 +68,9 @@ class Command(PgqCommand):
                     progress=progress,
                 )
         except clean.Interrupted as interrupted:
-            self._report(interrupted.cleaned, options)
+            self._report(interrupted.cleaned, options, alias)
             raise
-        self._report(cleaned, options)
+        self._report(cleaned, options, alias)
 
     @contextlib.contextmanager
     def _progress(self, options: dict[str, Any]) -> Iterator[clean.Progress]:
@@ -73,15 +89,17 @@ class Command(PgqCommand):
 
             yield show
 
-    def _report(self, cleaned: Cleaned, options: dict[str, Any]) -> None:
+    def _report(self, cleaned: Cleaned, options: dict[str, Any], alias: str | None) -> None:
+        """Print what was done. `alias`: of the database, if there are several."""
         if options["json"]:
-            self.print_json(as_json(cleaned))
+            self.print_json(({} if alias is None else {"database": alias}) | as_json(cleaned))
             return
         if options["verbosity"] == 0:
             return
         out = self.console(options)
         dry = cleaned.dry_run
-        emit(out, text(f"{_how_many(cleaned.deleted, dry_run=dry)} in {span(cleaned.seconds)}.", "bold"))
+        where = "" if alias is None else f"{alias}: "
+        emit(out, text(f"{where}{_how_many(cleaned.deleted, dry_run=dry)} in {span(cleaned.seconds)}.", "bold"))
         if cleaned.expired:
             emit(out, text(f"{cleaned.expired:,} of them had a keep that is over."))
         for name, results in cleaned.dropped:

@@ -18,6 +18,7 @@ _TITLES = {"results": "Results", "queued": "Queued tasks", "schedules": "Schedul
 
 
 class Command(PgqCommand):
+    takes_database = False
     help = (
         "Copies schedules, queued tasks and results from the tables of Django-Q, which need not be installed any more. "
         "Stop its clusters first. Can be run again: what is here is left alone. A queued task is marked in Django-Q's "

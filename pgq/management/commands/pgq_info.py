@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import CommandParser
 
 from pgq import __version__, conf, status
-from pgq.management.command import PgqCommand, refusals
+from pgq.conf import asked, at, get_settings, places
+from pgq.management.command import PgqCommand, explain, refusals
 from pgq.management.output import Column, emit, message, span, table, text, visible
-from pgq.status import snapshot
+from pgq.status import databases, snapshot
 from pgq.store import overview
 from pgq.store.caller import callers_cursor
 
@@ -45,8 +47,10 @@ class Command(PgqCommand):
     def run(self, options: dict[str, Any]) -> None:
         if options["ids"]:
             self._ids(options)
+        elif len(asked()) > 1:
+            self._summaries(options)
         else:
-            self._summary(options)
+            self._summary(options, self.print_json)
 
     # --- settings
 
@@ -97,7 +101,7 @@ class Command(PgqCommand):
     # --- ids
 
     def _ids(self, options: dict[str, Any]) -> None:
-        found = [str(stat.cluster_id) for stat in status.Stat.get_all()]
+        found = [str(stat.cluster_id) for stats in places.each(status.Stat.get_all) for stat in stats]
         if options["json"]:
             self.print_json(found)
         elif found:
@@ -108,7 +112,25 @@ class Command(PgqCommand):
 
     # --- summary
 
-    def _summary(self, options: dict[str, Any]) -> None:
+    def _summaries(self, options: dict[str, Any]) -> None:
+        # First which of them answer, since Django's own connections may wait for long.
+        answers = databases.look(lambda alias, cursor: overview.now(cursor), "pgq info")
+        shown: list[dict[str, Any]] = []
+        for alias, answer in answers.items():
+            if isinstance(answer, databases.Away):
+                shown.append({"database": alias, "away": explain(answer.error)})
+                if not options["json"]:
+                    emit(self.console(options), message(f"{alias}: {shown[-1]['away']}", "bold red"))
+                continue
+            with at(alias):
+                self.settings = get_settings()
+                self._summary(options, shown.append)
+        if options["json"]:
+            self.print_json({"databases": shown})
+        if any("away" in each for each in shown):
+            raise SystemExit(1)
+
+    def _summary(self, options: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> None:
         stats = status.Stat.get_all()
         with callers_cursor(self.settings.database) as cursor:
             queued = snapshot.queued(cursor, limit=_COUNT_LIMIT)
@@ -120,7 +142,7 @@ class Command(PgqCommand):
         restarts = sum(counted) if counted else None
         number, per = _per(throughput.rate) if throughput.rate is not None else ("-", "second")
         if options["json"]:
-            self.print_json(
+            tell(
                 {
                     "version": __version__,
                     "name": self.settings.name,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from pgq.conf import asked
 from pgq.management.command import PgqCommand
-from pgq.management.live import Source, positive_seconds, repeat, watch
+from pgq.management.live import SeveralSources, Source, positive_seconds, repeat, watch
 from pgq.management.output import Column, emit, message, span, state, table, text
 from pgq.pool import memory
 from pgq.pool.memory import PoolMemory, Reading, Usage
@@ -37,9 +40,9 @@ class Command(PgqCommand):
     def run(self, options: dict[str, Any]) -> None:
         if not memory.can_read():
             raise CommandError("pgq_memory reads /proc, which this system does not have.")
-        source: Source[Reading] = Source(
-            self.settings.database, "pgq memory", lambda cursor, before: memory.read(cursor)
-        )
+        source = Source[Reading](self.settings.database, "pgq memory", lambda cursor, before: memory.read(cursor))
+        if len(asked()) > 1:
+            source = _SeveralReadings(self._trouble)
         interval = None if options["run_once"] else options["interval"]
         if options["json"]:
             repeat(source, lambda seen: self.print_json(as_json(seen)), interval=interval, trouble=self._trouble)
@@ -58,6 +61,25 @@ class Command(PgqCommand):
 
     def _trouble(self, what: str) -> None:
         self.stderr.write(what)
+
+
+class _SeveralReadings(Source[Reading]):
+    """Reads the pools of several databases in one."""
+
+    def __init__(self, trouble: Callable[[str], None]) -> None:
+        super().__init__("", "pgq memory", lambda cursor, before: memory.read(cursor))
+        self.several = SeveralSources[Reading](self.role, self._read)
+        self.trouble = trouble
+
+    def read(self) -> Reading:
+        seen = self.several.read()
+        for alias, one in seen.items():
+            if isinstance(one, str):
+                self.trouble(f"{alias}: {one}")
+        readings = [one for one in seen.values() if isinstance(one, Reading)]
+        pools = tuple(pool for one in readings for pool in one.pools)
+        elsewhere = tuple(stat for one in readings for stat in one.elsewhere)
+        return dataclasses.replace(readings[0], pools=pools, elsewhere=elsewhere)
 
 
 # ------------------------------------------------------------------------------------------------- showing

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from pgq.conf import Queues
+from pgq.conf import Queues, asked
 from pgq.ground.ids import task_name
 from pgq.management.command import PgqCommand
-from pgq.management.live import Source, allot, positive_seconds, repeat, watch
+from pgq.management.live import SeveralSources, Source, allot, positive_seconds, repeat, watch
 from pgq.management.output import Column, clock, emit, message, rate, span, state, table, text
 from pgq.status import Stat, snapshot
 from pgq.status.snapshot import Snapshot
@@ -38,8 +39,11 @@ class Command(PgqCommand):
         self.add_json(parser)
 
     def run(self, options: dict[str, Any]) -> None:
-        source = Source(self.settings.database, "pgq monitor", snapshot.snapshot)
         interval = None if options["run_once"] else options["interval"]
+        if len(asked()) > 1:
+            self._run_several(options, interval)
+            return
+        source = Source(self.settings.database, "pgq monitor", snapshot.snapshot)
         if options["json"]:
             repeat(source, lambda seen: self.print_json(as_json(seen)), interval=interval, trouble=self._trouble)
             return
@@ -48,6 +52,19 @@ class Command(PgqCommand):
             watch(out, source, Screen(out).render, interval=interval or _INTERVAL)
         else:
             repeat(source, lambda seen: emit(out, *page(out, seen)), interval=interval, trouble=self._trouble)
+
+    def _run_several(self, options: dict[str, Any], interval: float | None) -> None:
+        source = SeveralSources("pgq monitor", snapshot.snapshot)
+        if options["json"]:
+            repeat(
+                source, lambda seen: self.print_json(several_as_json(seen)), interval=interval, trouble=self._trouble
+            )
+            return
+        out = self.console(options)
+        if out.is_interactive and not options["run_once"]:
+            watch(out, source, SeveralScreen(out).render, interval=interval or _INTERVAL)
+        else:
+            repeat(source, lambda seen: emit(out, *_pages(out, seen)), interval=interval, trouble=self._trouble)
 
     def _trouble(self, what: str) -> None:
         self.stderr.write(what)
@@ -212,7 +229,49 @@ class Screen:
         return Group(*head, *body, text("q quits", "dim"))
 
 
+# ------------------------------------------------------------------------------------------------- several databases
+
+
+def _pages(out: Console, seen: Mapping[str, Snapshot | str]) -> list[RenderableType]:
+    made: list[RenderableType] = []
+    for alias, one in seen.items():
+        made.append(message(f"{alias}: {one}", "bold red") if isinstance(one, str) else text(alias, "bold cyan"))
+        made += [] if isinstance(one, str) else page(out, one)
+    return made
+
+
+class SeveralScreen:
+    """What fills a terminal with all databases, an equal part for each."""
+
+    def __init__(self, out: Console) -> None:
+        self.out = out
+
+    def render(self, seen: Mapping[str, Snapshot | str] | None, age: float, trouble: str | None) -> RenderableType:
+        from rich.console import Group
+
+        parts: list[RenderableType] = [] if trouble is None else [text(trouble, "bold red")]
+        if seen is None:
+            return Group(*parts, text("Waiting for PostgreSQL ...  q quits", "dim"))
+        # A line is kept free at the bottom, for the hint; and one for each of those that are away.
+        there = [one for one in seen.values() if not isinstance(one, str)]
+        lines = (self.out.height - len(parts) - 1 - (len(seen) - len(there))) // max(len(there), 1)
+        for alias, one in seen.items():
+            if isinstance(one, str):
+                parts.append(text(f"{alias}: {one}", "bold red"))
+                continue
+            when = f"{timezone.localtime(one.at):%H:%M:%S %Z}"
+            parts.append(text(f"{alias} {when}  {_summary(one)}", "bold"))
+            parts += _sections(self.out, one, allot(lines - 1, [len(rows) for _, _, rows in _tables(one)], overhead=2))
+        return Group(*parts, text("q quits", "dim"))
+
+
 # ------------------------------------------------------------------------------------------------- JSON
+
+
+def several_as_json(seen: Mapping[str, Snapshot | str]) -> dict[str, Any]:
+    """Return for programs a snapshot of each database, or why there is none."""
+    shown = {alias: {"away": one} if isinstance(one, str) else as_json(one) for alias, one in seen.items()}
+    return {"databases": shown}
 
 
 def as_json(seen: Snapshot) -> dict[str, Any]:

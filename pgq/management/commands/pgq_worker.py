@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -58,12 +58,17 @@ class Command(BaseCommand):
             "--cluster-name",
             help="name of the pool; an entry of ALT_CLUSTERS with that name is used (--cluster-name: as in Django-Q)",
         )
-        parser.add_argument("--database", help="alias in DATABASES (default: PGQ['database'])")
+        parser.add_argument(
+            "--database",
+            help="alias in DATABASES of the tables to serve (default: PGQ['database'], and those of PGQ['databases'] "
+            "that have queues to serve: then a pool for each)",
+        )
         parser.add_argument(
             "--health-port",
             type=int,
             metavar="PORT",
-            help="answer GET /health there, on PGQ['health_host'] (default: PGQ['health_port'], else on none)",
+            help="answer GET /health there, on PGQ['health_host'] (default: PGQ['health_port'], else on none); of "
+            "several pools the next one takes the next port",
         )
         parser.add_argument(
             "--check-config",
@@ -95,13 +100,18 @@ class Command(BaseCommand):
             self._run(options)
 
     def _run(self, options: dict[str, Any]) -> None:
-        from pgq.pool.supervisor import Supervisor
-
         boot.use_databases()
         if options["check_config"]:
-            config_check.run(self.stdout, self.style, lambda: self._settings(options))
+            given = options["database"]
+            config_check.run(
+                self.stdout,
+                self.style,
+                lambda: self._settings(options),
+                lambda settings: databases_served(settings, given),
+            )
             return
         settings = self._settings(options)
+        aliases = databases_served(settings, options["database"])
         try:
             signing.check_keys()
         except ImproperlyConfigured as error:
@@ -113,6 +123,40 @@ class Command(BaseCommand):
         if options["queues"] is None:
             warn_of_name()
         connections.close_all()
+        if len(aliases) > 1:
+            self._run_several(settings, aliases, options)
+        else:
+            self._run_pool(dataclasses.replace(settings, database=aliases[0]), options)
+
+    def _run_several(self, settings: conf.Settings, aliases: Sequence[str], options: dict[str, Any]) -> None:
+        from pgq.pool.several import Several
+
+        def run(alias: str) -> int:
+            chosen = dataclasses.replace(settings, database=alias)
+            if settings.health_port is not None:
+                chosen = dataclasses.replace(chosen, health_port=settings.health_port + aliases.index(alias))
+            try:
+                # If it starts anew, it is to be this one pool.
+                own = ("--database", alias, *_port(chosen.health_port))
+                self._run_pool(chosen, options, *own)
+            except CommandError as error:
+                self.stderr.write(f"{alias}: {error}")
+                return 1
+            return 0
+
+        logger.info("a pool for each of the databases %s", ", ".join(aliases))
+        failed = Several(aliases, run).run()
+        if failed:
+            raise CommandError(f"the pool of {' and of '.join(failed)} has failed, see above")
+
+    def _run_pool(self, settings: conf.Settings, options: dict[str, Any], *own: str) -> None:
+        """Run one pool until it is stopped.
+
+        Args:
+            own: What the command line of this pool has besides, if it starts anew.
+        """
+        from pgq.pool.supervisor import Supervisor
+
         try:
             supervisor = Supervisor(
                 settings,
@@ -127,7 +171,7 @@ class Command(BaseCommand):
         if supervisor.run():
             sys.stdout.flush()
             sys.stderr.flush()
-            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # this program, as it was started
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], *own])  # noqa: S606  # this program, as it was started
         if supervisor.failed is not None:
             raise CommandError(f"nothing could be run: {supervisor.failed}")
 
@@ -153,11 +197,29 @@ class Command(BaseCommand):
         settings = dataclasses.replace(conf.get_settings(), **chosen)
         if settings.served.only == ():
             raise CommandError("--exclude-queues: nothing is left of PGQ['queues'], so this pool would serve no queue")
-        if settings.database not in connections:
-            raise CommandError(f"--database: {settings.database!r} is not in DATABASES")
-        if connections[settings.database].vendor != "postgresql":
-            raise CommandError(f"--database: {settings.database!r} is not a PostgreSQL database, which pgq needs")
+        for alias in databases_served(settings, options["database"]):
+            if alias not in connections:
+                raise CommandError(f"--database: {alias!r} is not in DATABASES")
+            if connections[alias].vendor != "postgresql":
+                raise CommandError(f"--database: {alias!r} is not a PostgreSQL database, which pgq needs")
         return settings
+
+
+def databases_served(settings: conf.Settings, given: str | None) -> tuple[str, ...]:
+    """Return the aliases of the databases that pools with these settings serve.
+
+    Args:
+        given: By ``--database``.
+    """
+    if given is not None or not settings.databases:
+        return (settings.database,)
+    if settings.served.only is not None:
+        return tuple(dict.fromkeys(map(conf.database_of, settings.served.only)))
+    return conf.aliases()
+
+
+def _port(port: int | None) -> tuple[str, ...]:
+    return () if port is None else ("--health-port", str(port))
 
 
 def _queues(served: str | None, excluded: str | None) -> dict[str, tuple[str, ...]]:
