@@ -99,7 +99,7 @@ assert delete_group("both", tasks=True)[0] == 2 and count_group("both") == 0
 """
 BY_ID = """
 id = async_task(report, 1)
-assert (cancel(id), cancel(id), cancel("0" * 32)) == ("queued", "unknown", "unknown")
+assert (cancel(id), cancel(id), cancel("0" * 32)) == ("queued", "finished", "unknown")
 drain()
 assert fetch(id).success is False and retry(id) and not retry("0" * 32)
 drain()
