@@ -70,6 +70,14 @@ def test_the_manifests_name_the_same_pods() -> None:
     scaled = documents("kubernetes/keda.yaml")[0]["spec"]
     assert scaled["scaleTargetRef"]["name"] == documents("kubernetes/worker.yaml")[0]["metadata"]["name"]
     assert scaled["minReplicaCount"] >= 1, "upkeep and schedules live in the pools"
+    by_processor = documents("kubernetes/hpa.yaml")[0]["spec"]
+    assert by_processor["scaleTargetRef"]["name"] == scaled["scaleTargetRef"]["name"]
+    assert by_processor["minReplicas"] > documents("kubernetes/pdb.yaml")[0]["spec"]["minAvailable"]
+    pod = documents("kubernetes/worker.yaml")[0]["spec"]["template"]["spec"]
+    # A share of what is requested, and no pod goes before the last had time to drain.
+    assert "cpu" in pod["containers"][0]["resources"]["requests"]
+    [step] = by_processor["behavior"]["scaleDown"]["policies"]
+    assert (step["value"], step["periodSeconds"]) == (1, pod["terminationGracePeriodSeconds"])
 
 
 @pytest.mark.django_db
@@ -122,14 +130,24 @@ def test_the_snippets_of_the_page_can_be_read() -> None:
     snippets = re.findall(r"^```(\w+)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert {"toml", "yaml", "python", "sh"} == {language for language, _ in snippets}
     namespace: dict[str, Any] = {}
+    several: dict[str, Any] = {}
     for language, text in snippets:
         if language == "toml":
             processes = tomllib.loads(text)["processes"]
             assert "pgq_worker" in processes["worker"]
         elif language == "yaml":
-            assert yaml.safe_load(text)["services"][0]["maxShutdownDelaySeconds"] <= 300
+            services = yaml.safe_load(text.replace("    <<: *app\n", ""))["services"]
+            if isinstance(services, list):
+                assert services[0]["maxShutdownDelaySeconds"] <= 300
+            else:
+                # Beside the one of deploy/docker.
+                [compose] = documents("docker/compose.yaml")
+                several = {**services, "worker": compose["services"]["worker"]}
         elif language == "python":
             exec(text, namespace)
+    commands = [service.pop("command") for service in several.values()]
+    assert [command[3:-2] for command in commands] == [["--name", "reports"], []]
+    assert several["worker-reports"].items() <= several["worker"].items()
     worker = namespace["PRODUCTION_PROCESSES"]["worker"]
     arguments = PgqWorker(**worker).prep_server_args()
     assert arguments == ["--workers=4", "--queues=mail,default", "--cluster-name=shop"]

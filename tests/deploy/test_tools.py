@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import json
 import os
 import pwd
@@ -27,6 +28,9 @@ pytestmark = FULL
 
 TASKS = {"shop": {"tasks.py": "import time\n\ndef nap(seconds):\n    time.sleep(seconds)\n    return seconds\n"}}
 NAP = "from pgq.tasks import async_task; async_task('shop.tasks.nap', {})"
+#: Where the page and the file for logrotate have the log.
+PLACE = "/var/log/app/pgq.log"
+LOGROTATE = shutil.which("logrotate", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 BOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
@@ -91,6 +95,35 @@ def test_supervisord_starts_reloads_and_drains_a_pool(
         assert shop.sql("SELECT success, attempt_count FROM pgq_task") == [(True, 1)]
 
 
+# ------------------------------------------------------------------------------------------------- logrotate
+
+
+@pytest.mark.skipif(LOGROTATE is None, reason="no logrotate (Debian: apt install logrotate)")
+def test_logrotate_moves_the_file_and_the_pool_writes_a_new_one(shop: Project, tmp_path: Path) -> None:
+    page = (DEPLOY.parent / "docs" / "deployment.md").read_text()
+    log = tmp_path / "logs" / "pgq.log"
+    log.parent.mkdir()
+    shop.configure(re.findall(r"^LOGGING = .*?^}", page, re.MULTILINE | re.DOTALL)[-1].replace(PLACE, str(log)))
+    conf = (DEPLOY / "logrotate" / "pgq").read_text().replace(PLACE, str(log))
+    # Without root there is no other user.
+    owner, group = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
+    (tmp_path / "conf").write_text(conf.replace(" app app", f" {owner} {group}"))
+    (tmp_path / "conf").chmod(0o644)
+    rotate = [str(LOGROTATE), "--force", "--state", str(tmp_path / "state"), str(tmp_path / "conf")]
+    command = [sys.executable, "manage.py", "pgq_worker", "--workers", "1"]
+    with running(*command, folder=shop.folder, log=tmp_path / "out") as pool:
+        wait_for(lambda: log.exists() and "pool default: 1 workers" in log.read_text())
+        subprocess.run(rotate, check=True, capture_output=True, timeout=60)
+        assert "pool default: 1 workers" in log.with_suffix(".log.1").read_text()
+        # Workers and supervisor, each by its own handler.
+        shop.python("from pgq.tasks import async_task; async_task('shop.tasks.nap', 'no number')")
+        wait_for(lambda: "TypeError" in log.read_text())
+        pool.send_signal(signal.SIGTERM)
+        assert pool.wait(20) == 0
+    assert "pool default has stopped" in log.read_text()
+    assert "TypeError" not in log.with_suffix(".log.1").read_text()
+
+
 # ------------------------------------------------------------------------------------------------- Procfile
 
 
@@ -152,7 +185,7 @@ def test_compose_is_valid(tool: Callable[[str], str]) -> None:
 def test_the_manifests_are_valid(version: str, tool: Callable[[str], str]) -> None:
     """Strictly: a field that Kubernetes does not know is an error. KEDA's kind is its own."""
     files = [str(file) for file in (DEPLOY / "kubernetes").glob("*.yaml") if file.name != "keda.yaml"]
-    assert len(files) == 4
+    assert len(files) == 5
     validate = [tool("kubernetes-validate"), "--strict", "-k", version, *files]
     done = subprocess.run(validate, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
