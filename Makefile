@@ -108,9 +108,10 @@ faults: $(VENV)/.installed-dev postgres ## Stage all faults and threats and prin
 	@PGQ_FAULTS=full $(PY) -m pytest tests/faults tests/security -q $(ARGS)
 
 .PHONY: deploy-test
-deploy-test: $(VENV)/.installed-dev postgres ## Run each file of deploy/ by its own tool, and django-prodserver 2.4 and 3.0 (installs packages)
+deploy-test: $(VENV)/.installed-dev postgres ## Run each file of deploy/ by its own tool, django-prodserver 2.4 and 3.0, django-celery-beat, a long rolling restart
 	@echo "==> Deployment files and what runs pools"
-	@PGQ_DEPLOY=full $(PY) -m pytest tests/deploy tests/contrib/test_prodserver.py -q $(ARGS)
+	@PGQ_DEPLOY=full $(PY) -m pytest tests/deploy tests/contrib/test_prodserver.py tests/contrib/test_packages.py \
+		tests/pool/test_rolling.py -q $(ARGS)
 
 MINUTES ?= 30
 .PHONY: soak
