@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import grp
 import json
 import os
@@ -12,17 +11,17 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.support.deploy import DEPLOY, FULL, install, lines_of
+from tests.support.deploy import DEPLOY, FULL, install, lines_of, running
 from tests.support.health import ask, free_port
 from tests.support.pools import wait_for
-from tests.support.projects import Project, clean_environment
+from tests.support.projects import Project
 
 pytestmark = FULL
 
@@ -40,21 +39,6 @@ def shop(project: Callable[..., Project]) -> Project:
     made: Project = project({"PGQ": {"workers": 1}}, apps=TASKS)
     install(made.folder)
     return made
-
-
-@contextlib.contextmanager
-def running(*command: str, folder: Path, log: Path, **env: str) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=folder, env=clean_environment(**env), stdout=output, stderr=output, start_new_session=True
-        )
-    try:
-        yield process
-    finally:
-        print(log.read_text())  # noqa: T201  # shown if the test fails
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def is_napping(shop: Project) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,22 @@ def tool() -> Callable[[str], str]:
 def install(shop_folder: Path) -> None:
     """Give a project the virtualenv of this run, where the files of deploy/ have it."""
     (shop_folder / ".venv").symlink_to(sys.prefix)
+
+
+@contextlib.contextmanager
+def running(*command: str, folder: Path, log: Path, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program in a folder; it is killed in the end, and its output shown if the test fails."""
+    # Not above: pytest has yet to rewrite the assertions of that module.
+    from tests.support.projects import clean_environment
+
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=clean_environment(**env), stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        print(log.read_text())  # noqa: T201  # shown if the test fails
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
