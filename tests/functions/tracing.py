@@ -36,6 +36,11 @@ def fails(secret: str = "") -> None:
 
 
 @pgq.task
+def calls_outside(text: str, api_token: str = "") -> None:
+    """Need a secret."""
+
+
+@pgq.task
 def notes_and_fails(order: int) -> None:
     """Note something for Sentry, and fail."""
     import sentry_sdk
