@@ -107,11 +107,14 @@ class _Reader(threading.Thread, Generic[T]):
         #: Not to be mended by trying again.
         self.fatal: BaseException | None = None
         self.version = 0
-        self.stopped = threading.Event()
+        self.stopped = False
+        #: Set to read at once, or to look at `stopped`.
+        self.nudged = threading.Event()
 
     def run(self) -> None:
         backoff = Backoff(first=0.25)
-        while not self.stopped.is_set():
+        while not self.stopped:
+            self.nudged.clear()
             try:
                 self.value, self.read_at = self.source.read(), time.monotonic()
                 self.trouble = None
@@ -124,7 +127,7 @@ class _Reader(threading.Thread, Generic[T]):
                 self.fatal = error
                 return
             self.version += 1
-            self.stopped.wait(pause)
+            self.nudged.wait(pause)
         self.source.close()
 
 
@@ -184,13 +187,19 @@ def _terminated_cleanly() -> Iterator[None]:
 
 
 def watch(
-    out: Console, source: Source[T], render: Callable[[T | None, float, str | None], RenderableType], *, interval: float
+    out: Console,
+    source: Source[T],
+    render: Callable[[T | None, float, str | None], RenderableType],
+    *,
+    interval: float,
+    press: Callable[[str, T | None], bool] | None = None,
 ) -> None:
     """Show something that changes, on the whole screen, until q or Ctrl-C.
 
     Args:
         render: Takes what was read last (None: nothing yet), how many seconds ago, and what is wrong (None: nothing).
         interval: Seconds between two readings.
+        press: Takes other keys, and what was read last; returns whether to read at once.
     """
     from rich.live import Live
 
@@ -214,12 +223,18 @@ def watch(
                     age = time.monotonic() - reader.read_at
                     live.update(render(reader.value, age, reader.trouble), refresh=True)
                     drawn = now
-                if {"q", "Q", "\x03"} & set(keys(_BLINK)):
+                pressed = keys(_BLINK)
+                if {"q", "Q", "\x03"} & set(pressed):
                     return
+                if pressed and press is not None:
+                    if press(pressed, reader.value):
+                        reader.nudged.set()
+                    drawn = None
         except KeyboardInterrupt:
             return
         finally:
-            reader.stopped.set()
+            reader.stopped = True
+            reader.nudged.set()
 
 
 def repeat(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from django.core.management.base import CommandParser
-from django.utils import timezone
+from django.core.management.base import CommandError, CommandParser
 
 from pgq.conf import Queues, asked
 from pgq.ground.ids import task_name
 from pgq.management.command import PgqCommand
 from pgq.management.live import SeveralSources, Source, allot, positive_seconds, repeat, watch
-from pgq.management.output import Column, clock, emit, message, rate, span, state, table, text
+from pgq.management.monitor import VIEWS, Monitor, Screen, Seen, extra_json, queues_in_order
+from pgq.management.output import Column, clock, emit, message, rate, span, state, text
 from pgq.status import Stat, snapshot
 from pgq.status.snapshot import Snapshot
 
@@ -21,14 +22,13 @@ if TYPE_CHECKING:
 
 #: Seconds between two readings.
 _INTERVAL = 2.0
-#: Rows of a table where there is no screen to fit.
-_ROWS = 20
 
 
 class Command(PgqCommand):
     help = (
-        "Shows pools, queues, running tasks and the latest failures, live on a terminal (q quits). Without a terminal, "
-        "or with --run-once, it prints them once; with --interval again and again."
+        "Shows pools, queues, running tasks and the latest failures, live on a terminal: q quits, 1 to 5 and tab "
+        "switch between overview, queues (p pauses the chosen one), workers, failures and schedules. Without a "
+        "terminal, or with --run-once, it prints them once; with --interval again and again."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -36,6 +36,7 @@ class Command(PgqCommand):
         parser.add_argument(
             "--interval", type=positive_seconds, metavar="SECONDS", help=f"between two looks (default: {_INTERVAL:g})"
         )
+        parser.add_argument("--view", choices=VIEWS, default=VIEWS[0], help=f"what to show first (default: {VIEWS[0]})")
         self.add_json(parser)
 
     def run(self, options: dict[str, Any]) -> None:
@@ -43,17 +44,25 @@ class Command(PgqCommand):
         if len(asked()) > 1:
             self._run_several(options, interval)
             return
-        source = Source(self.settings.database, "pgq monitor", snapshot.snapshot)
+        monitor = Monitor(options["view"])
+        source = Source(self.settings.database, "pgq monitor", monitor.read)
         if options["json"]:
-            repeat(source, lambda seen: self.print_json(as_json(seen)), interval=interval, trouble=self._trouble)
+
+            def show(seen: Seen) -> None:
+                self.print_json({**as_json(seen.snapshot), **extra_json(monitor.view, seen)})
+
+            repeat(source, show, interval=interval, trouble=self._trouble)
             return
         out = self.console(options)
+        screen = Screen(out, monitor, _tables, _summary)
         if out.is_interactive and not options["run_once"]:
-            watch(out, source, Screen(out).render, interval=interval or _INTERVAL)
+            watch(out, source, screen.render, interval=interval or _INTERVAL, press=monitor.press)
         else:
-            repeat(source, lambda seen: emit(out, *page(out, seen)), interval=interval, trouble=self._trouble)
+            repeat(source, lambda seen: emit(out, *screen.page(seen)), interval=interval, trouble=self._trouble)
 
     def _run_several(self, options: dict[str, Any], interval: float | None) -> None:
+        if options["view"] != VIEWS[0]:
+            raise CommandError(f"--view {options['view']} is of one database: give --database as well")
         source = SeveralSources("pgq monitor", snapshot.snapshot)
         if options["json"]:
             repeat(
@@ -61,10 +70,11 @@ class Command(PgqCommand):
             )
             return
         out = self.console(options)
+        screen = SeveralScreen(out)
         if out.is_interactive and not options["run_once"]:
-            watch(out, source, SeveralScreen(out).render, interval=interval or _INTERVAL)
+            watch(out, source, screen.render, interval=interval or _INTERVAL)
         else:
-            repeat(source, lambda seen: emit(out, *_pages(out, seen)), interval=interval, trouble=self._trouble)
+            repeat(source, lambda seen: emit(out, *screen.pages(seen)), interval=interval, trouble=self._trouble)
 
     def _trouble(self, what: str) -> None:
         self.stderr.write(what)
@@ -107,6 +117,7 @@ _FAILURES = (
     Column("Function"),
     Column("Exception", from_width=60),
     Column("Message", from_width=80),
+    Column("Times", right=True, from_width=50),
     Column("Id", from_width=130),
 )
 
@@ -153,26 +164,34 @@ def _running(task: Any) -> list[Any]:
     ]
 
 
-def _failure(task: Any) -> list[Any]:
+def _failure(task: Any, times: int) -> list[Any]:
     return [
         span(task.seconds),
         text(task.func, limit=100),
         text(task.exception.rpartition(".")[2], "red", limit=60),
         text(task.message or "", limit=120),
+        times,
         task.id.hex,
     ]
+
+
+def _failures(seen: Snapshot) -> list[list[Any]]:
+    """Return the latest failures, those of one function with one exception as one, by the last of them."""
+    times = Counter((task.func, task.exception) for task in seen.failures)
+    shown: dict[tuple[str, str], Any] = {}
+    for task in seen.failures:
+        shown.setdefault((task.func, task.exception), task)
+    return [_failure(task, times[key]) for key, task in shown.items()]
 
 
 def _tables(seen: Snapshot) -> list[tuple[str, Any, list[list[Any]]]]:
     """Return title, columns and rows of each table, the most important first."""
     pools = [_pool(stat, seen) for stat in (*seen.pools, *seen.silent)]
-    # Busy queues first: there may be many that have been idle for a while.
-    queues = sorted(seen.queues, key=lambda queue: (-(queue.ready + queue.running), queue.queue))
     return [
         ("Pools", _POOLS, pools),
-        ("Queues", _QUEUES, [_queue(queue, seen) for queue in queues]),
+        ("Queues", _QUEUES, [_queue(queue, seen) for queue in queues_in_order(seen)]),
         ("Running", _RUNNING, [_running(task) for task in seen.running]),
-        ("Latest failures", _FAILURES, [_failure(task) for task in seen.failures]),
+        ("Latest failures", _FAILURES, _failures(seen)),
     ]
 
 
@@ -188,65 +207,25 @@ def _summary(seen: Snapshot) -> str:
     return ", ".join(parts)
 
 
-def _sections(out: Console, seen: Snapshot, allowed: list[int] | None) -> list[RenderableType]:
-    made: list[RenderableType] = []
-    for index, (title, columns, rows) in enumerate(_tables(seen)):
-        most = _ROWS if allowed is None else allowed[index]
-        if not rows or not most:
-            continue
-        more = f" ({most} of {len(rows)})" if most < len(rows) else ""
-        made += [text(f"{title}{more}", "bold cyan"), table(out, columns, rows[:most])]
-    return made
-
-
-def page(out: Console, seen: Snapshot) -> list[RenderableType]:
-    """Return what is printed where there is no screen."""
-    when = f"{timezone.localtime(seen.at):%Y-%m-%d %H:%M:%S %Z}"
-    return [message(f"{when}  {_summary(seen)}", "bold"), *_sections(out, seen, None)]
-
-
-class Screen:
-    """What fills a terminal of any size."""
-
-    def __init__(self, out: Console) -> None:
-        self.out = out
-
-    def render(self, seen: Snapshot | None, age: float, trouble: str | None) -> RenderableType:
-        from rich.console import Group
-
-        head: list[RenderableType] = []
-        if trouble is not None:
-            head.append(text(trouble, "bold red"))
-        if seen is None:
-            return Group(*head, text("Waiting for PostgreSQL ...  q quits", "dim"))
-        when = f"{timezone.localtime(seen.at):%H:%M:%S %Z}"
-        stale = f" ({span(age)} ago)" if trouble is not None else ""
-        head.append(text(f"pgq {when}{stale}  {_summary(seen)}", "bold"))
-        # A line is kept free at the bottom, for the hint.
-        lines = self.out.height - len(head) - 1
-        allowed = allot(lines, [len(rows) for _, _, rows in _tables(seen)], overhead=2)
-        body = _sections(self.out, seen, allowed)
-        return Group(*head, *body, text("q quits", "dim"))
-
-
 # ------------------------------------------------------------------------------------------------- several databases
 
 
-def _pages(out: Console, seen: Mapping[str, Snapshot | str]) -> list[RenderableType]:
-    made: list[RenderableType] = []
-    for alias, one in seen.items():
-        made.append(message(f"{alias}: {one}", "bold red") if isinstance(one, str) else text(alias, "bold cyan"))
-        made += [] if isinstance(one, str) else page(out, one)
-    return made
-
-
 class SeveralScreen:
-    """What fills a terminal with all databases, an equal part for each."""
+    """What fills a terminal with the overview of all databases, an equal part for each."""
 
     def __init__(self, out: Console) -> None:
-        self.out = out
+        self.out, self.one = out, Screen(out, Monitor(), _tables, _summary)
+
+    def pages(self, seen: Mapping[str, Snapshot | str]) -> list[RenderableType]:
+        """Return what is printed where there is no screen."""
+        made: list[RenderableType] = []
+        for alias, one in seen.items():
+            made.append(_away(alias, one) if isinstance(one, str) else text(alias, "bold cyan"))
+            made += [] if isinstance(one, str) else self.one.page(Seen(one, VIEWS[0]))
+        return made
 
     def render(self, seen: Mapping[str, Snapshot | str] | None, age: float, trouble: str | None) -> RenderableType:
+        """Return what the screen shows; see `Screen.render`."""
         from rich.console import Group
 
         parts: list[RenderableType] = [] if trouble is None else [text(trouble, "bold red")]
@@ -257,12 +236,16 @@ class SeveralScreen:
         lines = (self.out.height - len(parts) - 1 - (len(seen) - len(there))) // max(len(there), 1)
         for alias, one in seen.items():
             if isinstance(one, str):
-                parts.append(text(f"{alias}: {one}", "bold red"))
+                parts.append(_away(alias, one))
                 continue
-            when = f"{timezone.localtime(one.at):%H:%M:%S %Z}"
-            parts.append(text(f"{alias} {when}  {_summary(one)}", "bold"))
-            parts += _sections(self.out, one, allot(lines - 1, [len(rows) for _, _, rows in _tables(one)], overhead=2))
+            tables = _tables(one)
+            parts.append(text(f"{alias} {self.one.heading(one)}", "bold"))
+            parts += self.one.sections(tables, allot(lines - 1, [len(rows) for _, _, rows in tables], overhead=2))
         return Group(*parts, text("q quits", "dim"))
+
+
+def _away(alias: str, why: str) -> RenderableType:
+    return message(f"{alias}: {why}", "bold red")
 
 
 # ------------------------------------------------------------------------------------------------- JSON
