@@ -128,16 +128,18 @@ class Page:
     before: UUID | None
 
 
-def search(database: str, caller: Caller, wanted: Filter, *, before: UUID | None, limit: int) -> Page:
+def search(
+    database: str, caller: Caller, wanted: Filter, *, before: UUID | None, limit: int, live: bool | None = None
+) -> Page:
     """Return the newest tasks that are meant, of those that the caller may see.
 
     A page may have fewer than `limit`, or none, and yet not be the last: WINDOW rows were looked at.
+
+    Args:
+        before: Only tasks with smaller ids.
+        live: Only those of the queue, or only finished ones; None: both.
     """
-    parts = [
-        _newest(rows, wanted, before=before, limit=limit)
-        for rows in (_queued_rows(database, caller, wanted), _finished_rows(database, caller, wanted))
-        if rows is not None
-    ]
+    parts = [_newest(rows, wanted, before=before, limit=limit) for rows in _tables(database, caller, wanted, live)]
     merged = sorted((row for part in parts for row in part.rows), key=lambda row: row["id"], reverse=True)
     # What lies beyond the end of one table's window must wait until the other's has come as far.
     floors = [part.before for part in parts if part.before is not None]
@@ -146,6 +148,30 @@ def search(database: str, caller: Caller, wanted: Filter, *, before: UUID | None
     if len(seen) > limit:
         return Page(seen[:limit], UUID(seen[limit - 1]["id"]))
     return Page(seen, floor)
+
+
+def count(database: str, caller: Caller, wanted: Filter, *, live: bool | None, limit: int) -> tuple[int, bool]:
+    """Return how many tasks are meant, `limit` at most, and whether those are all there are."""
+    number, exact = 0, True
+    for rows in _tables(database, caller, wanted, live):
+        rows, floor = _within(rows, wanted, before=None)
+        counted = rows.order_by()[: limit + 1].count()
+        number += min(counted, limit)
+        exact = exact and floor is None and counted <= limit
+    return number, exact
+
+
+def newest_id() -> UUID:
+    """Return an id that no task has yet, larger than those of all tasks that were enqueued before now."""
+    return UUID(int=int(moments.now().timestamp() * 1000 + 1) << 80)
+
+
+def _tables(database: str, caller: Caller, wanted: Filter, live: bool | None) -> list[QuerySet[Any]]:
+    chosen = (
+        None if live is False else _queued_rows(database, caller, wanted),
+        None if live is True else _finished_rows(database, caller, wanted),
+    )
+    return [rows for rows in chosen if rows is not None]
 
 
 def _queued_rows(database: str, caller: Caller, wanted: Filter) -> QuerySet[Any] | None:
@@ -178,19 +204,25 @@ def finished_for(caller: Caller) -> Q | None:
 
 
 def _newest(rows: QuerySet[Any], wanted: Filter, *, before: UUID | None, limit: int) -> Page:
+    rows, floor = _within(rows, wanted, before=before)
+    found = list(rows.order_by("-pk")[: limit + 1])
+    if len(found) > limit:
+        return Page(found, UUID(found[limit - 1]["id"]))
+    return Page(found, floor)
+
+
+def _within(rows: QuerySet[Any], wanted: Filter, *, before: UUID | None) -> tuple[QuerySet[Any], UUID | None]:
+    """Return the rows of the window, and the id of its last row if there are more beyond."""
     everything = rows.model._default_manager.using(rows.db).order_by("-pk")
     if before is not None:
         rows, everything = rows.filter(pk__lt=before), everything.filter(pk__lt=before)
     floor = None
     if not wanted.is_narrow:
-        end = everything.values_list("pk", flat=True)[WINDOW : WINDOW + 1].first()
-        if end is not None:
-            floor = UUID(str(end))
-            rows = rows.filter(pk__gt=floor)
-    found = list(rows.order_by("-pk")[: limit + 1])
-    if len(found) > limit:
-        return Page(found, UUID(found[limit - 1]["id"]))
-    return Page(found, floor)
+        ends = list(everything.values_list("pk", flat=True)[WINDOW - 1 : WINDOW + 1])
+        if len(ends) == 2:
+            floor = UUID(str(ends[0]))
+            rows = rows.filter(pk__gte=floor)
+    return rows, floor
 
 
 # ------------------------------------------------------------------------------------------------- as JSON

@@ -199,7 +199,7 @@ def _made_ready(call: Call, states: tuple[str, ...], done: str) -> Any:
     id: UUID = call.parts["id"]
     with transaction.atomic(using=call.database):
         # A token that may act may know of it; a login that may not see it, may not act on it.
-        task = task_of(call) if call.caller.scopes is None else found.one(call.database, _ANYONE, id)
+        task = task_of(call) if call.caller.scopes is None else found.one(call.database, ANYONE, id)
         if task is None:
             raise unknown("task")
         if task["state"] not in states:
@@ -215,7 +215,7 @@ def _made_ready(call: Call, states: tuple[str, ...], done: str) -> Any:
 
 
 #: Sees every task: for the state of one on which a token acts that cannot read.
-_ANYONE = access.Caller("", frozenset({"read"}))
+ANYONE = access.Caller("", frozenset({"read"}))
 
 
 # ------------------------------------------------------------------------------------------------- enqueue

@@ -92,6 +92,21 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "Verdict": record(id=ID, code=TEXT, sentence=TEXT, facts={"type": "object"}),
     "Done": record(id=ID, done=TEXT),
     "Enqueued": record(id=ID),
+    "Bulk": {
+        "oneOf": [
+            record(matches=ref("Count"), token=optional(TEXT)),
+            record(done=WHOLE, skipped=WHOLE, conflicts=WHOLE, next=optional(TEXT)),
+        ]
+    },
+    "Schedule": record(
+        id=WHOLE, name=optional(TEXT), func=TEXT, queue=optional(TEXT), priority=WHOLE, schedule_type=TEXT,
+        cron=optional(TEXT), minutes=optional(WHOLE), seconds=optional(NUMBER), repeats=WHOLE,
+        next_run=optional(MOMENT), last_slot=optional(MOMENT), last_task=optional(TEXT), time_zone=optional(TEXT),
+        catch_up=optional(BOOLEAN), overlap=TEXT, jitter=NUMBER, paused=BOOLEAN, error=optional(TEXT),
+        source=one_of("code", "database"),
+    ),
+    "Schedules": record(schedules=array(ref("Schedule")), next=optional(TEXT)),
+    "ScheduleDone": record(id=WHOLE, done=TEXT),
     "Function": _FUNCTION,
     "Functions": record(functions=array(ref("Function"))),
     "Error": record(

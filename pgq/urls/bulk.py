@@ -1,0 +1,143 @@
+"""The endpoint that treats all tasks that match: first it counts them, then it treats them batch by batch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+from uuid import UUID
+
+from django.core import signing
+from django.db import transaction
+
+from pgq.errors import StillReferenced
+from pgq.store.bounded import reading
+from pgq.tasks import control
+from pgq.urls import access, found, kinds
+from pgq.urls.access import Caller
+from pgq.urls.endpoint import PATIENCE, Call, endpoint
+from pgq.urls.found import Filter
+from pgq.urls.problems import Problem, invalid
+from pgq.urls.tasks import ANYONE, FILTER
+
+#: Tasks that one request treats, and that a dry run counts.
+BATCH, COUNTED = 500, 10_000
+#: Seconds that a token of a dry run holds.
+_HOLDS = 900
+_SALT = "pgq.urls.bulk"
+
+#: Of each action: the states it is for, the permission it needs.
+_ACTIONS = {
+    "cancel": ((found.READY, found.RUNNING, found.WAITING, found.PARKED), "cancel_queuedtask"),
+    "retry": ((found.FAILED,), "retry_task"),
+    "run-now": ((found.PARKED, found.WAITING), "run_queuedtask"),
+}
+
+
+@endpoint(
+    "POST",
+    "v1/tasks/bulk",
+    "Treat all tasks that match: without a token count them, with the token of that answer treat up to 500",
+    scope="act",
+    permissions=("operate_dashboard",),
+    answer="Bulk",
+    body={
+        "action": kinds.choice(*_ACTIONS),
+        "filter": kinds.record(**FILTER),
+        "dry_run": kinds.flag(),
+        "token": kinds.text(5000),
+    },
+    refusals=(409,),
+)
+def bulk(call: Call) -> Any:
+    """Count or treat tasks."""
+    if "token" in call.body:
+        if len(call.body) > 1:
+            raise _wrong("has the action and the filter in it; send it alone")
+        return _treat(call)
+    if "action" not in call.body:
+        raise invalid(action="is missing, or a token")
+    if not call.body.get("dry_run", True):
+        raise invalid(dry_run="must come first: send its token to have the tasks treated")
+    return _dry_run(call)
+
+
+def _dry_run(call: Call) -> dict[str, Any]:
+    action, wanted = call.body["action"], Filter(**call.body.get("filter", {}))
+    states, permission = _ACTIONS[action]
+    call.caller.require("act", permission)
+    if wanted.state is None and len(states) == 1:
+        wanted = replace(wanted, state=states[0])
+    if wanted.state is None and action == "run-now":
+        raise invalid(**{"filter.state": f"is missing; {' or '.join(states)}"})
+    if wanted.state is not None and wanted.state not in states:
+        raise invalid(**{"filter.state": f"must be {' or '.join(states)} for {action}"})
+    with reading(call.database, seconds=PATIENCE):
+        number, exact = found.count(call.database, _seeing(call), wanted, live=action != "retry", limit=COUNTED)
+    token = _token(call, action, wanted, None) if number or not exact else None
+    return {"matches": {"count": number, "exact": exact}, "token": token}
+
+
+def _treat(call: Call) -> dict[str, Any]:
+    try:
+        said = signing.loads(call.body["token"], salt=_SALT, max_age=_HOLDS)
+    except signing.BadSignature:
+        raise _wrong("is none of a dry run, or has expired; make another") from None
+    if said["caller"] != call.caller.name:
+        raise _wrong("is another caller's")
+    action, wanted, before = said["action"], _filter(said["filter"]), said["before"]
+    states, permission = _ACTIONS[action]
+    call.caller.require("act", permission)
+    with reading(call.database, seconds=PATIENCE):
+        page = found.search(
+            call.database, _seeing(call), wanted, before=before and UUID(before), limit=BATCH, live=action != "retry"
+        )
+    outcomes = _treated(call, _deed(action, states), [row["id"] for row in page.rows])
+    following = None if page.before is None else _token(call, action, wanted, page.before)
+    access.log(call.caller, f"{action} of {said['filter']}: {dict(outcomes)}")
+    return {name: outcomes[name] for name in ("done", "skipped", "conflicts")} | {"next": following}
+
+
+def _treated(call: Call, deed: Callable[[UUID], bool], ids: list[str]) -> Counter[str]:
+    outcomes: Counter[str] = Counter()
+    with transaction.atomic(using=call.database):
+        for id in ids:
+            try:
+                with transaction.atomic(using=call.database):
+                    outcomes["done" if deed(UUID(id)) else "skipped"] += 1
+            except StillReferenced:
+                outcomes["conflicts"] += 1
+    return outcomes
+
+
+def _deed(action: str, states: tuple[str, ...]) -> Callable[[UUID], bool]:
+    """Return what treats one task, and says whether there was something to do."""
+    if action == "cancel":
+        return lambda id: control.cancel(id) in ("queued", "running")
+    return control.retry
+
+
+def _seeing(call: Call) -> Caller:
+    """Return as whom tasks are looked for: a token that may act need not be able to read."""
+    return call.caller if call.caller.scopes is None else ANYONE
+
+
+def _token(call: Call, action: str, wanted: Filter, before: UUID | None) -> str:
+    stored = {
+        name: value.isoformat() if hasattr(value, "isoformat") else value
+        for name, value in asdict(wanted).items()
+        if value is not None
+    }
+    # What is enqueued after the dry run is not meant.
+    first = found.newest_id().hex if before is None else before.hex
+    said = {"caller": call.caller.name, "action": action, "filter": stored, "before": first}
+    return signing.dumps(said, salt=_SALT)
+
+
+def _filter(stored: dict[str, Any]) -> Filter:
+    return Filter(**kinds.read_all(stored, FILTER, required=()))
+
+
+def _wrong(reason: str) -> Problem:
+    return Problem(400, f"token {reason}", {"token": reason})

@@ -1,0 +1,103 @@
+"""All tasks that match: counted first, then treated batch by batch, by the token of the count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+from pgq.models import QueuedTask, Task
+from pgq.tasks import async_task
+from pgq.urls import bulk, found
+from tests.support.admin import REGISTERED, finished, queued, snapshot
+
+pytestmark = pytest.mark.django_db
+
+
+def treat(caller: Any, token: str) -> list[dict[str, Any]]:
+    answers = []
+    while token is not None:
+        answers.append(caller.post("v1/tasks/bulk", {"token": token}))
+        token = answers[-1]["next"]
+    return answers
+
+
+def test_what_fails_after_the_count_is_not_meant_and_each_task_is_treated_once(
+    api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "BATCH", 3)
+    caller = api("act")
+    meant = [finished(success=False, exception="builtins.KeyError") for _ in range(7)]
+    others = [finished(success=False), finished()]
+    body = {"action": "retry", "filter": {"exception": "builtins.KeyError"}}
+    before = snapshot()
+    counted = caller.post("v1/tasks/bulk", body)
+    assert counted["matches"] == {"count": 7, "exact": True}
+    assert snapshot() == before
+    late = finished(success=False, exception="builtins.KeyError")
+    Task.objects.filter(pk=meant[2]).delete()
+    answers = treat(caller, counted["token"])
+    assert [answer["done"] for answer in answers] == [3, 3]
+    assert {str(row.pk) for row in QueuedTask.objects.all()} == set(meant) - {meant[2]}
+    assert {str(row.pk) for row in Task.objects.all()} == {*others, late}
+
+
+def test_each_action_wants_states_that_it_is_for(api: Any) -> None:
+    caller = api("act")
+    rows = [async_task(REGISTERED), async_task(REGISTERED, run_after=3600), queued(parked="odd")]
+    for body in (
+        {"action": "retry", "filter": {"state": "succeeded"}}, {"action": "cancel", "filter": {"state": "failed"}},
+        {"action": "run-now"}, {"action": "run-now", "filter": {"state": "ready"}}, {"action": "delete"}, {},
+        {"action": "cancel", "dry_run": False}, {"action": "cancel", "filter": {"nonsense": 1}},
+        {"action": "cancel", "filter": []}, {"token": "x"}, {"action": "cancel", "token": "x"},
+    ):  # fmt: skip
+        assert caller.post("v1/tasks/bulk", body, 400)["errors"]
+    for state in ("waiting", "parked"):
+        token = caller.post("v1/tasks/bulk", {"action": "run-now", "filter": {"state": state}})["token"]
+        assert treat(caller, token)[0]["done"] == 1
+    assert {row.state for row in QueuedTask.objects.all()} == {"ready"}
+    token = caller.post("v1/tasks/bulk", {"action": "cancel"})["token"]
+    assert sum(answer["done"] for answer in treat(caller, token)) == 3
+    assert QueuedTask.objects.filter(cancelled=True).count() == len(rows)
+    assert caller.post("v1/tasks/bulk", {"action": "retry"}) == {"matches": {"count": 0, "exact": True}, "token": None}
+
+
+def test_a_count_is_bounded_and_the_deed_goes_on_beyond(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "COUNTED", 4)
+    monkeypatch.setattr(found, "WINDOW", 3)
+    caller = api("act")
+    for number in range(10):
+        queued(queue="a" if number < 6 else "b")
+    counted = caller.post("v1/tasks/bulk", {"action": "cancel", "filter": {"queue": "a"}})
+    assert not counted["matches"]["exact"]
+    assert sum(answer["done"] for answer in treat(caller, counted["token"])) == 6
+
+
+@pytest.mark.fault("S10")
+def test_a_token_of_a_count_serves_only_its_caller_and_what_he_may_still_do(api: Any, settings: Any) -> None:
+    finished(success=False)
+    token = api("act").post("v1/tasks/bulk", {"action": "retry"})["token"]
+    assert "caller" in api("act", "read").post("v1/tasks/bulk", {"token": token}, 400)["errors"]["token"]
+    api("act").post("v1/tasks/bulk", {"token": token[:-1] + ("a" if token[-1] != "a" else "b")}, 400)
+    user = User.objects.create_user("staff", is_staff=True)
+
+    def client(*codenames: str) -> Client:
+        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+        logged_in = Client()
+        logged_in.force_login(User.objects.get())
+        return logged_in
+
+    def post(logged_in: Client, body: dict[str, Any]) -> Any:
+        return logged_in.post("/pgq/v1/tasks/bulk", body, content_type="application/json")
+
+    retry = {"action": "retry"}
+    assert post(client("operate_dashboard"), retry).status_code == 403
+    assert post(client("retry_task"), retry).status_code == 403
+    blind = post(client("operate_dashboard", "retry_task"), retry).json()
+    assert blind["matches"]["count"] == 0
+    seeing = post(client("operate_dashboard", "retry_task", "view_failure"), retry).json()
+    assert seeing["matches"]["count"] == 1
+    assert post(client("operate_dashboard", "view_failure"), {"token": seeing["token"]}).status_code == 403
+    assert Task.objects.count() == 1
