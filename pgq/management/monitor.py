@@ -352,9 +352,7 @@ class Screen:
         if self.monitor.view == "queues":
             keys = "q quits  ↑↓ choose  p pause or resume  1 overview  tab next view"
         elif self.monitor.view == "failures":
-            foot.append(
-                text("run again: manage.py pgq_queues retry --func FUNCTION --exception '*.NAME' --dry-run", "dim")
-            )
+            foot.append(text("again: manage.py pgq_queues retry --func FUNCTION --exception '*.NAME'", "dim"))
         return [*foot, text(keys, "dim")]
 
     def sections(self, tables: Sequence[Table], allowed: Sequence[int]) -> list[RenderableType]:

@@ -30,7 +30,8 @@ from django.test import override_settings
 
 from pgq import __version__
 from pgq.management import live, output
-from pgq.models import Schedule, Task
+from pgq.management.monitor import VIEWS
+from pgq.models import Lane, Schedule, Task
 from pgq.tasks import async_task, enqueue_many, schedule
 from pgq.upkeep import clean
 from tests.support.environment import environment
@@ -345,6 +346,42 @@ class TestMonitor:
         assert run_json("pgq_info")["tasks_per_second"] is None
         assert run_json("pgq_monitor", "--run-once")["queues"][0]["per_second"] is None
 
+    def test_equal_failures_are_one_line(self):
+        finish(3, success=False)
+        finish(1, success=False, queue="mail")
+        assert re.search(r"^ +Ago  Function +Exception +Message +Times", shown := run("pgq_monitor"), re.MULTILINE)
+        assert len(re.findall(r"ValueError +no +4", shown)) == 1
+        assert len(run_json("pgq_monitor")["failures"]) == 4
+
+    def test_views(self, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "80")
+        for view in VIEWS[1:]:
+            assert re.search(r"^(There are no|No pool)", run("pgq_monitor", "--view", view), re.MULTILINE)
+        make_pool(workers=WORKERS)
+        id = async_task(MARK, 1, cluster="mail")
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE pgq_queue SET lock = now(), worker = %s, receipt = %s", ["a" * 32, uuid4()])
+            cursor.execute("UPDATE pgq_worker SET workers = replace(workers::text, %s, %s)::jsonb", ["b" * 32, id])
+        finish(2, success=False, name="\x1b[31m")
+        for name, values in (("nightly", {}), ("broken", {"error": "no such\x1b[31m function"}), ("later", {})):
+            schedule(MARK, 1, name=name, schedule_type="C", cron="0 3 * * *")
+            Schedule.objects.filter(name=name).update(**values)
+        Schedule.objects.filter(name="later").update(paused=True)
+        shown = {view: run("pgq_monitor", "--view", view) for view in VIEWS}
+        assert max(len(line) for page in shown.values() for line in page.splitlines()) <= 80
+        assert re.search(r"^mail +0 +1", shown["queues"], re.MULTILINE)
+        assert re.search(r"^shop +0 +working +2\.5 s +\S*oracle\.mark +11 +5 +1$", shown["workers"], re.MULTILINE)
+        assert re.search(r"^shop +1 +restarting", shown["workers"], re.MULTILINE)
+        assert re.search(r"^ +2 .*ValueError +no", shown["failures"], re.MULTILINE)
+        # Those with errors first, and those that do not fire last.
+        assert re.findall("broken|nightly|later", shown["schedules"]) == ["broken", "nightly", "later"]
+        assert re.search(r"broken +at 03:00 every day +no such", shown["schedules"])
+        assert re.search(r"^ +paused +later", shown["schedules"], re.MULTILINE)
+        assert "\x1b" not in "".join(shown.values())
+        (group,) = run_json("pgq_monitor", "--view", "failures")["failure_groups"]
+        assert (group["func"], group["exception"], group["number"]) == (MARK, "builtins.ValueError", 2)
+        assert len(run_json("pgq_monitor", "--view", "schedules")["schedules"]) == 3
+
     def test_interval_without_a_terminal_goes_on_until_it_is_stopped(self):
         command = [sys.executable, "-m", "django", "pgq_monitor", "--json", "--interval", "0.2"]
         with subprocess.Popen(command, env=environment(), cwd=ROOT, stdout=subprocess.PIPE, text=True) as monitor:
@@ -462,6 +499,37 @@ class TestLive:
         make_pool(host="newcomer")
         screen.wait_for("newcomer")
 
+    def test_keys_switch_views_and_pause_the_chosen_queue(self, terminal):
+        for queue in ("mail", "web"):
+            async_task(MARK, 1, cluster=queue)
+        make_pool(workers=WORKERS)
+        screen = terminal("pgq_monitor", "--interval", "60")
+        screen.wait_for("q quits")
+        # Read at once, though the next look would be in a minute.
+        for key, words in (("3", "Workers"), ("4", "There are no failures"), ("\t", "There are no schedules")):
+            screen.type(key)
+            screen.wait_for(words)
+        screen.type("2")
+        screen.wait_for("> mail")
+        screen.type("\x1b[B")
+        screen.wait_for("> web")
+        screen.type("pn")
+        screen.type("p")
+        screen.wait_for("Pause web? Running tasks finish")
+        assert not Lane.objects.filter(paused=True).exists()
+        screen.type("y")
+        screen.wait_for("web: paused")
+        assert list(Lane.objects.filter(paused=True).values_list("queue", flat=True)) == ["web"]
+        screen.wait_for("paused")
+        screen.type("p")
+        screen.wait_for("Resume web?")
+        screen.type("y")
+        screen.wait_for("web: resumed")
+        assert not Lane.objects.filter(paused=True).exists()
+        screen.type("q")
+        assert screen.end() == 0
+        assert screen.is_restored()
+
     @pytest.mark.parametrize(("columns", "lines"), [(1, 1), (8, 2), (20, 5), (300, 100)])
     def test_fits_any_terminal(self, terminal, columns, lines):
         make_pool(workers=WORKERS, host="h" * 50)
@@ -469,6 +537,7 @@ class TestLive:
         screen = terminal("pgq_monitor", "--interval", "0.2", columns=columns, lines=lines)
         screen.wait_for("\x1b[?1049h")
         time.sleep(1)
+        screen.type("2345")
         screen.resize(80, 24)
         screen.wait_for("q quits")
         screen.type("q")
