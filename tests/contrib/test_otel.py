@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -217,12 +218,24 @@ class TestTrace:
         assert not events.around_run.hooks
 
 
+def spans_of(collector: Collector) -> list[Any]:
+    """Return all spans that the collector has got, in the order of their beginnings."""
+    requests = [ExportTraceServiceRequest.FromString(body) for _, body in list(collector.posted)]
+    spans = [s for one in requests for found in one.resource_spans for scope in found.scope_spans for s in scope.spans]
+    return sorted(spans, key=lambda span: span.start_time_unix_nano)
+
+
+def attribute(span: Any, name: str) -> str:
+    return next((pair.value.string_value for pair in span.attributes if pair.key == name), "")
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_pool_sends_all_spans_before_its_workers_end(pool, oracle):
     with Collector() as collector:
-        pool(
+        running = pool(
             workers=1,
             recycle=3,
+            threads=3,
             env={
                 "DJANGO_SETTINGS_MODULE": "tests.support.tracing_settings",
                 "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.port}",
@@ -231,22 +244,24 @@ def test_a_pool_sends_all_spans_before_its_workers_end(pool, oracle):
         made = Traced()
         otel.instrument(tracer_provider=made.provider)
         try:
+            # At the same time in threads and on a loop, and one by itself in a transaction.
             ids = [async_task(f"{TASKS}.fails_once", number) for number in range(3)]
+            ids += [async_task(f"{TASKS}.{name}") for name in ("succeeds_on_loop", "succeeds_in_a_transaction")]
         finally:
             otel.uninstrument()
         for id in ids:
             assert fetch(id, wait=30_000).success
-
-        def received() -> list[Any]:
-            requests = [ExportTraceServiceRequest.FromString(body) for _, body in list(collector.posted)]
-            return [s for r in requests for found in r.resource_spans for sc in found.scope_spans for s in sc.spans]
-
-        # Six attempts in workers of three each: both have ended.
-        wait_for(lambda: len(received()) >= 6)
-        spans = received()
-    assert len(spans) == 6
-    assert {span.trace_id.hex() for span in spans} == {f"{span.context.trace_id:032x}" for span in made.spans()}
-    assert {span.parent_span_id.hex() for span in spans} == {f"{span.context.span_id:016x}" for span in made.spans()}
+        # What the first worker held was sent when it was replaced; the rest when the pool stopped.
+        wait_for(lambda: len(spans_of(collector)) >= 3)
+        running.stop()
+        wait_for(lambda: len(spans_of(collector)) >= 8)
+        spans = spans_of(collector)
+    enqueued = {span.attributes["messaging.message.id"]: span.context for span in made.spans()}
+    attempts = Counter(attribute(span, "messaging.message.id") for span in spans)
+    assert attempts == {id: 2 if id in ids[:3] else 1 for id in ids}
+    for span in spans:
+        cause = enqueued[attribute(span, "messaging.message.id")]
+        assert (span.trace_id.hex(), span.parent_span_id.hex()) == (f"{cause.trace_id:032x}", f"{cause.span_id:016x}")
 
 
 def test_a_project_without_it_imports_nothing_of_opentelemetry():

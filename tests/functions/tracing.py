@@ -71,6 +71,12 @@ async def succeeds_on_loop() -> int:
     return 1
 
 
+@pgq.task(atomic=True)
+def succeeds_in_a_transaction() -> int:
+    """Succeed; its result is written by the same transaction."""
+    return 2
+
+
 def after(task: Any) -> None:
     """Be a hook."""
 
