@@ -41,7 +41,7 @@ from pgq.ground import ids
 from pgq.models import schedule_row
 from pgq.models.dashboard import Dashboard as Dashboard
 from pgq.models.placed import PlacedManager
-from pgq.models.schedule_row import NextRunField, ScheduleManager, ScheduleRow
+from pgq.models.schedule_row import NextRunField, ScheduleManager, ScheduleRow, TypeField
 from pgq.recurrence import moments
 
 
@@ -474,7 +474,7 @@ class Schedule(ScheduleRow, models.Model):
     options = KwargsField(db_default=models.Value({}, StoredField()), blank=True)
     queue = OptionalTextField(null=True, blank=True)
     priority = models.SmallIntegerField(db_default=0)
-    schedule_type = models.TextField(choices=TYPE, default=ONCE, db_default=ONCE)
+    schedule_type = TypeField(choices=TYPE, default=ONCE, db_default=ONCE)
     minutes = models.IntegerField(null=True, blank=True)
     seconds = models.FloatField(null=True, blank=True)
     cron = OptionalTextField(null=True, blank=True)

@@ -26,10 +26,12 @@ from pgq.recurrence import moments
 
 if TYPE_CHECKING:
     _DateTimeField = models.DateTimeField[Any, Any]
+    _TextField = models.TextField[Any, Any]
     _QuerySet = models.QuerySet[Any]
     _Manager = models.Manager[Any]
 else:
-    _DateTimeField, _QuerySet, _Manager = models.DateTimeField, models.QuerySet, models.Manager
+    _DateTimeField, _TextField = models.DateTimeField, models.TextField
+    _QuerySet, _Manager = models.QuerySet, models.Manager
 
 
 #: What the signature is over, and those of them that are texts in the form of `pgq.codec`.
@@ -51,6 +53,28 @@ def first_run(row: Any) -> datetime | None:
         return moments.as_project(now)
     slot = recurrence.next_slot(recurrence.Recurrence.of(row, get_settings().zone), now)
     return None if slot is None else moments.as_project(slot)
+
+
+class TypeField(_TextField):
+    """The type of a schedule: the letter, which the table holds, also where a word for it is given, such as "daily".
+
+    To migrations it is a text, as the column is.
+    """
+
+    def to_python(self, value: Any) -> Any:
+        return recurrence.kind_of(super().to_python(value))
+
+    def get_prep_value(self, value: Any) -> Any:
+        return recurrence.kind_of(super().get_prep_value(value))
+
+    def pre_save(self, model_instance: Any, add: bool) -> Any:
+        value = recurrence.kind_of(super().pre_save(model_instance, add))
+        setattr(model_instance, self.attname, value)
+        return value
+
+    def deconstruct(self) -> Any:
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.TextField", args, kwargs
 
 
 class NextRunField(_DateTimeField):
@@ -98,6 +122,9 @@ class ScheduleRow(KeepsText):
             ValueError: A field cannot hold its value, or the rule cannot be read; the message begins with the field.
         """
         self.read_given()
+        if "schedule_type" in self.__dict__:
+            # What follows from the type is told by its letter.
+            self.schedule_type = recurrence.kind_of(self.schedule_type)
         names = kwargs.get("update_fields")
         if self._state.adding:
             self._meta.get_field("next_run").pre_save(self, add=True)  # type: ignore[union-attr]

@@ -35,8 +35,12 @@ _LISTED_TIMES = 6
 def doubt(recurrence: Recurrence) -> str | None:
     """Return a warning for a cron expression that probably does not mean what its author thinks, or None.
 
-    Elsewhere seconds stand first: ``0 15 10 * * *`` is meant to be 10:15, and is each second of one minute a month.
+    Beside another type it means nothing, as in Django-Q. And elsewhere seconds stand first: ``0 15 10 * * *`` is meant
+    to be 10:15, and is each second of one minute a month.
     """
+    if recurrence.cron and recurrence.kind != "C":
+        said = f"cron: {recurrence.cron!r} has no use, since the type is {recurrence.kind}"
+        return f"{said}; to fire by it, make that C (cron)"
     if recurrence.kind != "C" or recurrence.cron is None or len(recurrence.cron.split()) < 6:
         return None
     cron = cron_of(recurrence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -247,6 +248,33 @@ def test_a_new_cron_moves_the_next_run_whoever_writes_it(clock):
     assert edited(lambda row: saved(row, minutes=7)) == START.replace(hour=22)
     # As in the admin: of the other types the next run says when.
     assert edited(lambda row: saved(row, schedule_type="D")) == START.replace(hour=22)
+
+
+def test_a_type_may_be_a_word_however_it_is_written(clock):
+    rows = Schedule.objects
+    made = rows.create(func=REGISTERED, schedule_type="Cron", cron="0 22 * * *")
+    assert (made.schedule_type, made.next_run) == ("C", START.replace(hour=22))
+    rows.bulk_create([Schedule(func=REGISTERED, schedule_type="minutes", minutes=5)])
+    checked = Schedule(func=REGISTERED, schedule_type="daily")
+    checked.full_clean()
+    checked.save()
+    assert rows.get_or_create(schedule_type="hourly", func=REGISTERED)[1]
+    assert not rows.get_or_create(schedule_type="hourly", func=REGISTERED)[1]
+    made.schedule_type = "yearly"
+    made.save(update_fields=["schedule_type"])
+    rows.filter(schedule_type="daily").update(schedule_type="weekly")
+    assert sorted(rows.values_list("schedule_type", flat=True)) == ["H", "I", "W", "Y"]
+    with pytest.raises(ValidationError, match="schedule_type"):
+        Schedule(func=REGISTERED, schedule_type="sometimes").full_clean()
+
+
+def test_a_cron_that_has_no_use_is_doubted(clock):
+    """A user of Django-Q who wrote this wanted 8 o'clock, and got each day at the time at which it was made."""
+    row = Schedule.objects.create(name="report", func=REGISTERED, schedule_type="D", cron="0 8 * * *")
+    assert row.upcoming(1) == [START]
+    out = io.StringIO()
+    management.call_command("pgq_schedules", stdout=out)
+    assert "cron: '0 8 * * *' has no use, since the type is D" in " ".join(out.getvalue().split())
 
 
 def test_an_edit_has_a_faulty_schedule_tried_at_once(clock):
