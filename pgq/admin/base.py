@@ -30,8 +30,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from pgq import codec
-from pgq.admin import display
-from pgq.conf import get_settings
+from pgq.admin import databases, display
+from pgq.conf import aliases, get_settings
 from pgq.ground import ids
 from pgq.models import Lane
 
@@ -224,6 +224,10 @@ class PgqAdminMixin(_ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).using(self.database)
 
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        found = super().get_list_filter(request)
+        return [databases.DatabaseFilter, *found] if len(aliases()) > 1 else found
+
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         obj.save(using=self.database)
 
@@ -397,6 +401,13 @@ class PgqAdminMixin(_ModelAdmin):
         name = f"{self.opts.app_label}_{self.opts.model_name}_value"
         view = self.admin_site.admin_view(self.value_view)
         return [path("<str:object_id>/value/<str:field>/", view, name=name), *super().get_urls()]
+
+    @property
+    def urls(self) -> list[URLPattern]:
+        found = self.get_urls()
+        for one in found:
+            one.callback = databases.at_one(one.callback)
+        return found
 
     def value_view(self, request: HttpRequest, object_id: str, field: str) -> HttpResponse:
         """Show the whole of one long value, as plain text."""

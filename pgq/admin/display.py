@@ -19,6 +19,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from pgq import codec
+from pgq.admin import databases
 from pgq.codec import signing
 from pgq.codec.stored import stored_text
 from pgq.ground import ids
@@ -156,6 +157,7 @@ def url(site: admin.AdminSite, model: type[Model], view: str, *args: Any, **quer
         found = reverse(name, args=[quote(str(arg)) for arg in args])
     except NoReverseMatch:
         return None
+    query |= databases.query(view)
     return f"{found}?{urlencode(query)}" if query else found
 
 

@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from pgq import codec
-from pgq.admin import display
+from pgq.admin import databases, display
 from pgq.codec import literals, signing
 from pgq.codec.stored import StoredText, stored_text
 from pgq.conf import get_settings
@@ -164,6 +164,8 @@ class QueuedTaskForm(_QueuedTaskForm):
             )
         except EnqueueError as error:
             _add_named_error(self, error)
+        else:
+            databases.check_queue(self.task.queue)
         return cleaned
 
     def _post_clean(self) -> None:
@@ -492,6 +494,8 @@ class ScheduleForm(TimingForm):
             after["options"] = codec.canonical(options)
             self.instance.options = StoredText(after["options"])
             self.changed_columns.add("options")
+        if not self.errors and (self.instance._state.adding or "queue" in self.changed_data):
+            databases.check_queue(cleaned["queue"])
         if not self.errors:
             self._check_call(cleaned, after)
         if not self.errors:

@@ -247,3 +247,65 @@ def test_checks_of_databases(project, new_database):
     for alias, ids in (("lite", "pgq.E003"), ("again", "pgq.E007 W W"), ("second", "pgq.W002 W W")):
         shop.configure(MORE.format(second=second, alias=alias))
         assert shop.python(LOOK).stdout.strip() == ids.replace("W ", "pgq.W007 ").replace(" W", " pgq.W007")
+
+
+# ------------------------------------------------------------------------------------------------- the admin
+
+ADMIN = """
+from html import unescape
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.test import Client
+settings.ALLOWED_HOSTS = ["*"]
+client = Client(raise_request_exception=True)
+client.force_login(User.objects.create_superuser("root", password="root"))
+KEPT = "_changelist_filters=database%3Dsecond"
+
+def page(address, code=200):
+    answer = client.get(address, follow=True)
+    assert answer.status_code == code, (address, answer.status_code)
+    return unescape(answer.content.decode())
+
+one = schedule("shop.tasks.add", 1, 2, name="here", schedule_type="D")
+two = schedule("shop.tasks.add", 3, 4, name="there", schedule_type="D", queue="mail")
+assert one.pk == two.pk
+id, other = async_task(report, 1), async_task(add, 1, 2)
+for name in ("success", "failure", "queuedtask", "schedule", "workerpool"):
+    for ending, code in (("", 200), ("?database=second", 200), ("?database=no", 404)):
+        page(f"/admin/pgq/{name}/{ending}", code)
+
+# The list of each shows its own, and leads to pages that do.
+shown = page("/admin/pgq/queuedtask/?database=second")
+assert "Database: second" in shown and id in shown and other not in shown and f"?{KEPT}" in shown
+assert other in page("/admin/pgq/queuedtask/") and 'href="?database=second"' in page("/admin/pgq/queuedtask/")
+assert "there" in page(f"/admin/pgq/schedule/{two.pk}/change/?{KEPT}")
+assert "here" in page(f"/admin/pgq/schedule/{one.pk}/change/")
+shown = page(f"/admin/pgq/queuedtask/{id}/change/?{KEPT}")
+assert 'action="/admin/pgq/queuedtask/?database=second"' in shown and f"/delete/?{KEPT}" in shown
+
+# What is done there is done there: an action, a change, a deletion, an addition.
+paused = lambda alias: Schedule.objects.using(alias).get().paused
+client.post("/admin/pgq/schedule/?database=second", {"action": "pause", "_selected_action": [two.pk]})
+assert (paused("second"), paused("default")) == (True, False)
+answer = client.post(f"/admin/pgq/queuedtask/{id}/delete/?{KEPT}", {"post": "yes"})
+assert answer.status_code == 302 and queued("second") == [], queued("second")
+answer = client.post(f"/admin/pgq/schedule/{two.pk}/delete/?{KEPT}", {"post": "yes"})
+assert answer.url.endswith("?database=second"), answer.url
+assert Schedule.objects.using("second").count() == 0 and Schedule.objects.using("default").count() == 1
+new = {"func": "shop.tasks.add", "arguments": "1, 2", "keywords": "", "queue": "mail", "priority": "0"}
+answer = client.post("/admin/pgq/queuedtask/add/", new)
+assert "lies in the database 'second'" in unescape(answer.content.decode()), answer
+answer = client.post(f"/admin/pgq/queuedtask/add/?{KEPT}", new)
+assert answer.status_code == 302 and queued("second") == [("mail", "shop.tasks.add")], answer.content.decode()[-3000:]
+
+# Permissions are those of the model, in each database.
+client.force_login(User.objects.create_user("guest", is_staff=True))
+assert client.get("/admin/pgq/queuedtask/?database=second").status_code == 403
+"""
+
+
+@pytest.mark.slow
+def test_the_admin_shows_each_database(project, new_database):
+    shop = project(SETTINGS.format(second=new_database()), apps={"shop": {"tasks.py": TASKS}})
+    shop.manage("migrate", "pgq", "--database=second")
+    shop.python(COMMON + ADMIN)
