@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
+from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.support.health import free_port
+from tests.support.health import ask, free_port
 from tests.support.pools import processes_of_session, wait_for
 from tests.support.projects import Project, clean_environment
 from tests.support.site import OwnServer
@@ -156,14 +158,74 @@ def _exercise(shop, servers, feed, pools):
     assert {mark: times for mark, times in marks.items() if times > 1 and " -1" not in mark} == {}
 
 
+#: Seconds after which systemd would kill. A busy machine turns a loop late.
+WATCHDOG = 2.0
+
+
+@pytest.mark.slow
+def test_the_process_that_has_several_pools(project, new_database, notify_socket, tmp_path):
+    """It speaks to systemd for all, starts anew what died, hands on signals; and without it nothing stays."""
+    port, systemd = free_port(), notify_socket(tmp_path / "notify")
+    dsns = {"second": new_database()}
+    shop = project(SETTINGS.format(second=dsns["second"], port=port), apps={"shop": {"tasks.py": TASKS}})
+    (shop.folder / "project/urls.py").write_text(URLS)
+    dsns["default"] = shop.dsn
+    shop.manage("migrate", "pgq", "--database=second")
+
+    def pid(alias):
+        with psycopg.connect(dsns[alias], autocommit=True) as session:
+            rows = session.execute(
+                "SELECT pid FROM pgq_worker WHERE heartbeat > now() - interval '20 s' ORDER BY started_at DESC"
+            ).fetchall()
+        return rows[0][0] if rows else 0
+
+    def says(line):
+        return lambda message: message.get(line) == "1"
+
+    env = {"NOTIFY_SOCKET": systemd.name, "WATCHDOG_USEC": str(int(WATCHDOG * 1e6))}
+    with _pools(shop, env) as pools:
+        ready = systemd.wait_for(says("READY"))
+        assert "default: 1 workers" in ready["STATUS"]
+        assert "second: 1 workers" in ready["STATUS"]
+        pids = {alias: pid(alias) for alias in dsns}
+        assert len({0, pools.pid, *pids.values()}) == 4
+        assert [ask(port)[0], ask(port + 1)[0]] == [200, 200]
+
+        systemd.empty()
+        systemd.wait_for(says("WATCHDOG"))
+        os.kill(pids["second"], signal.SIGSTOP)
+        systemd.empty()
+        until = time.monotonic() + 2 * WATCHDOG
+        while (message := systemd.next(until - time.monotonic())) is not None:
+            assert "WATCHDOG" not in message
+        os.kill(pids["second"], signal.SIGCONT)
+        systemd.wait_for(says("WATCHDOG"))
+
+        os.kill(pids["second"], signal.SIGKILL)
+        wait_for(lambda: pid("second") not in (0, pids["second"]), "the pool that died is there anew")
+        assert pid("default") == pids["default"]
+
+        os.kill(pools.pid, signal.SIGHUP)
+        systemd.wait_for(says("RELOADING"))
+        systemd.wait_for(says("READY"))
+        wait_for(lambda: b"--database" in Path(f"/proc/{pids['default']}/cmdline").read_bytes(), "it was executed anew")
+
+        os.kill(pools.pid, signal.SIGKILL)
+        wait_for(lambda: not _others(pools.pid), "no pool is left without it", 30)
+
+
+def _others(pid):
+    return [other for other in processes_of_session(pid) if other != pid]
+
+
 @contextlib.contextmanager
-def _pools(shop):
+def _pools(shop, env=None):
     log = shop.folder / "log"
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "manage.py", "pgq_worker"],
             cwd=shop.folder,
-            env=clean_environment(),
+            env=clean_environment(**(env or {})),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
