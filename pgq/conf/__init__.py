@@ -16,8 +16,9 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from pgq.conf import databases
 from pgq.conf.databases import at, at_hand, chosen, serve, served, serving
-from pgq.conf.queues import ALL, Queues, is_pattern
+from pgq.conf.queues import ALL, Queues, are_named, is_pattern
 from pgq.conf.settings import ALIASES, ALT_CLUSTERS, DECLARATIONS, WITHOUT_MEANING, Settings
 
 __all__ = [
@@ -211,8 +212,9 @@ def get_settings() -> Settings:
     Raises:
         ImproperlyConfigured: A value is wrong; the message names the key and what to do.
     """
-    alias = at_hand()
-    return _configured() if alias is None else _settings_at(alias)
+    if not databases.in_use or (alias := at_hand()) is None:
+        return _configured()
+    return _settings_at(alias)
 
 
 @cache
@@ -232,15 +234,23 @@ def _settings_at(alias: str) -> Settings:
 
 
 @cache
-def _places() -> Mapping[str, str]:
-    """Return the alias of each queue that PGQ["databases"] names."""
-    return {queue: alias for alias, queues in _configured().databases.items() for queue in queues}
+def _places() -> tuple[Mapping[str, str], Sequence[tuple[str, str]]]:
+    """Return the alias of each queue that PGQ["databases"] names, and the alias for each of its patterns, in order."""
+    named = [(queue, alias) for alias, queues in _configured().databases.items() for queue in queues]
+    return dict(named), [pair for pair in named if is_pattern(pair[0])]
 
 
 def database_of(queue: str) -> str:
     """Return the alias in DATABASES of the database in which the tasks and schedules of a queue lie."""
+    names, patterns = _places()
     # What is no text, and perhaps not hashable, is refused by the callers.
-    return (_places().get(queue) if isinstance(queue, str) else None) or _configured().database
+    if names and isinstance(queue, str):
+        found = names.get(queue)
+        if found is None and patterns:
+            found = next((alias for pattern, alias in patterns if are_named(queue, (pattern,))), None)
+        if found is not None:
+            return found
+    return _configured().database
 
 
 def aliases() -> tuple[str, ...]:

@@ -11,11 +11,18 @@ import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 
+#: Whether any has been at hand yet but that of the settings: each call of `get_settings` asks, and mostly none has.
+in_use = False
 _at: ContextVar[str | None] = ContextVar("pgq_database", default=None)
 #: The database that this process serves; None: that of the settings. Process-wide because a pool's process serves one.
 _serving: str | None = None
 #: The same for a task that is run in the process of its caller, as by PGQ["sync"] or in a test.
 _served: ContextVar[str | None] = ContextVar("pgq_served", default=None)
+
+
+def _use() -> None:
+    global in_use
+    in_use = True
 
 
 @contextlib.contextmanager
@@ -25,6 +32,7 @@ def at(alias: str) -> Iterator[None]:
     Args:
         alias: Key in DATABASES.
     """
+    _use()
     token = _at.set(alias)
     try:
         yield
@@ -45,12 +53,14 @@ def at_hand() -> str | None:
 def serve(alias: str) -> None:
     """Have a database at hand in all of this process, in each thread and each task."""
     global _serving
+    _use()
     _serving = alias
 
 
 @contextlib.contextmanager
 def served(alias: str) -> Iterator[None]:
     """Have the same inside of this block."""
+    _use()
     token = _served.set(alias)
     try:
         yield

@@ -59,6 +59,18 @@ def first(read: Callable[[], T | None]) -> T | None:
     return None
 
 
+def here(read: Callable[[], T]) -> T:
+    """Return the answer of the database at hand, whatever others there are.
+
+    Args:
+        read: As for `first`. What it returns is not read later than this.
+    """
+    if len(conf.asked()) == 1:
+        return read()
+    with conf.at(conf.get_settings().database):
+        return read()
+
+
 def each(read: Callable[[], T]) -> list[T]:
     """Return the answer of each database, that of the one at hand first.
 

@@ -93,8 +93,8 @@ class Settings:
     databases: Mapping[str, Sequence[str]] = declare(
         dict,
         rules.databases,
-        "Queues that lie in other databases, each with pgq's tables, on another server or not; all other queues lie in "
-        "`database`. See [several-databases.md](several-databases.md)",
+        "Queues, by name or by pattern, that lie in other databases, each with pgq's tables, on another server or not; "
+        "all other queues lie in `database`. See [several-databases.md](several-databases.md)",
         unit="dict {alias in `DATABASES`: [queues]}",
         read_by="all",
         shown="none",

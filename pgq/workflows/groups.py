@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from pgq.codec import signing
-from pgq.conf import at, get_settings
+from pgq.conf import places
 from pgq.ground.ids import parse_id
 from pgq.models import Task
 from pgq.records import Report
@@ -17,8 +17,7 @@ def collect_results(group: str) -> list[Any]:
     """Return the results of a group in the order in which its tasks were enqueued. The collector of `async_iter`."""
     # Any role that may insert can put a row into a group; the rows of `async_iter` are signed.
     # They lie in the database of this task, and the others may be away.
-    with at(get_settings().database):
-        parts = [part for part in Task.get_task_group(group) if signing.verify_row(part)]
+    parts = [part for part in places.here(lambda: Task.get_task_group(group)) if signing.verify_row(part)]
     parts.sort(key=lambda part: part.options.get("index", 0))
     return [part.result for part in parts]
 

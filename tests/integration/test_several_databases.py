@@ -7,6 +7,7 @@ from django.test import override_settings
 from pgq import conf
 from pgq.config import Config
 from pgq.management.checks import check_alias
+from pgq.management.commands.pgq_worker import databases_served
 
 SETTINGS = """
 DATABASES["second"] = database_from_url({second!r})
@@ -204,6 +205,28 @@ def test_config_has_it_too():
         assert conf.problems() == []
         assert (conf.database_of("reports"), conf.database_of("mail")) == ("second", "default")
         assert conf.aliases() == ("default", "second")
+
+
+def test_a_pattern_stands_for_queues_and_a_name_comes_first():
+    given = {"second": ["mail.*", "reports"], "third": ["mail.urgent", "*.slow"]}
+    expected = {"mail.a": "second", "mail.urgent": "third", "x.slow": "third", "mail.slow": "second", "mail": "default"}
+    with override_settings(PGQ={"databases": given}):
+        assert {queue: conf.database_of(queue) for queue in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("queues", "aliases"),
+    [
+        (None, ("default", "second", "third")),
+        (("reports",), ("second",)),
+        (("reports", "here"), ("second", "default")),
+        (("reports.*",), ("default", "third")),
+        (("m*",), ("default", "third", "second")),
+    ],
+)
+def test_which_databases_a_pool_serves(queues, aliases):
+    with override_settings(PGQ={"databases": {"second": ["reports", "mail"], "third": ["*.slow"]}, "queues": queues}):
+        assert set(databases_served(conf.get_settings(), None)) == set(aliases)
 
 
 def test_what_is_at_hand_ends_with_its_block():

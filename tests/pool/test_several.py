@@ -40,11 +40,11 @@ def mark(number, alias):
 URLS = "from django.urls import path\nfrom pgq.health import health\nurlpatterns = [path('health', health)]\n"
 #: What each way to look says, and how long it takes; with a result and an enqueue beside the one that is away.
 LOOK = """
-import contextlib, io, json, sys, time
+import asyncio, contextlib, io, json, sys, time
 from django.core.management import call_command
 from django.test import Client
 from django.db.utils import OperationalError
-from pgq.tasks import async_task, fetch
+from pgq.tasks import afetch, async_task, fetch
 from shop.tasks import mark
 
 queue, other = sys.argv[1:]
@@ -59,6 +59,8 @@ answer = Client().get("/health", HTTP_HOST="localhost")
 seen["health"] = [answer.status_code, answer.json()]
 id = async_task(mark, -1, "call", queue=queue)
 assert fetch(id, wait=20_000).success
+id = async_task(mark, -1, "call", queue=queue)
+assert asyncio.run(afetch(id, wait=20_000)).success
 try:
     async_task(mark, -1, "call", queue=other)
 except OperationalError:

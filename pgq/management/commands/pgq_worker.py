@@ -17,6 +17,7 @@ from django.db import connections
 
 from pgq import conf
 from pgq.codec import signing
+from pgq.conf.queues import are_named, is_pattern
 from pgq.enqueue import discovery
 from pgq.ground.private import is_called_by_command_line
 from pgq.management import config_check
@@ -213,9 +214,18 @@ def databases_served(settings: conf.Settings, given: str | None) -> tuple[str, .
     """
     if given is not None or not settings.databases:
         return (settings.database,)
-    if settings.served.only is not None:
-        return tuple(dict.fromkeys(map(conf.database_of, settings.served.only)))
-    return conf.aliases()
+    if settings.served.only is None:
+        return conf.aliases()
+    found = dict.fromkeys(map(conf.database_of, settings.served.only))
+    for name in filter(is_pattern, settings.served.only):
+        # It may match queues of each database that has some of that kind.
+        of_kind = (
+            alias
+            for alias, queues in settings.databases.items()
+            if any(is_pattern(queue) or are_named(queue, (name,)) for queue in queues)
+        )
+        found |= dict.fromkeys(of_kind)
+    return tuple(found)
 
 
 def _port(port: int | None) -> tuple[str, ...]:
