@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Any
 import psycopg
 from asgiref.sync import sync_to_async
 from django.core.exceptions import RequestDataTooBig
-from django.db import DatabaseError, Error, connections, transaction
+from django.db import DatabaseError, DataError, Error, connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.http.request import UnreadablePostError
 from django.urls import URLPattern, path
@@ -28,6 +29,8 @@ from pgq.urls import access, kinds
 from pgq.urls.access import Caller
 from pgq.urls.kinds import Kind
 from pgq.urls.problems import Problem, unknown
+
+logger = logging.getLogger("pgq")
 
 #: Seconds that one statement of a request may take.
 PATIENCE = 2.0
@@ -297,7 +300,11 @@ def _refused(error: Exception) -> HttpResponseBase:
         return Problem(413, "The body is larger than DATA_UPLOAD_MAX_MEMORY_SIZE.").response()
     if isinstance(error, UnreadablePostError):
         return Problem(400, "The body did not arrive.").response()
+    if isinstance(error, DataError | psycopg.DataError):
+        return Problem(400, "PostgreSQL cannot hold one of these values.").response()
     if isinstance(error, Error | psycopg.Error):
+        # What PostgreSQL says is for the log: it may quote values of rows.
+        logger.warning("REST: PostgreSQL refused: %s: %s", type(error).__name__, error)
         return Problem(503, _in_words(error), headers={"Retry-After": "5"}).response()
     raise error
 
@@ -306,7 +313,7 @@ _MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psy
 
 
 def _in_words(error: BaseException) -> str:
-    """Say what PostgreSQL lacks. Its own words may quote values of rows, and are not for everyone who asks."""
+    """Say what PostgreSQL lacks, without its own words."""
     cause = error.__cause__ if isinstance(error, DatabaseError) and error.__cause__ is not None else error
     if isinstance(cause, psycopg.errors.QueryCanceled):
         return f"A statement took longer than {PATIENCE:g} s. Ask for less, or later."

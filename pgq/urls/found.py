@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
+from pgq.ground import ids
 from pgq.models import QueuedTask, Task
 from pgq.recurrence import moments
 from pgq.status import values
@@ -240,7 +241,7 @@ def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
     is_finished = "success" in row
     shared = {
         "id": row["id"],
-        "name": row["name"],
+        "name": row["name"] or ids.task_name(id_of(row["id"])),
         "func": row["func"],
         "queue": row["queue"],
         "state": (SUCCEEDED if row["success"] else FAILED) if is_finished else state_of(row),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -108,8 +108,9 @@ def moment() -> Kind:
         try:
             found = parse_datetime(value) if isinstance(value, str) else None
             if found is not None and found.tzinfo is not None and 1970 < found.year < 9999:
-                return found
-        except ValueError:
+                # PostgreSQL takes offsets up to 16 hours, Python up to 24.
+                return found.astimezone(UTC)
+        except (ValueError, OverflowError):
             pass
         raise ValueError("must be a moment with its offset from UTC, such as 2030-01-31T12:00:00Z")
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from importlib.resources import files
 from typing import Any
 
-from django.http import HttpResponse, JsonResponse
+from django.http import JsonResponse
 
 from pgq.status import findings
 from pgq.urls.endpoint import Call, endpoint
@@ -13,9 +14,11 @@ from pgq.urls.endpoint import Call, endpoint
 
 @endpoint("GET", "openapi.json", "Describe all of this as OpenAPI 3.1", scope="read", answer="Document", reads=False)
 def document(call: Call) -> Any:
-    """Return the file."""
-    text = (files("pgq.urls") / "openapi.json").read_text(encoding="utf-8")
-    return HttpResponse(text, content_type="application/json")
+    """Return the file, with the address of this server."""
+    found = json.loads((files("pgq.urls") / "openapi.json").read_text(encoding="utf-8"))
+    # Where the project has included the routes.
+    found["servers"][0]["url"] = call.request.path.removesuffix("/openapi.json")
+    return found
 
 
 @endpoint(

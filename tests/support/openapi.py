@@ -150,7 +150,7 @@ def document() -> dict[str, Any]:
             "version": __version__,
             "description": "Tasks, queues, schedules and pools of pgq. Times are in UTC, durations in seconds.",
         },
-        "servers": [{"url": ".", "description": "Where the project includes pgq.urls"}],
+        "servers": [{"url": "/pgq", "description": "Where the project includes pgq.urls"}],
         "paths": dict(sorted(paths.items())),
         "components": {
             "schemas": SCHEMAS,
