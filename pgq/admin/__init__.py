@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 
 from pgq.admin.base import BoundedPaginator, PgqAdminMixin
+from pgq.admin.dashboard.site import DashboardAdminMixin
 from pgq.admin.finished import FailureAdminMixin, SuccessAdminMixin, TaskAdminMixin
 from pgq.admin.pools import WorkerPoolAdminMixin
 from pgq.admin.queued import QueuedTaskAdminMixin
 from pgq.admin.schedules import ScheduleAdminMixin
-from pgq.models import Failure, QueuedTask, Schedule, Success, WorkerPool
+from pgq.models import Dashboard, Failure, QueuedTask, Schedule, Success, WorkerPool
 
 __all__ = [
     "BoundedPaginator",
+    "DashboardAdmin",
+    "DashboardAdminMixin",
     "FailAdmin",
     "FailureAdminMixin",
     "PgqAdminMixin",
@@ -66,4 +69,9 @@ class ScheduleAdmin(ScheduleAdminMixin, _ModelAdmin):
 
 @admin.register(WorkerPool)
 class PoolAdmin(WorkerPoolAdminMixin, _ModelAdmin):
+    pass
+
+
+@admin.register(Dashboard)
+class DashboardAdmin(DashboardAdminMixin, _ModelAdmin):
     pass

@@ -152,3 +152,8 @@ def now(cursor: Cursor) -> datetime:
     """Return the database's time."""
     at: datetime = one_row(cursor, "now", {})[0]
     return at
+
+
+def read_only(cursor: Cursor, *, seconds: float) -> None:
+    """Have the caller's transaction write nothing from now on, and each statement take so many seconds at most."""
+    one_row(cursor, "read_only", {"milliseconds": str(int(1000 * seconds))})

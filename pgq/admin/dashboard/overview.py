@@ -1,0 +1,192 @@
+"""The first page: whether all is well, and what goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any
+
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+
+from pgq.admin import display
+from pgq.admin.dashboard import errors, schedules, widgets
+from pgq.admin.dashboard.visit import Visit
+from pgq.admin.dashboard.widgets import Block, Tile
+from pgq.status import findings
+from pgq.status.pools import Stat
+from pgq.status.snapshot import COUNT_LIMIT, Queued, queue_depths, queued
+from pgq.store import overview as store
+from pgq.store import pools as store_pools
+from pgq.store.connection import Cursor
+from pgq.store.overview import Finding, QueueDepth
+
+#: Seconds for which what the doctor found is shown to all who look: it costs a tenth of a second and more.
+_KEPT = 15.0
+#: By database. Process-wide, since it says the same to all; it holds no more than one list for each.
+_found: dict[str, tuple[float, list[Finding]]] = {}
+
+MOODS = {findings.OK: "idle", findings.WARNING: "waiting", findings.PROBLEM: "parked"}
+
+
+def build(visit: Visit) -> list[Block]:
+    """Return the parts of the page."""
+    stats = visit.look("pools", lambda cursor: [Stat.of(pool) for pool in store_pools.pools(cursor)])
+    return [
+        visit.block(_("State"), lambda cursor: _findings(visit.alias, cursor), lambda found: _state(visit, found)),
+        visit.block(
+            "", lambda cursor: queued(cursor), lambda found: _tiles(visit, found, stats.value or []), name="tiles"
+        ),
+        visit.block(
+            _("Queues"),
+            queue_depths,
+            lambda found: queue_table(visit, found),
+            links=[(_("All"), visit.address("queues"))],
+        ),
+        visit.shown(_("Pools"), stats, lambda found: pool_table(visit, found), size="half"),
+        visit.block(
+            _("Next schedules"),
+            lambda cursor: schedules.soonest(visit.alias, 5),
+            lambda found: schedules.short_table(visit, found),
+            links=[(_("All"), visit.address("schedules"))],
+            size="half",
+        ),
+        visit.block(
+            _("Last errors"),
+            lambda cursor: errors.groups(cursor, most=5),
+            lambda found: errors.table(visit, found),
+            links=[(_("All"), visit.address("errors"))],
+        ),
+        running_block(visit),
+    ]
+
+
+def _findings(alias: str, cursor: Cursor) -> list[Finding]:
+    at, found = _found.get(alias, (0.0, []))
+    if not found or monotonic() - at > _KEPT:
+        found = findings.findings(cursor)
+        _found[alias] = (monotonic(), found)
+    return found
+
+
+def _state(visit: Visit, found: Sequence[Finding]) -> Any:
+    bad = [finding for finding in found if finding.status != findings.OK]
+    verdict = findings.overall(found)
+    words = {
+        findings.OK: _("All is well: %d checks.") % len(found),
+        findings.WARNING: _("Something will hurt."),
+        findings.PROBLEM: _("Something is wrong."),
+    }[verdict]
+    lines = widgets.join(
+        *(
+            format_html(
+                "<li>{} {}: {}</li>",
+                display.badge(MOODS[finding.status], _status(finding.status)),
+                finding.check,
+                display.cut(finding.detail, 300),
+            )
+            for finding in sorted(bad, key=lambda finding: finding.status != findings.PROBLEM)[:4]
+        )
+    )
+    return format_html(
+        '<p class="pgq-verdict">{} {}</p>{}',
+        display.badge(MOODS[verdict], words),
+        visit.link(_("What to do"), "doctor") if bad else "",
+        format_html('<ul class="pgq-plain">{}</ul>', lines) if bad else "",
+    )
+
+
+def _status(status: str) -> str:
+    return {findings.OK: _("ok"), findings.WARNING: _("warning"), findings.PROBLEM: _("problem")}.get(status, status)
+
+
+def _tiles(visit: Visit, found: Queued, stats: Sequence[Stat]) -> Any:
+    alive = [stat for stat in stats if stat.is_alive]
+    workers = [process for stat in alive for process in stat.processes if process.pid]
+    busy = sum(1 for process in workers if process.task)
+    return widgets.tiles(
+        [
+            Tile(_("Ready"), str(found.ready), link=visit.address("tasks", state="ready")),
+            Tile(_("Running"), str(found.running), link=visit.address("tasks", state="running")),
+            Tile(_("Waiting"), str(found.waiting), link=visit.address("tasks", state="waiting")),
+            Tile(
+                _("Parked"),
+                str(found.parked),
+                link=visit.address("tasks", state="parked"),
+                mood="bad" if found.parked.number else "",
+            ),
+            Tile(
+                _("Workers"),
+                f"{busy} / {len(workers)}",
+                _("busy"),
+                visit.address("workers"),
+                mood="" if workers else "bad",
+            ),
+        ]
+    )
+
+
+def queue_table(visit: Visit, found: Sequence[QueueDepth]) -> Any:
+    """Show the queues, those with most to do first."""
+    ordered = sorted(found, key=lambda depth: (-depth.ready - depth.running, depth.queue))[:200]
+    rows = [
+        (
+            visit.queue(depth.queue),
+            widgets.counted(depth.ready, "+" if depth.more else ""),
+            widgets.ago(depth.oldest),
+            widgets.counted(depth.running, "+" if depth.running >= COUNT_LIMIT else ""),
+            display.badge("paused", _("paused")) if depth.paused else display.badge("idle", _("open")),
+        )
+        for depth in ordered
+    ]
+    headings = (_("queue"), _("ready"), _("oldest"), _("running"), _("state"))
+    return widgets.table(headings, rows, empty=_("No task was ever enqueued here."), numbers=(1, 2, 3))
+
+
+def pool_table(visit: Visit, stats: Sequence[Stat]) -> Any:
+    """Show the pools."""
+    rows = []
+    for stat in stats[:500]:
+        workers = [process for process in stat.processes if process.pid]
+        busy = sum(1 for process in workers if process.task)
+        served = ", ".join(stat.queues) if stat.queues is not None else _("all")
+        if stat.exclude_queues:
+            served = _("%(served)s but %(excluded)s") % {"served": served, "excluded": ", ".join(stat.exclude_queues)}
+        state = stat.status.lower() if stat.is_alive else "stale"
+        words = stat.status.lower() if stat.is_alive else _("silent for %s") % widgets.ago(stat.silent)
+        rows.append(
+            (
+                visit.link(display.cut(f"{stat.name}", 40), "pool", stat.cluster_id),
+                display.cut(stat.host, 40),
+                display.badge(state, words),
+                display.cut(served, 100),
+                widgets.meter(busy, len(workers), f"{busy} / {len(workers)}"),
+                widgets.ago(stat.uptime()),
+            )
+        )
+    headings = (_("pool"), _("host"), _("state"), _("queues"), _("busy"), _("up"))
+    return widgets.table(headings, rows, empty=_("No pool is running. Start one: manage.py pgq_worker."), numbers=(5,))
+
+
+def running_block(visit: Visit, queue: str | None = None) -> Block:
+    """Show what runs now, longest first."""
+
+    def show(found: Sequence[store.RunningTask]) -> Any:
+        rows = [
+            (
+                visit.task(task.id, task.name),
+                visit.func(task.func),
+                visit.queue(task.queue),
+                task.attempt,
+                display.cut(f"{task.pool} ({task.host})", 60),
+                widgets.ago(task.seconds),
+            )
+            for task in found
+            if queue is None or task.queue == queue
+        ][:50]
+        headings = (_("task"), _("function"), _("queue"), _("attempt"), _("where"), _("for"))
+        return widgets.table(headings, rows, empty=_("No task runs now."), numbers=(3, 5))
+
+    return visit.block(
+        _("Running now"), lambda cursor: store.running(cursor, alive=20, limit=200), show, name="running"
+    )

@@ -1,0 +1,425 @@
+"""The dashboard: every page within its bounds, who may see and do what, what is told of what was done."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test import Client, override_settings
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from pgq import signals
+from pgq.admin.dashboard import alike, look, overview
+from pgq.admin.dashboard.tasks import parse
+from pgq.ground import ids
+from pgq.models import QueuedTask, Task
+from pgq.tasks import async_task, cancel, pause, schedule
+from tests.support.admin import PLAIN, REGISTERED, finished, queued, sql
+from tests.support.pool_rows import WORKERS, make_pool
+
+pytestmark = pytest.mark.django_db
+PAGES = ("changelist", "queues", "errors", "tasks", "workers", "schedules", "doctor", "audit")
+#: Statements of one page; the session, the user and the rights of the user included.
+MOST = 20
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept() -> None:
+    overview._found.clear()
+
+
+@pytest.fixture
+def user_with(client: Client) -> Any:
+    """Log a staff user in who has just these permissions."""
+    numbers = itertools.count()
+
+    def log_in(*codenames: str) -> Client:
+        user = User.objects.create_user(f"user{next(numbers)}", password="x", is_staff=True)
+        found = Permission.objects.filter(content_type__app_label="pgq", codename__in=codenames)
+        assert {permission.codename for permission in found} == set(codenames)
+        user.user_permissions.set(found)
+        client.force_login(user)
+        return client
+
+    return log_in
+
+
+def address(page: str, *args: Any, query: str = "") -> str:
+    return reverse(f"admin:pgq_dashboard_{page}", args=args) + query
+
+
+def text_of(client: Client, page: str, *args: Any, query: str = "") -> str:
+    response = client.get(address(page, *args, query=query))
+    assert response.status_code == 200
+    return response.content.decode().replace("<wbr>", "")
+
+
+def something_of_each() -> dict[str, str]:
+    make_pool(workers=WORKERS)
+    done, failed = finished(), finished(False)
+    schedule(REGISTERED, 1, name="nightly", schedule_type="C", cron="0 3 * * *")
+    waiting = async_task(REGISTERED, 1, run_after=3600)
+    ready = async_task(REGISTERED, 2, queue="mail")
+    return {"done": done, "failed": failed, "waiting": waiting, "ready": ready}
+
+
+def fingerprint() -> str:
+    return str(sql("SELECT pgq_fingerprint(func, exception, message) FROM pgq_task WHERE NOT success LIMIT 1")[0][0])
+
+
+def test_every_page_opens_within_twenty_statements(admin_client: Client) -> None:
+    tasks = something_of_each()
+    pool = str(sql("SELECT id FROM pgq_worker")[0][0])
+    every = [(page, ()) for page in PAGES] + [("task", (id,)) for id in tasks.values()]
+    every += [("queue", ("mail",)), ("error", (fingerprint(),)), ("pool", (pool,)), ("task", (ids.new_id().hex,))]
+    for page, args in every:
+        with CaptureQueriesContext(
+            connection,
+        ) as statements:
+            shown = text_of(admin_client, page, *args)
+        assert "pgq-fault" not in shown, (page, shown)
+        assert len(statements) <= MOST, (page, len(statements))
+        assert "style=" not in shown.split('<div class="pgq-dash">')[1], "a strict policy forbids it"
+
+
+def test_it_is_in_the_index_of_the_admin(user_with: Any) -> None:
+    client = user_with("view_dashboard")
+    assert address("changelist") in client.get(reverse("admin:index")).content.decode()
+    assert client.get(address("changelist")).status_code == 200
+
+
+def test_who_may_not_see_it_sees_nothing_of_it(user_with: Any, client: Client) -> None:
+    tasks = something_of_each()
+    everything = [address(page) for page in PAGES]
+    everything += [address("task", tasks["done"]), address("queue", "mail"), address("pause", "mail")]
+    for path in everything:
+        assert client.get(path).status_code == 302, "to the login"
+    other = user_with("view_queuedtask", "retry_task", "pause_queue")
+    assert address("changelist") not in other.get(reverse("admin:index")).content.decode()
+    for path in everything:
+        assert other.get(path).status_code == 403, path
+        assert other.post(path).status_code == 403, path
+
+
+def test_each_act_needs_its_permission_also_when_its_post_is_forged(user_with: Any) -> None:
+    tasks = something_of_each()
+    acts = {
+        ("pause_queue",): address("pause", "mail"),
+        ("retry_task",): address("retry", tasks["failed"]),
+        ("cancel_queuedtask",): address("cancel", tasks["ready"]),
+        ("run_queuedtask",): address("run_now", tasks["waiting"]),
+        ("operate_dashboard", "retry_task"): address("retry_alike", fingerprint()),
+    }
+    before = (list(QueuedTask.objects.values()), list(Task.objects.values()))
+    client = user_with("view_dashboard", "view_queuedtask", "view_failure")
+    for path in acts.values():
+        assert client.get(path).status_code == 403
+        assert client.post(path).status_code == 403
+    shown = "".join(text_of(client, "task", id) for id in tasks.values()) + text_of(client, "queue", "mail")
+    assert not any(path in shown for path in acts.values()), "no link either"
+    assert (list(QueuedTask.objects.values()), list(Task.objects.values())) == before
+    # One permission opens one act.
+    for needs, path in acts.items():
+        allowed = user_with("view_dashboard", *needs)
+        assert allowed.get(path).status_code == 200
+        others = [other for more, other in acts.items() if not set(more) <= set(needs)]
+        assert [allowed.post(other).status_code for other in others] == [403] * len(others)
+    client = user_with("view_dashboard", "operate_dashboard")
+    assert client.post(address("retry_alike", fingerprint())).status_code == 403, "it takes both"
+    assert not LogEntry.objects.exists()
+
+
+def test_a_post_needs_the_token(admin_user: User) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(admin_user)
+    async_task(REGISTERED, 1, queue="mail")
+    assert client.post(address("pause", "mail")).status_code == 403
+    assert client.get(address("pause", "mail")).status_code == 200
+    assert not sql("SELECT FROM pgq_lane WHERE paused")
+
+
+def test_a_queue_is_paused_and_resumed(user_with: Any) -> None:
+    async_task(REGISTERED, 1, queue="a/b c")
+    client = user_with("view_dashboard", "pause_queue")
+    heard: list[dict[str, Any]] = []
+
+    def receiver(sender: Any, signal: Any, **arguments: Any) -> None:
+        heard.append(arguments)
+
+    signals.operator_action.connect(receiver)
+    try:
+        quoted = address("pause", "a_2Fb c")
+        assert quoted in text_of(client, "queue", "a_2Fb c")
+        assert "Pause the queue a/b c?" in client.get(quoted).content.decode()
+        assert not sql("SELECT FROM pgq_lane WHERE paused"), "GET only asks"
+        assert "Queue a/b c is paused." in client.post(quoted, follow=True).content.decode()
+        assert sql("SELECT queue FROM pgq_lane WHERE paused") == [("a/b c",)]
+        assert "Paused: no worker claims from it." in text_of(client, "queue", "a_2Fb c")
+        client.post(address("resume", "a_2Fb c"))
+    finally:
+        signals.operator_action.disconnect(receiver)
+    assert not sql("SELECT FROM pgq_lane WHERE paused")
+    assert [(entry.object_repr, entry.change_message) for entry in LogEntry.objects.order_by("pk")] == [
+        ("a/b c", "Queue a/b c is paused."),
+        ("a/b c", "Queue a/b c is resumed."),
+    ]
+    assert [one["action"] for one in heard] == ["pause", "resume"]
+    assert heard[0]["facts"] == {"queue": "a/b c"}
+    assert "Queue a/b c is resumed." in text_of(client, "audit")
+
+
+def test_a_task_is_run_again_and_cancelled_once(admin_client: Client) -> None:
+    failed, live = finished(False), async_task(REGISTERED, 1)
+    shown = text_of(admin_client, "task", failed)
+    for words in ("no good", "Traceback (most recent call last)", "ValueError", "Run again…", "failed"):
+        assert words in shown
+    answer = admin_client.post(address("retry", failed), follow=True).content.decode()
+    assert "It is in the queue, and runs as soon as a worker is free." in answer
+    assert QueuedTask.objects.filter(pk=failed).exists()
+    assert "Nothing was done" in admin_client.post(address("retry", failed), follow=True).content.decode()
+    assert "Nothing was done" in admin_client.post(address("retry", live), follow=True).content.decode()
+    # Nor does "run now", which is another permission, run a finished task again.
+    done = finished()
+    assert "Nothing was done" in admin_client.post(address("run_now", done), follow=True).content.decode()
+    assert Task.objects.filter(pk=done).exists()
+    admin_client.post(address("cancel", live))
+    assert QueuedTask.objects.get(pk=live).cancelled
+    assert LogEntry.objects.count() == 2
+
+
+def test_all_failures_of_one_kind_are_run_again(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alike, "BATCH", 2)
+    make_pool(workers=WORKERS)
+    same = [finished(False, message=f"order {n} has no row 0x{n:x}f") for n in range(5)]
+    other = finished(False, message="order 1 is late")
+    shown = text_of(admin_client, "errors")
+    assert shown.count("order 4 has no row") == 1
+    kind = str(sql("SELECT pgq_fingerprint(func, exception, message) FROM pgq_task WHERE id = %s", same[0])[0][0])
+    question = admin_client.get(address("retry_alike", kind)).content.decode()
+    for words in ("Run again all 5 tasks", "5 tasks", "10 s, with 1 workers"):
+        assert words in question
+    answer = admin_client.post(address("retry_alike", kind), follow=True).content.decode()
+    assert "5 tasks of ValueError in tests.app.tasks.add are in the queue again." in answer
+    assert set(QueuedTask.objects.values_list("pk", flat=True)) == set(same)
+    assert [task.pk for task in Task.objects.all()] == [other]
+    assert LogEntry.objects.get().object_id == kind
+    # What time does not allow is left, and told.
+    sql("DELETE FROM pgq_queue")
+    monkeypatch.setattr(alike, "SECONDS", -1)
+    answer = admin_client.post(address("retry_alike", fingerprint()), follow=True).content.decode()
+    assert "1 task left, for want of time" in answer
+    assert Task.objects.filter(pk=other).exists()
+
+
+def test_failures_that_another_was_faster_with_are_told(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, kept = finished(False, message="x 1"), finished(False, message="x 2")
+    rows = alike.store.alike
+
+    def meanwhile(*args: Any, **kwargs: Any) -> Any:
+        found = rows(*args, **kwargs)
+        sql("SELECT pgq_retry(%s)", gone)
+        return found
+
+    monkeypatch.setattr(alike.store, "alike", meanwhile)
+    answer = admin_client.post(address("retry_alike", fingerprint()), follow=True).content.decode()
+    assert "1 task of ValueError" in answer
+    assert "1 task skipped: they are no failed tasks any more." in answer
+    assert QueuedTask.objects.filter(pk=kept).exists()
+
+
+def test_a_part_that_is_too_slow_says_so_and_the_page_still_comes(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    something_of_each()
+    monkeypatch.setattr(look, "STATEMENT_SECONDS", 0.2)
+    sql("ALTER TABLE pgq_task RENAME TO pgq_task_moved")
+    sql("CREATE VIEW pgq_task AS SELECT t.* FROM pgq_task_moved t, LATERAL (SELECT pg_sleep(0.3)) s")
+    shown = text_of(admin_client, "changelist")
+    assert shown.count("Left out: it took longer than 0 s.") == 2, "the errors, and the last task of the schedule"
+    assert "mail" in shown, "the others are there"
+    # And nothing of it lasts: neither the timeout nor that nothing may be written.
+    assert sql("SHOW statement_timeout") != [("200ms",)]
+    sql("UPDATE pgq_lane SET low = 0")
+
+
+def test_a_page_writes_nothing(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    async_task(REGISTERED, 1)
+    monkeypatch.setattr(
+        "pgq.admin.dashboard.queues.queue_depths", lambda cursor: cursor.execute("DELETE FROM pgq_queue")
+    )
+    assert "read-only transaction" in text_of(admin_client, "queues")
+    assert QueuedTask.objects.exists()
+
+
+def test_a_fragment_is_the_part_that_changes(admin_client: Client) -> None:
+    async_task(REGISTERED, 1, queue="mail")
+    response = admin_client.get(address("errors", query="?fragment=1"))
+    assert b"<html" not in response.content
+    assert b"No task has failed." in response.content
+    again = admin_client.get(address("errors", query="?fragment=1"), headers={"If-None-Match": response["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    finished(False)
+    changed = admin_client.get(address("errors", query="?fragment=1"), headers={"If-None-Match": response["ETag"]})
+    assert changed.status_code == 200
+    with override_settings(DEBUG=True):
+        assert 'part0;desc="Errors";dur=' in admin_client.get(address("errors"))["Server-Timing"]
+    assert "Server-Timing" not in admin_client.get(address("errors"))
+
+
+def test_values_are_for_those_who_may_view_the_tasks(user_with: Any) -> None:
+    failed = finished(False, args=json.dumps(["the argument"]), traceback="Traceback: the trace")
+    done = finished(result=json.dumps("the result"))
+    held = queued(args=json.dumps(["the argument"]))
+    client = user_with("view_dashboard")
+    for id in (failed, done, held):
+        shown = text_of(client, "task", id)
+        assert "shown to users who may view" in shown
+        assert not any(words in shown for words in ("the argument", "the trace", "the result"))
+    client = user_with("view_dashboard", "view_failure")
+    assert "the trace" in text_of(client, "task", failed)
+    assert "the result" not in text_of(client, "task", done)
+    assert "the argument" not in text_of(client, "task", held)
+    client = user_with("view_dashboard", "view_queuedtask", "view_success")
+    assert "the result" in text_of(client, "task", done)
+    assert "the argument" in text_of(client, "task", held)
+
+
+def test_what_is_sensitive_or_a_secret_is_hidden(admin_client: Client) -> None:
+    secret = queued(kwargs=json.dumps({"password": "hunter2", "user": "ann"}))
+    shown = text_of(admin_client, "task", secret)
+    assert "hunter2" not in shown
+    assert "ann" in shown
+    hidden = finished(False, args=json.dumps(["hunter2"]), options=json.dumps({"sensitive": True}))
+    sql("INSERT INTO pgq_progress (task, text, log) VALUES (%s, 'hunter2', '[{\"message\": \"hunter2\"}]')", hidden)
+    shown = text_of(admin_client, "task", hidden)
+    assert "hunter2" not in shown
+    assert "hidden" in shown
+
+
+def test_hostile_rows_are_escaped_and_no_page_breaks(admin_client: Client) -> None:
+    evil = "<script>alert(1)</script>'\"" + "x" * 300
+    make_pool(
+        name=evil, host=evil, queues=[evil], workers=[{"number": 0, "state": evil, "task": "?", "seconds": "x"}, 7]
+    )
+    failed = finished(
+        False, name=evil, func=evil, queue=evil, exception=evil, message=evil, traceback=evil, group=evil, cluster=evil,
+        history=json.dumps([7, None, {"attempt": [1], "exception": evil, "at": 9, "traceback": {"a": evil}}]),
+        options=json.dumps({"chain": "no", "collector": 7, "collects": evil}),
+    )  # fmt: skip
+    live = queued(name=evil, func=evil, queue=evil, parked=evil, args="[1e400]", history='[{"postponed": 1e999}]')
+    sql(
+        "INSERT INTO pgq_progress (task, done, total, text, log) VALUES (%s, 'NaN', 0, %s, '[1, {\"at\": 1}]')",
+        live,
+        evil,
+    )
+    sql("INSERT INTO pgq_schedule (name, func, cron, schedule_type, error) VALUES (%s, %s, '61 * * * *', 'C', %s)",
+        evil[:200], evil, evil)  # fmt: skip
+    pool = str(sql("SELECT id FROM pgq_worker")[0][0])
+    pages = [(page, ()) for page in PAGES] + [("task", (failed,)), ("task", (live,)), ("pool", (pool,))]
+    pages.append(("error", (fingerprint(),)))
+    for page, args in pages:
+        shown = text_of(admin_client, page, *args)
+        assert "<script>alert" not in shown, page
+    for path in (address("task", "no-id"), address("pool", "no-id"), address("error", "x"), address("queue", "none")):
+        assert admin_client.get(path).status_code == 404, path
+    for query in ("?q=%00", "?before=x&state=y", "?q=since:9x", "?q=state:ready", "?q=func:%25_", "?page=-1"):
+        text_of(admin_client, "tasks", query=query)
+        text_of(admin_client, "schedules", query=query)
+        text_of(admin_client, "audit", query=query)
+
+
+def test_the_search_finds_tasks_in_either_table(admin_client: Client) -> None:
+    failed = finished(False, func="shop.tasks.charge", queue="mail", message="card 7 refused", name="charge 7")
+    done = finished(func="shop.tasks.send", queue="mail", group="g1")
+    stopped = finished(False, exception="pgq.errors.TaskCancelled")
+    ready = async_task(REGISTERED, 1, queue="mail")
+    parked = queued(parked="no key")
+    cancel(async_task(REGISTERED, 2, run_after=3600))
+
+    def found(q: str = "", state: str = "") -> set[str]:
+        response = admin_client.get(address("tasks"), {"q": q, "state": state})
+        shown = response.content.decode()
+        return {id for id in (failed, done, stopped, ready, parked) if address("task", id) in shown}
+
+    assert found() == {failed, done, stopped, ready, parked}
+    assert found("queue:mail") == {failed, done, ready}
+    assert found("queue:mail", "failed") == {failed}
+    assert found("", "cancelled") == {stopped}
+    assert found("", "parked") == {parked}
+    assert found("", "ready") == {ready}
+    assert found("state:succeeded") == {done}
+    assert found("func:shop") == {failed, done}
+    assert found("message:refused") == {failed}
+    assert found("exception:Cancelled since:1h") == {stopped}
+    assert found("group:g1") == found("g1") == {done}
+    assert found("charge 7") == {failed}
+    assert found(ready) == {ready}
+    assert found("shop.tasks.send") == {done}
+    assert found("nothing like it") == set()
+    assert parse("since:x a:b c").doubts != ()
+    assert parse("since:x a:b c").term == "a:b c"
+
+
+def test_pages_of_tasks_go_on_behind_the_last_one(admin_client: Client) -> None:
+    every = [finished(name=f"number {n}") for n in range(60)] + [queued(name=f"number {n}") for n in range(60, 130)]
+    seen: list[str] = []
+    query = ""
+    for _page in range(4):
+        shown = text_of(admin_client, "tasks", query=query)
+        seen += [id for id in every if address("task", id) in shown]
+        if 'rel="next"' not in shown:
+            break
+        query = shown.split('rel="next" href="')[1].split('"')[0].partition("?")[2].replace("&amp;", "&")
+        query = f"?{query}"
+    assert sorted(seen) == sorted(every)
+    assert len(seen) == 130
+
+
+def test_what_is_read_is_bounded(admin_client: Client) -> None:
+    """A hundred thousand ready tasks and results: no page reads them all."""
+    sql(
+        "INSERT INTO pgq_queue (func, queue, priority)"
+        " SELECT 'by.hand', 'q' || n % 20, n % 5 FROM generate_series(1, 60000) n"
+    )
+    sql(
+        "INSERT INTO pgq_task (id, success, started, stopped, enqueued_at, func, queue, exception, message)"
+        " SELECT pgq_uuid7(now() - n * interval '1 second'), n % 2 = 0, now(), now(), now(), 'f' || n % 50, 'q',"
+        " CASE WHEN n % 2 = 1 THEN 'E' END, 'message ' || n FROM generate_series(1, 40000) n"
+    )
+    sql("ANALYZE pgq_queue")
+    sql("ANALYZE pgq_task")
+    for page, args, query in [
+        ("changelist", (), ""), ("queues", (), ""), ("queue", ("q1",), ""), ("errors", (), ""), ("tasks", (), ""),
+        ("tasks", (), "?state=failed"), ("tasks", (), "?q=func:f7"), ("doctor", (), ""),
+    ]:  # fmt: skip
+        before = read_rows()
+        shown = text_of(admin_client, page, *args, query=query)
+        assert "pgq-fault" not in shown, page
+        assert read_rows() - before < 150_000, page
+
+
+def read_rows() -> int:
+    """How many rows this session's scans have returned, by index or not, of pgq's tables and indexes."""
+    return int(
+        sql(
+            "SELECT coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0) FROM pg_stat_xact_user_tables"
+            " WHERE relname LIKE 'pgq%'"
+        )[0][0]
+    )
+
+
+def test_paused_queues_and_silent_pools_are_seen_at_once(admin_client: Client) -> None:
+    async_task(REGISTERED, 1, queue="mail")
+    pause("mail")
+    make_pool(silent=90)
+    shown = text_of(admin_client, "changelist")
+    assert "Something is wrong." in shown
+    assert "silent for 90 s" in shown or "silent for 2 min" in shown
+    assert "paused" in shown
+    assert PLAIN not in shown
