@@ -1,4 +1,4 @@
-"""Why a task is not running (see migrations_sql/0003_why), and the permissions of the dashboard."""
+"""Why a task is not running (see migrations_sql/0006_why), and the permissions of the dashboard."""
 
 from django.db import migrations, models
 
@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
 
     operations = [
         RunSQLFile(
-            "0003_why",
+            "0006_why",
             state_operations=[
                 migrations.CreateModel(
                     name="Dashboard",

@@ -1,6 +1,6 @@
--- pgq 0003: why a task is not running.
+-- pgq 0006: why a task is not running.
 
-INSERT INTO pgq_schema (version) VALUES (3) ON CONFLICT DO NOTHING;
+INSERT INTO pgq_schema (version) VALUES (6) ON CONFLICT DO NOTHING;
 
 -- A length of time in words: 12 s, 5 min, 3 h 10 min, 2 d 3 h.
 CREATE OR REPLACE FUNCTION pgq_span(length interval) RETURNS text
