@@ -20,7 +20,9 @@ BEGIN
     RETURN task;
 END
 $$;
-COMMENT ON FUNCTION pgq_enqueue IS 'Enqueues a task; func must be registered with @task. Returns its id.';
+-- By its arguments: a later file makes another function of this name.
+COMMENT ON FUNCTION pgq_enqueue(text, jsonb, jsonb, text, smallint, timestamptz, text, integer, double precision) IS
+    'Enqueues a task; func must be registered with @task. Returns its id.';
 
 -- What upkeep reads: tasks that were cancelled and that no worker holds.
 CREATE INDEX IF NOT EXISTS pgq_queue_cancelled ON pgq_queue (id) WHERE cancelled AND lock IS NULL;
@@ -342,7 +344,7 @@ BEGIN
                  CROSS JOIN LATERAL (
                        SELECT q.enqueued_at FROM pgq_queue q
                         WHERE q.queue = l.queue AND q.priority = l.priority AND q.position > l.low
-                          AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
+                          AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL AND q.key IS NULL
                         ORDER BY q.position LIMIT 1) ready;
                 SELECT string_agg(DISTINCT l.queue, ', ') INTO listed
                   FROM jsonb_to_recordset(heads) l (queue text)
@@ -487,7 +489,7 @@ BEGIN
                      CROSS JOIN LATERAL (
                            SELECT q.queue, q.priority, q.enqueued_at FROM pgq_queue q
                             WHERE q.queue = p.queue AND q.priority > p.above AND q.priority < p.below
-                              AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
+                              AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL AND q.key IS NULL
                             ORDER BY q.queue, q.priority, q.position LIMIT 1) found
                      UNION ALL
                     SELECT found.*
@@ -495,7 +497,7 @@ BEGIN
                      CROSS JOIN LATERAL (
                            SELECT q.queue, q.priority, q.enqueued_at FROM pgq_queue q
                             WHERE q.queue > n.queue AND q.queue < n.next
-                              AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
+                              AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL AND q.key IS NULL
                             ORDER BY q.queue, q.priority, q.position LIMIT 1) found
                      WHERE n.next IS NOT NULL
                      UNION ALL
@@ -504,7 +506,7 @@ BEGIN
                      CROSS JOIN LATERAL (
                            SELECT q.queue, q.priority, q.enqueued_at FROM pgq_queue q
                             WHERE q.queue > n.queue
-                              AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
+                              AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL AND q.key IS NULL
                             ORDER BY q.queue, q.priority, q.position LIMIT 1) found
                      WHERE n.next IS NULL
                 )
@@ -529,7 +531,7 @@ BEGIN
                            SELECT q.position FROM pgq_queue q
                             WHERE q.queue = l.queue AND q.priority = l.priority
                               AND q.position <= l.low - back AND q.position > l.low - back - width
-                              AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
+                              AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL AND q.key IS NULL
                             LIMIT 1) below;
                     back := back + width; width := 2 * width;
                     EXIT WHEN listed IS NOT NULL OR back >= coalesce(top, 0) OR clock_timestamp() > until;

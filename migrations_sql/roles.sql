@@ -64,43 +64,52 @@ $$;
 -- one could take a schedule's place. No SELECT: neither payloads nor signatures of others can be read, so none can be
 -- replayed. Enqueuing returns nothing, so it needs none.
 GRANT INSERT (id, func, args, kwargs, options, queue, priority, name, "group", hook, timeout, max_attempts, run_after,
-              remaining, signature) ON pgq_queue TO pgq_producer;
+              remaining, signature, key, unique_key, unique_until, expires_at) ON pgq_queue TO pgq_producer;
 -- Of the trigger and the defaults: a ticket; a lane that is not there yet, whose watermark and pause stay at their
--- defaults; and whether a worker sleeps.
+-- defaults; that the lane of a key is in use again; and whether a worker sleeps.
 GRANT USAGE ON SEQUENCE pgq_position TO pgq_producer;
 GRANT SELECT (queue, priority), INSERT (queue, priority) ON pgq_lane TO pgq_producer;
+GRANT SELECT (queue, key, priority, idle_since), INSERT (queue, key, priority), UPDATE (idle_since)
+   ON pgq_keyed TO pgq_producer;
+GRANT USAGE ON SEQUENCE pgq_keyed_missed TO pgq_producer;
 GRANT SELECT ON SEQUENCE pgq_sleep_until TO pgq_producer;
 
 -- Workers: claiming, settling and upkeep. They may not change what a row runs, once it is there.
 -- Their tasks may need more, of pgq's tables too: for instance INSERT ON pgq_schedule, to make schedules.
 GRANT SELECT, INSERT, DELETE,
-      UPDATE (position, attempts, crashes, cancelled, run_after, remaining, parked, history, lock, worker, receipt)
+      UPDATE (position, attempts, crashes, cancelled, run_after, remaining, parked, history, lock, worker, receipt, strand,
+              unique_key, unique_until)
    ON pgq_queue TO pgq_worker;
 GRANT SELECT, INSERT, DELETE, UPDATE (history) ON pgq_task TO pgq_worker;
 GRANT SELECT, INSERT, UPDATE (low, paused) ON pgq_lane TO pgq_worker;
+GRANT SELECT, INSERT, DELETE, UPDATE (low, idle_since) ON pgq_keyed TO pgq_worker;
+-- A pool writes the limits that its code gives.
+GRANT SELECT, INSERT, UPDATE, DELETE ON pgq_limit, pgq_rate TO pgq_worker;
 GRANT SELECT, DELETE, UPDATE (next_run, repeats, day, wall_time, task, last_slot, error, retry_at)
    ON pgq_schedule TO pgq_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON pgq_worker, pgq_progress TO pgq_worker;
 GRANT SELECT ON pgq_schema TO pgq_worker;
-GRANT USAGE, SELECT ON SEQUENCE pgq_position TO pgq_worker;
-GRANT SELECT, UPDATE ON SEQUENCE pgq_sleep_until, pgq_wait_until TO pgq_worker;
+GRANT USAGE, SELECT ON SEQUENCE pgq_position, pgq_strand, pgq_keyed_missed TO pgq_worker;
+GRANT SELECT, UPDATE ON SEQUENCE pgq_sleep_until, pgq_wait_until, pgq_strand_low TO pgq_worker;
 
 -- Inspectors: no args, kwargs, options (which hold the arguments of later links), results, messages, tracebacks, history,
 -- signatures, log lines or what code gave for a schedule. Two of the views show some of these, so of them only the other
 -- columns: name these instead of *.
 GRANT SELECT (id, position, priority, attempts, crashes, cancelled, max_attempts, queue, func, name, "group", hook,
-              timeout, run_after, remaining, parked, schedule, slot, enqueued_at, lock, worker)
+              timeout, run_after, remaining, parked, schedule, slot, enqueued_at, lock, worker, key, strand, unique_key,
+              unique_until, expires_at)
    ON pgq_queue TO pgq_inspector;
 GRANT SELECT (id, success, attempt_count, priority, max_attempts, timeout, started, stopped, enqueued_at, func, queue,
-              name, "group", hook, cluster, worker, schedule, exception)
+              name, "group", hook, cluster, worker, schedule, exception, key)
    ON pgq_task TO pgq_inspector;
 GRANT SELECT (id, name, func, hook, queue, priority, schedule_type, minutes, seconds, cron, repeats, next_run, time_zone,
               catch_up, overlap, jitter, paused, intended_date_kwarg, day, wall_time, task, last_slot, error, retry_at,
               source, release, auto_paused, stale_since)
    ON pgq_schedule TO pgq_inspector;
 GRANT SELECT (task, done, total, updated_at) ON pgq_progress TO pgq_inspector;
-GRANT SELECT ON pgq_lane, pgq_worker, pgq_schema, pgq_queue_depth, pgq_schedule_next TO pgq_inspector;
+GRANT SELECT ON pgq_lane, pgq_keyed, pgq_limit, pgq_rate, pgq_worker, pgq_schema, pgq_queue_depth, pgq_schedule_next TO pgq_inspector;
 GRANT SELECT (id, func, queue, leased_for, attempt, cancelled, pool, host, pid, seconds, worker, done, total)
    ON pgq_running TO pgq_inspector;
 GRANT SELECT (func, exception, failures, last, last_id) ON pgq_failures_by_function TO pgq_inspector;
-GRANT SELECT ON SEQUENCE pgq_position, pgq_sleep_until, pgq_wait_until TO pgq_inspector;
+GRANT SELECT ON SEQUENCE pgq_position, pgq_sleep_until, pgq_wait_until, pgq_strand, pgq_strand_low, pgq_keyed_missed
+   TO pgq_inspector;

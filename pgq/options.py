@@ -20,7 +20,7 @@ from uuid import UUID
 from pgq import codec
 from pgq.codec import dotted
 from pgq.errors import EnqueueError, UnknownFunction, UnknownOption
-from pgq.ground import backoff
+from pgq.ground import backoff, limits
 
 #: Takes an option's name and its given value; returns the value that is kept, or raises EnqueueError.
 Check = Callable[[str, Any], Any]
@@ -99,6 +99,36 @@ def check_keep(option: str, value: Any) -> float | bool | None:
     )
 
 
+def _key_of_call(option: str, value: Any) -> Any:
+    if isinstance(value, int | UUID) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str) or not value:
+        raise EnqueueError(option, f"must be a text, a whole number or a UUID, got {value!r}")
+    return value
+
+
+def _key_of_task(option: str, value: Any) -> limits.KeyOf:
+    if not callable(value) and not isinstance(value, str):
+        raise EnqueueError(option, f"must be the name of an argument, or a function of the arguments, got {value!r}")
+    return limits.KeyOf(value)
+
+
+def _limit(read: Callable[[Any], Any]) -> Check:
+    def check(option: str, value: Any) -> Any:
+        try:
+            return read(value)
+        except ValueError as error:
+            raise EnqueueError(option, str(error)) from None
+
+    return check
+
+
+def _order(option: str, value: Any) -> Any:
+    if value not in ("fifo", "strict"):
+        raise EnqueueError(option, f"must be 'fifo' or 'strict', got {value!r}")
+    return value
+
+
 def _unless_empty(option: str, value: Any) -> Any:
     return value or None
 
@@ -106,14 +136,23 @@ def _unless_empty(option: str, value: Any) -> Any:
 # ------------------------------------------------------------------------------------------------- the record
 
 
-def _column(meaning: str, by: By, *, of_schedule: str | None = None, check: Check | None = None) -> Any:
+def _column(
+    meaning: str,
+    by: By,
+    *,
+    of_schedule: str | None = None,
+    check: Check | None = None,
+    task_check: Check | None = None,
+) -> Any:
     """Declare an option that is a column of the task's row.
 
     Args:
         of_schedule: Its key in the options of a schedule; None: the schedule has a column for it, or tasks of a
             schedule have no such option.
+        task_check: The check of what `@task` gives, if that is something else.
     """
-    return field(default=None, metadata={"meaning": meaning, "by": by, "of_schedule": of_schedule, "check": check})
+    metadata = {"meaning": meaning, "by": by, "of_schedule": of_schedule, "check": check}
+    return field(default=None, metadata={**metadata, "task_check": task_check or check})
 
 
 def _stored(meaning: str, by: By = By.INNER, *, key: str | None = None, check: Check | None = None) -> Any:
@@ -140,6 +179,25 @@ class TaskOptions:
     atomic: bool | None = _column("True: its writes, result and receipt are one commit", By.TASK)
     takes_context: bool | None = _column("True: its first argument is `context`", By.TASK)
     api: bool | None = _column("True: it may be enqueued by REST", By.TASK)
+    key: str | limits.KeyOf | None = _column(
+        "groups tasks for turns and limits; in `@task` the name of an argument, or a function of the arguments",
+        By.BOTH,
+        check=_key_of_call,
+        task_check=_key_of_task,
+    )
+    concurrency: limits.Concurrency | None = _column(
+        "how many may run at once, for each key; or a name and how many: ('stripe', 5)",
+        By.TASK,
+        check=_limit(limits.concurrency_of),
+    )
+    rate: limits.Rate | None = _column(
+        "how many may start in any time, for each key: '100/m', a `Rate`, or a name and one of these",
+        By.TASK,
+        check=_limit(limits.rate_of),
+    )
+    order: str | None = _column(
+        "'strict': a task that waits for another attempt holds back its key", By.TASK, check=_order
+    )
 
     save: bool | None = _stored("False: keep no result of a success", By.BOTH)
     keep: float | bool | None = _stored(
@@ -298,7 +356,13 @@ _ALIASES = {"backoff": "retry_backoff", "queue_name": "queue"}
 
 
 def _known(by: By) -> dict[str, Check | None]:
-    return {option.name: option.metadata["check"] for option in _FIELDS if by in option.metadata["by"]}
+    # Only a column may have two checks.
+    which = "task_check" if by is By.TASK else "check"
+    return {
+        option.name: option.metadata.get(which, option.metadata["check"])
+        for option in _FIELDS
+        if by in option.metadata["by"]
+    }
 
 
 _KNOWN = {by: _known(by) for by in (By.TASK, By.CALL)}

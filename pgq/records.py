@@ -45,6 +45,8 @@ class NewTask(NamedTuple):
     remaining: int | None = None
     schedule: int | None = None
     slot: datetime | None = None
+    #: Groups tasks for turns and limits; None: it has none.
+    key: str | None = None
     #: None: unsigned, so any role that may insert could have written the row.
     signature: bytes | None = None
 
@@ -83,6 +85,10 @@ class Claim(NamedTuple):
     ctid: str
     #: The whole of its history, as JSON, if the task of django.tasks was tried before; else None.
     history: str | None
+    #: Groups tasks for turns and limits; None: it has none.
+    key: str | None
+    #: The serial line that runs it; None: no limit counts it. Rows of one strand run one after the other.
+    strand: int | None
     #: The receipt of the claim; every write about the task carries it. One object for all tasks of a claim.
     receipt: UUID
     #: The id of the worker that claimed it.
@@ -124,6 +130,7 @@ class TaskState(NamedTuple):
     traceback: str | None
     #: Why the row cannot run.
     parked: str | None
+    key: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,8 +95,10 @@ def _fixed_part(
     )
 
 
-def _task_message(id: str, fixed: str, args: str, kwargs: str, options: str) -> bytes:
-    return f"{_TASK}\0{id}{fixed}\0{args}\0{kwargs}\0{options}".encode()
+def _task_message(id: str, fixed: str, args: str, kwargs: str, options: str, key: str | None) -> bytes:
+    # The options are JSON, which holds no NUL.
+    keyed = "" if key is None else f"\0{key}"
+    return f"{_TASK}\0{id}{fixed}\0{args}\0{kwargs}\0{options}{keyed}".encode()
 
 
 def sign_task(task: NewTask) -> bytes:
@@ -106,11 +108,11 @@ def sign_task(task: NewTask) -> bytes:
         ImproperlyConfigured: SECRET_KEY is empty.
     """
     fixed = _fixed_part(task.queue, task.func, task.hook, task.group, task.timeout, task.max_attempts)
-    return sign(_task_message(task.id.hex, fixed, task.args, task.kwargs, task.options), _signing_key())
+    return sign(_task_message(task.id.hex, fixed, task.args, task.kwargs, task.options, task.key), _signing_key())
 
 
-def signer_of_calls(model: NewTask) -> Callable[[str, str, str], bytes]:
-    """Return what signs tasks that are like this one but for their id (32 hex digits), args and kwargs.
+def signer_of_calls(model: NewTask) -> Callable[[str, str, str, str | None], bytes]:
+    """Return what signs tasks that are like this one but for their id (32 hex digits), args, kwargs and key.
 
     Raises:
         ImproperlyConfigured: SECRET_KEY is empty.
@@ -118,8 +120,8 @@ def signer_of_calls(model: NewTask) -> Callable[[str, str, str], bytes]:
     fixed = _fixed_part(model.queue, model.func, model.hook, model.group, model.timeout, model.max_attempts)
     options, key = model.options, _signing_key()
 
-    def sign_call(id: str, args: str, kwargs: str) -> bytes:
-        return sign(_task_message(id, fixed, args, kwargs, options), key)
+    def sign_call(id: str, args: str, kwargs: str, task_key: str | None) -> bytes:
+        return sign(_task_message(id, fixed, args, kwargs, options, task_key), key)
 
     return sign_call
 
@@ -133,7 +135,8 @@ def verify_claim(claim: Claim | TaskState) -> bool:
     if claim.signature is None:
         return False
     fixed = _fixed_part(claim.queue, claim.func, claim.hook, claim.group, claim.timeout, claim.max_attempts)
-    return _verifies(_task_message(claim.id.hex, fixed, claim.args, claim.kwargs, claim.options), claim.signature)
+    message = _task_message(claim.id.hex, fixed, claim.args, claim.kwargs, claim.options, claim.key)
+    return _verifies(message, claim.signature)
 
 
 def _schedule_message(func: str, hook: str | None, args: str, kwargs: str, options: str, queue: str | None) -> bytes:
@@ -208,7 +211,7 @@ def verify_row(row: Any) -> bool:
     if row.signature is None or args is None or kwargs is None or options is None:
         return False
     fixed = _fixed_part(row.queue, row.func, row.hook, row.group, row.timeout, row.max_attempts)
-    message = _task_message(UUID(row.id).hex, fixed, args, kwargs, options)
+    message = _task_message(UUID(row.id).hex, fixed, args, kwargs, options, row.task_key)
     return _verifies(message, bytes(row.signature))
 
 

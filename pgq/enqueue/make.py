@@ -11,7 +11,7 @@ from uuid import UUID
 from pgq import codec
 from pgq.codec.signing import sign_blob, signed
 from pgq.conf import Settings, get_settings, policy_of
-from pgq.enqueue import django_tasks, registry
+from pgq.enqueue import django_tasks, keys, registry
 from pgq.enqueue.options import options_text, path
 from pgq.enqueue.signature import FINISHED, check_call, check_one
 from pgq.errors import EnqueueError
@@ -36,6 +36,7 @@ def make_task(
     id: UUID | None = None,
     remaining: int | None = None,
     first: tuple[str, ...] | None = (),
+    keyed: bool = True,
 ) -> NewTask:
     """Check a task and return it, signed and ready to be written.
 
@@ -46,6 +47,7 @@ def make_task(
         func: A function, or its dotted path.
         first: What the function gets before these arguments, besides its context, in words; None: whether the call fits
             the function is not looked at, and its hook neither.
+        keyed: Whether the task gets its key; else it is a model for others, whose keys depend on their arguments.
 
     Raises:
         WrongCall: The function cannot be called with these arguments, or the hook with a finished task.
@@ -54,10 +56,7 @@ def make_task(
     settings = get_settings()
     func_path = path("func", func)
     entry = registry.registered(func_path)
-    if not isinstance(func, str):
-        options = options.over(django_tasks.options_of(func))
-    if entry is not None:
-        options = options.over(entry.options)
+    options = _with_those_of_task(func, entry, options)
     args_text, kwargs_text = encode_arguments(args, kwargs or {}, settings)
     hook_path = None if options.hook is None else path("hook", options.hook)
     if first is not None:
@@ -81,9 +80,37 @@ def make_task(
         max_attempts=policy.max_attempts if options.max_attempts is None else options.max_attempts,
         run_after=_moment(options.run_after),
         remaining=remaining,
+        key=_key(func_path, entry, args, kwargs or {}, options) if keyed and options is not NO_OPTIONS else None,
     )
     _check(task)
     return signed(task)
+
+
+def _with_those_of_task(
+    func: str | Callable[..., Any], entry: registry.Registered | None, options: TaskOptions
+) -> TaskOptions:
+    """Return the options of a call and those of its function that the call does not give."""
+    if not isinstance(func, str):
+        options = options.over(django_tasks.options_of(func))
+    return options if entry is None else options.over(entry.options)
+
+
+def _key(
+    func_path: str,
+    entry: registry.Registered | None,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    options: TaskOptions,
+) -> str | None:
+    return keys.key_of(options, func_path, None if entry is None else entry.func, args, kwargs)
+
+
+def key_maker(func: str | Callable[..., Any], options: TaskOptions) -> keys.KeyMaker | str | None:
+    """Return the key that all calls of a function have with these options (None: none), or what makes it of a call."""
+    func_path = path("func", func)
+    entry = registry.registered(func_path)
+    options = _with_those_of_task(func, entry, options)
+    return keys.maker(options, func_path, None if entry is None else entry.func)
 
 
 def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], settings: Settings) -> tuple[str, str]:

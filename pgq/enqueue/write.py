@@ -15,7 +15,7 @@ from pgq import signals
 from pgq.codec.signing import signer_of_calls
 from pgq.conf import database_of, get_settings
 from pgq.enqueue import registry
-from pgq.enqueue.make import encode_arguments, make_task
+from pgq.enqueue.make import encode_arguments, key_maker, make_task
 from pgq.enqueue.signature import FINISHED, check_call, check_calls, check_one
 from pgq.enqueue.watched import is_watched, watched
 from pgq.errors import EnqueueError
@@ -143,7 +143,9 @@ def enqueue_calls(
         # The INSERT compares the time with the database's clock, which COPY cannot; and receivers get each task.
         made = (make_task(func, args, kwargs, options) for args, kwargs in calls)
         return [id.hex for id in enqueue_all(made, using=using, chunk=chunk)]
-    settings = get_settings()
+    settings, key = get_settings(), key_maker(func, options)
+    if isinstance(key, str):
+        model = model._replace(key=key)
     ids: list[str] = []
     with watched((model,), using, ids) as writing, callers_cursor(using) as cursor:
         [model] = writing.tasks
@@ -154,15 +156,21 @@ def enqueue_calls(
             check_calls(model.func, batch)
             new = new_hexes(len(texts))
             # During the COPY: while the last rows are signed, the server works on the first.
-            rows = ((id, *text, sign_call(id, *text)) for id, text in zip(new, texts, strict=True))
-            store_queue.enqueue_calls(cursor, model, rows)
+            if callable(key):
+                calls_keys = [key(*call) for call in batch]
+                keyed = zip(new, texts, calls_keys, strict=True)
+                with_keys = ((id, *text, sign_call(id, *text, own), own) for id, text, own in keyed)
+                store_queue.enqueue_keyed_calls(cursor, model, with_keys)
+            else:
+                rows = ((id, *text, sign_call(id, *text, key)) for id, text in zip(new, texts, strict=True))
+                store_queue.enqueue_calls(cursor, model, rows)
             ids += new
     return ids
 
 
 def _model(func: str | Callable[..., Any], options: TaskOptions) -> NewTask:
     """Return a task that has all but the arguments of those to be written."""
-    model = make_task(func, options=options, first=None)
+    model = make_task(func, options=options, first=None, keyed=False)
     if model.hook is not None:
         check_one("hook", model.hook, FINISHED)
     return model
@@ -202,7 +210,9 @@ def enqueue_rows(
         for task in made:
             run(task)
         return len(made)
-    if _is_read_there(rows, alias):
+    key = key_maker(func, options)
+    if _is_read_there(rows, alias) and not callable(key):
+        model = model._replace(key=key)
         text, parameters = query.query.get_compiler(alias).as_sql()
         with watched((model,), alias) as writing, callers_cursor(alias) as cursor:
             writing.count = store_queue.enqueue_from(cursor, text, parameters, writing.tasks[0])

@@ -121,6 +121,8 @@ def _claim_of(task: NewTask) -> Claim:
         last_error=None,
         ctid="(0,0)",
         history=None,
+        key=task.key,
+        strand=None,
         receipt=uuid4(),
         worker=_NO_WORKER,
     )

@@ -153,6 +153,14 @@ class QueuedTask(_Named):
     lock = models.DateTimeField(null=True, blank=True, editable=False)
     worker = TaskIdField(null=True, blank=True, editable=False)
     receipt = TaskIdField(null=True, blank=True, editable=False)
+    #: Not `key`, which is the queue in Django-Q.
+    task_key = OptionalTextField(
+        null=True, blank=True, db_column="key", help_text=_("groups tasks for turns and limits")
+    )
+    strand = models.BigIntegerField(null=True, blank=True, editable=False)
+    unique_key = OptionalTextField(null=True, blank=True, editable=False)
+    unique_until = OptionalTextField(null=True, blank=True, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects: ClassVar[models.Manager[QueuedTask]] = PlacedManager()
 
@@ -228,6 +236,63 @@ class Lane(models.Model):
         return f"{self.queue} ({self.priority})"
 
 
+class KeyedLane(models.Model):
+    """A lane of a key: what claims know of a (queue, key, priority)."""
+
+    pk = models.CompositePrimaryKey("queue", "key", "priority")
+    queue = models.TextField()
+    key = models.TextField()
+    priority = models.SmallIntegerField(db_default=0)
+    low = models.BigIntegerField(db_default=0)
+    idle_since = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "pgq_keyed"
+
+    def __str__(self) -> str:
+        return f"{self.queue}/{self.key}/{self.priority}"
+
+
+class Limit(models.Model):
+    """A limit of a queue, or of all keys whose part before the first colon is its name; see `pgq.tasks.set_limit`."""
+
+    pk = models.CompositePrimaryKey("scope", "name")
+    scope = models.TextField(choices=(("key", _("key")), ("queue", _("queue"))))
+    name = models.TextField()
+    concurrency = models.IntegerField(null=True, blank=True)
+    rate = models.IntegerField(null=True, blank=True)
+    period = models.FloatField(null=True, blank=True)
+    smooth = models.BooleanField(db_default=False)
+    strict = models.BooleanField(db_default=False)
+    pinned = models.BooleanField(db_default=False)
+    updated_at = models.DateTimeField(db_default=models.Func(function="clock_timestamp"), editable=False)
+
+    class Meta:
+        db_table = "pgq_limit"
+        verbose_name = _("Limit")
+        verbose_name_plural = _("Limits")
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.name}"
+
+
+class Rate(models.Model):
+    """What the rate of a limit has counted, of one key or of a queue."""
+
+    pk = models.CompositePrimaryKey("scope", "name")
+    scope = models.TextField()
+    name = models.TextField()
+    starts = models.JSONField(db_default=models.Value([], models.JSONField()))
+    not_before = models.DateTimeField(null=True)
+    updated_at = models.DateTimeField(db_default=models.Func(function="clock_timestamp"), editable=False)
+
+    class Meta:
+        db_table = "pgq_rate"
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.name}"
+
+
 class Task(_Named):
     """A finished task. One that a project makes in its tests needs no more than `func`, as in Django-Q."""
 
@@ -260,6 +325,7 @@ class Task(_Named):
     traceback = models.TextField(null=True, editable=False)
     signature = models.BinaryField(null=True, editable=False)
     history = models.JSONField(db_default=models.Value([], models.JSONField()), editable=False)
+    task_key = OptionalTextField(null=True, editable=False, db_column="key")
 
     class Meta:
         db_table = "pgq_task"

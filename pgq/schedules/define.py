@@ -181,6 +181,9 @@ def _stored_options(options: TaskOptions, model: NewTask) -> dict[str, Any]:
     """
     # The values that a task has: a timeout of -1 is None there.
     stored = {key: getattr(model, name) for name, key in OF_SCHEDULE.items() if options.is_given(name)}
+    if model.key is not None:
+        # It may come from @task. When the schedule fires, the function is not loaded.
+        stored["key"] = model.key
     if extra := followed(options).stored():
         stored["extra"] = extra
     if options.reset:

@@ -260,6 +260,7 @@ def _task(due: Due, slot: datetime, settings: Settings) -> NewTask:
         run_after=due.now.astimezone(UTC) + timedelta(seconds=random.uniform(0, due.jitter)) if due.jitter else None,
         schedule=due.id,
         slot=slot,
+        key=options.get("key"),
     )
     # Only a schedule that Python signed may become a task that Python signed.
     return signing.signed(task) if _is_signed(due) else task

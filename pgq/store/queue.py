@@ -93,13 +93,23 @@ def enqueue_many(cursor: Cursor, tasks: Sequence[NewTask]) -> None:
 #: Columns that differ between calls that are enqueued together. The id is 32 hex digits.
 _OF_CALLS = ("id", "args", "kwargs", "signature")
 CallRow: TypeAlias = tuple[str, str, str, bytes]
+KeyedRow: TypeAlias = tuple[str, str, str, bytes, str | None]
 
 
 def enqueue_calls(cursor: Cursor, model: NewTask, rows: Iterable[CallRow]) -> None:
     """Write many tasks that differ from the model only by their rows; they become ready in their order."""
-    shared = {column: value for column, value in _given(model).items() if column not in _OF_CALLS}
+    _copy(cursor, model, _OF_CALLS, rows)
+
+
+def enqueue_keyed_calls(cursor: Cursor, model: NewTask, rows: Iterable[KeyedRow]) -> None:
+    """Do the same for tasks that differ by their keys as well."""
+    _copy(cursor, model, (*_OF_CALLS, "key"), rows)
+
+
+def _copy(cursor: Cursor, model: NewTask, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
+    shared = {column: value for column, value in _given(model).items() if column not in columns}
     fixed = tuple(shared.values())
-    text = sql("enqueue_calls", columns=_quoted((*_OF_CALLS, *shared)))
+    text = sql("enqueue_calls", columns=_quoted((*columns, *shared)))
     # On Django's cursor, errors are Django's, but copy() is psycopg's own.
     errors = cursor.db.wrap_database_errors if isinstance(cursor, CursorWrapper) else contextlib.nullcontext()
     with errors, cursor.copy(text) as copy:
@@ -110,7 +120,7 @@ def enqueue_calls(cursor: Cursor, model: NewTask, rows: Iterable[CallRow]) -> No
 def enqueue_from(cursor: Cursor, query: str, parameters: Sequence[Any], model: NewTask) -> int:
     """Write a task for each row of a query that yields args; everything else is as in `model`. Return how many."""
     what = (model.func, model.kwargs, model.options, model.queue, model.priority, model.name, model.group, model.hook)
-    limits = (model.timeout, model.max_attempts, model.run_after)
+    limits = (model.timeout, model.max_attempts, model.run_after, model.key)
     cursor.execute(sql("enqueue_from", query=query), (*what, *limits, *parameters))
     return cursor.rowcount
 

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol, TypedDict, TypeVar
 from uuid import UUID
 
+from pgq.ground.limits import Rate
+
 A_contra = TypeVar("A_contra", contravariant=True)
 B_contra = TypeVar("B_contra", contravariant=True)
 C_contra = TypeVar("C_contra", contravariant=True)
@@ -42,9 +44,14 @@ class DecoratorOptions(_Shared, total=False):
 
     atomic: bool | None
     api: bool | None
+    key: str | Callable[..., Any] | None
+    concurrency: int | tuple[str, int] | None
+    rate: str | Rate | tuple[str, str | Rate] | None
+    order: Literal["fifo", "strict"] | None
 
 
 class _OfCall(_Shared, total=False):
+    key: str | int | UUID | None
     group: str | int | UUID | None
     hook: Hook
 

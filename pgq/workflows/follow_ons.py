@@ -17,7 +17,19 @@ from pgq.ground.ids import new_id
 from pgq.options import TaskOptions
 from pgq.records import Claim, NewTask
 
-_LINK_FIELDS = ("func", "args", "kwargs", "queue", "priority", "name", "group", "hook", "timeout", "max_attempts")
+_LINK_FIELDS = (
+    "func",
+    "args",
+    "kwargs",
+    "queue",
+    "priority",
+    "name",
+    "group",
+    "hook",
+    "timeout",
+    "max_attempts",
+    "key",
+)
 
 
 def chained(tasks: Sequence[NewTask], *, pass_results: bool, continue_on_failure: bool) -> NewTask:
@@ -46,7 +58,7 @@ def _link_task(
     if rest:
         options = options.but(chain=list(rest), chain_pass=passing or None, chain_on_failure=continuing or None)
     args = link["args"] if result is None else _with_first(result, link["args"])
-    fields = {name: link[name] for name in _LINK_FIELDS}
+    fields: dict[str, Any] = {name: link[name] for name in _LINK_FIELDS}
     return signing.signed(NewTask(**{**fields, "id": new_id(), "args": args, "options": options.text()}))
 
 

@@ -90,6 +90,7 @@ OTHER = {
     "args": "[1, 3]",
     "kwargs": "{}",
     "options": "{}",
+    "key": "another's",
 }
 NULLS = [("hook", None, ""), ("group", None, ""), ("timeout", None, 60.0)]
 
@@ -280,6 +281,7 @@ def row(record: Any, **changes: Any) -> types.SimpleNamespace:
     for name in ("args", "kwargs", "options"):
         if isinstance(values[name], str):
             values[name] = StoredText(values[name])
+    values["task_key"] = values.pop("key", None)
     return types.SimpleNamespace(**values)
 
 
@@ -288,7 +290,7 @@ def test_rows() -> None:
     assert signing.verify_row(row(record))
     assert not signing.verify_row(row(record, signature=None))
     for name in set(OTHER) - {"id"}:
-        assert not signing.verify_row(row(record, **{name: OTHER[name]})), name
+        assert not signing.verify_row(row({**record, name: OTHER[name]})), name
     assert not signing.verify_row(row(record, id=new_id().hex))
     assert not signing.verify_row(row(record, args=[1, 2])), "set by hand"
     deferred = row(record)

@@ -67,7 +67,7 @@ def log_in(site: Site) -> Iterator[LogIn]:
 ALL = "*"
 NEW_TASK = {
     "id", "func", "args", "kwargs", "options", "queue", "priority", "name", "group", "hook", "timeout", "max_attempts",
-    "run_after", "remaining", "signature",
+    "run_after", "remaining", "signature", "key", "unique_key", "unique_until", "expires_at",
 }  # fmt: skip
 PAYLOAD = {
     "spec",
@@ -89,6 +89,11 @@ MAY: dict[str, dict[str, dict[str, Any]]] = {
     "pgq_producer": {
         "pgq_queue": {"INSERT": NEW_TASK},
         "pgq_lane": {"SELECT": {"queue", "priority"}, "INSERT": {"queue", "priority"}},
+        "pgq_keyed": {
+            "SELECT": {"queue", "key", "priority", "idle_since"}, "INSERT": {"queue", "key", "priority"},
+            "UPDATE": {"idle_since"},
+        },
+        "pgq_keyed_missed": {"nextval": ALL},
         "pgq_position": {"nextval": ALL},
         "pgq_sleep_until": {"SELECT": ALL},
     },
@@ -96,10 +101,16 @@ MAY: dict[str, dict[str, dict[str, Any]]] = {
         "pgq_queue": {
             "SELECT": ALL, "INSERT": ALL, "DELETE": ALL,
             "UPDATE": {"position", "attempts", "crashes", "cancelled", "run_after", "remaining", "parked", "history",
-                       "lock", "worker", "receipt"},
+                       "lock", "worker", "receipt", "strand", "unique_key", "unique_until"},
         },
         "pgq_task": {"SELECT": ALL, "INSERT": ALL, "DELETE": ALL, "UPDATE": {"history"}},
         "pgq_lane": {"SELECT": ALL, "INSERT": ALL, "UPDATE": {"low", "paused"}},
+        "pgq_keyed": {"SELECT": ALL, "INSERT": ALL, "UPDATE": {"low", "idle_since"}, "DELETE": ALL},
+        "pgq_limit": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL},
+        "pgq_rate": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL},
+        "pgq_strand": {"SELECT": ALL, "nextval": ALL},
+        "pgq_strand_low": {"SELECT": ALL, "nextval": ALL, "setval": ALL},
+        "pgq_keyed_missed": {"SELECT": ALL, "nextval": ALL},
         "pgq_schedule": {
             "SELECT": ALL, "DELETE": ALL,
             "UPDATE": {"next_run", "repeats", "day", "wall_time", "task", "last_slot", "error", "retry_at"},
@@ -116,6 +127,12 @@ MAY: dict[str, dict[str, dict[str, Any]]] = {
         "pgq_task": {"SELECT": "all but the payload"},
         "pgq_schedule": {"SELECT": "all but the payload"},
         "pgq_lane": {"SELECT": ALL},
+        "pgq_keyed": {"SELECT": ALL},
+        "pgq_limit": {"SELECT": ALL},
+        "pgq_rate": {"SELECT": ALL},
+        "pgq_strand": {"SELECT": ALL},
+        "pgq_strand_low": {"SELECT": ALL},
+        "pgq_keyed_missed": {"SELECT": ALL},
         "pgq_worker": {"SELECT": ALL},
         "pgq_progress": {"SELECT": "all but the payload"},
         "pgq_schema": {"SELECT": ALL},

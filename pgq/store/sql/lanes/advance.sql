@@ -9,7 +9,7 @@ WITH found AS MATERIALIZED (
                SELECT q.position - 1
                  FROM pgq_queue q
                 WHERE q.queue = lane.queue AND q.priority = lane.priority AND q.position > lane.low
-                  AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
+                  AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL AND q.key IS NULL
                 ORDER BY q.position
                 LIMIT 1), %(safe)s::bigint)) AS low
       FROM unnest(%(queues)s::text[], %(priorities)s::smallint[]) AS locked (queue, priority)

@@ -10,7 +10,7 @@ WITH drawn AS MATERIALIZED (
            SELECT id
              FROM pgq_queue
             WHERE queue = lane.queue AND priority = lane.priority AND position > (SELECT last FROM drawn)
-              AND lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL
+              AND lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL AND key IS NULL
             ORDER BY position
             LIMIT %(limit)s
               FOR UPDATE SKIP LOCKED) q

@@ -5,7 +5,7 @@
 WITH RECURSIVE first AS (
     (SELECT queue, priority, position
        FROM pgq_queue
-      WHERE lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL
+      WHERE lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL AND key IS NULL
       ORDER BY queue, priority, position
       LIMIT 1)
     UNION ALL
@@ -15,7 +15,7 @@ WITH RECURSIVE first AS (
            SELECT queue, priority, position
              FROM pgq_queue q
             WHERE (q.queue, q.priority) > (first.queue, first.priority)
-              AND lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL
+              AND lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL AND key IS NULL
             ORDER BY queue, priority, position
             LIMIT 1) next
 )

@@ -9,7 +9,7 @@ SELECT CASE WHEN %(milliseconds)s::bigint IS NULL THEN 0
                   SELECT
                     FROM pgq_queue q
                    WHERE q.queue = l.queue AND q.priority = l.priority AND q.position > l.low
-                     AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
+                     AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL AND q.key IS NULL
                    LIMIT 1) ready
             WHERE (%(queues)s::text[] IS NULL OR l.queue {among} (%(queues)s::text[]))
               AND (%(excluded)s::text[] IS NULL OR l.queue {apart} (%(excluded)s::text[]))

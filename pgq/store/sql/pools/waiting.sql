@@ -12,7 +12,7 @@ WITH lane AS MATERIALIZED (
            SELECT
              FROM pgq_queue q
             WHERE q.queue = lane.queue AND q.priority = lane.priority AND q.position > lane.low
-              AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
+              AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL AND q.key IS NULL
             LIMIT 1) first
 )
 SELECT EXISTS (SELECT FROM ready WHERE NOT paused),

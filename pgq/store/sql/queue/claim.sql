@@ -64,7 +64,7 @@ WITH RECURSIVE turn (priority, lap, behind, size, more, last, queues, low, high)
                    SELECT greatest(q.position | ({window} - 1), turn.high) AS high
                      FROM pgq_queue q
                     WHERE q.queue = ANY (turn.queues) AND q.priority = turn.priority AND q.position > turn.low
-                      AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
+                      AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL AND q.key IS NULL
                       AND (turn.lap < 2 OR turn.high < turn.last)
                     ORDER BY q.queue, q.position
                     LIMIT 1) first
@@ -75,7 +75,7 @@ WITH RECURSIVE turn (priority, lap, behind, size, more, last, queues, low, high)
                     WHERE q.queue = ANY (turn.queues) AND q.priority = turn.priority
                       AND q.position > CASE WHEN turn.lap < 2 THEN turn.low ELSE first.high END
                       AND q.position <= CASE WHEN turn.lap < 2 THEN first.high ELSE 9223372036854775807 END
-                      AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
+                      AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL AND q.key IS NULL
                     ORDER BY q.queue, q.position
                     LIMIT {limit}
                       FOR UPDATE SKIP LOCKED) ready
@@ -94,4 +94,5 @@ UPDATE pgq_queue q
 RETURNING q.id, q.priority, q.position, q.queue, q.func, q.args::text, q.kwargs::text, q.options::text,
           q.name, q."group", q.hook, q.timeout, q.attempts, q.crashes, q.max_attempts, q.schedule,
           q.enqueued_at, q.signature, q.cancelled, (q.history -> -1)::text AS last_error, q.ctid,
-          CASE WHEN q.attempts > 1 AND q.options ? 'django' THEN nullif(q.history, '[]')::text END AS history
+          CASE WHEN q.attempts > 1 AND q.options ? 'django' THEN nullif(q.history, '[]')::text END AS history,
+          q.key, q.strand

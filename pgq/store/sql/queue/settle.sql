@@ -31,10 +31,10 @@ WITH receipt AS MATERIALIZED (
 ), saved AS (
     INSERT INTO pgq_task (id, success, attempt_count, priority, max_attempts, timeout, started, stopped, enqueued_at, func, queue, args, kwargs,
                           options, result, name, "group", hook, cluster, worker, schedule, exception, message,
-                          traceback, signature, history)
+                          traceback, signature, history, key)
     SELECT id, success, attempts, priority, max_attempts, timeout, began, ended, enqueued_at, func, queue, args, kwargs,
            options, result, name, "group", hook, %(cluster)s, worker, schedule, exception, message,
-           traceback, signature, history
+           traceback, signature, history, key
       FROM settled
      WHERE keep
     -- Only a row that was inserted by hand has the id of a finished task: pgq_retry deletes the finished row first. So a
