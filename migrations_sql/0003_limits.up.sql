@@ -42,6 +42,7 @@ CREATE INDEX IF NOT EXISTS pgq_queue_keyed ON pgq_queue (queue, key, priority, p
     WHERE lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL AND key IS NOT NULL;
 -- What limits count: the strands that run, of a key and of a queue. Only rows under a limit are in them.
 CREATE INDEX IF NOT EXISTS pgq_queue_running ON pgq_queue (key, strand) WHERE strand IS NOT NULL;
+CREATE INDEX IF NOT EXISTS pgq_queue_strand ON pgq_queue (strand) WHERE strand IS NOT NULL;
 CREATE INDEX IF NOT EXISTS pgq_queue_total ON pgq_queue (queue, strand) WHERE strand IS NOT NULL;
 
 -- A number that only grows, so that to count strands can jump from one to the next and begin at a watermark.

@@ -35,6 +35,7 @@ from pgq.recurrence import moments
 from pgq.store import queue
 from pgq.store.caller import callers_cursor
 from pgq.store.connection import Cursor
+from pgq.store.turns import Turns
 
 logger = logging.getLogger("pgq")
 
@@ -163,9 +164,10 @@ def drain(limit: int = 1000) -> list[Report]:
         reports = ending.settle_ended(cursor, settings, limit=limit)
     for report in reports:
         ending.announce(report)
+    turns = Turns(settings.served)
     while True:
         with _transaction(settings) as cursor:
-            claims = queue.claim(cursor, limit=1, worker=_NO_WORKER, receipt=uuid4(), queues=settings.served)
+            claims = turns.claim(cursor, limit=1, worker=_NO_WORKER, receipt=uuid4())
         if not claims:
             return reports
         reports.append(_run_claim(claims[0], settings, commits=True))

@@ -59,7 +59,7 @@ class Allowance:
 class Claims(Protocol):
     """What a share needs of its worker's exchange."""
 
-    def settle_and_claim(self, size: int) -> int: ...
+    def settle_and_claim(self, size: int, places: int = 1) -> int: ...
     def settle(self, *, insist: bool) -> None: ...
     def give_back(self, *, insist: bool) -> None: ...
 
@@ -86,7 +86,7 @@ class Share:
             self._numbers[self._taken] += count
         return count
 
-    def claim(self, exchange: Claims, most: int) -> int:
+    def claim(self, exchange: Claims, most: int, places: int = 1) -> int:
         """Settle and claim as the exchange does, no more than is left; return how many tasks were claimed."""
         count, claimed = self.take(most), 0
         if not count:
@@ -95,7 +95,7 @@ class Share:
             exchange.give_back(insist=True)
             return 0
         try:
-            claimed = exchange.settle_and_claim(count)
+            claimed = exchange.settle_and_claim(count, places)
         finally:
             self.give_back(count - claimed)
         return claimed

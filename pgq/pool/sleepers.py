@@ -15,6 +15,7 @@ from pgq.pool.children import Child, Children, State
 from pgq.pool.protocol import WAKE
 from pgq.store import pools
 from pgq.store.connection import Cursor
+from pgq.store.turns import Turns
 
 #: Seconds between the first two polls of the queue; they double, up to `poll`.
 _FIRST_PAUSE_SECONDS = 0.02
@@ -34,6 +35,8 @@ class Sleepers:
         #: Since when no worker sleeps (monotonic); None: one does.
         self.all_busy_since: float | None = None
         self.pause = _FIRST_PAUSE_SECONDS
+        #: Where the last look at the lanes of keys ended.
+        self.turns = Turns(settings.served)
         #: When (monotonic) to poll the queue.
         self.poll_at = 0.0
 
@@ -54,7 +57,10 @@ class Sleepers:
             return
         poll = self.settings.poll
         self.flag, ready = pools.peek(
-            cursor, milliseconds=int(poll * 1500) + 500 if notified else None, queues=self.settings.served
+            cursor,
+            milliseconds=int(poll * 1500) + 500 if notified else None,
+            queues=self.settings.served,
+            turns=self.turns,
         )
         if ready:
             self.wake(1)
@@ -63,7 +69,7 @@ class Sleepers:
 
     def find_ready(self, cursor: Cursor) -> bool:
         """Return whether a task is ready, and lower the flag."""
-        _, ready = pools.peek(cursor, milliseconds=0, queues=self.settings.served)
+        _, ready = pools.peek(cursor, milliseconds=0, queues=self.settings.served, turns=self.turns)
         return ready
 
     def _lower_flag(self, cursor: Cursor, now: float) -> None:

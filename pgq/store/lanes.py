@@ -47,10 +47,32 @@ def due(cursor: Cursor, *, limit: int) -> int:
     return int(one_row(cursor, "due", {"limit": limit})[0])
 
 
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """How far the sequences and watermarks have come."""
+
+    #: The last position that was drawn.
+    last: int
+    #: The lowest watermark; None: there is no lane.
+    lowest: int | None
+    #: The last strand that was drawn, and the watermark of strands.
+    strand: int
+    strand_low: int
+    #: Grows each time the making of lanes of keys was left to upkeep.
+    missed: int
+    #: Whether lanes of keys are in use.
+    keyed: bool
+
+
+def marks(cursor: Cursor) -> Marks:
+    """Return how far the sequences and watermarks have come."""
+    return records(cursor, Marks, "positions", {})[0]
+
+
 def positions(cursor: Cursor) -> tuple[int, int | None]:
     """Return the last position that was drawn, and the lowest watermark (None: there is no lane)."""
-    last, lowest = one_row(cursor, "positions", {})
-    return last, lowest
+    found = marks(cursor)
+    return found.last, found.lowest
 
 
 def writers(cursor: Cursor, among: Iterable[str] | None = None) -> list[str]:

@@ -11,15 +11,22 @@ from pgq.conf import ALL, Queues
 from pgq.store.connection import Cursor
 from pgq.store.statement import all_rows, one_row, records
 from pgq.store.texts import sql
+from pgq.store.turns import Turns
 
 
-def peek(cursor: Cursor, *, milliseconds: int | None, queues: Queues = ALL) -> tuple[int, bool]:
-    """Raise the flag that a worker sleeps; return its value and whether something is ready.
+def peek(
+    cursor: Cursor, *, milliseconds: int | None, queues: Queues = ALL, turns: Turns | None = None
+) -> tuple[int, bool]:
+    """Raise the flag that a worker sleeps; return its value and whether something is ready that a worker could claim.
 
     Args:
+        turns: Where the last look at the lanes of keys ended.
         milliseconds: For how long; None: leave the flag alone, since this pool gets no notifications (the value is 0).
     """
-    flag, ready = one_row(cursor, "peek", {"milliseconds": milliseconds, **queues.parameters()}, **queues.operators())
+    parameters = {"milliseconds": milliseconds, **queues.parameters()}
+    flag, ready, keyed = one_row(cursor, "peek", parameters, **queues.operators())
+    if keyed and not ready:
+        ready = (turns or Turns(queues)).is_any_ready(cursor)
     return flag, ready
 
 

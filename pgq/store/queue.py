@@ -22,6 +22,11 @@ from pgq.store.texts import sql
 CLAIM_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
+def size_within(number: int) -> int:
+    """Return the largest of CLAIM_SIZES that is not above the number."""
+    return min(1 << (number.bit_length() - 1), CLAIM_SIZES[-1])
+
+
 _COLUMNS = NewTask._fields
 #: The table's defaults, which an INSERT need not name.
 _DEFAULTS = {"kwargs": "{}", "options": "{}", "queue": "default", "priority": 0, "max_attempts": 1}
@@ -137,27 +142,48 @@ def written_here(
 WINDOW = 8192
 
 
-def claim_text(limit: int, queues: Queues = ALL) -> str:
-    """Return the text of a claim of that size from these queues."""
+_BOUNDED = {"top": "WHERE l.priority BETWEEN %(bottom)s AND %(top)s", "bottom": "AND l.priority >= %(bottom)s"}
+_UNBOUNDED = {"top": "", "bottom": ""}
+
+
+def claim_text(limit: int, queues: Queues = ALL, *, bounded: bool = False) -> str:
+    """Return the text of a claim of that size from these queues.
+
+    Args:
+        bounded: It claims of the priorities from the parameter `bottom` to `top`.
+    """
     operators = queues.operators()
     excluded = f"AND l.queue {operators['apart']} (%(excluded)s::text[])" if queues.excluded else ""
-    return sql("claim", limit=limit, window=WINDOW, among=operators["among"], excluded=excluded)
+    bounds = _BOUNDED if bounded else _UNBOUNDED
+    return sql("claim", limit=limit, window=WINDOW, among=operators["among"], excluded=excluded, **bounds)
 
 
 _PRIORITY, _POSITION = attrgetter("priority"), attrgetter("position")
 
 
 def claim(
-    cursor: Cursor, *, limit: int, worker: UUID, receipt: UUID, queues: Queues = ALL, after: str = ""
+    cursor: Cursor,
+    *,
+    limit: int,
+    worker: UUID,
+    receipt: UUID,
+    queues: Queues = ALL,
+    after: str = "",
+    priorities: tuple[int, int] | None = None,
 ) -> list[Claim]:
-    """Claim up to `limit` tasks (one of CLAIM_SIZES), round the ring of lanes; `in_order` sorts them for running.
+    """Claim up to `limit` tasks without a key (one of CLAIM_SIZES), round the ring of lanes.
+
+    `in_order` sorts them for running. `Turns` claims tasks with a key as well.
 
     Args:
         after: The queue that has its turn last within a priority, so that no queue starves: what `behind` returned for
             the claim before; for the first claim `some_queue`.
+        priorities: The lowest and the highest to claim of; None: all.
     """
     parameters = {**queues.parameters(), "after": after, "worker": worker, "receipt": receipt}
-    cursor.execute(claim_text(limit, queues), parameters)
+    if priorities is not None:
+        parameters["bottom"], parameters["top"] = priorities
+    cursor.execute(claim_text(limit, queues, bounded=priorities is not None), parameters)
     return [Claim._make((*row, receipt, worker)) for row in cursor.fetchall()]
 
 

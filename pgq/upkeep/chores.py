@@ -16,6 +16,7 @@ from pgq.store import connection as store_connection
 from pgq.store import lanes, pools, progress, results
 from pgq.store.outage import is_gone
 from pgq.upkeep import retention
+from pgq.upkeep.keyed import KeyedLanes
 from pgq.upkeep.leadership import Leadership
 from pgq.upkeep.rescue import Rescue
 from pgq.upkeep.watermarks import Watermarks
@@ -61,6 +62,7 @@ class Upkeep:
         self.settings, self.database, self.end_tasks = settings, database, end_tasks
         self.leadership = Leadership()
         self.watermarks = Watermarks(self.leadership)
+        self.keyed = KeyedLanes(self.leadership)
         tick = settings.tick
         look_on = max(tick, settings.retry / 6)
         self.rescue = Rescue(self.leadership, retry=settings.retry, every=look_on)
@@ -75,6 +77,7 @@ class Upkeep:
         self.chores = [
             Chore("due", tick, self._due),
             Chore("watermarks", tick, self._move_watermarks),
+            Chore("keys", tick, self._keep_keyed),
             Chore("rescue", look_on, self._rescue),
             self.sweep,
             Chore("expire", EXPIRE_TICKS * tick, self._expire),
@@ -111,7 +114,7 @@ class Upkeep:
                 if isinstance(error, psycopg.Error) and is_gone(connection, error):
                     chore.next = 0.0
                     # The next connection may lead to a promoted standby that lacks the last positions.
-                    self.watermarks = Watermarks(self.leadership)
+                    self.watermarks, self.keyed = Watermarks(self.leadership), KeyedLanes(self.leadership)
                     raise
                 self._chore_failed(chore, error)
                 # A new connection begins with the settings that the role or the database has by then.
@@ -169,6 +172,12 @@ class Upkeep:
         # thousand lanes these walks are short and a move takes long: then it gets a twentieth of the time.
         return max(self.settings.tick / 5, 20 * (time.monotonic() - began))
 
+    def _keep_keyed(self, connection: store_connection.Connection) -> float | None:
+        began, marks = time.monotonic(), self.watermarks.marks
+        if marks is None or not self.keyed.keep(connection, marks):
+            return None
+        return max(self.settings.tick / 5, 20 * (time.monotonic() - began))
+
     def _rescue(self, connection: store_connection.Connection) -> float | None:
         # A statement takes 5000 rows at most, so there may be more.
         return 0.0 if self.rescue.search(connection) else None
@@ -176,6 +185,7 @@ class Upkeep:
     def _sweep(self, connection: store_connection.Connection) -> None:
         began = time.monotonic()
         self._sweep_lanes(connection)
+        self.keyed.sweep(connection)
         self._redraw(connection)
         # Under a pinned horizon it walks over all dead entries. As a mere safeguard it gets a fiftieth of the time.
         self.sweep.every = max(10 * self.settings.tick, 50 * (time.monotonic() - began))
@@ -267,6 +277,7 @@ class Upkeep:
             if cursor is None:
                 return
             pools.forget_pools(cursor, age=max(60.0, 10 * self.settings.retry))
+            self.keyed.forget(cursor)
         self._prune_progress(connection)
         try:
             with connection.transaction():

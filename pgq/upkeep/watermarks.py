@@ -21,11 +21,14 @@ class Watermarks:
         self.safe = 0
         self.candidate: int | None = None
         self.before: list[str] = []
+        #: As they were read last.
+        self.marks: lanes.Marks | None = None
 
     def move(self, connection: store_connection.Connection) -> int:
         """Take the next step that needs no waiting; return how many watermarks moved."""
         cursor = connection.cursor()
-        last, lowest = lanes.positions(cursor)
+        self.marks = lanes.marks(cursor)
+        last, lowest = self.marks.last, self.marks.lowest
         self._look_for_safety(cursor, last)
         # While a backlog is worked off, no position is drawn, but watermarks below `safe` still move.
         if lowest is None or lowest >= self.safe:

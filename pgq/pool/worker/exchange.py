@@ -30,8 +30,9 @@ from pgq.pool.worker import process_state
 from pgq.pool.worker.surroundings import Surroundings
 from pgq.records import Claim, Claimed, Report
 from pgq.store import connection as store_connection
-from pgq.store import leases, queue
+from pgq.store import leases, pools, queue
 from pgq.store.outage import Backoff, message
+from pgq.store.turns import Turns
 
 logger = logging.getLogger("pgq")
 
@@ -89,9 +90,7 @@ class Exchange:
         self.urgent = self.in_doubt = self.broke = False
         #: The `worker` of the claims.
         self._id = config.id
-        self._queues = Queues(config.queues, config.exclude_queues)
-        #: The queue whose turn comes last in the next claim.
-        self._after: str | None = None
+        self.turns = Turns(Queues(config.queues, config.exclude_queues))
         #: Held by the thread that uses the connection.
         self._lock = threading.Lock()
         self._connection: store_connection.Connection | None = None
@@ -100,23 +99,21 @@ class Exchange:
         self._abandoned: store_connection.Connection | None = None
         self._backoff = Backoff()
 
-    def settle_and_claim(self, size: int) -> int:
+    def settle_and_claim(self, size: int, places: int = 1) -> int:
         """Settle what has finished and claim up to `size` tasks, in one transaction; return how many were claimed.
+
+        Args:
+            places: How many of them can run here at the same time.
 
         Raises:
             psycopg.Error: Nothing was settled, and nothing is lost. The claim may commit all the same (see `in_doubt`).
         """
         with self.gate.passage(self.cell, max(size, len(self.finished))), self._settling() as cursor:
             self.in_doubt = True
-            if self._after is None:
-                self._after = queue.some_queue(cursor)
-            claimed = queue.claim(
-                cursor, limit=size, worker=self._id, receipt=uuid4(), queues=self._queues, after=self._after
-            )
+            claimed = self.turns.claim(cursor, limit=size, worker=self._id, receipt=uuid4(), places=places)
         self.in_doubt = False
         if claimed:
-            self._after = queue.behind([(claim.priority, claim.queue) for claim in claimed], after=self._after)
-            self.waiting.extend(queue.in_order(claimed))
+            self.waiting.extend(claimed)
             if events.claim.listeners:
                 events.claim.send(Claimed(tuple(claimed), self.config.number))
         return len(claimed)
@@ -125,13 +122,19 @@ class Exchange:
         """Settle what has finished. `insist`: until PostgreSQL takes it."""
         self.urgent = False
         while self.finished or (insist and self._was_put_back()):
+            freed = any(report.claim.strand is not None for report in list(self.finished))
             try:
-                with self._settling():
-                    pass
+                with self._settling() as cursor:
+                    if freed:
+                        # This worker may not claim again at once: so others are woken, in this pool and elsewhere.
+                        pools.wake(cursor)
             except psycopg.Error as error:
                 self.wait_for_postgresql(error)
                 if not insist:
                     return
+            else:
+                if freed:
+                    self.post(protocol.MORE)
 
     def give_back(self, *, insist: bool) -> None:
         """Release what was claimed and not started. `insist`: until PostgreSQL takes it."""

@@ -26,6 +26,7 @@ import contextlib
 import logging
 import math
 import os
+import random
 import resource
 import signal
 import sys
@@ -52,6 +53,7 @@ from pgq.pool.worker.exchange import Exchange
 from pgq.pool.worker.forks import Forks, offer_to_oom_killer
 from pgq.pool.worker.guard import Guard
 from pgq.pool.worker.slots import Begun, Slots
+from pgq.pool.worker.strands import Strands
 from pgq.pool.worker.surroundings import Surroundings
 from pgq.records import Claim, Report, Succeeded
 from pgq.store import queue
@@ -60,6 +62,9 @@ logger = logging.getLogger("pgq")
 
 #: Seconds that a worker which is too large from the start works at least: else the pool would only start workers.
 _LEAST_LIFE = 1.0
+#: Seconds, from and to, until a worker tries again that found others claiming from the same keys. If they tried sooner,
+#: a dozen workers of one key would take a processor for nothing.
+_BUSY_PAUSE = 0.01, 0.02
 
 
 class Sizer:
@@ -118,6 +123,7 @@ class Worker:
         deadline: When the supervisor kills the worker for that task (monotonic); 0: never.
         logs_successes: Whether the level of the log asks for a line for each task. Decided once.
         beside: The last task that was started in a slot, until no slot is in use and the surroundings were checked.
+        in_slots: Whether the last task was started in a slot.
     """
 
     def __init__(
@@ -141,10 +147,12 @@ class Worker:
         self.slots = Slots(
             settings, config.database, config.pool, connections, self.forks, ended=self._ended, changed=self._show
         )
+        self.strands = Strands(self.slots.claims)
         self.guard = Guard(self, pipe, self.post, self.exchange, self.slots, self.surroundings, settings)
         self.running: Claim | None = None
         self.running_since = self.deadline = 0.0
         self.beside: Claim | None = None
+        self.in_slots = False
         self.succeeded = self.failed = 0
         self.logs_successes = logger.isEnabledFor(logging.DEBUG)
         self._showing = threading.Lock()
@@ -164,8 +172,15 @@ class Worker:
                 self.connections.refresh()
                 self._run_waiting()
             elif not self.guard.stopping:
-                self.guard.sleep()
+                self._rest()
         self._finish()
+
+    def _rest(self) -> None:
+        """Wait until there is work; only for a moment if other workers were just claiming what this one could have."""
+        if self.exchange.turns.busy:
+            time.sleep(random.uniform(*_BUSY_PAUSE))
+        else:
+            self.guard.sleep()
 
     def _wait_for_room(self) -> None:
         """Before more is claimed, wait for a free slot: other workers could run what this one would only hold."""
@@ -183,11 +198,16 @@ class Worker:
         exchange.disown(self.slots.claims)
         size = self.sizer.next_size(self.slots.room() if self.slots.running else math.inf)
         try:
-            claimed = exchange.settle_and_claim(size) if self.share is None else self.share.claim(exchange, size)
+            places = self.slots.room() if self.in_slots else 1
+            claimed = (
+                exchange.settle_and_claim(size, places)
+                if self.share is None
+                else self.share.claim(exchange, size, places)
+            )
         except psycopg.Error as error:
             exchange.wait_for_postgresql(error)
             return True
-        if claimed == size:
+        if exchange.turns.more:
             # There may be more tasks than this worker took: so the supervisor wakes another worker.
             self.post(protocol.MORE)
         return claimed > 0
@@ -196,12 +216,14 @@ class Worker:
         """Run what was claimed, one task after the other, or start it in slots."""
         began = time.monotonic()
         count = 0
-        guard, waiting = self.guard, self.exchange.waiting
+        guard, waiting, strands = self.guard, self.exchange.waiting, self.strands
         while not guard.stopping and not self.surroundings.spoiled:
-            try:
-                claim = waiting.popleft()
-            except IndexError:
-                break
+            following = strands.next(waiting)
+            if following is None:
+                if not strands.put_off or not self._wait_for_strand():
+                    break
+                continue
+            claim = following
             count += 1
             if not self._run_one(claim):
                 # No slot is free here, so release the claimed tasks at once for other workers. (The guard would not: it
@@ -209,10 +231,24 @@ class Worker:
                 waiting.appendleft(claim)
                 self.exchange.give_back(insist=False)
                 break
+        if strands.put_off:
+            self._give_back_put_off()
         if count:
             self.sizer.ran(count, time.monotonic() - began)
             if not self.slots.running:
                 self.surroundings.check_closely(claim)
+
+    def _wait_for_strand(self) -> bool:
+        """Wait, no longer than a claim should take, until one that was put off may start; return whether it may."""
+        strands = self.strands
+        self.slots.wait_until(lambda: self.guard.stopping or strands.is_any_free(), self.settings.claim_ms / 1000)
+        return strands.is_any_free()
+
+    def _give_back_put_off(self) -> None:
+        """Release the tasks whose strand is busy here: another worker may have room for them, sooner or later."""
+        self.exchange.waiting.extendleft(reversed(self.strands.put_off))
+        self.strands.put_off.clear()
+        self.exchange.give_back(insist=False)
 
     def _run_one(self, claim: Claim) -> bool:
         """Run a task here, or start it in a slot; return False if no slot is free for it."""
@@ -250,6 +286,10 @@ class Worker:
                 self.share.give_back(1)
             return call
         kind = self.slots.kind_for(call)
+        self.in_slots = kind is not None
+        if kind is None and self.strands.put_off:
+            # They must not wait for this one.
+            self._give_back_put_off()
         if kind is not None:
             self.beside = claim
             begun = self.slots.start(call, kind, patience=self.settings.claim_ms / 1000)

@@ -11,6 +11,6 @@ WITH due AS MATERIALIZED (
        SET run_after = NULL, position = nextval('pgq_position')
       FROM due
      WHERE q.id = due.id
-    RETURNING q.id
+    RETURNING CASE WHEN q.key IS NOT NULL THEN pgq_keyed_ready(q.queue, q.key, q.priority) END
 )
 SELECT count(*) FROM ready

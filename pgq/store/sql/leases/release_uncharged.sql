@@ -2,7 +2,7 @@
 -- got no reply, or tasks that a pool which has to end at once takes along. They are charged nothing and keep
 -- their place. Returns the ids; 5000 at most. A row that is locked is left out, as in release_worker.sql.
 WITH lost AS MATERIALIZED (
-    SELECT id, queue, priority, position, false AS to_end
+    SELECT id, queue, key, priority, position, false AS to_end
       FROM pgq_queue
      -- `since` may be of before the clock was set back.
      WHERE lock >= least(%(since)s, statement_timestamp() - interval '30 seconds') AND worker = ANY (%(workers)s::uuid[])
@@ -11,8 +11,8 @@ WITH lost AS MATERIALIZED (
        FOR UPDATE SKIP LOCKED
 ), {kept_places}
 UPDATE pgq_queue q
-   SET lock = NULL, worker = NULL, receipt = NULL, position = coalesce(lost.place, nextval('pgq_position')),
+   SET lock = NULL, worker = NULL, receipt = NULL, strand = NULL, position = coalesce(lost.place, nextval('pgq_position')),
        attempts = q.attempts - 1
   FROM placed lost
  WHERE q.id = lost.id
-RETURNING q.id
+RETURNING q.id, CASE WHEN lost.laneless THEN pgq_keyed_ready(q.queue, q.key, q.priority) END

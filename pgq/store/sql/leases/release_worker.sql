@@ -6,7 +6,7 @@
 -- Returns (id, whether it was charged); 5000 rows at most. A row that is locked, as by a transaction of the dead worker
 -- that PostgreSQL has not ended yet, is left out.
 WITH lost AS MATERIALIZED (
-    SELECT id, queue, priority, position, charged, charged AND NOT (%(crash)s AND crashes = 0) AS to_end
+    SELECT id, queue, key, priority, position, charged, charged AND NOT (%(crash)s AND crashes = 0) AS to_end
       FROM pgq_queue
      CROSS JOIN LATERAL (SELECT %(task)s::uuid IS NULL OR id = %(task)s::uuid) AS blame (charged)
      -- `since` may be of before the clock was set back.
@@ -16,7 +16,7 @@ WITH lost AS MATERIALIZED (
        FOR UPDATE OF pgq_queue SKIP LOCKED
 ), {kept_places}
 UPDATE pgq_queue q
-   SET lock = NULL, worker = NULL, receipt = NULL, position = coalesce(lost.place, nextval('pgq_position')),
+   SET lock = NULL, worker = NULL, receipt = NULL, strand = NULL, position = coalesce(lost.place, nextval('pgq_position')),
        attempts = q.attempts - (NOT lost.charged)::integer,
        crashes = q.crashes + (lost.charged AND %(crash)s)::integer,
        history = CASE WHEN lost.charged THEN q.history || (%(error)s::jsonb || jsonb_build_object(
@@ -24,4 +24,4 @@ UPDATE pgq_queue q
                  ELSE q.history END
   FROM placed lost
  WHERE q.id = lost.id
-RETURNING q.id, lost.charged
+RETURNING q.id, lost.charged, CASE WHEN lost.laneless THEN pgq_keyed_ready(q.queue, q.key, q.priority) END

@@ -5,7 +5,7 @@
 -- A task that has no crash left is settled as failed, without being run, by the worker that claims it next.
 -- Returns the ids; 5000 at most.
 WITH lost AS MATERIALIZED (
-    SELECT id, queue, priority, position, crashes > 0 AS to_end
+    SELECT id, queue, key, priority, position, crashes > 0 AS to_end
       FROM pgq_queue
      -- `since` may be of before the clock was set back.
      WHERE lock >= least(%(since)s, statement_timestamp() - interval '30 seconds')
@@ -15,10 +15,10 @@ WITH lost AS MATERIALIZED (
        FOR UPDATE SKIP LOCKED
 ), {kept_places}
 UPDATE pgq_queue q
-   SET lock = NULL, worker = NULL, receipt = NULL, position = coalesce(lost.place, nextval('pgq_position')),
+   SET lock = NULL, worker = NULL, receipt = NULL, strand = NULL, position = coalesce(lost.place, nextval('pgq_position')),
        crashes = q.crashes + 1,
        history = q.history || (%(error)s::jsonb || jsonb_build_object(
                      'attempt', q.attempts, 'worker', q.worker, 'at', clock_timestamp(), 'started', q.lock))
   FROM placed lost
  WHERE q.id = lost.id
-RETURNING q.id
+RETURNING q.id, CASE WHEN lost.laneless THEN pgq_keyed_ready(q.queue, q.key, q.priority) END

@@ -1,4 +1,5 @@
--- Claims up to {limit} ready tasks under one new receipt, and returns their rows.
+-- Claims up to {limit} ready tasks without a key under one new receipt, and returns their rows. {top} and {bottom} may bound
+-- the priorities.
 -- Order: priority descending; within a priority the queues in a ring that starts after the queue `after`, so that no queue
 -- starves. The ring is gone round twice: first each turn gives what lies in one window of {window} positions, then the rest.
 -- So the claims of a while stay among neighbouring rows, which caches hold, also where a queue's next task lies far off.
@@ -18,11 +19,11 @@
 -- `behind`: the turn's lanes follow that queue. `size`: it reads so many lanes at most, the next one twice as many.
 -- `more`: laps 2 and 3 may find something. `last`: the last position drawn. `low`, `high`: where the turn's window is.
 WITH RECURSIVE turn (priority, lap, behind, size, more, last, queues, low, high) AS (
-    SELECT (SELECT max(l.priority) FROM pgq_lane l), 0, %(after)s::text COLLATE "C", {limit} / 8 + 4, false,
+    SELECT (SELECT max(l.priority) FROM pgq_lane l {top}), 0, %(after)s::text COLLATE "C", {limit} / 8 + 4, false,
            pg_sequence_last_value('pgq_position'::regclass), NULL::text[] COLLATE "C", NULL::bigint, NULL::bigint
      UNION ALL
     SELECT CASE WHEN next.lap < 4 THEN turn.priority
-                ELSE (SELECT max(l.priority) FROM pgq_lane l WHERE l.priority < turn.priority) END,
+                ELSE (SELECT max(l.priority) FROM pgq_lane l WHERE l.priority < turn.priority {bottom}) END,
            CASE WHEN next.lap < 4 THEN next.lap ELSE 0 END,
            CASE WHEN lanes.last IS NOT NULL THEN lanes.last WHEN next.lap IN (1, 3) THEN '' ELSE %(after)s::text END,
            CASE WHEN lanes.last IS NOT NULL THEN least(2 * turn.size, 64) WHEN next.lap IN (1, 3) THEN turn.size
@@ -44,7 +45,9 @@ WITH RECURSIVE turn (priority, lap, behind, size, more, last, queues, low, high)
                             WHERE l.priority = turn.priority AND l.low < turn.last
                               AND l.queue > turn.behind AND (turn.lap IN (0, 2) OR l.queue <= %(after)s::text)
                               AND (%(queues)s::text[] IS NULL OR l.queue {among} (%(queues)s::text[])) {excluded}
-                              AND l.queue NOT IN (SELECT p.queue FROM pgq_lane p WHERE p.paused)
+                              -- The rows of a queue that has a limit are claimed by claim_keyed.sql, which counts them.
+                              AND l.queue NOT IN (SELECT p.queue FROM pgq_lane p WHERE p.paused UNION ALL
+                                                  SELECT m.name FROM pgq_limit m WHERE m.scope = 'queue')
                             ORDER BY l.queue
                             LIMIT turn.size) l
                    WINDOW ring AS (ORDER BY l.queue ROWS UNBOUNDED PRECEDING)) near

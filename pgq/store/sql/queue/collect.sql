@@ -17,4 +17,5 @@ UPDATE pgq_queue q
        position = CASE WHEN q.remaining <= waiting.count THEN nextval('pgq_position') ELSE q.position END
   FROM waiting
  WHERE q.id = waiting.id
-RETURNING q.id, q.remaining
+RETURNING q.id, q.remaining,
+          CASE WHEN q.key IS NOT NULL AND q.remaining IS NULL THEN pgq_keyed_ready(q.queue, q.key, q.priority) END

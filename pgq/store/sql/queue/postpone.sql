@@ -7,7 +7,7 @@ WITH receipt AS (
         AS r (id, receipt, delay, note)
 )
 UPDATE pgq_queue q
-   SET lock = NULL, worker = NULL, receipt = NULL, attempts = q.attempts - 1,
+   SET lock = NULL, worker = NULL, receipt = NULL, strand = NULL, attempts = q.attempts - 1,
        run_after = clock_timestamp() + r.delay * interval '1 second',
        history = CASE WHEN q.history -> -1 ? 'postponed' THEN q.history - -1 ELSE q.history END
                  || (r.note || jsonb_build_object('attempt', q.attempts, 'worker', q.worker, 'at', clock_timestamp()))

@@ -6,7 +6,7 @@ WITH receipt AS (
         AS r (id, receipt, delay, began, error)
 )
 UPDATE pgq_queue q
-   SET lock = NULL, worker = NULL, receipt = NULL,
+   SET lock = NULL, worker = NULL, receipt = NULL, strand = NULL,
        run_after = clock_timestamp() + r.delay * interval '1 second',
        history = q.history || (r.error || jsonb_build_object(
                      'attempt', q.attempts, 'worker', q.worker, 'at', clock_timestamp(),

@@ -1,0 +1,101 @@
+-- 2 of 2: claims from the lanes whose limits choose.sql has locked. A statement of its own, since its snapshot must be
+-- younger than the locks: so what another session has claimed under the same lock is seen and counted.
+-- A place is taken only here, under the lock, which is held until the commit and released after that is visible; it is freed
+-- only by a commit that deletes the row or sets lock = NULL. So what is counted is never less than what is taken.
+-- A limit that was set since the lanes were chosen has no lock here: its lanes are left out.
+--
+-- A strand is a serial line: the worker runs its rows one after the other. It has {places} places, so it draws so many
+-- strands ({strands}), and a lane uses no more of them than its limits have room for. A strand counts once for its key and
+-- once for its queue, whatever is on it.
+WITH bound AS MATERIALIZED (
+    SELECT low.last_value AS low, {strands} AS strands, clock_timestamp() AS now FROM pgq_strand_low low
+), chosen AS MATERIALIZED (
+    SELECT k.queue, k.key, k.low, k.n, k.queue_locked, k.key_locked
+      FROM unnest(%(queues)s::text[], %(keys)s::text[], %(lows)s::bigint[], %(queue_limited)s::boolean[],
+                  %(key_limited)s::boolean[]) WITH ORDINALITY AS k (queue, key, low, queue_locked, key_locked, n)
+), total AS MATERIALIZED (
+    -- What the limits of the queues leave.
+    SELECT c.queue, m.concurrency - CASE WHEN m.concurrency IS NOT NULL THEN (
+               WITH RECURSIVE s (strand, n) AS (
+                   (SELECT q.strand, 1 FROM pgq_queue q WHERE q.queue = c.queue AND q.strand IS NOT NULL AND q.strand > bound.low
+                     ORDER BY q.strand LIMIT 1)
+                    UNION ALL
+                   SELECT (SELECT q.strand FROM pgq_queue q
+                            WHERE q.queue = c.queue AND q.strand IS NOT NULL AND q.strand > s.strand
+                            ORDER BY q.strand LIMIT 1), s.n + 1
+                     FROM s WHERE s.strand IS NOT NULL AND s.n < m.concurrency)
+               SELECT count(strand) FROM s) END AS room,
+           {queue_budget} AS budget
+      FROM (SELECT DISTINCT queue FROM chosen WHERE queue_locked) c
+      JOIN pgq_limit m ON m.scope = 'queue' AND m.name = c.queue
+     CROSS JOIN bound
+), counted AS MATERIALIZED (
+    SELECT k.queue, k.key, k.low, k.n, total.room AS queue_room, total.budget AS queue_budget,
+           CASE WHEN l.strict THEN least(coalesce(l.concurrency, 1), 1) ELSE l.concurrency END
+           - CASE WHEN l.concurrency IS NOT NULL OR l.strict THEN (
+               WITH RECURSIVE s (strand, n) AS (
+                   (SELECT q.strand, 1 FROM pgq_queue q WHERE q.key = k.key AND q.strand IS NOT NULL AND q.strand > bound.low
+                     ORDER BY q.strand LIMIT 1)
+                    UNION ALL
+                   SELECT (SELECT q.strand FROM pgq_queue q
+                            WHERE q.key = k.key AND q.strand IS NOT NULL AND q.strand > s.strand
+                            ORDER BY q.strand LIMIT 1), s.n + 1
+                     FROM s WHERE s.strand IS NOT NULL AND s.n < coalesce(l.concurrency, 1))
+               SELECT count(strand) FROM s) END AS key_room,
+           {key_budget} AS budget
+      FROM chosen k
+     CROSS JOIN bound
+      LEFT JOIN pgq_limit l ON l.scope = 'key' AND l.name = split_part(k.key, ':', 1)
+      LEFT JOIN pgq_limit m ON m.scope = 'queue' AND m.name = k.queue
+      LEFT JOIN total ON total.queue = k.queue
+     WHERE (l.name IS NULL OR k.key_locked) AND (m.name IS NULL OR k.queue_locked)
+), lane AS MATERIALIZED (
+    -- `span`: how many strands the queue leaves; `places`: how many of those this lane may use. NULL: no limit counts.
+    SELECT c.*, least({places}, c.queue_room) AS span,
+           CASE WHEN c.queue_room IS NOT NULL OR c.key_room IS NOT NULL THEN least({places}, c.queue_room, c.key_room) END
+           AS places
+      FROM counted c
+), picked AS MATERIALIZED (
+    SELECT found.ctid, found.strand
+      FROM (SELECT ready.ctid, ready.position,
+                   CASE WHEN lane.places IS NOT NULL
+                        THEN bound.strands[1 + mod(lane.n + mod(ready.turn - 1, lane.places), lane.span)] END AS strand
+              FROM lane
+             CROSS JOIN bound
+             CROSS JOIN LATERAL (
+                   SELECT both_kinds.ctid, both_kinds.position, row_number() OVER () AS turn
+                     FROM (SELECT * FROM (
+                               SELECT q.ctid, q.position
+                                 FROM pgq_queue q
+                                WHERE lane.key <> '' AND q.queue = lane.queue AND q.key = lane.key
+                                  AND q.priority = %(priority)s AND q.position > lane.low
+                                  AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
+                                  AND q.key IS NOT NULL
+                                ORDER BY q.queue, q.key, q.priority, q.position
+                                LIMIT {share}
+                                  FOR UPDATE SKIP LOCKED) keyed
+                            UNION ALL
+                           SELECT * FROM (
+                               SELECT q.ctid, q.position
+                                 FROM pgq_queue q
+                                WHERE lane.key = '' AND q.queue = lane.queue
+                                  AND q.priority = %(priority)s AND q.position > lane.low
+                                  AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
+                                  AND q.key IS NULL
+                                ORDER BY q.queue, q.priority, q.position
+                                LIMIT {share}
+                                  FOR UPDATE SKIP LOCKED) plain) both_kinds) ready
+             WHERE coalesce(lane.places, 1) > 0
+             LIMIT {limit}) found
+     ORDER BY found.position
+)
+UPDATE pgq_queue q
+   SET lock = clock_timestamp(), worker = %(worker)s, receipt = %(receipt)s, attempts = least(q.attempts + 1, 32767),
+       strand = picked.strand
+  FROM picked
+ WHERE q.ctid = picked.ctid
+RETURNING q.id, q.priority, q.position, q.queue, q.func, q.args::text, q.kwargs::text, q.options::text,
+          q.name, q."group", q.hook, q.timeout, q.attempts, q.crashes, q.max_attempts, q.schedule,
+          q.enqueued_at, q.signature, q.cancelled, (q.history -> -1)::text AS last_error, q.ctid,
+          CASE WHEN q.attempts > 1 AND q.options ? 'django' THEN nullif(q.history, '[]')::text END AS history,
+          q.key, q.strand

@@ -1,0 +1,200 @@
+"""Turns: what one worker claims next, of tasks with a key and without.
+
+Priorities are strict. Within one, tasks with a key and those without take turns, one claim each; among those with a key
+the queues take turns, and within a queue its keys. A worker whose tasks have no key and whose queues have no limit pays
+for none of this: it asks now and then, and whenever it finds nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from uuid import UUID
+
+from psycopg.pq import TransactionStatus
+
+from pgq.conf import ALL, Queues
+from pgq.records import Claim
+from pgq.store import keyed, queue
+from pgq.store.connection import Cursor
+from pgq.store.keyed import ABOVE_ALL, Chosen
+
+#: Seconds between two looks for lanes of keys, while there were none and tasks without a key fill the claims.
+_LOOK_SECONDS = 0.05
+#: Lanes that a claim keeps at first, and at most: each may need a lock, and all locks of the server have one table.
+_LANES, _MOST_LANES = 64, 256
+#: Times that a claim looks at further lanes, if those it looked at are full.
+_LOOKS = 8
+#: Queues whose ring of keys is remembered.
+_RINGS = 64
+
+
+class Turns:
+    """Where the rings of one worker stand.
+
+    Attributes:
+        busy: The last claim found nothing, but another session was just claiming from lanes that have room.
+        more: The last claim may have left tasks that another worker could take.
+    """
+
+    def __init__(self, queues: Queues = ALL) -> None:
+        self.queues = queues
+        self.busy = self.more = False
+        #: The queue whose turn comes last: of tasks without a key, and with one.
+        self._after: str | None = None
+        self._after_keyed = ""
+        #: The key of each queue whose turn comes last, the queue that was served last at the end.
+        self._keys: dict[str, str] = {}
+        self._lanes = _LANES
+        self._in_use = True
+        self._look_at = 0.0
+        self._keyed_first = False
+
+    def claim(self, cursor: Cursor, *, limit: int, worker: UUID, receipt: UUID, places: int = 1) -> list[Claim]:
+        """Claim up to `limit` tasks (one of CLAIM_SIZES), in the order in which they are to be run.
+
+        Args:
+            places: How many tasks the worker can run at the same time.
+        """
+        self.busy = self.more = False
+        if self._after is None:
+            self._after = queue.some_queue(cursor)
+        plain = _Plain(self, cursor, worker, receipt)
+        if not self._in_use and (time.monotonic() < self._look_at or not self._look(cursor)):
+            claims = plain.claim(limit)
+            if claims or not self._look(cursor):
+                self.more = len(claims) == limit
+                return queue.in_order(claims)
+        with _transaction(cursor):
+            chosen = self._choose(cursor, limit)
+            if chosen is None:
+                claims = plain.claim(limit)
+            else:
+                claims = self._claim_both(cursor, chosen, plain, limit, max(places, 1))
+        self.busy = self.busy and not claims
+        self.more = self.more or len(claims) == limit
+        return queue.in_order(claims)
+
+    def is_any_ready(self, cursor: Cursor) -> bool:
+        """Whether a claim would find a task with a key, or one of a queue with a limit: ready, and with room.
+
+        A supervisor asks it while a worker sleeps. Were held tasks reported as well, workers would wake for nothing,
+        again and again. Many looks in vain end before all lanes were seen; the next call goes on from there.
+        """
+        return self._choose(cursor, 1, locking=False) is not None
+
+    def _look(self, cursor: Cursor) -> bool:
+        self._in_use = keyed.in_use(cursor)
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+        return self._in_use
+
+    def _claim_both(self, cursor: Cursor, chosen: Chosen, plain: _Plain, limit: int, places: int) -> list[Claim]:
+        """Claim from the lanes that were chosen, and tasks without a key of their priority and above."""
+        priority = chosen.priority
+        assert priority is not None
+        self._keyed_first = not self._keyed_first
+        if not self._keyed_first:
+            claims = plain.claim(limit, (priority, ABOVE_ALL)) if chosen.plain_above or chosen.plain_beside else []
+            return claims + self._claim_keyed(cursor, chosen, plain, limit - len(claims), places)
+        claims = plain.claim(limit, (priority + 1, ABOVE_ALL)) if chosen.plain_above else []
+        claims += self._claim_keyed(cursor, chosen, plain, limit - len(claims), places)
+        return claims + (plain.claim(limit - len(claims), (priority, priority)) if chosen.plain_beside else [])
+
+    def _choose(self, cursor: Cursor, limit: int, *, locking: bool = True) -> Chosen | None:
+        """Return the lanes of the highest priority that has any with room; None: there is none."""
+        below, looks = ABOVE_ALL, 0
+        while True:
+            chosen = keyed.choose(
+                cursor,
+                lanes=min(self._lanes, limit),
+                below=below,
+                queues=self.queues,
+                after=self._after_keyed,
+                keys=self._keys,
+                locking=locking,
+            )
+            self.busy = self.busy or chosen.busy > 0
+            if chosen.priority is None:
+                self._in_use = below != ABOVE_ALL
+                self._look_at = time.monotonic() + _LOOK_SECONDS
+                return None
+            self._remember(chosen)
+            if chosen.queues:
+                return chosen
+            looks += 1
+            # Full lanes may hide others behind them; after some looks the lower priorities must have their turn.
+            if chosen.looked < keyed.LOOKED or looks >= _LOOKS:
+                below, looks = chosen.priority, 0
+
+    def _remember(self, chosen: Chosen) -> None:
+        if chosen.after is not None:
+            self._after_keyed = chosen.after
+        for name, key in zip(chosen.ring_queues or (), chosen.ring_keys or (), strict=True):
+            self._keys.pop(name, None)
+            self._keys[name] = key
+        while len(self._keys) > _RINGS:
+            del self._keys[next(iter(self._keys))]
+
+    def _claim_keyed(self, cursor: Cursor, chosen: Chosen, plain: _Plain, limit: int, places: int) -> list[Claim]:
+        if limit < 1:
+            self.more = True
+            return []
+        limit = queue.size_within(limit)
+        lanes = len(chosen.queues)
+        share = queue.size_within(max(limit // lanes, 1))
+        claims = keyed.claim_keyed(
+            cursor,
+            chosen,
+            limit=limit,
+            share=share,
+            places=queue.size_within(places),
+            worker=plain.worker,
+            receipt=plain.receipt,
+        )
+        self.more = len(claims) >= share
+        # As many lanes as fill a claim: more if they gave too little.
+        if lanes == self._lanes:
+            if len(claims) < limit // 2:
+                self._lanes = min(2 * self._lanes, _MOST_LANES)
+            elif share == 1 and len(claims) == limit:
+                self._lanes = max(self._lanes // 2, _LANES)
+        return claims
+
+
+class _Plain:
+    """Claims tasks without a key, under the receipt of one claim."""
+
+    def __init__(self, turns: Turns, cursor: Cursor, worker: UUID, receipt: UUID) -> None:
+        self.turns, self.cursor, self.worker, self.receipt = turns, cursor, worker, receipt
+
+    def claim(self, limit: int, priorities: tuple[int, int] | None = None) -> list[Claim]:
+        """Claim up to `limit` of these priorities (None: all)."""
+        turns = self.turns
+        if limit < 1:
+            return []
+        assert turns._after is not None
+        claims = queue.claim(
+            self.cursor,
+            limit=queue.size_within(limit),
+            worker=self.worker,
+            receipt=self.receipt,
+            queues=turns.queues,
+            after=turns._after,
+            priorities=priorities,
+        )
+        if claims:
+            turns._after = queue.behind(_lanes_of(claims), after=turns._after)
+        return claims
+
+
+def _transaction(cursor: Cursor) -> AbstractContextManager[object]:
+    """Return a transaction, unless the cursor is in one: the limits must stay locked until the claim commits."""
+    connection = cursor.connection
+    if connection.info.transaction_status is TransactionStatus.IDLE:
+        return connection.transaction()
+    return nullcontext()
+
+
+def _lanes_of(claims: Sequence[Claim]) -> list[tuple[int, str]]:
+    return [(claim.priority, claim.queue) for claim in claims]

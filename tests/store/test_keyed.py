@@ -1,0 +1,242 @@
+"""Keys and limits in the claim: turns, priorities, places; real sessions, each with transactions of its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from pgq.conf import Queues
+from pgq.records import Claim
+from pgq.store import leases
+from pgq.store.turns import Turns
+from tests.support.hand import WORKER, value
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def put(
+    session: psycopg.Connection[Any], key: str | None, count: int = 1, *, queue: str = "q", priority: int = 0
+) -> None:
+    """Insert as psql does."""
+    session.execute(
+        "INSERT INTO pgq_queue (func, queue, key, priority) SELECT 'by.hand', %s, %s, %s FROM generate_series(1, %s)",
+        (queue, key, priority, count),
+    )
+
+
+def limit(session: psycopg.Connection[Any], name: str, concurrency: int | None, **more: Any) -> None:
+    given = {"name": name, "concurrency": concurrency, **more}
+    names = ", ".join(f"{name} => %({name})s" for name in given)
+    session.execute(f"SELECT pgq_set_limit({names})", given)
+
+
+def take(session: psycopg.Connection[Any], count: int, turns: Turns | None = None, *, places: int = 1) -> list[Claim]:
+    return (turns or Turns()).claim(session.cursor(), limit=count, worker=WORKER, receipt=uuid4(), places=places)
+
+
+def keys_of(claims: list[Claim]) -> list[str | None]:
+    return [claim.key for claim in claims]
+
+
+def end(session: psycopg.Connection[Any], claims: list[Claim]) -> None:
+    session.execute("DELETE FROM pgq_queue WHERE id = ANY (%s)", ([claim.id for claim in claims],))
+
+
+def test_keys_take_turns_and_a_late_one_waits_for_one_turn(session):
+    own, turns = session(), Turns()
+    put(own, "big", 1000)
+    assert set(keys_of(take(own, 64, turns))) == {"big"}
+    put(own, "small")
+    # Of a claim of one, and of a large one.
+    two = keys_of(take(own, 1, turns)) + keys_of(take(own, 1, turns))
+    assert sorted(two) == ["big", "small"]  # type: ignore[type-var]
+    for name in "abc":
+        put(own, name, 3)
+    counts = Counter(keys_of(take(own, 64, turns)))
+    assert counts == {"big": 16, "a": 3, "b": 3, "c": 3}
+
+
+def test_each_key_gets_its_turn_also_if_a_claim_takes_one(session):
+    own, turns = session(), Turns()
+    for name in "abcde":
+        put(own, name, 20)
+    taken = [keys_of(take(own, 1, turns))[0] for _ in range(20)]
+    assert Counter(taken) == dict.fromkeys("abcde", 4)
+    assert Counter(keys_of(take(own, 8, turns))) == dict.fromkeys("abcde", 1)
+
+
+def test_queues_take_turns_whatever_number_of_keys_they_have(session):
+    own, turns = session(), Turns()
+    for number in range(50):
+        put(own, f"k{number:02}", 10, queue="many")
+    put(own, "only", 500, queue="one")
+    taken = [claim.queue for _ in range(40) for claim in take(own, 1, turns)]
+    assert Counter(taken) == {"many": 20, "one": 20}
+
+
+def test_within_a_key_first_in_first_out(session):
+    own, turns = session(), Turns()
+    put(own, "k", 100)
+    got = [claim.position for _ in range(10) for claim in take(own, 8, turns)]
+    assert got == sorted(got)
+    assert len(got) == 80
+
+
+def test_priorities_are_strict_with_and_without_keys(session):
+    own, turns = session(), Turns()
+    for priority in (0, 5, -5, 10):
+        put(own, None, 2, priority=priority)
+        put(own, "k", 2, priority=priority + 1)
+        put(own, "l", 2, priority=priority)
+    order = [claim.priority for _ in range(40) for claim in take(own, 4, turns)]
+    assert order == sorted(order, reverse=True)
+    assert len(order) == 24
+
+
+def test_plain_and_keyed_tasks_of_a_priority_take_turns(session):
+    own, turns = session(), Turns()
+    put(own, None, 100)
+    put(own, "k", 100)
+    taken = [claim.key for _ in range(20) for claim in take(own, 1, turns)]
+    assert Counter(taken) == {None: 10, "k": 10}
+    # What one kind leaves of a claim, the other takes.
+    end(own, take(own, 512, turns))
+    end(own, take(own, 512, turns))
+    assert value(own, "SELECT count(*) FROM pgq_queue WHERE lock IS NULL") == 0
+
+
+def test_only_served_queues_and_none_that_is_paused(session):
+    own = session()
+    for name in ("a", "b", "c"):
+        put(own, "k", 2, queue=name)
+    own.execute("SELECT pgq_pause('b')")
+    assert {claim.queue for claim in take(own, 8, Turns(Queues(["a", "b"])))} == {"a"}
+    assert {claim.queue for claim in take(own, 8, Turns(Queues(None, ["a"])))} == {"c"}
+
+
+def test_two_open_claims_never_take_the_same_task(session):
+    one, two = session(), session()
+    put(one, "k", 10)
+    with one.transaction(), two.transaction():
+        first, second = take(one, 8), take(two, 8)
+    assert len(first) == 8
+    assert len(second) == 2
+    assert not {claim.id for claim in first} & {claim.id for claim in second}
+
+
+def test_a_full_key_takes_no_worker_and_lets_others_pass(session):
+    own = session()
+    limit(own, "full", 1)
+    put(own, "full:1", 100)
+    held = take(own, 1)
+    put(own, "full:2")
+    put(own, "free")
+    assert sorted(keys_of(take(own, 8))) == ["free", "full:2"]  # type: ignore[type-var]
+    assert take(own, 8) == []
+    end(own, held)
+    assert keys_of(take(own, 1)) == ["full:1"]
+
+
+def test_a_strand_is_one_place_however_many_tasks_it_has(session):
+    own = session()
+    limit(own, "k", 2)
+    put(own, "k", 100)
+    first, second = take(own, 8), take(own, 8)
+    assert len(first) == len(second) == 8
+    assert len({claim.strand for claim in first}) == len({claim.strand for claim in second}) == 1
+    assert take(own, 8) == []
+    end(own, first[1:])
+    assert take(own, 8) == [], "one task of the strand still runs"
+    end(own, first[:1])
+    assert len(take(own, 8)) == 8
+
+
+def test_a_worker_with_several_places_takes_as_many_strands_as_have_room(session):
+    own = session()
+    limit(own, "k", 3)
+    put(own, "k", 100)
+    claims = take(own, 8, places=8)
+    assert Counter(Counter(claim.strand for claim in claims).values()) == {3: 2, 2: 1}
+    assert take(own, 8, places=8) == []
+    put(own, "free", 8)
+    assert {claim.strand for claim in take(own, 8, places=8)} == {None}
+
+
+def test_zero_holds_all_and_no_limit_frees_all(session):
+    own = session()
+    put(own, "k:1", 4)
+    limit(own, "k", 0)
+    assert take(own, 8) == []
+    limit(own, "k", None)
+    assert len(take(own, 8)) == 4
+    put(own, "k:1", 4)
+    limit(own, "k", 1)
+    assert len(take(own, 8)) == 4, "tasks that ran before there was a limit do not count"
+    own.execute("SELECT pgq_drop_limit('k')")
+    put(own, "k:1")
+    assert len(take(own, 8)) == 1
+
+
+def test_a_queue_has_a_limit_over_all_its_rows(session):
+    own = session()
+    limit(own, "q", 2, scope="queue")
+    put(own, None, 10)
+    put(own, "a", 10)
+    put(own, "b", 10)
+    first = take(own, 2)
+    second = take(own, 2)
+    assert len(first) == len(second) == 2
+    assert take(own, 2) == []
+    end(own, first)
+    assert len(take(own, 4, places=4)) == 3, "one place is free: a lane each, on one strand"
+    assert value(own, "SELECT count(DISTINCT strand) FROM pgq_queue WHERE lock IS NOT NULL") == 2
+    put(own, None, 1, queue="other")
+    assert [claim.queue for claim in take(own, 8)] == ["other"]
+
+
+def test_key_and_queue_both_limit(session):
+    own = session()
+    limit(own, "q", 3, scope="queue")
+    limit(own, "k", 2)
+    put(own, "k", 50)
+    put(own, "l", 50)
+    claims = take(own, 64, places=8)
+    assert len({claim.strand for claim in claims if claim.key == "k"}) <= 2
+    assert len({claim.strand for claim in claims}) <= 3
+    assert take(own, 64, places=8) == []
+
+
+@pytest.mark.parametrize("how", ["release", "release_uncharged", "rescue_expired"])
+def test_a_task_that_is_given_back_frees_its_place_and_keeps_its_turn(session, how):
+    own = session()
+    limit(own, "k", 1)
+    put(own, "k", 3)
+    [held] = take(own, 1)
+    own.execute("UPDATE pgq_keyed SET low = 1000000000, idle_since = now()")
+    cursor, since = own.cursor(), leases.BEFORE_ALL_LEASES
+    if how == "release":
+        leases.release(cursor, [held])
+    elif how == "release_uncharged":
+        leases.release_uncharged(cursor, [WORKER], since=since)
+    else:
+        later = own.execute("SELECT now() + interval '1 hour'").fetchone()[0]
+        leases.rescue_expired(cursor, since=since, before=later, age=-60, error="{}")
+    assert value(own, "SELECT count(*) FROM pgq_queue WHERE strand IS NOT NULL") == 0
+    assert value(own, "SELECT low < %s AND idle_since IS NULL FROM pgq_keyed", held.position)
+    assert [claim.id for claim in take(own, 1)] == [held.id]
+
+
+def test_a_claim_that_another_session_is_making_is_not_waited_for(session):
+    one, two = session(), session()
+    limit(one, "k", 2)
+    put(one, "k", 8)
+    with one.transaction():
+        assert len(take(one, 1)) == 1
+        turns = Turns()
+        assert take(two, 1, turns) == []
+        assert turns.busy
+    assert len(take(two, 1)) == 1
