@@ -225,7 +225,7 @@ COMMENT ON FUNCTION pgq_enqueue IS 'Enqueues a task; func must be registered wit
 CREATE OR REPLACE FUNCTION pgq_cancel(task uuid) RETURNS text
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-    found record;
+    was record;
 BEGIN
     -- A queued task becomes ready: the worker that claims it settles it without running it, so that hooks, chains and
     -- groups follow it in the same way as any other end.
@@ -233,16 +233,16 @@ BEGIN
        SET cancelled = true, run_after = NULL, remaining = NULL, parked = NULL,
            position = CASE WHEN q.lock IS NULL THEN nextval('pgq_position') ELSE q.position END
      WHERE q.id = task
-    RETURNING q.lock IS NOT NULL AS running, q.queue, q.key, q.priority INTO found;
+    RETURNING q.lock IS NOT NULL AS running, q.queue, q.key, q.priority INTO was;
     IF NOT FOUND THEN
         RETURN CASE WHEN EXISTS (SELECT FROM pgq_task t WHERE t.id = task) THEN 'finished' ELSE 'unknown' END;
     END IF;
-    IF found.running THEN
+    IF was.running THEN
         PERFORM pg_notify('pgq_control', '');
         RETURN 'running';
     END IF;
-    IF found.key IS NOT NULL THEN
-        PERFORM pgq_keyed_ready(found.queue, found.key, found.priority);
+    IF was.key IS NOT NULL THEN
+        PERFORM pgq_keyed_ready(was.queue, was.key, was.priority);
     END IF;
     PERFORM pgq_wake();
     RETURN 'queued';

@@ -118,7 +118,8 @@ class LaneLook:
 
 def look_at_lanes(cursor: Cursor, *, behind: LaneOfKey, limit: int) -> list[LaneLook]:
     """Return the next lanes of keys in use behind that one."""
-    return records(cursor, LaneLook, "look_at_lanes", behind._asdict(), limit=limit)
+    parameters = {"priority": behind.priority, "queue": behind.queue, "key": behind.key}
+    return records(cursor, LaneLook, "look_at_lanes", parameters, limit=limit)
 
 
 def _arrays(lanes: Sequence[LaneOfKey]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Limits in real pools: never more at a time than the limit, whoever dies, and never fewer than there could be for long."""
+"""Limits in real pools: never more at a time than the limit, whoever dies; and the room there is, is used."""
 
 from __future__ import annotations
 

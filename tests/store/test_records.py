@@ -13,9 +13,10 @@ from uuid import UUID, uuid4
 import pytest
 
 import pgq
+from pgq.conf import ALL
 from pgq.models import Schedule
 from pgq.records import Claim, TaskState
-from pgq.store import bulk, lanes, leases, overview, pools, queue, results, schedules
+from pgq.store import bulk, keyed, lanes, leases, overview, pools, queue, results, schedules
 from tests.support.hand import WORKER
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -37,6 +38,9 @@ RECORDS: list[tuple[type, Callable[[Any], object]]] = [
     (lanes.Outlook, lanes.outlook),
     (bulk.Looked, lambda cursor: bulk.look_queued(cursor, ANY_TASK, after=ID)),
     (bulk.Looked, lambda cursor: bulk.look_failed(cursor, ANY_TASK, after=ID, cancelled="")),
+    (lanes.Marks, lanes.marks),
+    (keyed.LaneLook, lambda cursor: keyed.look_at_lanes(cursor, behind=keyed.FIRST_LANE, limit=1)),
+    (keyed.Chosen, lambda cursor: keyed.choose(cursor, lanes=1, below=9, queues=ALL, after="", keys={})),
     (pools.PoolRow, pools.pools),
     (overview.QueueCounts, lambda cursor: overview.queue_counts(cursor, limit=1)),
     (overview.QueueDepth, lambda cursor: overview.queue_depths(cursor, limit=1)),

@@ -19,6 +19,13 @@ OTHERS = {
     ("prune_per", "prune"): "how much is kept is counted over all, or by name: which of the two, an argument says",
     ("clean_count", "clean"): "a dry run counts what the real one would delete",
     ("kept_places", "with_places"): "a part of the statements that make claimed tasks ready again",
+    ("lanes_with_room", "choose"): "a part of that statement",
+    ("new_strands", "claim_keyed"): "a part of that statement",
+    ("positions", "marks"): "it reads more than positions",
+    ("stray_keyed", "sweep_keyed"): "reads, so that no lane is locked in vain",
+    ("mend_keyed", "sweep_keyed"): "needs a snapshot of its own",
+    ("make_keyed", "sweep_keyed"): "a statement may not update a lane twice",
+    ("lock_keyed", "advance_keyed"): "the other's snapshot must be younger than the locks",
 }
 #: What reads the text of a file, and which of its arguments names the file.
 READERS = {"sql": 0, "all_rows": 1, "one_row": 1, "run": 1, "records": 2, "_make_ready": 1}
@@ -77,5 +84,5 @@ def test_a_file_begins_with_what_it_does_and_no_percent_sign_is_doubled(name: st
 
 
 def test_a_part_that_is_missing_is_an_error() -> None:
-    with pytest.raises(KeyError, match="limit"):
+    with pytest.raises(KeyError, match="top"):
         statement.sql("claim")

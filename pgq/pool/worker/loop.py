@@ -147,8 +147,8 @@ class Worker:
         self.slots = Slots(
             settings, config.database, config.pool, connections, self.forks, ended=self._ended, changed=self._show
         )
-        self.strands = Strands(self.slots.claims)
         self.guard = Guard(self, pipe, self.post, self.exchange, self.slots, self.surroundings, settings)
+        self.strands = Strands(self.exchange, self.slots, settings.claim_ms / 1000, lambda: self.guard.stopping)
         self.running: Claim | None = None
         self.running_since = self.deadline = 0.0
         self.beside: Claim | None = None
@@ -216,39 +216,24 @@ class Worker:
         """Run what was claimed, one task after the other, or start it in slots."""
         began = time.monotonic()
         count = 0
-        guard, waiting, strands = self.guard, self.exchange.waiting, self.strands
+        guard, strands = self.guard, self.strands
         while not guard.stopping and not self.surroundings.spoiled:
-            following = strands.next(waiting)
+            following = strands.next()
             if following is None:
-                if not strands.put_off or not self._wait_for_strand():
-                    break
-                continue
+                break
             claim = following
             count += 1
             if not self._run_one(claim):
                 # No slot is free here, so release the claimed tasks at once for other workers. (The guard would not: it
                 # only releases while a task runs in the main thread.)
-                waiting.appendleft(claim)
+                self.exchange.waiting.appendleft(claim)
                 self.exchange.give_back(insist=False)
                 break
-        if strands.put_off:
-            self._give_back_put_off()
+        strands.give_back()
         if count:
             self.sizer.ran(count, time.monotonic() - began)
             if not self.slots.running:
                 self.surroundings.check_closely(claim)
-
-    def _wait_for_strand(self) -> bool:
-        """Wait, no longer than a claim should take, until one that was put off may start; return whether it may."""
-        strands = self.strands
-        self.slots.wait_until(lambda: self.guard.stopping or strands.is_any_free(), self.settings.claim_ms / 1000)
-        return strands.is_any_free()
-
-    def _give_back_put_off(self) -> None:
-        """Release the tasks whose strand is busy here: another worker may have room for them, sooner or later."""
-        self.exchange.waiting.extendleft(reversed(self.strands.put_off))
-        self.strands.put_off.clear()
-        self.exchange.give_back(insist=False)
 
     def _run_one(self, claim: Claim) -> bool:
         """Run a task here, or start it in a slot; return False if no slot is free for it."""
@@ -287,15 +272,14 @@ class Worker:
             return call
         kind = self.slots.kind_for(call)
         self.in_slots = kind is not None
-        if kind is None and self.strands.put_off:
-            # They must not wait for this one.
-            self._give_back_put_off()
         if kind is not None:
             self.beside = claim
             begun = self.slots.start(call, kind, patience=self.settings.claim_ms / 1000)
             if self.share is not None and begun is Begun.STARTED:
                 self.share.start()
             return begun
+        # Those that are put off must not wait for this one.
+        self.strands.give_back()
         if claim.crashes and self.slots.running:
             # This task may kill the worker, and the tasks in slots would be charged a crash as well.
             self.slots.wait_until(lambda: self.guard.stopping or not self.slots.running)

@@ -212,7 +212,10 @@ class Slots:
         return self._on_loop.number
 
     def wait_until(self, condition: Callable[[], bool], patience: float | None = None) -> None:
-        """Wait until that holds, `patience` seconds at most. It is checked as a task in a slot ends, and by `recheck`."""
+        """Wait until that holds, `patience` seconds at most (None: without end).
+
+        It is checked again when a task in a slot has ended, and by `recheck`.
+        """
         with self._changing:
             self._changing.wait_for(condition, patience)
 

@@ -7,48 +7,69 @@ at a time, so there a strand needs no care. In slots a task whose strand is busy
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
+from pgq.pool.worker.exchange import Exchange
+from pgq.pool.worker.slots import Slots
 from pgq.records import Claim
 
 
 class Strands:
-    """The tasks that a worker has put off, since one of their strand runs in a slot.
+    """Gives out the tasks that a worker has claimed, and puts off those whose strand is busy in a slot. Main thread only.
 
     Args:
-        running: Returns the claims of the tasks that run in slots.
+        patience: Seconds that the worker waits for a strand, if all it has is put off.
+        stopping: Whether the worker is to start nothing more.
     """
 
-    def __init__(self, running: Callable[[], Iterable[Claim]]) -> None:
-        self.running = running
+    def __init__(self, exchange: Exchange, slots: Slots, patience: float, stopping: Callable[[], bool]) -> None:
+        self.exchange, self.slots, self.patience, self.stopping = exchange, slots, patience, stopping
         #: In the order in which they were claimed.
         self.put_off: deque[Claim] = deque()
 
-    def next(self, waiting: deque[Claim]) -> Claim | None:
-        """Take the next task that may be started, first of those put off; None: there is none."""
-        if self.put_off and (free := self._first_free()) is not None:
-            self.put_off.remove(free)
-            return free
-        while True:
+    def next(self) -> Claim | None:
+        """Take the next task that may be started; None: there is none. Then none is put off, either."""
+        if not self.put_off:
             try:
-                claim = waiting.popleft()
+                claim = self.exchange.waiting.popleft()
             except IndexError:
                 return None
-            if claim.strand is None or claim.strand not in self._busy():
+            if claim.strand is None or claim.strand not in self._running():
                 return claim
             self.put_off.append(claim)
+        return self._after_those_put_off()
 
-    def is_any_free(self) -> bool:
-        """Whether a task that was put off may be started."""
-        return self._first_free() is not None
+    def give_back(self) -> None:
+        """Release the tasks that were put off: another worker may have room for them sooner."""
+        if self.put_off:
+            self.exchange.waiting.extendleft(reversed(self.put_off))
+            self.put_off.clear()
+            self.exchange.give_back(insist=False)
+
+    def _after_those_put_off(self) -> Claim | None:
+        free = self._first_free()
+        while free is None:
+            try:
+                claim = self.exchange.waiting.popleft()
+            except IndexError:
+                break
+            # One that is put off comes before those that follow it in its strand.
+            if claim.strand is None or claim.strand not in self._running() | {other.strand for other in self.put_off}:
+                return claim
+            self.put_off.append(claim)
+            free = self._first_free()
+        if free is None:
+            self.slots.wait_until(lambda: self.stopping() or self._first_free() is not None, self.patience)
+            free = self._first_free()
+        if free is None or self.stopping():
+            self.give_back()
+            return None
+        self.put_off.remove(free)
+        return free
 
     def _first_free(self) -> Claim | None:
         busy = self._running()
         return next((claim for claim in self.put_off if claim.strand not in busy), None)
 
-    def _busy(self) -> set[int | None]:
-        # One that is put off comes before those that follow it in its strand.
-        return self._running() | {claim.strand for claim in self.put_off}
-
     def _running(self) -> set[int | None]:
-        return {claim.strand for claim in self.running()}
+        return {claim.strand for claim in self.slots.claims()}
