@@ -15,7 +15,7 @@ from pgq.records import Claim
 
 
 class Strands:
-    """Gives out the tasks that a worker has claimed, and puts off those whose strand is busy in a slot. Main thread only.
+    """Gives a worker's main thread the tasks that were claimed, and puts off those whose strand is busy in a slot.
 
     Args:
         patience: Seconds that the worker waits for a strand, if all it has is put off.
