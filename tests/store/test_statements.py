@@ -16,6 +16,7 @@ PACKAGE = Path(pgq.__file__).parent
 FILES = {file.stem: file for file in (PACKAGE / "store" / "sql").rglob("*.sql")}
 #: Executed by a function of another name.
 OTHERS = {
+    ("enqueue_calls", "_copy"): "with keys or without",
     ("prune_per", "prune"): "how much is kept is counted over all, or by name: which of the two, an argument says",
     ("clean_count", "clean"): "a dry run counts what the real one would delete",
     ("kept_places", "with_places"): "a part of the statements that make claimed tasks ready again",
