@@ -41,6 +41,9 @@ CREATE INDEX pgq_queue_ready ON pgq_queue (queue, priority, position)
 CREATE INDEX IF NOT EXISTS pgq_queue_keyed ON pgq_queue (queue, key, priority, position)
     WHERE lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL AND key IS NOT NULL;
 -- What limits count: the strands that run, of a key and of a queue. Only rows under a limit are in them.
+-- Of a strict key: what holds back the others.
+CREATE INDEX IF NOT EXISTS pgq_queue_again ON pgq_queue (key)
+    WHERE key IS NOT NULL AND attempts > 0 AND (run_after IS NOT NULL OR parked IS NOT NULL);
 CREATE INDEX IF NOT EXISTS pgq_queue_running ON pgq_queue (key, strand) WHERE strand IS NOT NULL;
 CREATE INDEX IF NOT EXISTS pgq_queue_strand ON pgq_queue (strand) WHERE strand IS NOT NULL;
 CREATE INDEX IF NOT EXISTS pgq_queue_total ON pgq_queue (queue, strand) WHERE strand IS NOT NULL;
@@ -153,9 +156,20 @@ $$;
 COMMENT ON FUNCTION pgq_make_keyed IS 'Makes lanes of keys, or brings them back into use. Waits for no other session.';
 
 -- Called for a row with a key that becomes ready by an UPDATE, so that its lane is there and in use.
-CREATE OR REPLACE FUNCTION pgq_keyed_ready(queue text, key text, priority smallint) RETURNS void
+-- position: given if it may be an old one, below the lane's watermark. Then the lane is locked until the commit: else upkeep,
+-- which does not see the row yet, could move the watermark past it.
+CREATE OR REPLACE FUNCTION pgq_keyed_ready(queue text, key text, priority smallint, "position" bigint DEFAULT NULL)
+RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
+    IF pgq_keyed_ready.position IS NOT NULL THEN
+        PERFORM FROM pgq_keyed k
+          WHERE k.queue = pgq_keyed_ready.queue AND k.key = pgq_keyed_ready.key AND k.priority = pgq_keyed_ready.priority
+            FOR UPDATE;
+        UPDATE pgq_keyed k SET low = pgq_keyed_ready.position - 1
+         WHERE k.queue = pgq_keyed_ready.queue AND k.key = pgq_keyed_ready.key AND k.priority = pgq_keyed_ready.priority
+           AND k.low >= pgq_keyed_ready.position;
+    END IF;
     PERFORM FROM pgq_keyed k
       WHERE k.queue = pgq_keyed_ready.queue AND k.key = pgq_keyed_ready.key AND k.priority = pgq_keyed_ready.priority
         AND k.idle_since IS NULL;
@@ -295,21 +309,22 @@ END
 $$;
 
 -- Sets a limit. Of a key: its name is a whole key, or the part of keys before their first colon, and each key has the limit
--- for itself. Of a queue: it holds for all of the queue together. What is not given is no limit; 0 holds all.
+-- for itself. Of a queue: it holds for all of the queue together. What is not given is no limit; 0 holds all; but strict stays
+-- as it is.
 -- pinned: workers that start leave the limit as it is, whatever the code says.
 CREATE OR REPLACE FUNCTION pgq_set_limit(
     name text, concurrency integer DEFAULT NULL, rate integer DEFAULT NULL, period double precision DEFAULT NULL,
-    smooth boolean DEFAULT false, strict boolean DEFAULT false, scope text DEFAULT 'key', pinned boolean DEFAULT true
+    smooth boolean DEFAULT false, strict boolean DEFAULT NULL, scope text DEFAULT 'key', pinned boolean DEFAULT true
 ) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 BEGIN
     INSERT INTO pgq_limit AS l (scope, name, concurrency, rate, period, smooth, strict, pinned)
     VALUES (pgq_set_limit.scope, pgq_set_limit.name, pgq_set_limit.concurrency, pgq_set_limit.rate, pgq_set_limit.period,
-            pgq_set_limit.smooth, pgq_set_limit.strict, pgq_set_limit.pinned)
+            pgq_set_limit.smooth, coalesce(pgq_set_limit.strict, false), pgq_set_limit.pinned)
     ON CONFLICT (scope, name) DO UPDATE
        SET concurrency = excluded.concurrency, rate = excluded.rate, period = excluded.period, smooth = excluded.smooth,
-           strict = excluded.strict, pinned = excluded.pinned, updated_at = clock_timestamp();
+           strict = coalesce(pgq_set_limit.strict, l.strict), pinned = excluded.pinned, updated_at = clock_timestamp();
     -- Times that were reckoned by the former rate.
     UPDATE pgq_rate r SET not_before = NULL
      WHERE r.scope = pgq_set_limit.scope AND r.not_before IS NOT NULL

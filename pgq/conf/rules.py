@@ -11,7 +11,7 @@ from datetime import UTC
 from typing import Any, TypeAlias
 
 from pgq import recurrence
-from pgq.ground import backoff
+from pgq.ground import backoff, limits
 
 Rule: TypeAlias = Callable[[Any], str | None]
 
@@ -158,6 +158,20 @@ def pauses(value: Any) -> str | None:
 def reporters(value: Any) -> str | None:
     right = isinstance(value, Mapping) and all(isinstance(item, Mapping) for item in value.values())
     return None if right else "a dict {name: {argument: value}}"
+
+
+def queue_limits(value: Any) -> str | None:
+    wanted = "a dict such as {'mail': {'concurrency': 10, 'rate': '1000/h'}}"
+    if not isinstance(value, Mapping):
+        return wanted
+    for queue, given in value.items():
+        if text(queue) is not None or not isinstance(given, Mapping) or not given.keys() <= {"concurrency", "rate"}:
+            return wanted
+        try:
+            limits.of_queue(queue, given)
+        except ValueError as error:
+            return f"{wanted} (queue {queue!r}: {error})"
+    return None
 
 
 def schedules(value: Any) -> str | None:

@@ -117,6 +117,14 @@ class Settings:
         shown="none",
         keep=lambda value: tuple(dict.fromkeys(value or ())),
     )
+    queue_limits: Mapping[str, Mapping[str, Any]] = declare(
+        dict,
+        rules.queue_limits,
+        'What a queue may run at a time, and start in any time, over all pools: `{"mail": {"concurrency": 10, '
+        '"rate": "1000/h"}}`; see [limits.md](limits.md)',
+        unit="`{queue: {limit: value}}`",
+        shown="none",
+    )
     default_queue: str = declare(
         "default", rules.text, "Queue of a task that names none", unit="text", read_by="producer"
     )

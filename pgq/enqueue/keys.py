@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
 from typing import Any
 from uuid import UUID
 
+from pgq.conf import Settings
+from pgq.enqueue import registry
 from pgq.enqueue.registry import Function
 from pgq.errors import EnqueueError
+from pgq.ground import limits
 from pgq.ground.limits import KeyOf, Limit
 from pgq.options import TaskOptions
 
@@ -44,6 +48,33 @@ def limit_of(options: TaskOptions, path: str) -> Limit | None:
         period=None if rate is None else rate.period,
         smooth=rate is not None and rate.smooth,
         strict=strict,
+    )
+
+
+def limits_in_code(settings: Settings) -> list[Limit]:
+    """Return the limits that the registered functions and the settings give, one for each name."""
+    found = {("queue", name): limits.of_queue(name, given) for name, given in settings.queue_limits.items()}
+    for entry in registry.all_registered():
+        limit = limit_of(entry.options, entry.path)
+        if limit is not None:
+            # Of those that share a name, the strictest word of each counts.
+            found["key", limit.name] = _joined(found.get(("key", limit.name)), limit)
+    return list(found.values())
+
+
+def _joined(one: Limit | None, other: Limit) -> Limit:
+    if one is None:
+        return other
+    rated = min((one, other), key=lambda limit: math.inf if limit.rate is None else limit.rate / (limit.period or 1))
+    counts = [limit.concurrency for limit in (one, other) if limit.concurrency is not None]
+    return Limit(
+        "key",
+        one.name,
+        concurrency=min(counts) if counts else None,
+        rate=rated.rate,
+        period=rated.period,
+        smooth=rated.smooth,
+        strict=one.strict or other.strict,
     )
 
 

@@ -24,6 +24,7 @@ from psycopg.pq import TransactionStatus
 from pgq import records
 from pgq.conf import Settings, at, database_of, get_settings, served
 from pgq.enqueue import registry
+from pgq.enqueue.keys import limits_in_code
 from pgq.enqueue.watched import watched
 from pgq.enqueue.write import announce
 from pgq.execution import call as calling
@@ -35,6 +36,7 @@ from pgq.recurrence import moments
 from pgq.store import queue
 from pgq.store.caller import callers_cursor
 from pgq.store.connection import Cursor
+from pgq.store.limits import write_limits
 from pgq.store.turns import Turns
 
 logger = logging.getLogger("pgq")
@@ -165,6 +167,10 @@ def drain(limit: int = 1000) -> list[Report]:
     for report in reports:
         ending.announce(report)
     turns = Turns(settings.served)
+    if limits := limits_in_code(settings):
+        # As a worker does before its first claim.
+        with _transaction(settings) as cursor:
+            write_limits(cursor, limits)
     while True:
         with _transaction(settings) as cursor:
             claims = turns.claim(cursor, limit=1, worker=_NO_WORKER, receipt=uuid4())

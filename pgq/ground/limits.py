@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,3 +113,17 @@ class Limit:
     period: float | None = None
     smooth: bool = False
     strict: bool = False
+
+
+def of_queue(queue: str, given: Mapping[str, Any]) -> Limit:
+    """Return the limit of a queue, from what the settings give: concurrency, rate or both.
+
+    Raises:
+        ValueError: A value is wrong.
+    """
+    concurrency, rate = given.get("concurrency"), given.get("rate")
+    most = None if concurrency is None else concurrency_of(concurrency).most
+    if rate is None:
+        return Limit("queue", queue, most)
+    read = rate_of(rate)
+    return Limit("queue", queue, most, read.most, read.period, read.smooth)

@@ -34,7 +34,7 @@ class Chosen:
     #: Whether the lane's queue, or its key, has a limit.
     queue_limited: list[bool]
     key_limited: list[bool]
-    #: Whether that limits the rate.
+    #: Whether that limits the rate; of a key, or whether it is strict.
     queue_rated: list[bool]
     key_rated: list[bool]
     #: Lanes that have room and whose lock another session holds.
@@ -175,13 +175,22 @@ def reset_strand_low(cursor: Cursor) -> None:
 
 
 def claim_keyed(
-    cursor: Cursor, chosen: Chosen, *, limit: int, share: int, places: int, worker: UUID, receipt: UUID
+    cursor: Cursor,
+    chosen: Chosen,
+    *,
+    limit: int,
+    share: int,
+    places: int,
+    worker: UUID,
+    receipt: UUID,
+    seconds: float = 0.05,
 ) -> list[Claim]:
     """Claim up to `limit` tasks from lanes that were chosen in this transaction.
 
     Args:
         share: How many at most of each lane.
         places: How many tasks the worker runs at the same time. (Each is a power of two: they are parts of the text.)
+        seconds: How long the worker would like to run what it claims; it takes that much of a rate, if more is left.
     """
     limited = any(chosen.queue_limited) or any(chosen.key_limited)
     parameters: dict[str, Any] = {
@@ -193,16 +202,43 @@ def claim_keyed(
         "priority": chosen.priority,
         "worker": worker,
         "receipt": receipt,
+        "seconds": seconds,
     }
-    budget = "NULL::bigint"
+    rated = any(chosen.queue_rated) or any(chosen.key_rated)
+    budgets = {"queue": ("m", "c.queue"), "key": ("l", "k.key")}
+    budget = {
+        f"{scope}_budget": sql("budget", scope=scope, limit=row, of=of) if rated else "NULL::bigint"
+        for scope, (row, of) in budgets.items()
+    }
     text = sql(
         "claim_keyed",
         limit=limit,
-        share=share,
         places=places,
         strands=sql("new_strands", places=places) if limited else "NULL::bigint[]",
-        queue_budget=budget,
-        key_budget=budget,
+        most=f"least({share}, lane.most)" if rated else share,
+        **budget,
     )
     cursor.execute(text, parameters)
-    return [Claim._make((*row, receipt, worker)) for row in cursor.fetchall()]
+    claims = [Claim._make((*row, receipt, worker)) for row in cursor.fetchall()]
+    if rated:
+        _count_starts(cursor, chosen, claims)
+    return claims
+
+
+def _count_starts(cursor: Cursor, chosen: Chosen, claims: Sequence[Claim]) -> None:
+    """Count what was claimed for the rates of the lanes that were chosen."""
+    numbers: dict[tuple[str, str], int] = {}
+    for queue, key, by_queue, by_key in zip(
+        chosen.queues, chosen.keys, chosen.queue_rated, chosen.key_rated, strict=True
+    ):
+        if by_queue:
+            numbers["queue", queue] = 0
+        if by_key and key:
+            numbers["key", key] = 0
+    for claim in claims:
+        for name in (("queue", claim.queue), ("key", claim.key or "")):
+            if name in numbers:
+                numbers[name] += 1
+    scopes, names = [scope for scope, _ in numbers], [name for _, name in numbers]
+    parameters: dict[str, Any] = {"scopes": scopes, "names": names, "numbers": list(numbers.values())}
+    cursor.execute(sql("count_starts"), parameters)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pgq.enqueue.calls import TaskCall
 from pgq.execution.call import current_task
 from pgq.execution.context import Context
+from pgq.ground.limits import Rate
 from pgq.models import Schedule, Task
 from pgq.tasks.async_task import aenqueue, aenqueue_many, async_task, enqueue_from, enqueue_many
 from pgq.tasks.control import acancel, acancel_many, aretry, cancel, cancel_many, pause, resume, retry
@@ -17,6 +18,7 @@ from pgq.tasks.definition import TaskFunction, task
 from pgq.tasks.enqueueable import BoundTask
 from pgq.tasks.handle import TaskId
 from pgq.tasks.iter_chain import async_chain, async_iter
+from pgq.tasks.limits import drop_limit, set_limit
 from pgq.tasks.objects import AsyncTask, Chain, Iter
 from pgq.tasks.reading import (
     afetch,
@@ -46,6 +48,7 @@ __all__ = [
     "Chain",
     "Context",
     "Iter",
+    "Rate",
     "Schedule",
     "Task",
     "TaskCall",
@@ -71,6 +74,7 @@ __all__ = [
     "delete_cached",
     "delete_group",
     "delete_group_cached",
+    "drop_limit",
     "enqueue_from",
     "enqueue_many",
     "fetch",
@@ -86,5 +90,6 @@ __all__ = [
     "resume",
     "retry",
     "schedule",
+    "set_limit",
     "task",
 ]

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
 
-from pgq.enqueue import registry
+from pgq.enqueue import keys, registry
 from pgq.enqueue.options import with_path
 from pgq.errors import EnqueueError
 from pgq.options import By, TaskOptions
@@ -105,7 +105,8 @@ def task(
         schedule: When to enqueue it by itself: a cron expression, `pgq.config.cron(...)`, ``Every(...)`` or a
             ``ScheduleConfig``, or a list of them; see docs/schedules.md. It is checked by ``manage.py check``.
         options: queue, priority, timeout, max_attempts, retry_backoff and the other options of `TaskOptions`, `backoff`
-            and `queue_name` as Django names them, and ``atomic``: What the function writes to pgq's database, its
+            and `queue_name` as Django names them; ``key``, ``concurrency``, ``rate`` and ``order``, see docs/limits.md;
+            and ``atomic``: What the function writes to pgq's database, its
             result and its receipt are one commit: exactly-once effects on that database. The function runs in a
             transaction, so it must not end it. And ``api``: It may be enqueued by REST.
 
@@ -120,6 +121,8 @@ def task(
     def decorate(func: Callable[..., Any]) -> _Task[..., Any, Any]:
         if chosen.atomic and registry.is_async(func):
             raise EnqueueError("atomic", "an async function cannot be atomic, since Django has no async transactions")
+        keys.require_argument(func, chosen.key)
+        keys.limit_of(chosen, "")
         kind: type[_Task[..., Any, Any]] = ContextTaskFunction if takes_context else TaskFunction
         decorated = kind(func, with_path(chosen))
         declared.declare(decorated.path, schedule)

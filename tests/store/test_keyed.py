@@ -11,7 +11,7 @@ import pytest
 
 from pgq.conf import Queues
 from pgq.records import Claim
-from pgq.store import leases
+from pgq.store import lanes, leases, queue
 from pgq.store.turns import Turns
 from tests.support.hand import WORKER, value
 
@@ -240,3 +240,127 @@ def test_a_claim_that_another_session_is_making_is_not_waited_for(session):
         assert take(two, 1, turns) == []
         assert turns.busy
     assert len(take(two, 1)) == 1
+
+
+# ------------------------------------------------------------------------------------------------- rates
+
+
+def starts(session: psycopg.Connection[Any], name: str) -> int:
+    return value(
+        session, "SELECT sum((e ->> 1)::int) FROM pgq_rate, jsonb_array_elements(starts) e WHERE name = %s", name
+    )
+
+
+def later(session: psycopg.Connection[Any], seconds: float) -> None:
+    """Let time pass for the rates: what they have counted was so much earlier."""
+    session.execute(
+        """UPDATE pgq_rate SET not_before = not_before - %(s)s * interval '1 second',
+               starts = (SELECT coalesce(jsonb_agg(jsonb_build_array((e ->> 0)::float8 - %(s)s, e -> 1)), '[]')
+                           FROM jsonb_array_elements(starts) e)""",
+        {"s": seconds},
+    )
+
+
+def take_all(session: psycopg.Connection[Any]) -> int:
+    """Claim and end until nothing is claimed; return how many."""
+    turns, count = Turns(), 0
+    while claims := take(session, 8, turns):
+        count += len(claims)
+        end(session, claims)
+    return count
+
+
+def test_a_rate_lets_so_many_start_in_any_window(session):
+    own = session()
+    limit(own, "k", None, rate=10, period=60)
+    put(own, "k:1", 100)
+    put(own, "k:2", 100)
+    assert take_all(own) == 20, "each key has the rate for itself"
+    later(own, 30)
+    assert take_all(own) == 0
+    later(own, 29)
+    assert take_all(own) == 0
+    later(own, 2.1)
+    assert take_all(own) == 20
+    assert starts(own, "k:1") == 10
+
+
+def test_a_window_that_begins_within_the_burst_is_not_over_either(session):
+    """Five at once, five half a period later: in the middle of both there is room for five, not for ten."""
+    own = session()
+    limit(own, "k", None, rate=10, period=60)
+    put(own, "k", 5)
+    assert take_all(own) == 5
+    later(own, 30)
+    put(own, "k", 100)
+    assert take_all(own) == 5
+    later(own, 31.1)
+    assert take_all(own) == 5
+    later(own, 30)
+    assert take_all(own) == 5
+
+
+def test_a_claim_that_rolls_back_has_counted_nothing(session):
+    own = session()
+    limit(own, "k", None, rate=3, period=60)
+    put(own, "k", 5)
+    with own.transaction(force_rollback=True):
+        assert len(take(own, 1)) == 1
+    assert take_all(own) == 3
+
+
+def test_the_rate_of_a_queue_is_shared_by_its_keys(session):
+    own = session()
+    limit(own, "q", None, rate=7, period=3600, scope="queue")
+    for key in (None, "a", "b"):
+        put(own, key, 10)
+    assert take_all(own) == 7
+    limit(own, "q", None, rate=9, period=3600, scope="queue")
+    assert take_all(own) == 2, "a higher rate holds at once"
+    limit(own, "q", None, rate=0, period=3600, scope="queue")
+    later(own, 7200)
+    assert take_all(own) == 0
+
+
+def test_smooth_spreads_the_starts(session):
+    own = session()
+    limit(own, "k", None, rate=60, period=60, smooth=True)
+    put(own, "k", 10)
+    assert [take_all(own), take_all(own)] == [1, 0]
+    later(own, 1.02)
+    assert take_all(own) == 1
+
+
+def test_a_worker_that_is_held_by_a_rate_sleeps(session):
+    own = session()
+    limit(own, "k", None, rate=1, period=60)
+    put(own, "k", 2)
+    assert Turns().is_any_ready(own.cursor())
+    take_all(own)
+    assert not Turns().is_any_ready(own.cursor())
+    later(own, 61.1)
+    assert Turns().is_any_ready(own.cursor())
+
+
+# ------------------------------------------------------------------------------------------------- strict order
+
+
+def test_of_a_strict_key_a_task_that_is_tried_again_holds_back_the_others(session):
+    own = session()
+    limit(own, "k", None, strict=True)
+    put(own, "k:1", 3)
+    put(own, "k:2", 1)
+    turns = Turns()
+    first = take(own, 1, turns)
+    assert keys_of(take(own, 8, turns)) == ["k:2"], "one at a time"
+    queue.retry(own.cursor(), [(first[0].id, first[0].receipt, 3600.0, 0.0, "{}")])
+    assert take(own, 8, turns) == []
+    assert not Turns().is_any_ready(own.cursor())
+    # Upkeep moves the watermark past it while it waits.
+    own.execute("UPDATE pgq_keyed SET low = (SELECT max(position) FROM pgq_queue) - 1 WHERE key = 'k:1'")
+    own.execute("UPDATE pgq_queue SET run_after = now() - interval '1 second' WHERE run_after IS NOT NULL")
+    lanes.due(own.cursor(), limit=10)
+    again = take(own, 8, turns)
+    assert [claim.id for claim in again] == [claim.id for claim in first]
+    end(own, again)
+    assert len(take(own, 8, turns)) == 1

@@ -22,6 +22,7 @@ OTHERS = {
     ("kept_places", "with_places"): "a part of the statements that make claimed tasks ready again",
     ("lanes_with_room", "choose"): "a part of that statement",
     ("new_strands", "claim_keyed"): "a part of that statement",
+    ("budget", "claim_keyed"): "a part of that statement",
     ("positions", "marks"): "it reads more than positions",
     ("stray_keyed", "sweep_keyed"): "reads, so that no lane is locked in vain",
     ("mend_keyed", "sweep_keyed"): "needs a snapshot of its own",

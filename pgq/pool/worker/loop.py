@@ -39,6 +39,7 @@ import psycopg
 
 from pgq import signals
 from pgq.conf import Settings, get_settings
+from pgq.enqueue.keys import limits_in_code
 from pgq.execution import call as calling
 from pgq.execution import prepare, settle
 from pgq.execution.atomic import Atomic
@@ -162,6 +163,7 @@ class Worker:
         """Work until told to stop, or until it is time for a fresh process."""
         self.forks.watch()
         self.guard.start()
+        self.exchange.write_limits(limits_in_code(self.settings), lambda: self.guard.stopping)
         self.post(protocol.READY)
         if self.wear.large_from_the_start:
             self.post(protocol.LARGE + _peak_memory().to_bytes(8))

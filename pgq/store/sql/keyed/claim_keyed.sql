@@ -4,11 +4,14 @@
 -- only by a commit that deletes the row or sets lock = NULL. So what is counted is never less than what is taken.
 -- A limit that was set since the lanes were chosen has no lock here: its lanes are left out.
 --
+-- Of a strict key one task at a time is claimed, and none while one of them waits for another attempt, or is parked.
+--
 -- A strand is a serial line: the worker runs its rows one after the other. It has {places} places, so it draws so many
 -- strands ({strands}), and a lane uses no more of them than its limits have room for. A strand counts once for its key and
 -- once for its queue, whatever is on it.
 WITH bound AS MATERIALIZED (
-    SELECT low.last_value AS low, {strands} AS strands, clock_timestamp() AS now FROM pgq_strand_low low
+    SELECT low.last_value AS low, {strands} AS strands, extract(epoch FROM clock_timestamp())::float8 AS now
+      FROM pgq_strand_low low
 ), chosen AS MATERIALIZED (
     SELECT k.queue, k.key, k.low, k.n, k.queue_locked, k.key_locked
       FROM unnest(%(queues)s::text[], %(keys)s::text[], %(lows)s::bigint[], %(queue_limited)s::boolean[],
@@ -42,19 +45,27 @@ WITH bound AS MATERIALIZED (
                             ORDER BY q.strand LIMIT 1), s.n + 1
                      FROM s WHERE s.strand IS NOT NULL AND s.n < coalesce(l.concurrency, 1))
                SELECT count(strand) FROM s) END AS key_room,
-           {key_budget} AS budget
+           least({key_budget}, CASE WHEN l.strict THEN 1 END) AS budget
       FROM chosen k
      CROSS JOIN bound
       LEFT JOIN pgq_limit l ON l.scope = 'key' AND l.name = split_part(k.key, ':', 1)
       LEFT JOIN pgq_limit m ON m.scope = 'queue' AND m.name = k.queue
       LEFT JOIN total ON total.queue = k.queue
      WHERE (l.name IS NULL OR k.key_locked) AND (m.name IS NULL OR k.queue_locked)
+       AND NOT (coalesce(l.strict, false) AND EXISTS (
+           SELECT FROM pgq_queue q
+            WHERE q.key = k.key AND q.attempts > 0 AND (q.run_after IS NOT NULL OR q.parked IS NOT NULL)))
 ), lane AS MATERIALIZED (
     -- `span`: how many strands the queue leaves; `places`: how many of those this lane may use. NULL: no limit counts.
+    -- `most`: how many tasks its rate, and its part of the queue's, let start. NULL: as many as there are.
     SELECT c.*, least({places}, c.queue_room) AS span,
+           least(c.budget, c.queue_budget / count(*) OVER of_queue
+                           + (row_number() OVER (of_queue ORDER BY c.n) <= mod(c.queue_budget, count(*) OVER of_queue))::integer)
+           AS most,
            CASE WHEN c.queue_room IS NOT NULL OR c.key_room IS NOT NULL THEN least({places}, c.queue_room, c.key_room) END
            AS places
       FROM counted c
+    WINDOW of_queue AS (PARTITION BY c.queue)
 ), picked AS MATERIALIZED (
     SELECT found.ctid, found.strand
       FROM (SELECT ready.ctid, ready.position,
@@ -72,7 +83,7 @@ WITH bound AS MATERIALIZED (
                                   AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
                                   AND q.key IS NOT NULL
                                 ORDER BY q.queue, q.key, q.priority, q.position
-                                LIMIT {share}
+                                LIMIT {most}
                                   FOR UPDATE SKIP LOCKED) keyed
                             UNION ALL
                            SELECT * FROM (
@@ -83,7 +94,7 @@ WITH bound AS MATERIALIZED (
                                   AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
                                   AND q.key IS NULL
                                 ORDER BY q.queue, q.priority, q.position
-                                LIMIT {share}
+                                LIMIT {most}
                                   FOR UPDATE SKIP LOCKED) plain) both_kinds) ready
              WHERE coalesce(lane.places, 1) > 0
              LIMIT {limit}) found

@@ -80,7 +80,8 @@ best AS MATERIALIZED (
             LIMIT greatest({looked} / (SELECT count(*) FROM served), 8) + 1) k
 ), lane AS MATERIALIZED (
     SELECT looked.queue, looked.n, looked.turn, looked.key, looked.low, looked.limited AS queue_limited,
-           looked.rate IS NOT NULL AS queue_rated, l.name IS NOT NULL AS key_limited, l.rate IS NOT NULL AS key_rated
+           looked.rate IS NOT NULL AS queue_rated, l.name IS NOT NULL AS key_limited,
+           l.rate IS NOT NULL OR coalesce(l.strict, false) AS key_rated
       FROM (SELECT * FROM looked ORDER BY turn, n) looked
      CROSS JOIN (SELECT last_value AS low FROM pgq_strand_low) bound
       LEFT JOIN pgq_limit l ON l.scope = 'key' AND l.name = split_part(looked.key, ':', 1)
@@ -99,7 +100,10 @@ best AS MATERIALIZED (
                AND q.priority = (SELECT priority FROM best) AND q.position > looked.low
                AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL AND q.key IS NULL
              ORDER BY q.queue, q.priority, q.position LIMIT 1)) ready
-     WHERE (l.rate IS NULL OR (l.rate > 0 AND coalesce(r.not_before <= clock_timestamp(), true)))
+     WHERE NOT (coalesce(l.strict, false) AND EXISTS (
+               SELECT FROM pgq_queue q
+                WHERE q.key = looked.key AND q.attempts > 0 AND (q.run_after IS NOT NULL OR q.parked IS NOT NULL)))
+       AND (l.rate IS NULL OR (l.rate > 0 AND coalesce(r.not_before <= clock_timestamp(), true)))
        AND (l.concurrency IS NULL OR l.concurrency > (
            WITH RECURSIVE s (strand, n) AS (
                (SELECT q.strand, 1 FROM pgq_queue q WHERE q.key = looked.key AND q.strand IS NOT NULL AND q.strand > bound.low
