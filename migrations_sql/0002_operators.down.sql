@@ -1,7 +1,6 @@
 -- Undoes 0002.
 DROP VIEW IF EXISTS pgq_queue_depth, pgq_running, pgq_failures_by_function, pgq_schedule_next;
 DROP FUNCTION IF EXISTS pgq_enqueue, pgq_cancel, pgq_retry, pgq_delete_results, pgq_pause, pgq_resume, pgq_check, pgq_is_named;
-DROP INDEX IF EXISTS pgq_queue_cancelled;
 DO $$
 BEGIN
     -- 0001 may have been undone first.

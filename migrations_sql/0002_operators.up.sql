@@ -24,52 +24,31 @@ $$;
 COMMENT ON FUNCTION pgq_enqueue(text, jsonb, jsonb, text, smallint, timestamptz, text, integer, double precision) IS
     'Enqueues a task; func must be registered with @task. Returns its id.';
 
--- What upkeep reads: tasks that were cancelled and that no worker holds.
-CREATE INDEX IF NOT EXISTS pgq_queue_cancelled ON pgq_queue (id) WHERE cancelled AND lock IS NULL;
-
--- A task that does not run ends here, in the caller's transaction, if nothing else has to be made for it: a hook, the next
--- link of a chain and a collector belong to Python, which alone can sign and verify them. A task that has one becomes ready
--- as cancelled: upkeep, or the worker that claims it, ends it within a moment, also if its queue is paused.
 CREATE OR REPLACE FUNCTION pgq_cancel(task uuid) RETURNS text
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-    held pgq_queue;
+    running boolean;
 BEGIN
-    SELECT * INTO held FROM pgq_queue q WHERE q.id = task FOR UPDATE;
+    -- A queued task becomes ready: the worker that claims it settles it without running it, so that hooks, chains and
+    -- groups follow it in the same way as any other end.
+    UPDATE pgq_queue q
+       SET cancelled = true, run_after = NULL, remaining = NULL, parked = NULL,
+           position = CASE WHEN q.lock IS NULL THEN nextval('pgq_position') ELSE q.position END
+     WHERE q.id = task
+    RETURNING q.lock IS NOT NULL INTO running;
     IF NOT FOUND THEN
         RETURN CASE WHEN EXISTS (SELECT FROM pgq_task t WHERE t.id = task) THEN 'finished' ELSE 'unknown' END;
     END IF;
-    IF held.lock IS NOT NULL THEN
-        UPDATE pgq_queue q SET cancelled = true WHERE q.id = task;
+    IF running THEN
         PERFORM pg_notify('pgq_control', '');
         RETURN 'running';
     END IF;
-    IF held.hook IS NOT NULL OR held.options ?| ARRAY['collector', 'chain_on_failure', 'cached', 'django'] THEN
-        UPDATE pgq_queue q
-           SET cancelled = true, run_after = NULL, remaining = NULL, parked = NULL, position = nextval('pgq_position')
-         WHERE q.id = task;
-        PERFORM pgq_wake();
-        RETURN 'queued';
-    END IF;
-    DELETE FROM pgq_queue q WHERE q.id = task;
-    INSERT INTO pgq_task (id, success, attempt_count, priority, max_attempts, timeout, started, stopped, enqueued_at, func,
-                          queue, args, kwargs, options, name, "group", hook, schedule, exception, message, traceback,
-                          signature, history)
-    VALUES (held.id, false, held.attempts, held.priority, held.max_attempts, held.timeout, clock_timestamp(),
-            clock_timestamp(), held.enqueued_at, held.func, held.queue, held.args, held.kwargs, held.options, held.name,
-            held."group", held.hook, held.schedule, 'pgq.errors.TaskCancelled', 'the task was cancelled', '',
-            held.signature, held.history)
-    -- The id of a finished task: the row was inserted by hand. See settle.sql.
-    ON CONFLICT (id) DO NOTHING;
-    PERFORM pg_notify('pgq_settled', '')
-       FROM pgq_wait_until
-      WHERE last_value > extract(epoch FROM clock_timestamp()) * 1000 AND pg_notification_queue_usage() < 0.5;
+    PERFORM pgq_wake();
     RETURN 'queued';
 END
 $$;
 COMMENT ON FUNCTION pgq_cancel IS
-    'Cancels a task. Returns queued (it has ended without running), running (it is being interrupted), finished (too late) '
-    'or unknown.';
+    'Cancels a task. Returns queued (it will not run), running (it is being interrupted), finished (too late) or unknown.';
 
 -- Deletes finished tasks, but those that a row of another table refers to by a foreign key: the constraint, which Django
 -- defers, would fail the commit for all of them, settlements of other tasks included. Returns a row for each one that was
