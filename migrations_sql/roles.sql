@@ -73,6 +73,9 @@ GRANT SELECT (queue, key, priority, idle_since), INSERT (queue, key, priority), 
    ON pgq_keyed TO pgq_producer;
 GRANT USAGE ON SEQUENCE pgq_keyed_missed TO pgq_producer;
 GRANT SELECT ON SEQUENCE pgq_sleep_until TO pgq_producer;
+-- Which task has a unique key: the id alone, and of keys that are taken for a time.
+GRANT SELECT (id, unique_key) ON pgq_queue TO pgq_producer;
+GRANT SELECT, INSERT, UPDATE (task, until) ON pgq_unique TO pgq_producer;
 
 -- Workers: claiming, settling and upkeep. They may not change what a row runs, once it is there.
 -- Their tasks may need more, of pgq's tables too: for instance INSERT ON pgq_schedule, to make schedules.
@@ -87,7 +90,7 @@ GRANT SELECT, INSERT, DELETE, UPDATE (low, idle_since) ON pgq_keyed TO pgq_worke
 GRANT SELECT, INSERT, UPDATE, DELETE ON pgq_limit, pgq_rate TO pgq_worker;
 GRANT SELECT, DELETE, UPDATE (next_run, repeats, day, wall_time, task, last_slot, error, retry_at)
    ON pgq_schedule TO pgq_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON pgq_worker, pgq_progress TO pgq_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON pgq_worker, pgq_progress, pgq_unique TO pgq_worker;
 GRANT SELECT ON pgq_schema TO pgq_worker;
 GRANT USAGE, SELECT ON SEQUENCE pgq_position, pgq_strand, pgq_keyed_missed TO pgq_worker;
 GRANT SELECT, UPDATE ON SEQUENCE pgq_sleep_until, pgq_wait_until, pgq_strand_low TO pgq_worker;
@@ -107,7 +110,8 @@ GRANT SELECT (id, name, func, hook, queue, priority, schedule_type, minutes, sec
               source, release, auto_paused, stale_since)
    ON pgq_schedule TO pgq_inspector;
 GRANT SELECT (task, done, total, updated_at) ON pgq_progress TO pgq_inspector;
-GRANT SELECT ON pgq_lane, pgq_keyed, pgq_limit, pgq_rate, pgq_worker, pgq_schema, pgq_queue_depth, pgq_schedule_next TO pgq_inspector;
+GRANT SELECT ON pgq_lane, pgq_keyed, pgq_limit, pgq_rate, pgq_unique, pgq_worker, pgq_schema, pgq_queue_depth, pgq_schedule_next
+   TO pgq_inspector;
 GRANT SELECT (id, func, queue, leased_for, attempt, cancelled, pool, host, pid, seconds, worker, done, total)
    ON pgq_running TO pgq_inspector;
 GRANT SELECT (func, exception, failures, last, last_id) ON pgq_failures_by_function TO pgq_inspector;

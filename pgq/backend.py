@@ -25,6 +25,7 @@ from pgq.enqueue import django_tasks, write
 from pgq.enqueue.calls import all_arguments, several
 from pgq.enqueue.django_api import BaseTaskBackend, InvalidTask, TaskResultDoesNotExist, task_enqueued
 from pgq.enqueue.make import make_task
+from pgq.enqueue.unique import Existing
 from pgq.errors import EnqueueError, UnknownFunction
 from pgq.execution import django_results
 from pgq.ground import ids
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     TaskResult: TypeAlias = base.TaskResult[..., Any]
 
 #: What OPTIONS may hold besides the database: options of each task of the backend.
-TASK_OPTIONS = ("timeout", "max_attempts", "backoff", "keep")
+TASK_OPTIONS = ("timeout", "max_attempts", "backoff", "keep", "unique", "debounce", "expires")
 _KNOWN = ("database", *TASK_OPTIONS)
 #: Options of django-tasks-db that mean nothing here, and why: so its users may change the line of the BACKEND alone.
 WITHOUT_MEANING = {"id_function": "ids are UUIDv7, ordered by time"}
@@ -160,7 +161,16 @@ class PgqBackend(BaseTaskBackend):
         new = self._new_task(task, result)
         if get_settings().sync:
             return self._run(result, new)
-        self._was_enqueued(result, write.enqueue_dated(new, using=self._database_of(new.queue)))
+        alias = self._database_of(new.queue)
+        if new.unique is None:
+            self._was_enqueued(result, write.enqueue_dated(new, using=alias))
+            return result
+        id = write.enqueue(new, using=alias)
+        if id != new.id:
+            found: TaskResult = self.get_result(id.hex)
+            return found
+        with callers_cursor(alias) as cursor:
+            self._was_enqueued(result, store_queue.enqueued_at(cursor, [id.hex])[id.hex])
         return result
 
     def enqueue_many(self, task: Task, calls: Iterable[Any]) -> list[TaskResult]:
@@ -186,9 +196,12 @@ class PgqBackend(BaseTaskBackend):
             new = write.enqueue_calls(task.module_path, rows, options, chunk=len(rows), using=alias)
             with callers_cursor(alias) as cursor:
                 times = store_queue.enqueued_at(cursor, new)
-        for result, id in zip(results, new, strict=True):
-            django_results.change(result, id=id)
-            self._was_enqueued(result, times[id])
+        for place, (result, id) in enumerate(zip(results, new, strict=True)):
+            if isinstance(id, Existing):
+                results[place] = self.get_result(id)
+            else:
+                django_results.change(result, id=id)
+                self._was_enqueued(result, times[id])
         return results
 
     async def aenqueue_many(self, task: Task, calls: Iterable[Any]) -> list[TaskResult]:

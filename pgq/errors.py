@@ -11,6 +11,8 @@
     ├── StillReferenced (ValueError)  a finished task cannot leave its table, since another one refers to it
     ├── NotAllowed                    an unsigned row names a function that is not registered
     ├── TaskTimeout                   raised inside a task that outlasts its timeout
+    ├── NotUnique                     raised for a caller whose task would be a second one with its unique key
+    ├── Expired                       what a task ends with that has not started in time
     ├── TaskCancelled                 what a cancelled task ends with
     ├── WorkerDied                    what a task ends with that killed its worker too often
     ├── NotCommitted                  raised for a caller who waits for a task that waits for the caller's commit
@@ -24,14 +26,17 @@
 from __future__ import annotations
 
 from typing import Self
+from uuid import UUID
 
 __all__ = [
     "Control",
     "Discard",
     "EnqueueError",
+    "Expired",
     "NotAllowed",
     "NotCommitted",
     "NotStorable",
+    "NotUnique",
     "PgqError",
     "Retry",
     "StillReferenced",
@@ -93,6 +98,24 @@ class NotAllowed(PgqError):
 
 class StillReferenced(PgqError, ValueError):
     """A foreign key of another table refers to the finished task, so it stays where it is; nothing was changed."""
+
+
+class NotUnique(PgqError):
+    """Another task has the unique key of a call that was to be refused then. Nothing was written.
+
+    Attributes:
+        key: The key, as it is stored.
+        task_id: The id of the task that has it, 32 hex digits; None: it is not known.
+    """
+
+    def __init__(self, key: str, id: UUID | None) -> None:
+        self.key, self.task_id = key, None if id is None else id.hex
+        which = "another task" if id is None else f"task {id.hex}"
+        super().__init__(f"unique: {which} has the key {key!r}")
+
+
+class Expired(PgqError):
+    """The task had not started when the time of its option `expires` was over."""
 
 
 class TaskTimeout(PgqError):

@@ -10,17 +10,17 @@ import difflib
 import enum
 import functools
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from pgq import codec
 from pgq.codec import dotted
+from pgq.config.unique import LONGEST, Debounce, Unique
 from pgq.errors import EnqueueError, UnknownFunction, UnknownOption
-from pgq.ground import backoff, limits
+from pgq.ground import backoff, limits, spans
 
 #: Takes an option's name and its given value; returns the value that is kept, or raises EnqueueError.
 Check = Callable[[str, Any], Any]
@@ -73,9 +73,6 @@ def _ack(option: str, value: Any) -> Any:
     return value
 
 
-#: Seconds in the units of a text such as "12h".
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_SPAN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", re.ASCII)
 #: Seconds that a result is kept at most, a thousand years: times after those PostgreSQL and Python do not have.
 _LONGEST_KEEP = 365_000 * 86_400
 
@@ -84,14 +81,10 @@ def check_keep(option: str, value: Any) -> float | bool | None:
     """Return how long a result is kept, in seconds; False: a success has none; None: as the settings say."""
     if isinstance(value, bool):
         return None if value else False
-    seconds = value
-    if isinstance(value, timedelta):
-        seconds = value.total_seconds()
-    elif isinstance(value, str) and (span := _SPAN.fullmatch(value)) is not None:
-        seconds = float(span[1]) * _UNITS[span[2]]
-    if isinstance(seconds, int | float) and 0 < seconds <= _LONGEST_KEEP:
-        return int(seconds) if seconds == int(seconds) else float(seconds)
-    units = ", ".join(_UNITS)
+    seconds = spans.seconds(value)
+    if seconds is not None and seconds <= _LONGEST_KEEP:
+        return seconds
+    units = ", ".join(spans.UNITS)
     raise EnqueueError(
         option,
         f"must be a number of seconds above 0 and up to {_LONGEST_KEEP}, a timedelta, a text such as '7d' (units: "
@@ -127,6 +120,27 @@ def _order(option: str, value: Any) -> Any:
     if value not in ("fifo", "strict"):
         raise EnqueueError(option, f"must be 'fifo' or 'strict', got {value!r}")
     return value
+
+
+def _given_to(kind: Callable[[Any], Any]) -> Check:
+    def check(option: str, value: Any) -> Any:
+        if value is False:
+            return False
+        try:
+            return kind(value)
+        except (ValueError, TypeError) as error:
+            raise EnqueueError(option, str(error)) from None
+
+    return check
+
+
+def _expires(option: str, value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value
+    seconds = spans.seconds(value)
+    if seconds is None or seconds > LONGEST:
+        raise EnqueueError(option, f"must be a datetime, or a length of time: {spans.FORMS}; got {value!r}")
+    return seconds
 
 
 def _unless_empty(option: str, value: Any) -> Any:
@@ -198,6 +212,21 @@ class TaskOptions:
     order: str | None = _column(
         "'strict': a task that waits for another attempt holds back its key", By.TASK, check=_order
     )
+    unique: Unique | Literal[False] | None = _column(
+        "one task at a time: the name of an argument, several, True (all), a function of them, or `Unique`; False: any",
+        By.BOTH,
+        check=_given_to(Unique.of),
+    )
+    debounce: Debounce | Literal[False] | None = _column(
+        "runs once its calls have been quiet for so long: a time, (quiet, longest) or `Debounce`; False: at once",
+        By.BOTH,
+        check=_given_to(Debounce.of),
+    )
+    expires: datetime | float | None = _column(
+        "ends as failed if it has not started by then: a moment, or a length of time from when it may run",
+        By.BOTH,
+        check=_expires,
+    )
 
     save: bool | None = _stored("False: keep no result of a success", By.BOTH)
     keep: float | bool | None = _stored(
@@ -213,6 +242,7 @@ class TaskOptions:
     retry_on: list[str] | None = _stored("exceptions to retry, no others", By.BOTH, check=_exceptions)
     no_retry_on: list[str] | None = _stored("final exceptions", By.BOTH, check=_exceptions)
 
+    is_unique: str | float | None = _stored("until when it was unique", key="unique")
     chain: list[Mapping[str, Any]] | None = _stored("the links that follow this one")
     chain_pass: bool | None = _stored("give the next link this one's result")
     chain_on_failure: bool | None = _stored("go on after a failure")
@@ -309,6 +339,19 @@ class TaskOptions:
         kept = {name: value for name, value in vars(self).items() if name not in taken}
         reset = frozenset((self.reset or frozenset()) | taken) - chosen.keys()
         return _made(_without_none({**kept, **chosen, "reset": reset or None}))
+
+    def of_part(self) -> TaskOptions:
+        """Return these options for a link of a chain or a part of an iter: it is not unique, whatever `@task` says.
+
+        Such a task is written when others end, which nothing may prevent.
+
+        Raises:
+            EnqueueError: The call itself gives one of these options.
+        """
+        for name in ("unique", "debounce", "expires"):
+            if getattr(self, name):
+                raise EnqueueError(name, "is not for links of a chain or parts of an iter")
+        return self.but(reset=(self.reset or frozenset()) | {"unique", "debounce", "expires"})
 
     def of_columns(self) -> TaskOptions:
         """Return the options that are columns of their own."""

@@ -47,8 +47,26 @@ class NewTask(NamedTuple):
     slot: datetime | None = None
     #: Groups tasks for turns and limits; None: it has none.
     key: str | None = None
+    #: Ends as failed if it has not started by then (aware); None: never.
+    expires_at: datetime | None = None
     #: None: unsigned, so any role that may insert could have written the row.
     signature: bytes | None = None
+    #: Last, since it is no column. None: there may be any number of such tasks.
+    unique: UniqueCall | None = None
+
+
+class UniqueCall(NamedTuple):
+    """What is unique of a call."""
+
+    key: str
+    #: "start", "end", or seconds from when it is enqueued.
+    until: str | float
+    #: What becomes of the call if another task has the key: see `pgq.config.Unique`; "debounce": that one is put off.
+    conflict: str = "skip"
+    #: Of a debounced call: seconds, and whose arguments count, those of the "last" or the "first" call.
+    quiet: float | None = None
+    longest: float | None = None
+    args: str | None = None
 
 
 class Claim(NamedTuple):
@@ -89,6 +107,8 @@ class Claim(NamedTuple):
     key: str | None
     #: The serial line that runs it; None: no limit counts it. Rows of one strand run one after the other.
     strand: int | None
+    #: Whether it was to start before now, and has not started before. None: it may start at any time.
+    expired: bool | None
     #: The receipt of the claim; every write about the task carries it. One object for all tasks of a claim.
     receipt: UUID
     #: The id of the worker that claimed it.

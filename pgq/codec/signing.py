@@ -251,5 +251,5 @@ def unseal(id: UUID, text: str) -> tuple[str, bool]:
 
 def signed(task: NewTask) -> NewTask:
     """Return the task with its signature."""
-    # As _replace(), in half the time, and each task pays for it. The signature is the last field.
-    return NewTask._make((*task[:-1], sign_task(task)))
+    # As _replace(), in half the time, and each task pays for it. The signature is the last column.
+    return NewTask._make((*task[:-2], sign_task(task), task[-1]))

@@ -11,13 +11,13 @@ from uuid import UUID
 from pgq import codec
 from pgq.codec.signing import sign_blob, signed
 from pgq.conf import Settings, get_settings, policy_of
-from pgq.enqueue import django_tasks, keys, registry
+from pgq.enqueue import django_tasks, keys, registry, unique
 from pgq.enqueue.options import options_text, path
 from pgq.enqueue.signature import FINISHED, check_call, check_one
 from pgq.errors import EnqueueError
 from pgq.ground.ids import new_id
 from pgq.options import NO_OPTIONS, TaskOptions
-from pgq.records import PRIORITY_MAX, PRIORITY_MIN, NewTask
+from pgq.records import PRIORITY_MAX, PRIORITY_MIN, NewTask, UniqueCall
 from pgq.recurrence import moments
 
 _EARLIEST, _LATEST = datetime(2, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
@@ -65,6 +65,14 @@ def make_task(
             check_one("hook", hook_path, FINISHED)
     queue = options.queue or settings.default_queue
     policy = policy_of(queue)
+    run_after, call, expires_at = _moment(options.run_after), None, None
+    if options is not NO_OPTIONS:
+        if options.unique or options.debounce:
+            call = _unique(func_path, entry, args, kwargs or {}, options) if keyed else UniqueCall("", "start")
+        if call is not None:
+            options = options.but(is_unique=call.until)
+            run_after = _put_off(call, run_after)
+        expires_at = _expiry(options.expires, run_after)
     task = NewTask(
         id=id or new_id(),
         func=func_path,
@@ -78,9 +86,11 @@ def make_task(
         hook=hook_path,
         timeout=_timeout(policy.timeout if options.timeout is None else options.timeout),
         max_attempts=policy.max_attempts if options.max_attempts is None else options.max_attempts,
-        run_after=_moment(options.run_after),
+        run_after=run_after,
         remaining=remaining,
         key=_key(func_path, entry, args, kwargs or {}, options) if keyed and options is not NO_OPTIONS else None,
+        expires_at=expires_at,
+        unique=call,
     )
     _check(task)
     return signed(task)
@@ -103,6 +113,39 @@ def _key(
     options: TaskOptions,
 ) -> str | None:
     return keys.key_of(options, func_path, None if entry is None else entry.func, args, kwargs)
+
+
+def _unique(
+    func_path: str,
+    entry: registry.Registered | None,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    options: TaskOptions,
+) -> UniqueCall | None:
+    func = registry.locate(func_path) if entry is None else entry.func
+    return unique.call_of(options, func_path, func, args, kwargs)
+
+
+def _put_off(call: UniqueCall, run_after: datetime | None) -> datetime | None:
+    """Return when a debounced call may run, or the time as it is."""
+    if call.quiet is None:
+        return run_after
+    if run_after is not None:
+        raise EnqueueError("debounce", "says when the task may run: leave run_after out")
+    return moments.now() + timedelta(seconds=call.quiet)
+
+
+def _expiry(expires: datetime | float | None, run_after: datetime | None) -> datetime | None:
+    """Return the moment by which a task must have started; None: it may start at any time."""
+    if expires is None:
+        return None
+    if isinstance(expires, datetime):
+        moment = moments.aware(expires)
+        if run_after is not None and moment <= run_after:
+            raise EnqueueError("expires", f"is not after run_after, so the task could never start: {expires}")
+        return moment
+    # As long as it waits for its time, none of this passes.
+    return max(moments.now(), run_after or moments.now()) + timedelta(seconds=expires)
 
 
 def key_maker(func: str | Callable[..., Any], options: TaskOptions) -> keys.KeyMaker | str | None:
@@ -167,8 +210,9 @@ def _check(task: NewTask) -> None:
         )
     if type(attempts) is not int or not 0 <= attempts < 2**31:
         raise EnqueueError("max_attempts", f"must be a whole number, 0 (no limit) or above, got {attempts!r}")
-    if task.run_after is not None and not _EARLIEST <= task.run_after <= _LATEST:
-        raise EnqueueError("run_after", f"must be in the years 2 to 9998, got {task.run_after}")
+    for name, moment in (("run_after", task.run_after), ("expires", task.expires_at)):
+        if moment is not None and not _EARLIEST <= moment <= _LATEST:
+            raise EnqueueError(name, f"must be in the years 2 to 9998, got {moment}")
     for field in _TEXTS:
         value = getattr(task, field)
         if value is not None:

@@ -14,7 +14,7 @@ from django.db import router, transaction
 from pgq import signals
 from pgq.codec.signing import signer_of_calls
 from pgq.conf import database_of, get_settings
-from pgq.enqueue import registry
+from pgq.enqueue import registry, unique
 from pgq.enqueue.make import encode_arguments, key_maker, make_task
 from pgq.enqueue.signature import FINISHED, check_call, check_calls, check_one
 from pgq.enqueue.watched import is_watched, watched
@@ -50,13 +50,18 @@ def announce(task: NewTask) -> None:
 
 
 def enqueue(task: NewTask, *, using: str | None = None) -> UUID:
-    """Write one task in the caller's transaction; return its id.
+    """Write one task in the caller's transaction; return its id, or that of the task that has its unique key.
 
     Args:
         using: Alias in DATABASES; None: that of the task's queue.
+
+    Raises:
+        NotUnique: Another task has its unique key, and the call wants to know.
     """
     announce(task)
     alias = using or database_of(task.queue)
+    if task.unique is not None:
+        return _write_part([task], alias)[0]
     if is_watched():
         with watched((task,), alias) as writing:
             execute_often(alias, store_queue.enqueue, writing.tasks[0])
@@ -85,18 +90,34 @@ def enqueue_dated(task: NewTask, *, using: str) -> datetime:
 def enqueue_all(tasks: Iterable[NewTask], *, using: str | None = None, chunk: int = CHUNK) -> list[UUID]:
     """Write many tasks, `chunk` of them a statement, holding no more of them in memory; return their ids.
 
+    For one whose unique key another task has, the id of that one.
+
     Args:
         using: Alias in DATABASES; None: for each task that of its queue.
     """
-    ids: list[UUID] = []
+    return [id for id, _ in _write_all(tasks, using, chunk)]
+
+
+def _write_all(tasks: Iterable[NewTask], using: str | None, chunk: int) -> Iterator[tuple[UUID, bool]]:
+    """Write many tasks; yield for each its id, or that of the task that has its key, and whether it was written."""
     for batch in _chunks(tasks, chunk):
         for task in batch:
             announce(task)
+        written: dict[UUID, UUID] = {}
         for alias, part in _by_database(batch, using):
-            with callers_cursor(alias) as cursor, watched(tuple(part), alias) as writing:
-                store_queue.enqueue_many(cursor, writing.tasks)
-        ids.extend(task.id for task in batch)
-    return ids
+            written.update(zip((task.id for task in part), _write_part(part, alias), strict=True))
+        yield from ((written[task.id], written[task.id] == task.id) for task in batch)
+
+
+def _write_part(tasks: list[NewTask], alias: str) -> list[UUID]:
+    """Write tasks of one database; return for each its id, or that of the task that has its key."""
+    with callers_cursor(alias) as cursor, watched(tuple(tasks), alias) as writing:
+        if all(task.unique is None for task in tasks):
+            store_queue.enqueue_many(cursor, writing.tasks)
+            return [task.id for task in tasks]
+        ids = unique.write_many(cursor, writing.tasks)
+        writing.count = sum(id == task.id for id, task in zip(ids, tasks, strict=True))
+        return ids
 
 
 def _by_database(tasks: list[NewTask], using: str | None) -> Iterable[tuple[str, list[NewTask]]]:
@@ -130,6 +151,8 @@ def enqueue_calls(
 ) -> list[str]:
     """Write a task for each call, `chunk` of them a statement; return their ids, 32 hex digits each.
 
+    For a call whose unique key another task has, its id, as an `Existing`.
+
     What the calls have in common is checked once.
 
     Args:
@@ -139,10 +162,12 @@ def enqueue_calls(
     """
     model = _model(func, options)
     using = using or database_of(model.queue)
-    if model.run_after is not None or signals.pre_enqueue.receivers:
-        # The INSERT compares the time with the database's clock, which COPY cannot; and receivers get each task.
+    if model.run_after is not None or model.unique is not None or signals.pre_enqueue.receivers:
+        # The INSERT compares the time with the database's clock, which COPY cannot, and keys with those that are there;
+        # and receivers get each task.
         made = (make_task(func, args, kwargs, options) for args, kwargs in calls)
-        return [id.hex for id in enqueue_all(made, using=using, chunk=chunk)]
+        written = _write_all(made, using, chunk)
+        return [id.hex if is_new else unique.Existing(id.hex) for id, is_new in written]
     settings, key = get_settings(), key_maker(func, options)
     if isinstance(key, str):
         model = model._replace(key=key)
@@ -211,7 +236,7 @@ def enqueue_rows(
             run(task)
         return len(made)
     key = key_maker(func, options)
-    if _is_read_there(rows, alias) and not callable(key):
+    if _is_read_there(rows, alias) and not callable(key) and model.unique is None:
         model = model._replace(key=key)
         text, parameters = query.query.get_compiler(alias).as_sql()
         with watched((model,), alias) as writing, callers_cursor(alias) as cursor:
@@ -220,7 +245,8 @@ def enqueue_rows(
     if wrapper(query.db).vendor != "postgresql":
         raise EnqueueError("queryset", f"is of {query.db!r}, which is no PostgreSQL; use enqueue_many with its values")
     with transaction.atomic(using=alias):
-        return len(enqueue_calls(func, ((row, {}) for row in query.iterator(CHUNK)), options))
+        ids = enqueue_calls(func, ((row, {}) for row in query.iterator(CHUNK)), options)
+        return sum(not isinstance(id, unique.Existing) for id in ids)
 
 
 def _is_read_there(queryset: QuerySet[Any], alias: str) -> bool:

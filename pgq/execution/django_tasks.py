@@ -185,7 +185,7 @@ def ended_without_running(report: Report) -> None:
 def _exception_of(failure: Failure) -> PgqError:
     name = failure.exception.rpartition(".")[2]
     kind = getattr(errors, name, None) if failure.exception == f"{errors.__name__}.{name}" else None
-    if kind in (errors.TaskCancelled, errors.TaskTimeout, errors.WorkerDied):
+    if kind in (errors.TaskCancelled, errors.Expired, errors.TaskTimeout, errors.WorkerDied):
         return kind(failure.message)  # type: ignore[no-any-return]
     return PgqError(f"{failure.exception}: {failure.message}")
 

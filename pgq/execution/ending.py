@@ -18,7 +18,7 @@ from django.db import transaction
 
 from pgq.codec import failures
 from pgq.conf import Settings, get_settings
-from pgq.errors import TaskCancelled
+from pgq.errors import Expired, TaskCancelled
 from pgq.execution import prepare, settle
 from pgq.execution.outcome import final
 from pgq.options import NO_OPTIONS
@@ -124,7 +124,8 @@ def _report(claim: Claim, settings: Settings) -> Report:
     if isinstance(report, Report) and isinstance(report.outcome, Failed):
         return report
     # Options that PostgreSQL reads as JSON and Python does not.
-    failure = failures.without_traceback(TaskCancelled("the task was cancelled"))
+    ended = TaskCancelled("the task was cancelled") if claim.cancelled else Expired("its time was over")
+    failure = failures.without_traceback(ended)
     now = time.monotonic()
     return Report(claim, final(claim._replace(hook=None), NO_OPTIONS, False, failure, ran=False), now, now)
 

@@ -23,7 +23,7 @@ from psycopg.pq import TransactionStatus
 
 from pgq import records
 from pgq.conf import Settings, at, database_of, get_settings, served
-from pgq.enqueue import registry
+from pgq.enqueue import registry, unique
 from pgq.enqueue.keys import limits_in_code
 from pgq.enqueue.watched import watched
 from pgq.enqueue.write import announce
@@ -34,6 +34,7 @@ from pgq.ground import events
 from pgq.records import Claim, Failed, NewTask, Report, Retried, Succeeded
 from pgq.recurrence import moments
 from pgq.store import queue
+from pgq.store import unique as store_unique
 from pgq.store.caller import callers_cursor
 from pgq.store.connection import Cursor
 from pgq.store.limits import write_limits
@@ -46,7 +47,7 @@ _NO_WORKER = UUID(int=0)
 
 
 def run(task: NewTask) -> UUID:
-    """Run a task now, and all that follows from it; return its id.
+    """Run a task now, and all that follows from it; return its id, or that of the task that has its unique key.
 
     Its row is written when the function has returned: should this process be killed before that, no worker runs the
     task again behind the caller's back.
@@ -55,6 +56,11 @@ def run(task: NewTask) -> UUID:
         Exception: What the function raised. Then nothing is written of the task, as in Django-Q; what the function
             itself had written stays, as in a worker, unless the task is atomic.
     """
+    if task.unique is not None:
+        with at(database_of(task.queue)), _transaction(get_settings()) as cursor:
+            found = unique.resolve(cursor, task)
+        if found is not None:
+            return found
     report = run_settled(task, _raises_all)
     return report.claim.id
 
@@ -82,6 +88,8 @@ def _run_settled(task: NewTask, raises: Callable[[BaseException], bool]) -> Repo
 
     def write_row(cursor: Cursor) -> None:
         queue.enqueue(cursor, task)
+        if task.unique is not None and not isinstance(task.unique.until, str):
+            store_unique.take_key(cursor, task.unique.key, task.id, seconds=task.unique.until)
         queue.claim_one(cursor, task.id, worker=_NO_WORKER, receipt=claim.receipt)
 
     report = _execute(claim, settings, write_row)
@@ -124,6 +132,7 @@ def _claim_of(task: NewTask) -> Claim:
         last_error=None,
         ctid="(0,0)",
         history=None,
+        expired=task.expires_at is not None and task.expires_at <= moments.now(),
         key=task.key,
         strand=None,
         receipt=uuid4(),

@@ -11,7 +11,7 @@ from pgq import codec
 from pgq.codec import failures, signing
 from pgq.conf import Settings
 from pgq.enqueue import django_tasks, registry
-from pgq.errors import NotAllowed, PgqError, TaskCancelled, TaskTimeout, UnknownFunction, WorkerDied
+from pgq.errors import Expired, NotAllowed, PgqError, TaskCancelled, TaskTimeout, UnknownFunction, WorkerDied
 from pgq.execution import context as contexts
 from pgq.execution.outcome import failed, final, last_failure
 from pgq.ground import backoff
@@ -132,6 +132,8 @@ def _refuse_unrun(claim: Claim, settings: Settings) -> Failure | None:
     """Return why a task must be settled without running it, or None."""
     if claim.cancelled:
         return failures.without_traceback(TaskCancelled("the task was cancelled"))
+    if claim.expired:
+        return failures.without_traceback(Expired("the task had not started when its time was over"))
     if claim.crashes >= settings.max_crashes:
         return last_failure(claim) or failures.without_traceback(WorkerDied("the task took its worker down too often"))
     if claim.max_attempts and claim.failed_attempts >= claim.max_attempts:

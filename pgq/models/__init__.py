@@ -253,6 +253,20 @@ class KeyedLane(models.Model):
         return f"{self.queue}/{self.key}/{self.priority}"
 
 
+class UniqueKey(models.Model):
+    """A unique key that is taken for a time: which task took it, and until when."""
+
+    key = models.TextField(primary_key=True)
+    task = TaskIdField()
+    until = models.DateTimeField()
+
+    class Meta:
+        db_table = "pgq_unique"
+
+    def __str__(self) -> str:
+        return self.key
+
+
 class Limit(models.Model):
     """A limit of a queue, or of all keys whose part before the first colon is its name; see `pgq.tasks.set_limit`."""
 

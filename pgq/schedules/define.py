@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -16,6 +17,7 @@ from pgq.conf import asked, get_settings, places
 from pgq.enqueue import make, registry
 from pgq.enqueue.options import followed, path
 from pgq.enqueue.signature import FINISHED, check_call, check_one
+from pgq.errors import EnqueueError
 from pgq.models import Schedule
 from pgq.options import OF_SCHEDULE, TaskOptions
 from pgq.records import NewTask
@@ -184,11 +186,25 @@ def _stored_options(options: TaskOptions, model: NewTask) -> dict[str, Any]:
     if model.key is not None:
         # It may come from @task. When the schedule fires, the function is not loaded.
         stored["key"] = model.key
+    if model.unique is not None:
+        stored["unique"] = {name: value for name, value in model.unique._asdict().items() if value is not None}
+    expires = _expires(options, model.func)
+    if expires is not None:
+        stored["expires"] = expires
     if extra := followed(options).stored():
         stored["extra"] = extra
     if options.reset:
         stored["reset"] = sorted(options.reset)
     return stored
+
+
+def _expires(options: TaskOptions, func: str) -> float | None:
+    """Return the seconds from its slot by which each task must have started; None: it may start at any time."""
+    entry = registry.registered(func)
+    expires = options.expires if entry is None else options.over(entry.options).expires
+    if isinstance(expires, datetime):
+        raise EnqueueError("expires", f"of a schedule's tasks must be a length of time, got {expires}")
+    return expires or None
 
 
 #: A warning and no error, as in Django-Q: such a schedule fired, though not at the hour that cron names.

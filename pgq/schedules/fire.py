@@ -19,19 +19,19 @@ from pgq.codec import signing
 from pgq.conf import Settings, get_settings, policy_of
 from pgq.enqueue import registry, write
 from pgq.enqueue.options import with_policy
+from pgq.enqueue.unique import write_many
 from pgq.enqueue.watched import watched
 from pgq.errors import NotAllowed
 from pgq.ground import events
 from pgq.ground.ids import new_id
 from pgq.models import Schedule
 from pgq.options import TaskOptions
-from pgq.records import Fired, NewTask
+from pgq.records import Fired, NewTask, UniqueCall
 from pgq.recurrence import Recurrence, anchored, missed, moments, next_slot
 from pgq.recurrence.moments import as_project, aware
 from pgq.store import schedules
 from pgq.store.caller import savepoint
 from pgq.store.connection import Cursor
-from pgq.store.queue import enqueue_many
 from pgq.store.schedules import Due
 
 logger = logging.getLogger("pgq")
@@ -107,7 +107,8 @@ def _fire(cursor: Cursor, due: Due, settings: Settings) -> int:
 
 def _enqueue(cursor: Cursor, due: Due, tasks: list[NewTask], settings: Settings) -> None:
     with watched(tuple(tasks), settings.database) as writing:
-        enqueue_many(cursor, writing.tasks)
+        ids = write_many(cursor, writing.tasks)
+        writing.count = sum(id == task.id for id, task in zip(ids, tasks, strict=True))
     if events.fire.listeners:
         for task in writing.tasks:
             assert task.slot is not None
@@ -229,9 +230,9 @@ def run_now(schedule: Schedule) -> str:
         due = replace(Due.of(row, now=now), jitter=0)
         # The slot is the present moment, so that UNIQUE (schedule, slot) never takes it for a slot that is due.
         task = _task(due, now, settings)
-        write.enqueue(task, using=alias)
-        rows.filter(pk=row.pk).update(task=task.id)
-    return task.id.hex
+        id = write.enqueue(task, using=alias)
+        rows.filter(pk=row.pk).update(task=id)
+    return id.hex
 
 
 def _task(due: Due, slot: datetime, settings: Settings) -> NewTask:
@@ -244,6 +245,14 @@ def _task(due: Due, slot: datetime, settings: Settings) -> NewTask:
     queue = chosen.queue or settings.default_queue
     policy = policy_of(queue)
     timeout = policy.timeout if chosen.timeout is None else chosen.timeout
+    unique = _unique_of(options)
+    if unique is not None:
+        chosen = chosen.but(is_unique=unique.until)
+    delay = random.uniform(0, due.jitter) if due.jitter else 0.0
+    if unique is not None and unique.quiet is not None:
+        delay += unique.quiet
+    run_after = due.now.astimezone(UTC) + timedelta(seconds=delay) if delay else None
+    expires = options.get("expires")
     task = NewTask(
         id=new_id(),
         func=due.func,
@@ -257,10 +266,12 @@ def _task(due: Due, slot: datetime, settings: Settings) -> NewTask:
         hook=due.hook,
         timeout=options.get("timeout", None if timeout == -1 else timeout),
         max_attempts=policy.max_attempts if chosen.max_attempts is None else chosen.max_attempts,
-        run_after=due.now.astimezone(UTC) + timedelta(seconds=random.uniform(0, due.jitter)) if due.jitter else None,
+        run_after=run_after,
         schedule=due.id,
         slot=slot,
         key=options.get("key"),
+        expires_at=due.now.astimezone(UTC) + timedelta(seconds=delay + expires) if expires else None,
+        unique=unique,
     )
     # Only a schedule that Python signed may become a task that Python signed.
     return signing.signed(task) if _is_signed(due) else task
@@ -281,6 +292,16 @@ def _options(due: Due, stored: Mapping[str, Any]) -> TaskOptions:
     reset = stored.get("reset")
     taken = frozenset(name for name in reset if isinstance(name, str)) if isinstance(reset, list) else None
     return own.but(reset=taken or None).over(entry.options)
+
+
+def _unique_of(options: Mapping[str, Any]) -> UniqueCall | None:
+    """Return what is unique of the tasks of a schedule, from its options."""
+    stored = options.get("unique")
+    if stored is None:
+        return None
+    unique = UniqueCall(**stored)
+    # Of a slot there is no caller who could be told.
+    return unique._replace(conflict="skip") if unique.conflict == "raise" else unique
 
 
 def _is_signed(due: Due) -> bool:

@@ -27,7 +27,8 @@ def size_within(number: int) -> int:
     return min(1 << (number.bit_length() - 1), CLAIM_SIZES[-1])
 
 
-_COLUMNS = NewTask._fields
+#: All but the last, what is unique, are columns.
+_COLUMNS: tuple[str, ...] = tuple(NewTask._fields[:-1])
 #: The table's defaults, which an INSERT need not name.
 _DEFAULTS = {"kwargs": "{}", "options": "{}", "queue": "default", "priority": 0, "max_attempts": 1}
 _DEFAULT_VALUES = tuple(_DEFAULTS.get(column) for column in _COLUMNS)
@@ -35,9 +36,9 @@ _DEFAULT_VALUES = tuple(_DEFAULTS.get(column) for column in _COLUMNS)
 _RUN_AFTER = "nullif(greatest(%s::timestamptz, statement_timestamp()), statement_timestamp())"
 
 
-def _given(task: NewTask) -> dict[str, Any]:
+def given(task: NewTask) -> dict[str, Any]:
     """Return the columns of a task whose values differ from the table's defaults."""
-    values = zip(_COLUMNS, task, _DEFAULT_VALUES, strict=True)
+    values = zip(_COLUMNS, task, _DEFAULT_VALUES, strict=False)
     return {
         column: value
         for column, value, default in values
@@ -49,31 +50,32 @@ def _quoted(columns: Iterable[str]) -> str:
     return ", ".join(f'"{column}"' for column in columns)
 
 
-def _insertion(columns: tuple[str, ...]) -> dict[str, str]:
+def insertion(columns: tuple[str, ...]) -> dict[str, str]:
+    """Return the parts of an INSERT of one task: its columns, and a placeholder for each."""
     values = ", ".join(_RUN_AFTER if column == "run_after" else "%s" for column in columns)
     return {"columns": _quoted(columns), "values": values}
 
 
 @cache
 def _enqueue_text(columns: tuple[str, ...]) -> str:
-    return sql("enqueue", **_insertion(columns))
+    return sql("enqueue", **insertion(columns))
 
 
 @cache
 def _enqueue_dated_text(columns: tuple[str, ...]) -> str:
-    return sql("enqueue_dated", **_insertion(columns))
+    return sql("enqueue_dated", **insertion(columns))
 
 
 def enqueue(cursor: Cursor, task: NewTask) -> None:
     """Write one task. Its parameters are positional: names take psycopg twice as long."""
-    given = _given(task)
-    cursor.execute(_enqueue_text(tuple(given)), tuple(given.values()))
+    columns = given(task)
+    cursor.execute(_enqueue_text(tuple(columns)), tuple(columns.values()))
 
 
 def enqueue_dated(cursor: Cursor, task: NewTask) -> datetime:
     """Write one task; return when PostgreSQL says it was enqueued."""
-    given = _given(task)
-    cursor.execute(_enqueue_dated_text(tuple(given)), tuple(given.values()))
+    columns = given(task)
+    cursor.execute(_enqueue_dated_text(tuple(columns)), tuple(columns.values()))
     [(enqueued_at,)] = cursor.fetchall()
     return enqueued_at  # type: ignore[no-any-return]
 
@@ -83,14 +85,17 @@ def enqueued_at(cursor: Cursor, ids: Sequence[str]) -> dict[str, datetime]:
     return {row[0].hex: row[1] for row in all_rows(cursor, "enqueued_at", {"ids": list(ids)})}
 
 
-#: The further columns of tasks of a schedule, as parts of enqueue_many.sql.
-_SCHEDULED = {"columns": ", schedule, slot", "arrays": ", %(schedule)s::bigint[], %(slot)s::timestamptz[]"}
-_UNSCHEDULED = {"columns": "", "arrays": ""}
+#: Columns that most tasks do not have, with their types: parts of enqueue_many.sql if a task has them.
+_RARE = {"schedule": "bigint", "slot": "timestamptz", "expires_at": "timestamptz"}
 
 
 def enqueue_many(cursor: Cursor, tasks: Sequence[NewTask]) -> None:
     """Write many tasks in one statement; they become ready in their order."""
-    parts = _SCHEDULED if any(task.schedule is not None for task in tasks) else _UNSCHEDULED
+    rare = [column for column in _RARE if any(getattr(task, column) is not None for task in tasks)]
+    parts = {
+        "columns": "".join(f", {column}" for column in rare),
+        "arrays": "".join(f", %({column})s::{_RARE[column]}[]" for column in rare),
+    }
     parameters = {column: [task[at] for task in tasks] for at, column in enumerate(_COLUMNS)}
     cursor.execute(sql("enqueue_many", **parts), parameters)
 
@@ -112,7 +117,7 @@ def enqueue_keyed_calls(cursor: Cursor, model: NewTask, rows: Iterable[KeyedRow]
 
 
 def _copy(cursor: Cursor, model: NewTask, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
-    shared = {column: value for column, value in _given(model).items() if column not in columns}
+    shared = {column: value for column, value in given(model).items() if column not in columns}
     fixed = tuple(shared.values())
     text = sql("enqueue_calls", columns=_quoted((*columns, *shared)))
     # On Django's cursor, errors are Django's, but copy() is psycopg's own.
@@ -125,7 +130,7 @@ def _copy(cursor: Cursor, model: NewTask, columns: tuple[str, ...], rows: Iterab
 def enqueue_from(cursor: Cursor, query: str, parameters: Sequence[Any], model: NewTask) -> int:
     """Write a task for each row of a query that yields args; everything else is as in `model`. Return how many."""
     what = (model.func, model.kwargs, model.options, model.queue, model.priority, model.name, model.group, model.hook)
-    limits = (model.timeout, model.max_attempts, model.run_after, model.key)
+    limits = (model.timeout, model.max_attempts, model.run_after, model.key, model.expires_at)
     cursor.execute(sql("enqueue_from", query=query), (*what, *limits, *parameters))
     return cursor.rowcount
 

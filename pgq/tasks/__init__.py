@@ -7,6 +7,7 @@ waiting for a task that returned None ends when it has.
 
 from __future__ import annotations
 
+from pgq.config.unique import Debounce, Unique
 from pgq.enqueue.calls import TaskCall
 from pgq.execution.call import current_task
 from pgq.execution.context import Context
@@ -47,6 +48,7 @@ __all__ = [
     "BoundTask",
     "Chain",
     "Context",
+    "Debounce",
     "Iter",
     "Rate",
     "Schedule",
@@ -54,6 +56,7 @@ __all__ = [
     "TaskCall",
     "TaskFunction",
     "TaskId",
+    "Unique",
     "acancel",
     "acancel_many",
     "aenqueue",

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 def submit(new: NewTask, sync: bool) -> TaskId[Any]:
     """Write one task, or run it at once if `sync`; return its id."""
-    return TaskId.of(inline.run(new) if sync else enqueue(new))
+    id = inline.run(new) if sync else enqueue(new)
+    return TaskId.of(id, created=id == new.id)
 
 
 def async_task(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> TaskId[Any]:
@@ -109,19 +110,20 @@ def write_calls(
         chosen = chosen.but(group=chosen.group or collector.hex)
         of_then = beside(then, of_then, queue_for(func, chosen), "then")
     if sync:
-        ran = [TaskId.of(inline.run(make_task(func, args, kwargs, chosen))) for args, kwargs in arguments]
+        ran = [submit(make_task(func, args, kwargs, chosen), sync) for args, kwargs in arguments]
         if then is not None:
             inline.run(make_task(then, (chosen.group,), options=of_then))
         return ran
     if then is not None:
         chosen = chosen.but(collector=collector.hex)
     with transaction.atomic(using=alias):
-        ids = enqueue_calls(func, arguments, chosen, chunk=chunk, using=alias)
+        ids = list(map(TaskId.of_text, enqueue_calls(func, arguments, chosen, chunk=chunk, using=alias)))
         if then is not None:
             # Last, since only now their number is known. No worker sees any of them before the commit.
-            last = make_task(then, (chosen.group,), options=of_then, id=collector, remaining=len(ids) or None)
+            written = sum(id.created for id in ids)
+            last = make_task(then, (chosen.group,), options=of_then, id=collector, remaining=written or None)
             enqueue(last, using=alias)
-    return list(map(TaskId, ids))
+    return ids
 
 
 async def aenqueue_many(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
+from pgq.enqueue.unique import Existing
 from pgq.models import Task
 from pgq.tasks import control, reading
 
@@ -18,16 +19,26 @@ class TaskId(str, Generic[R]):
     It is a text wherever a text is wanted: as an argument of another task, in JSON, in a query, for ``UUID()``.
 
     Attributes:
-        created: Whether the call that returned this id wrote the task's row.
+        created: Whether the call that returned this id wrote the task's row. False: another call had, with the same
+            unique key.
     """
 
     __slots__ = ()
     created = True
 
     @classmethod
-    def of(cls, id: UUID) -> TaskId[Any]:
-        """Return the id as text."""
-        return cls(id.hex)
+    def of(cls, id: UUID, *, created: bool = True) -> TaskId[Any]:
+        """Return the id as text.
+
+        Args:
+            created: Whether the call that returns it wrote the task's row.
+        """
+        return cls(id.hex) if created else _Found(id.hex)
+
+    @classmethod
+    def of_text(cls, id: str) -> TaskId[Any]:
+        """Return what `pgq.enqueue.write.enqueue_calls` has returned."""
+        return _Found(id) if isinstance(id, Existing) else cls(id)
 
     def result(self, wait: int = 0, *, raise_error: bool = False) -> R | None:
         """Return what the task returned, or the text of its failure; None also if it has not finished in time.
@@ -62,3 +73,10 @@ class TaskId(str, Generic[R]):
     async def acancel(self) -> str:
         """Do the same as `cancel` in a coroutine."""
         return await control.acancel(self)
+
+
+class _Found(TaskId[R]):
+    """The id of a task that another call has written."""
+
+    __slots__ = ()
+    created = False

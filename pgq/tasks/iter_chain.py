@@ -37,7 +37,7 @@ def async_iter(func: str | Callable[..., Any], args_iter: Iterable[Any], **kwarg
     """
     given, options, sync = split_call(kwargs)
     whole = new_id()
-    of_part = options.but(hook=None, cached=None, name=None, group=whole.hex, collector=whole.hex, save=True)
+    of_part = options.of_part().but(hook=None, cached=None, name=None, group=whole.hex, collector=whole.hex, save=True)
     of_whole = TaskOptions(
         hook=options.hook,
         cached=options.cached,
@@ -110,7 +110,9 @@ def link_task(link: Any, group: str, cached: Any, first: tuple[str, ...] | None 
 
 
 def _of_link(options: TaskOptions, group: str, cached: Any) -> TaskOptions:
-    return options.but(group=options.group or group, cached=cached if options.cached is None else options.cached)
+    return options.of_part().but(
+        group=options.group or group, cached=cached if options.cached is None else options.cached
+    )
 
 
 def _parts(link: Any) -> tuple[Any, Any, Any]:

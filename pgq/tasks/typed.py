@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol, TypedDict, TypeVar
 from uuid import UUID
 
+from pgq.config.unique import Debounce, Unique
 from pgq.ground.limits import Rate
 
 A_contra = TypeVar("A_contra", contravariant=True)
@@ -17,6 +18,9 @@ E_contra = TypeVar("E_contra", contravariant=True)
 
 Hook = str | Callable[..., Any] | None
 Exceptions = type[BaseException] | str | Iterable[type[BaseException] | str]
+
+
+Span = float | timedelta | str
 
 
 class _Shared(TypedDict, total=False):
@@ -37,6 +41,9 @@ class _Shared(TypedDict, total=False):
     backoff: Any
     retry_on: Exceptions | None
     no_retry_on: Exceptions | None
+    unique: str | Sequence[str] | bool | Callable[..., Any] | Unique | None
+    debounce: Span | tuple[Span, Span] | Debounce | Literal[False] | None
+    expires: datetime | Span | None
 
 
 class DecoratorOptions(_Shared, total=False):

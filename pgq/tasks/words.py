@@ -13,15 +13,15 @@ from pgq.options import CALL_OPTIONS, NO_OPTIONS, TaskOptions, unknown_option
 _OTHER_WORDS = {"task_name": "name", "cluster": "queue", "broker_name": "queue"}
 #: Django-Q's own business, and a word that is kept free.
 _NOT_YET = {
-    "unique_key": "is reserved, and not there yet",
+    "unique_key": "is made of the arguments: give unique",
     "iter_count": "is Django-Q's own business; use async_iter",
     "iter_cached": "is Django-Q's own business; use async_iter with cached",
     "chain": "is Django-Q's own business; use async_chain",
 }
-#: Keyword arguments of a call that are options, not the function's (which may have one called name).
-WORDS = frozenset({*CALL_OPTIONS, "task_name", "cluster", "broker", "sync"}) - {"name", "keep"}
 #: Words that are options in q_options only: among the keyword arguments of a call they are the function's.
-_IN_Q_OPTIONS = frozenset({"keep", "backoff"})
+_IN_Q_OPTIONS = frozenset({"keep", "backoff", "key", "unique", "debounce", "expires"})
+#: Keyword arguments of a call that are options, not the function's (which may have one called name).
+WORDS = frozenset({*CALL_OPTIONS, "task_name", "cluster", "broker", "sync"}) - {"name"} - _IN_Q_OPTIONS
 #: The words of many calls: none of their keyword arguments is the function's.
 _WORDS_OF_MANY = WORDS | _IN_Q_OPTIONS
 #: Those of a schedule, which has some of them as parameters of its own.

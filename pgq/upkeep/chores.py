@@ -13,7 +13,7 @@ import psycopg
 from pgq.conf import Settings
 from pgq.schedules import fire
 from pgq.store import connection as store_connection
-from pgq.store import lanes, pools, progress, results
+from pgq.store import lanes, pools, progress, results, unique
 from pgq.store.outage import is_gone
 from pgq.upkeep import retention
 from pgq.upkeep.keyed import KeyedLanes
@@ -142,7 +142,7 @@ class Upkeep:
             with self.leadership.leading(connection) as cursor:
                 if cursor is not None:
                     fire.fire_due(cursor, self.settings)
-        if outlook.tasks_due or outlook.schedules_due or outlook.next_in is None:
+        if outlook.tasks_due or outlook.schedules_due or outlook.tasks_ended or outlook.next_in is None:
             return None
         # Not sooner than in 5 ms: while another session has a due row locked, upkeep would spin.
         return max(outlook.next_in, 0.005)
@@ -278,6 +278,7 @@ class Upkeep:
                 return
             pools.forget_pools(cursor, age=max(60.0, 10 * self.settings.retry))
             self.keyed.forget(cursor)
+            unique.prune_keys(cursor, limit=10 * ROWS_PER_STATEMENT)
         self._prune_progress(connection)
         try:
             with connection.transaction():

@@ -64,7 +64,8 @@ def test_without_its_tables_a_pool_waits_for_migrate(empty_database, pool, oracl
         # One sentence each, and no child was started to meet the same.
         assert running.log().count("ERROR") == 2
         assert list(running.processes()) == [running.pid]
-        session.execute(schema.read("0002_operators", "up"))
+        for name in ("0002_operators", "0003_limits", "0004_unique"):
+            session.execute(schema.read(name, "up"))
         session.execute("INSERT INTO pgq_queue (func, args) VALUES (%s, '[\"late\"]')", (MARK,))
         running.wait_for(lambda: session.execute("SELECT true FROM pgq_task").fetchone(), "it has run and is settled")
         assert oracle.ends("late") == 1

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 import pytest
 from django.db import transaction
+from django.utils import timezone
 
+from pgq import testing
 from pgq.conf import Settings
 from pgq.execution import ending
 from pgq.models import Failure, QueuedTask, Task
 from pgq.signals import post_execute
-from pgq.tasks import async_chain, async_task, cancel, cancel_many, enqueue_many, fetch, pause, result
+from pgq.store import lanes, leases
+from pgq.tasks import async_chain, async_task, cancel, cancel_many, enqueue_many, fetch, pause, result, retry
 from pgq.testing import drain
 from pgq.upkeep.chores import Upkeep
 from tests.functions import common as functions
+from tests.functions import unique
 from tests.support.hand import claim, expire, run, settle, value
 from tests.support.pools import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-CANCELLED = "pgq.errors.TaskCancelled"
+CANCELLED, EXPIRED = "pgq.errors.TaskCancelled", "pgq.errors.Expired"
 
 
 def ends(*ids: str) -> list[str | None]:
@@ -188,3 +193,107 @@ def test_what_a_row_from_psql_holds_keeps_no_other_from_ending(session):
     assert ends(*rows) == [CANCELLED] * len(rows)
     assert [row.func.rpartition(".")[2] for row in QueuedTask.objects.all()] == ["hook", "hook"]
     assert set(good) < set(rows)
+
+
+# ------------------------------------------------------------------------------------------------- expiry
+
+
+def late(id: str) -> None:
+    QueuedTask.objects.filter(pk=id).update(expires_at=timezone.now() - timedelta(seconds=1))
+
+
+def test_a_task_that_has_not_started_in_time_ends_as_failed(session):
+    own = session()
+    ready = unique.in_time.using(hook=functions.hook, expires=60).enqueue("ready")
+    waits = unique.in_time.using(run_after=3600, queue="q").enqueue("waits")
+    members = unique.in_time.enqueue_many([("a",), ("b",)], then=functions.echo, group="g", queue="q")
+    good = unique.in_time.using(queue="q").enqueue("good")
+    never = unique.in_time.using(queue="q", expires=None).enqueue("never")
+    rows = {row.pk: row for row in QueuedTask.objects.all()}
+    assert timedelta(seconds=50) < rows[ready].expires_at - timezone.now() < timedelta(seconds=61)
+    # The length of time begins when the task may run.
+    assert rows[waits].expires_at - rows[waits].run_after == timedelta(hours=1)
+    assert rows[never].expires_at is None
+    pause("q")
+    for id in (ready, waits, *members):
+        late(id)
+    # A worker that claims it does not run it.
+    [claimed] = claim(own)
+    assert (claimed.id.hex, claimed.expired) == (ready, True)
+    settle(own, run(claimed))
+    assert (ends(ready), fetch(ready).attempt_count) == ([EXPIRED], 0)
+    # Upkeep ends the others, and those that it cannot run for any reason.
+    upkeep().tick(own)
+    assert ends(waits, *members, good, never) == [EXPIRED] * 3 + [None] * 2
+    assert {row.func.rpartition(".")[2] for row in QueuedTask.objects.filter(run_after=None)} == {
+        "in_time",
+        "echo",
+        "hook",
+    }
+    assert QueuedTask.objects.get(func__endswith="echo").remaining is None
+    assert functions.seen == []
+
+
+def test_a_task_that_has_started_does_not_expire(session):
+    own = session()
+    id = async_task(functions.fail, q_options={"expires": 60}, max_attempts=2)
+    # Given back, it has not started.
+    [claimed] = claim(own)
+    leases.release(own.cursor(), [claimed])
+    late(id)
+    [claimed] = claim(own)
+    assert claimed.expired
+    leases.release(own.cursor(), [claimed])
+    QueuedTask.objects.filter(pk=id).update(expires_at=timezone.now() + timedelta(hours=1))
+    [claimed] = claim(own)
+    settle(own, run(claimed))
+    late(id)
+    upkeep().tick(own)
+    assert QueuedTask.objects.get().attempts == 1
+    drain(due=True)
+    assert fetch(id).exception.endswith("TaskError")
+    # Nor one that is run again by hand.
+    expired = async_task(functions.nothing, q_options={"expires": 60})
+    late(expired)
+    drain()
+    assert ends(expired) == [EXPIRED]
+    assert retry(expired)
+    assert [ran.state for ran in drain()] == ["succeeded"]
+    # Nor one that runs here.
+    with testing.inline():
+        assert fetch(unique.in_time.enqueue("x")).success
+        over = unique.in_time.using(expires=timezone.now() - timedelta(seconds=1)).enqueue("y")
+    assert ends(over) == [EXPIRED]
+    assert functions.seen == ["x"]
+
+
+def test_upkeep_is_due_when_a_task_expires(session):
+    own = session()
+    unique.in_time.using(run_after=3600, expires=timezone.now() + timedelta(hours=2)).enqueue()
+    QueuedTask.objects.update(expires_at=timezone.now() + timedelta(seconds=5))
+    outlook = lanes.outlook(own.cursor())
+    assert (outlook.tasks_ended, outlook.tasks_due) == (False, False)
+    assert 0 < outlook.next_in < 5
+    late(QueuedTask.objects.get().pk)
+    assert lanes.outlook(own.cursor()).tasks_ended
+
+
+def test_in_a_pool(pool, session):
+    """Of tasks that no worker may claim; and a key that a retry has let go."""
+    own = session()
+    pause("q")
+    held = [
+        unique.in_time.using(queue="q", expires=0.2).enqueue(),
+        unique.in_time.using(run_after=60, queue="q").enqueue(),
+    ]
+    hooked = async_task(functions.nothing, queue="q", hook=functions.hook)
+    late(held[1])
+    unique.until_end.using(max_attempts=2, retry_backoff=0.01).enqueue(7, "fail")
+    running = pool(workers=1)
+    value(own, "SELECT pgq_cancel(%s)", UUID(hooked))
+    running.wait_for(lambda: None not in ends(*held, hooked), "they have ended")
+    assert ends(*held, hooked) == [EXPIRED, EXPIRED, CANCELLED]
+    running.wait_for(lambda: Task.objects.filter(func__endswith="until_end").exists(), "its attempts are over")
+    assert unique.until_end.enqueue(7).created
+    [hook] = QueuedTask.objects.filter(func__endswith="hook")
+    assert hook.options["hook_of"] == hooked

@@ -87,7 +87,8 @@ PAYLOAD = {
 #: role -> object -> what it may do; with the columns, or ALL of them. What is not here must be refused.
 MAY: dict[str, dict[str, dict[str, Any]]] = {
     "pgq_producer": {
-        "pgq_queue": {"INSERT": NEW_TASK},
+        "pgq_queue": {"INSERT": NEW_TASK, "SELECT": {"id", "unique_key"}},
+        "pgq_unique": {"SELECT": ALL, "INSERT": ALL, "UPDATE": {"task", "until"}},
         "pgq_lane": {"SELECT": {"queue", "priority"}, "INSERT": {"queue", "priority"}},
         "pgq_keyed": {
             "SELECT": {"queue", "key", "priority", "idle_since"}, "INSERT": {"queue", "key", "priority"},
@@ -106,6 +107,7 @@ MAY: dict[str, dict[str, dict[str, Any]]] = {
         "pgq_task": {"SELECT": ALL, "INSERT": ALL, "DELETE": ALL, "UPDATE": {"history"}},
         "pgq_lane": {"SELECT": ALL, "INSERT": ALL, "UPDATE": {"low", "paused"}},
         "pgq_keyed": {"SELECT": ALL, "INSERT": ALL, "UPDATE": {"low", "idle_since"}, "DELETE": ALL},
+        "pgq_unique": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL},
         "pgq_limit": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL},
         "pgq_rate": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL},
         "pgq_strand": {"SELECT": ALL, "nextval": ALL},
@@ -129,6 +131,7 @@ MAY: dict[str, dict[str, dict[str, Any]]] = {
         "pgq_lane": {"SELECT": ALL},
         "pgq_keyed": {"SELECT": ALL},
         "pgq_limit": {"SELECT": ALL},
+        "pgq_unique": {"SELECT": ALL},
         "pgq_rate": {"SELECT": ALL},
         "pgq_strand": {"SELECT": ALL},
         "pgq_strand_low": {"SELECT": ALL},

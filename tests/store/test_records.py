@@ -16,7 +16,7 @@ import pgq
 from pgq.conf import ALL
 from pgq.models import Schedule
 from pgq.records import Claim, TaskState
-from pgq.store import bulk, keyed, lanes, leases, overview, pools, queue, results, schedules
+from pgq.store import bulk, keyed, lanes, leases, overview, pools, queue, results, schedules, unique
 from tests.support.hand import WORKER
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -46,6 +46,7 @@ RECORDS: list[tuple[type, Callable[[Any], object]]] = [
     (overview.QueueDepth, lambda cursor: overview.queue_depths(cursor, limit=1)),
     (overview.Recent, lambda cursor: overview.recent(cursor, seconds=1, limit=1)),
     (overview.RunningTask, lambda cursor: overview.running(cursor, alive=1, limit=1)),
+    (unique.Holder, lambda cursor: unique.hold(cursor, "unique_key", "x")),
     (TaskState, lambda cursor: results.task_state(cursor, ID)),
 ]
 

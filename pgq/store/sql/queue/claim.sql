@@ -89,7 +89,8 @@ WITH RECURSIVE turn (priority, lap, behind, size, more, last, queues, low, high)
      ORDER BY found.position
 )
 UPDATE pgq_queue q
-   SET lock = clock_timestamp(), worker = %(worker)s, receipt = %(receipt)s, attempts = least(q.attempts + 1, 32767)
+   SET lock = clock_timestamp(), worker = %(worker)s, receipt = %(receipt)s, attempts = least(q.attempts + 1, 32767),
+       unique_key = CASE WHEN q.unique_until = 'end' THEN q.unique_key END
   FROM picked
  -- The rows are locked, so they stay where they were found; by id each would be searched for again. (A row that changed
  -- after the statement's snapshot is locked and not claimed: the next claim finds it.)
@@ -98,4 +99,4 @@ RETURNING q.id, q.priority, q.position, q.queue, q.func, q.args::text, q.kwargs:
           q.name, q."group", q.hook, q.timeout, q.attempts, q.crashes, q.max_attempts, q.schedule,
           q.enqueued_at, q.signature, q.cancelled, (q.history -> -1)::text AS last_error, q.ctid,
           CASE WHEN q.attempts > 1 AND q.options ? 'django' THEN nullif(q.history, '[]')::text END AS history,
-          q.key, q.strand
+          q.key, q.strand, q.expires_at <= clock_timestamp() AND q.attempts = 1 AS expired

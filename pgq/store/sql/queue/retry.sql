@@ -10,7 +10,9 @@ UPDATE pgq_queue q
        run_after = clock_timestamp() + r.delay * interval '1 second',
        history = q.history || (r.error || jsonb_build_object(
                      'attempt', q.attempts, 'worker', q.worker, 'at', clock_timestamp(),
-                     'started', statement_timestamp() - r.began * interval '1 second'))
+                     'started', statement_timestamp() - r.began * interval '1 second')
+                     -- It has started, and goes on without its unique key, which another task may have by now.
+                     || CASE WHEN q.unique_until IS NOT NULL AND q.unique_key IS NULL THEN '{"unique": false}' ELSE '{}' END::jsonb)
   FROM receipt r
  WHERE q.id = r.id AND q.receipt = r.receipt
 RETURNING q.id
