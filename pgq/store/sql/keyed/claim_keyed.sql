@@ -102,11 +102,11 @@ WITH bound AS MATERIALIZED (
 )
 UPDATE pgq_queue q
    SET lock = clock_timestamp(), worker = %(worker)s, receipt = %(receipt)s, attempts = least(q.attempts + 1, 32767),
-       strand = picked.strand
+       strand = picked.strand, unique_key = CASE WHEN q.unique_until = 'end' THEN q.unique_key END
   FROM picked
  WHERE q.ctid = picked.ctid
 RETURNING q.id, q.priority, q.position, q.queue, q.func, q.args::text, q.kwargs::text, q.options::text,
           q.name, q."group", q.hook, q.timeout, q.attempts, q.crashes, q.max_attempts, q.schedule,
           q.enqueued_at, q.signature, q.cancelled, (q.history -> -1)::text AS last_error, q.ctid,
           CASE WHEN q.attempts > 1 AND q.options ? 'django' THEN nullif(q.history, '[]')::text END AS history,
-          q.key, q.strand
+          q.key, q.strand, q.expires_at <= clock_timestamp() AND q.attempts = 1 AS expired
