@@ -180,7 +180,19 @@ class QueuedTaskAdminMixin(TaskCells):
             (_("Arguments"), {"fields": ["arguments", "keywords", "options_block"]}),
             (
                 _("When and where"),
-                {"fields": ["queue", "priority", "runs_after", "waits_for", "limits", "group", "hook"]},
+                {
+                    "fields": [
+                        "queue",
+                        "priority",
+                        "runs_after",
+                        "expires",
+                        "waits_for",
+                        "unique",
+                        "limits",
+                        "group",
+                        "hook",
+                    ]
+                },
             ),
             (_("Attempts"), {"fields": ["attempts", "crashes", "locked", "runs_on", "earlier"]}),
             (_("Where it came from"), {"fields": ["enqueued", "schedule_link", "signed"]}),
@@ -223,6 +235,18 @@ class QueuedTaskAdminMixin(TaskCells):
     @admin.display(description=gettext_lazy("waits for"))
     def waits_for(self, row: Any) -> str:
         return display.EMPTY if row.remaining is None else _("%d other tasks") % row.remaining
+
+    @admin.display(description=gettext_lazy("expires"))
+    def expires(self, row: Any) -> Any:
+        return display.moment(row.expires_at)
+
+    @admin.display(description=gettext_lazy("unique key"))
+    def unique(self, row: Any) -> str:
+        if row.unique_key is None:
+            # A task whose key went with its first claim still says that it had one.
+            return display.EMPTY if row.unique_until is None else _("no longer, since it has started")
+        until = _("until it has ended") if row.unique_until == "end" else _("until it starts")
+        return f"{display.cut(row.unique_key, 200)} ({until})"
 
     @admin.display(description=gettext_lazy("runs on"))
     def runs_on(self, row: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from pgq import codec
-from pgq.codec.signing import signed
+from pgq.codec.signing import digest, signed
 from pgq.config.unique import Debounce, Unique
 from pgq.errors import EnqueueError, NotUnique
 from pgq.options import TaskOptions
@@ -25,7 +25,7 @@ from pgq.store import unique as store
 from pgq.store.caller import savepoint
 from pgq.store.connection import Cursor
 
-#: Bytes of a key as it was given; of a longer one there is a digest.
+#: Bytes of a key as it was given; of a longer one there is a digest. (And of each key of a `sensitive` task.)
 _READABLE = 200
 #: How often an enqueue looks again when the task that had its key was gone a moment later.
 _TRIES = 100
@@ -59,7 +59,9 @@ def call_of(
     text = "" if rule is None else _text(rule, func, args, kwargs)
     if text is None:
         return None
-    if len(text.encode()) > _READABLE:
+    if options.sensitive and text:
+        text = digest(text)
+    elif len(text.encode()) > _READABLE:
         text = sha256(text.encode()).hexdigest()
     key = f"{prefix}:{text}" if text else prefix
     if len(key.encode()) > 1000:

@@ -279,6 +279,16 @@ def test_cancel_asks_and_then_cancels(admin_client: Client) -> None:
     assert LogEntry.objects.filter(action_flag=CHANGE).count() == 3
 
 
+def test_a_queued_task_shows_its_unique_key_and_when_it_expires(admin_client: Client) -> None:
+    at = timezone.now() + timedelta(days=1)
+    held = queued(unique_key="app.f:<7>", unique_until="end", expires_at=at)
+    page = admin_client.get(url("queuedtask", "change", held)).content.decode()
+    assert "app.f:&lt;7&gt; (until it has ended)" in page
+    assert str(at.year) in page
+    gone = queued(unique_until="start")
+    assert "no longer, since it has started" in admin_client.get(url("queuedtask", "change", gone)).content.decode()
+
+
 def test_run_now_releases_what_is_parked_or_waits(admin_client: Client) -> None:
     waiting, parked, ready = queued(run_after=timezone.now() + timedelta(hours=1)), queued(parked="odd"), queued()
     response = post_action(admin_client, "queuedtask", "run_now", waiting, parked, ready)

@@ -248,11 +248,12 @@ def test_every_option_that_is_listed_is_taken():
     given = {
         "queue": "q", "priority": 1, "run_after": 60, "name": "n", "group": "g", "hook": MARK, "timeout": 5,
         "max_attempts": 2, "retry_backoff": 5, "retry_on": [OSError], "no_retry_on": [], "save": True, "keep": "7d",
-        "cached": 5, "ack_failure": True, "ack": "task", "sensitive": True,
+        "cached": 5, "ack_failure": True, "ack": "task", "sensitive": True, "key": "a", "unique": "a", "expires": 60,
+        "debounce": False,
     }  # fmt: skip
     assert set(given) == set(CALL_OPTIONS)
     assert named.registered.using(**given).enqueue()
-    fixed = {name: given[name] for name in TASK_OPTIONS if name not in ("atomic", "takes_context", "api")}
+    fixed = {name: given[name] for name in TASK_OPTIONS if name in given}
     assert task(atomic=True, **fixed)(named.add).enqueue()
     [row] = enqueued(named.add)
     assert (row.queue, row.priority, row.timeout, row.max_attempts) == ("q", 1, 5.0, 2)

@@ -287,6 +287,33 @@ def test_snippets_of_tasks(monkeypatch):
         _forget("shop.")
 
 
+# ------------------------------------------------------------------------------------------------- unique.md
+
+
+@pytest.mark.django_db
+def test_snippets_of_unique(monkeypatch):
+    source, *others = blocks("unique.md", "python")
+    modules = {name: types.ModuleType(name) for name in ("shop", "shop.tasks")}
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    try:
+        exec(source, vars(modules["shop.tasks"]))
+        given = dict(vars(modules["shop.tasks"]))
+        for snippet in others:
+            exec(snippet, given)
+        assert given["late"].created
+        [row] = enqueued(given["rebuild_search"])
+        assert row.run_after is not None
+        [insert] = blocks("unique.md", "sql")
+        with connection.cursor() as cursor:
+            for count in (1, 0):
+                cursor.execute(insert)
+                assert cursor.rowcount == count
+        assert not given["sync_order"].enqueue(7).created
+    finally:
+        _forget("shop.")
+
+
 # ------------------------------------------------------------------------------------------------- sql.md
 
 
