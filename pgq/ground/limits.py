@@ -34,16 +34,16 @@ class Concurrency:
 class Rate:
     """How many tasks may be started in any time of a length.
 
-    Args:
-        most: How many; 0 holds all.
-        period: Seconds.
-        name: Tasks that give the same name share the limit; None: the function has it for itself.
-        smooth: Spread the starts over the period.
+    ``Rate(100, 60)`` says the same as ``"100/m"``.
     """
 
+    #: How many; 0 holds all.
     most: int
+    #: Seconds.
     period: float
+    #: Tasks that give the same name share the limit; None: the function has it for itself.
     name: str | None = None
+    #: Spread the starts over the period.
     smooth: bool = False
 
 

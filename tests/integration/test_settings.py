@@ -117,7 +117,7 @@ def test_q_cluster_is_read_when_there_is_no_pgq(settings):
 def test_defaults():
     assert dataclasses.asdict(Settings()) == {
         "name": "default", "database": "default", "databases": {}, "queues": None,
-            "exclude_queues": (), "default_queue": "default",
+        "exclude_queues": (), "queue_limits": {}, "default_queue": "default",
         "workers": len(os.sched_getaffinity(0)), "coroutines": 100, "threads": 1,
         "recycle": 500_000, "max_rss": None, "timeout": None,
         "kill_after": 3.0, "retry": 60.0, "max_attempts": 1, "retry_backoff": None, "max_crashes": 3,
@@ -147,7 +147,10 @@ def test_settings_page_is_what_the_declarations_say():
     assert sorted(settings_page.keys(page)) == sorted([*conf.DECLARATIONS, "ALT_CLUSTERS"])
     assert page == settings_page.written(page), "run make docs"
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE))
-    lists = {"databases", "allowed", "allowed_commands", "exclude_queues", "schedules", "error_reporter", "api_tokens"}
+    lists = {
+        "databases", "allowed", "allowed_commands", "exclude_queues", "queue_limits", "schedules", "error_reporter",
+        "api_tokens",
+    }  # fmt: skip
     elsewhere = {"workers", "max_payload", *lists}
     for item in dataclasses.fields(Settings):
         default = getattr(Settings(), item.name)
@@ -176,7 +179,7 @@ WRONG = [
     ("catch_up_limit", 0), ("scheduler", None), ("time_zone", "Mars/Olympus"), ("time_zone", 3), ("sync", 0),
     ("cached", -5), ("cached", "yes"), ("cache", ""), ("compress", None), ("max_payload", 0), ("allow_pickle", "x"),
     ("allowed", "a.b"), ("allowed", [1]), ("queues", "default"), ("queues", [""]), ("poll", 0), ("tick", "1"),
-    ("exclude_queues", "mail"),
+    ("exclude_queues", "mail"), ("queue_limits", ["a"]), ("queue_limits", {"a": {"rate": "x"}}),
     ("claim_ms", 0), ("settle_ms", -1), ("grace", 0), ("start_method", "fork"), ("cpu_affinity", -1),
     ("error_reporter", []), ("error_reporter", {"sentry": "dsn"}), ("log_level", "LOUD"), ("label", ""), ("name", None),
     ("database", 1), ("default_queue", ""), ("ALT_CLUSTERS", []), ("ALT_CLUSTERS", {"a": 1}), ("health_port", "8001"),

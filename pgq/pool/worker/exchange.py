@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 from uuid import UUID, uuid4
 
@@ -21,7 +21,6 @@ import psycopg
 from pgq.conf import Queues
 from pgq.execution import settle as settling
 from pgq.ground import events
-from pgq.ground.limits import Limit
 from pgq.pool import protocol
 from pgq.pool.activity import ActivityCell
 from pgq.pool.allowance import Share
@@ -31,7 +30,7 @@ from pgq.pool.worker import process_state
 from pgq.pool.worker.surroundings import Surroundings
 from pgq.records import Claim, Claimed, Report
 from pgq.store import connection as store_connection
-from pgq.store import leases, limits, pools, queue
+from pgq.store import leases, pools, queue
 from pgq.store.outage import Backoff, message
 from pgq.store.turns import Turns
 
@@ -159,15 +158,6 @@ class Exchange:
         """Call a function that executes a statement, with the worker's connection, while no other thread uses that."""
         with self._lock:
             statement(self._connected().cursor())
-
-    def write_limits(self, given: Sequence[Limit], stopping: Callable[[], bool]) -> None:
-        """Write the limits that the code gives, before the first claim: until then a new one would not hold."""
-        while given and not stopping():
-            try:
-                self.execute(lambda cursor: limits.write_limits(cursor, given))
-                return
-            except psycopg.Error as error:
-                self.wait_for_postgresql(error)
 
     def disown(self, running: Callable[[], list[Claim]]) -> None:
         """If the worker may hold rows that it never saw, go on under a new id: the supervisor releases the old one's.

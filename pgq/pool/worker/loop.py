@@ -58,6 +58,7 @@ from pgq.pool.worker.strands import Strands
 from pgq.pool.worker.surroundings import Surroundings
 from pgq.records import Claim, Report, Succeeded
 from pgq.store import queue
+from pgq.store.limits import write_limits
 
 logger = logging.getLogger("pgq")
 
@@ -163,7 +164,7 @@ class Worker:
         """Work until told to stop, or until it is time for a fresh process."""
         self.forks.watch()
         self.guard.start()
-        self.exchange.write_limits(limits_in_code(self.settings), lambda: self.guard.stopping)
+        _write_limits(self)
         self.post(protocol.READY)
         if self.wear.large_from_the_start:
             self.post(protocol.LARGE + _peak_memory().to_bytes(8))
@@ -362,6 +363,17 @@ class Worker:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         with contextlib.suppress(Exception):
             self.exchange.settle(insist=False)
+
+
+def _write_limits(worker: Worker) -> None:
+    """Write the limits that the code gives, before the first claim: until then a new one would not hold."""
+    given = limits_in_code(worker.settings)
+    while given and not worker.guard.stopping:
+        try:
+            worker.exchange.execute(lambda cursor: write_limits(cursor, given))
+            return
+        except psycopg.Error as error:
+            worker.exchange.wait_for_postgresql(error)
 
 
 def _post(pipe: Connection, message: bytes) -> None:
