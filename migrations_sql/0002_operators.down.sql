@@ -1,5 +1,5 @@
 -- Undoes 0002.
-DROP VIEW IF EXISTS pgq_queue_depth, pgq_running, pgq_failures_by_function, pgq_schedule_next;
+DROP VIEW IF EXISTS pgq_running, pgq_schedule_next;
 DROP FUNCTION IF EXISTS pgq_enqueue, pgq_cancel, pgq_retry, pgq_delete_results, pgq_pause, pgq_resume, pgq_check, pgq_is_named;
 DO $$
 BEGIN

@@ -140,9 +140,10 @@ BEGIN
     -- Nothing was deleted if it was not there, or another session was faster.
     IF gone IS NOT NULL THEN
         INSERT INTO pgq_queue (id, func, args, kwargs, options, queue, priority, name, "group", hook, timeout,
-                               max_attempts, schedule, slot, signature, enqueued_at, history)
+                               max_attempts, schedule, slot, signature, enqueued_at, ready_at, history)
         VALUES (old.id, old.func, old.args, old.kwargs, old.options, old.queue, old.priority, old.name, old."group",
                 old.hook, old.timeout, old.max_attempts, NULL, NULL, old.signature, old.enqueued_at,
+                clock_timestamp(),
                 CASE WHEN old.success THEN old.history ELSE old.history || jsonb_build_object(
                     'exception', old.exception, 'message', old.message, 'traceback', old.traceback,
                     'attempt', old.attempt_count, 'worker', old.worker, 'at', old.stopped, 'started', old.started) END);
@@ -150,7 +151,8 @@ BEGIN
     END IF;
     -- A parked or waiting task is made ready.
     UPDATE pgq_queue q
-       SET parked = NULL, run_after = NULL, position = nextval('pgq_position')
+       SET parked = NULL, run_after = NULL, position = nextval('pgq_position'),
+           ready_at = clock_timestamp()
      WHERE q.id = task AND q.lock IS NULL AND (q.parked IS NOT NULL OR q.run_after IS NOT NULL);
     IF FOUND THEN
         PERFORM pgq_wake();
@@ -178,20 +180,6 @@ END
 $$;
 COMMENT ON FUNCTION pgq_resume IS 'Lets workers claim from a paused queue again.';
 
-CREATE OR REPLACE VIEW pgq_queue_depth AS
-SELECT q.queue, q.priority,
-       count(*) FILTER (WHERE lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL) AS ready,
-       count(*) FILTER (WHERE parked IS NULL AND (run_after IS NOT NULL OR remaining IS NOT NULL)) AS waiting,
-       count(*) FILTER (WHERE lock IS NOT NULL) AS running,
-       count(*) FILTER (WHERE parked IS NOT NULL) AS parked,
-       clock_timestamp() - min(enqueued_at) FILTER (
-           WHERE lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL) AS oldest_ready,
-       EXISTS (SELECT FROM pgq_lane l WHERE l.queue = q.queue AND l.paused) AS paused
-  FROM pgq_queue q
- GROUP BY q.queue, q.priority
- ORDER BY q.queue, q.priority DESC;
-COMMENT ON VIEW pgq_queue_depth IS 'How many tasks each queue and priority holds, by state, and the age of the oldest ready one.';
-
 CREATE OR REPLACE VIEW pgq_running AS
 SELECT q.id, q.func, q.queue, clock_timestamp() - q.lock AS leased_for, q.attempts AS attempt, q.cancelled,
        pool.name AS pool, pool.host, (w ->> 'pid')::integer AS pid, (w ->> 'seconds')::float8 AS seconds,
@@ -203,15 +191,6 @@ SELECT q.id, q.func, q.queue, clock_timestamp() - q.lock AS leased_for, q.attemp
  WHERE q.lock IS NOT NULL
  ORDER BY q.lock;
 COMMENT ON VIEW pgq_running IS 'Tasks in the hands of workers: where, since when, and how far they are. seconds is as of the last heartbeat.';
-
-CREATE OR REPLACE VIEW pgq_failures_by_function AS
-SELECT func, exception, count(*) AS failures, max(stopped) AS last, (array_agg(message ORDER BY stopped DESC))[1] AS last_message,
-       (array_agg(id ORDER BY stopped DESC))[1] AS last_id
-  FROM pgq_task
- WHERE NOT success AND id >= pgq_uuid7_floor(now() - interval '7 days') AND stopped > now() - interval '24 hours'
- GROUP BY func, exception
- ORDER BY failures DESC;
-COMMENT ON VIEW pgq_failures_by_function IS 'Failures of the last 24 hours (of tasks enqueued in the last 7 days) by function and exception.';
 
 CREATE OR REPLACE VIEW pgq_schedule_next AS
 SELECT s.id, s.name, s.func, s.schedule_type, s.cron, s.next_run, s.next_run - now() AS due_in, s.repeats, s.paused, s.error,

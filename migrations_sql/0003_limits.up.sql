@@ -284,9 +284,10 @@ BEGIN
     -- Nothing was deleted if it was not there, or another session was faster.
     IF gone IS NOT NULL THEN
         INSERT INTO pgq_queue (id, func, args, kwargs, options, queue, priority, name, "group", hook, timeout,
-                               max_attempts, schedule, slot, signature, enqueued_at, history, key)
+                               max_attempts, schedule, slot, signature, enqueued_at, ready_at, history, key)
         VALUES (old.id, old.func, old.args, old.kwargs, old.options, old.queue, old.priority, old.name, old."group",
                 old.hook, old.timeout, old.max_attempts, NULL, NULL, old.signature, old.enqueued_at,
+                clock_timestamp(),
                 CASE WHEN old.success THEN old.history ELSE old.history || jsonb_build_object(
                     'exception', old.exception, 'message', old.message, 'traceback', old.traceback,
                     'attempt', old.attempt_count, 'worker', old.worker, 'at', old.stopped, 'started', old.started) END, old.key);
@@ -294,7 +295,8 @@ BEGIN
     END IF;
     -- A parked or waiting task is made ready.
     UPDATE pgq_queue q
-       SET parked = NULL, run_after = NULL, position = nextval('pgq_position')
+       SET parked = NULL, run_after = NULL, position = nextval('pgq_position'),
+           ready_at = clock_timestamp()
      WHERE q.id = task AND q.lock IS NULL AND (q.parked IS NOT NULL OR q.run_after IS NOT NULL)
     RETURNING q.queue, q.key, q.priority INTO ready;
     IF NOT FOUND THEN

@@ -81,7 +81,7 @@ GRANT SELECT, INSERT, UPDATE (task, until) ON pgq_unique TO pgq_producer;
 -- Their tasks may need more, of pgq's tables too: for instance INSERT ON pgq_schedule, to make schedules.
 GRANT SELECT, INSERT, DELETE,
       UPDATE (position, attempts, crashes, cancelled, run_after, remaining, parked, history, lock, worker, receipt, strand,
-              unique_key, unique_until)
+              unique_key, unique_until, ready_at)
    ON pgq_queue TO pgq_worker;
 GRANT SELECT, INSERT, DELETE, UPDATE (history) ON pgq_task TO pgq_worker;
 GRANT SELECT, INSERT, UPDATE (low, paused) ON pgq_lane TO pgq_worker;
@@ -90,7 +90,9 @@ GRANT SELECT, INSERT, DELETE, UPDATE (low, idle_since) ON pgq_keyed TO pgq_worke
 GRANT SELECT, INSERT, UPDATE, DELETE ON pgq_limit, pgq_rate TO pgq_worker;
 GRANT SELECT, DELETE, UPDATE (next_run, repeats, day, wall_time, task, last_slot, error, retry_at)
    ON pgq_schedule TO pgq_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON pgq_worker, pgq_progress, pgq_unique TO pgq_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE
+   ON pgq_worker, pgq_progress, pgq_unique, pgq_metric_raw, pgq_metric, pgq_total, pgq_gauge, pgq_finding TO pgq_worker;
+GRANT SELECT, INSERT ON pgq_mark TO pgq_worker;
 GRANT SELECT ON pgq_schema TO pgq_worker;
 GRANT USAGE, SELECT ON SEQUENCE pgq_position, pgq_strand, pgq_keyed_missed TO pgq_worker;
 GRANT SELECT, UPDATE ON SEQUENCE pgq_sleep_until, pgq_wait_until, pgq_strand_low TO pgq_worker;
@@ -99,8 +101,8 @@ GRANT SELECT, UPDATE ON SEQUENCE pgq_sleep_until, pgq_wait_until, pgq_strand_low
 -- signatures, log lines or what code gave for a schedule. Two of the views show some of these, so of them only the other
 -- columns: name these instead of *.
 GRANT SELECT (id, position, priority, attempts, crashes, cancelled, max_attempts, queue, func, name, "group", hook,
-              timeout, run_after, remaining, parked, schedule, slot, enqueued_at, lock, worker, key, strand, unique_key,
-              unique_until, expires_at)
+              timeout, run_after, remaining, parked, schedule, slot, enqueued_at, ready_at, lock, worker, key, strand,
+              unique_key, unique_until, expires_at)
    ON pgq_queue TO pgq_inspector;
 GRANT SELECT (id, success, attempt_count, priority, max_attempts, timeout, started, stopped, enqueued_at, func, queue,
               name, "group", hook, cluster, worker, schedule, exception, key)
@@ -110,8 +112,8 @@ GRANT SELECT (id, name, func, hook, queue, priority, schedule_type, minutes, sec
               source, release, auto_paused, stale_since)
    ON pgq_schedule TO pgq_inspector;
 GRANT SELECT (task, done, total, updated_at) ON pgq_progress TO pgq_inspector;
-GRANT SELECT ON pgq_lane, pgq_keyed, pgq_limit, pgq_rate, pgq_unique, pgq_worker, pgq_schema, pgq_queue_depth, pgq_schedule_next
-   TO pgq_inspector;
+GRANT SELECT ON pgq_lane, pgq_keyed, pgq_limit, pgq_rate, pgq_unique, pgq_worker, pgq_schema, pgq_queue_depth, pgq_schedule_next,
+      pgq_metric, pgq_total, pgq_gauge, pgq_mark, pgq_rates, pgq_functions TO pgq_inspector;
 GRANT SELECT (id, func, queue, leased_for, attempt, cancelled, pool, host, pid, seconds, worker, done, total)
    ON pgq_running TO pgq_inspector;
 GRANT SELECT (func, exception, failures, last, last_id) ON pgq_failures_by_function TO pgq_inspector;

@@ -109,6 +109,8 @@ class Claim(NamedTuple):
     strand: int | None
     #: Whether it was to start before now, and has not started before. None: it may start at any time.
     expired: bool | None
+    #: Seconds from ready to claimed, by PostgreSQL's clock, which may have been set back meanwhile.
+    waited: float
     #: The receipt of the claim; every write about the task carries it. One object for all tasks of a claim.
     receipt: UUID
     #: The id of the worker that claimed it.
@@ -181,6 +183,8 @@ class Failed:
     follow_ons: tuple[NewTask, ...] = ()
     #: False: the task was cancelled or had no attempt left; the worker did not run it, so this claim is no attempt.
     ran: bool = True
+    #: The function raised `Discard`.
+    discarded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,6 +135,7 @@ def _claim_of(task: NewTask) -> Claim:
         expired=task.expires_at is not None and task.expires_at <= moments.now(),
         key=task.key,
         strand=None,
+        waited=0.0,
         receipt=uuid4(),
         worker=_NO_WORKER,
     )

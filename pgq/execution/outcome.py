@@ -37,7 +37,7 @@ def _after_error(
             return Retried(failure=failure, delay=float(_delay(claim, options, trusted, error, settings)))
     except Exception:
         logger.exception("task %s: its retry policy failed, so it is not retried", claim.id.hex)
-    return final(claim, options, trusted, failure)
+    return final(claim, options, trusted, failure, discarded=isinstance(error, Discard))
 
 
 def _may_retry(claim: Claim, options: TaskOptions, error: BaseException) -> bool:
@@ -63,13 +63,21 @@ def _delay(claim: Claim, options: TaskOptions, trusted: bool, error: BaseExcepti
     return backoff.delay(policy, claim.failed_attempts + 1, error, lambda path: registry.resolve(path, signed=trusted))
 
 
-def final(claim: Claim, options: TaskOptions, trusted: bool, failure: Failure, *, ran: bool = True) -> Failed:
+def final(
+    claim: Claim,
+    options: TaskOptions,
+    trusted: bool,
+    failure: Failure,
+    *,
+    ran: bool = True,
+    discarded: bool = False,
+) -> Failed:
     try:
         follow_ons = follow_ons_of(claim, options, trusted, None)
     except Exception:
         logger.exception("task %s: what should follow it cannot be made", claim.id.hex)
         follow_ons = ()
-    return Failed(failure=failure, follow_ons=follow_ons, ran=ran)
+    return Failed(failure=failure, follow_ons=follow_ons, ran=ran, discarded=discarded)
 
 
 def follow_ons_of(claim: Claim, options: TaskOptions, trusted: bool, result: str | None) -> tuple[NewTask, ...]:

@@ -6,7 +6,7 @@ from pgq.store.schema import RunSQLFile
 
 
 class Migration(migrations.Migration):
-    dependencies = [("pgq", "0002_operators")]
+    dependencies = [("pgq", "0005_metrics")]
 
     operations = [
         RunSQLFile(

@@ -38,8 +38,10 @@ from pgq.fields import (
     TaskIdField,
 )
 from pgq.ground import ids
+from pgq.models import metrics as metrics
 from pgq.models import schedule_row
 from pgq.models.dashboard import Dashboard as Dashboard
+from pgq.models.metrics import ArrayColumn
 from pgq.models.placed import PlacedManager
 from pgq.models.schedule_row import NextRunField, ScheduleManager, ScheduleRow, TypeField
 from pgq.recurrence import moments
@@ -150,6 +152,7 @@ class QueuedTask(_Named):
     signature = models.BinaryField(null=True, editable=False)
     history = models.JSONField(db_default=models.Value([], models.JSONField()), editable=False)
     enqueued_at = models.DateTimeField(db_default=models.Func(function="clock_timestamp"), editable=False)
+    ready_at = models.DateTimeField(null=True, editable=False)
     lock = models.DateTimeField(null=True, blank=True, editable=False)
     worker = TaskIdField(null=True, blank=True, editable=False)
     receipt = TaskIdField(null=True, blank=True, editable=False)
@@ -672,17 +675,6 @@ class Schedule(ScheduleRow, models.Model):
         return read_stored(self, attribute, text, trusted=signing.verify_schedule_row(self))
 
 
-class _TextArrayField(models.JSONField):
-    """A text[] column, only read. (Django's ArrayField wants django.contrib.postgres installed.)"""
-
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
-        return value
-
-    def deconstruct(self) -> Any:
-        name, _, args, kwargs = super().deconstruct()
-        return name, "django.db.models.JSONField", args, kwargs
-
-
 class WorkerPool(models.Model):
     """A running pool and what its workers do."""
 
@@ -690,8 +682,8 @@ class WorkerPool(models.Model):
     name = models.TextField()
     host = models.TextField()
     pid = models.IntegerField()
-    queues = _TextArrayField(null=True)
-    exclude_queues = _TextArrayField(null=True)
+    queues = ArrayColumn(null=True)
+    exclude_queues = ArrayColumn(null=True)
     status = models.TextField(db_default="starting")
     started_at = models.DateTimeField(db_default=Now())
     heartbeat = models.DateTimeField(db_default=Now())

@@ -22,7 +22,7 @@ from pgq.store.connection import Cursor
 #: What is counted one by one, at most.
 COUNT_LIMIT = 10_000
 _RUNNING_LIMIT, _FAILURES_LIMIT = 200, 20
-#: Ready rows that are counted for all queues together, as long as 100 of each lane are no more than that.
+#: Ready rows that are counted for all queues together, but one of each lane.
 _DEPTHS_LIMIT = 100_000
 #: Results looked at for rates, and the seconds they may be old.
 _RECENT_LIMIT, _RECENT_SECONDS = 2_000, 60.0
@@ -141,8 +141,8 @@ def queue_depths(cursor: Cursor) -> list[overview.QueueDepth]:
     """Return the queues in use, each lane counted so far that all together are bounded."""
     lanes = overview.lane_count(cursor)
     # A few sizes, since each is a statement of its own.
-    limit = next((size for size in (COUNT_LIMIT, 1000) if size * lanes <= _DEPTHS_LIMIT), 100)
-    return overview.queue_depths(cursor, limit=limit)
+    limit = next((size for size in (COUNT_LIMIT, 1000, 100, 10) if size * lanes <= _DEPTHS_LIMIT), 1)
+    return overview.queue_depths(cursor, limit=limit, most=COUNT_LIMIT)
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ def queue_counts(cursor: Cursor, *, limit: int) -> QueueCounts:
 
 @dataclass(frozen=True, slots=True)
 class QueueDepth:
-    """A queue: ready and running tasks, and for how many seconds the first ready one has been in the queue."""
+    """A queue: its tasks by state, and for how many seconds the first ready one has been ready."""
 
     queue: str
     ready: int
@@ -37,6 +37,8 @@ class QueueDepth:
     more: bool
     oldest: float | None
     running: int
+    waiting: int
+    parked: int
     paused: bool
 
 
@@ -45,9 +47,9 @@ def lane_count(cursor: Cursor) -> int:
     return int(one_row(cursor, "lane_count", {})[0])
 
 
-def queue_depths(cursor: Cursor, *, limit: int) -> list[QueueDepth]:
-    """Return the queues in use; each of their lanes is counted up to `limit`."""
-    return records(cursor, QueueDepth, "queue_depths", {}, limit=limit)
+def queue_depths(cursor: Cursor, *, limit: int, most: int) -> list[QueueDepth]:
+    """Return the queues in use; each of their lanes is counted up to `limit`, what is not ready up to `most` in all."""
+    return records(cursor, QueueDepth, "queue_depths", {}, limit=limit, most=most)
 
 
 @dataclass(frozen=True, slots=True)

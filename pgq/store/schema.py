@@ -15,7 +15,7 @@ from django.db.migrations.operations.special import RunSQL
 from django.db.migrations.state import ProjectState
 
 #: The newest file in migrations_sql; the code needs it.
-VERSION = 4
+VERSION = 7
 
 
 @cache

@@ -15,7 +15,7 @@ from pgq.schedules import fire
 from pgq.store import connection as store_connection
 from pgq.store import lanes, pools, progress, results, unique
 from pgq.store.outage import is_gone
-from pgq.upkeep import retention
+from pgq.upkeep import metrics, retention
 from pgq.upkeep.keyed import KeyedLanes
 from pgq.upkeep.leadership import Leadership
 from pgq.upkeep.rescue import Rescue
@@ -82,6 +82,7 @@ class Upkeep:
             self.sweep,
             Chore("expire", EXPIRE_TICKS * tick, self._expire),
             Chore("housekeeping", 60 * tick, self._housekeeping),
+            Chore("metrics", metrics.EVERY, metrics.Metrics(settings, self.leadership).do),
         ]
         if settings.save_limit > 0:
             # Counting per group, name or function reads all successes.

@@ -16,7 +16,7 @@ import pgq
 from pgq.conf import ALL
 from pgq.models import Schedule
 from pgq.records import Claim, TaskState
-from pgq.store import bulk, keyed, lanes, leases, overview, pools, queue, results, schedules, unique
+from pgq.store import bulk, keyed, lanes, leases, overview, pools, queue, results, schedules, series, unique
 from tests.support.hand import WORKER
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -43,7 +43,11 @@ RECORDS: list[tuple[type, Callable[[Any], object]]] = [
     (keyed.Chosen, lambda cursor: keyed.choose(cursor, lanes=1, below=9, queues=ALL, after="", keys={})),
     (pools.PoolRow, pools.pools),
     (overview.QueueCounts, lambda cursor: overview.queue_counts(cursor, limit=1)),
-    (overview.QueueDepth, lambda cursor: overview.queue_depths(cursor, limit=1)),
+    (overview.QueueDepth, lambda cursor: overview.queue_depths(cursor, limit=1, most=1)),
+    (series.Gauge, lambda cursor: series.latest_gauges(cursor, limit=1)),
+    (series.Gauge, lambda cursor: series.gauge_series(cursor, series.Wanted(1, NOW, NOW), limit=1)),
+    (series.Mark, lambda cursor: series.marks(cursor, start=NOW, end=NOW, limit=1)),
+    (series.KeptFinding, series.findings),
     (overview.Recent, lambda cursor: overview.recent(cursor, seconds=1, limit=1)),
     (overview.RunningTask, lambda cursor: overview.running(cursor, alive=1, limit=1)),
     (unique.Holder, lambda cursor: unique.hold(cursor, "unique_key", "x")),

@@ -122,7 +122,7 @@ class Command(PgqCommand):
             wrong = [name for name in missing if "*" in name] or lanes.unused_queues(cursor, missing)
         if wrong:
             raise CommandError(f"There is no queue {visible(wrong[0])!r}; manage.py pgq_queues lists them.")
-        return [QueueDepth(name, 0, False, None, 0, False) for name in missing]
+        return [QueueDepth(name, 0, False, None, 0, 0, 0, False) for name in missing]
 
     def _switch(self, action: str, chosen: list[QueueDepth], options: dict[str, Any]) -> None:
         pausing = action == "pause"

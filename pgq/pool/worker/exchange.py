@@ -20,6 +20,7 @@ import psycopg
 
 from pgq.conf import Queues
 from pgq.execution import settle as settling
+from pgq.execution.tally import Tally
 from pgq.ground import events
 from pgq.pool import protocol
 from pgq.pool.activity import ActivityCell
@@ -98,6 +99,8 @@ class Exchange:
         #: Kept: if it were collected, it would close a descriptor that is another file's by now.
         self._abandoned: store_connection.Connection | None = None
         self._backoff = Backoff()
+        #: Listens to `events.settle` in a real worker.
+        self.tally = Tally()
 
     def settle_and_claim(self, size: int, places: int = 1) -> int:
         """Settle what has finished and claim up to `size` tasks, in one transaction; return how many were claimed.
@@ -159,6 +162,16 @@ class Exchange:
         with self._lock:
             statement(self._connected().cursor())
 
+    def flush_tally(self) -> None:
+        """Write what was counted, in a transaction of its own: the worker sleeps, leaves, or runs one task for long."""
+        try:
+            with self._lock:
+                # Twice, if a flush is not confirmed: it stays as it was.
+                while self.tally.due_at() is not None and self.tally.write(self._connected()):
+                    self.tally.confirm()
+        except psycopg.Error as error:
+            self.wait_for_postgresql(error)
+
     def disown(self, running: Callable[[], list[Claim]]) -> None:
         """If the worker may hold rows that it never saw, go on under a new id: the supervisor releases the old one's.
 
@@ -207,7 +220,11 @@ class Exchange:
                 self._put_back_on_error() as reports,
                 settling.transaction(self._connected(), reports, self.config.pool) as cursor,
             ):
+                # With a settlement, so that it costs no transaction of its own.
+                counted = bool(reports) and self.tally.is_due(time.monotonic()) and self.tally.write(cursor.connection)
                 yield cursor
+            if counted:
+                self.tally.confirm()
             self._backoff.succeeded()
 
     @contextlib.contextmanager

@@ -33,6 +33,8 @@ _TICK = 0.01
 #: The same while no task does, at most. Each tick takes the interpreter from the main thread: of 64 workers busy with
 #: short tasks, the quick ticks took a sixth of the processor time.
 _CALM_TICK = 0.04
+#: Seconds that what was counted waits for a settlement to go with, once it is due.
+_FLUSH_PATIENCE = 1.0
 
 
 class MainThread(Protocol):
@@ -106,8 +108,11 @@ class Guard:
             running = self.main.running
             long = bool(self.slots.running) or (running is not None and running is seen)
             seen = running
-            if not poll.poll(None if idle else 1000 * (_TICK if long else calm)):
-                self._tick(time.monotonic())
+            if not poll.poll(self._until_flush() if idle else 1000 * (_TICK if long else calm)):
+                if idle:
+                    self.exchange.flush_tally()
+                else:
+                    self._tick(time.monotonic())
                 continue
             try:
                 self._heard_supervisor(self.pipe.recv_bytes())
@@ -119,6 +124,11 @@ class Guard:
                 self.surroundings.spoiled = "a task closed its pipe"
                 self._wake_up()
                 return
+
+    def _until_flush(self) -> float | None:
+        """Return the milliseconds until what was counted is to be written; None: nothing was counted."""
+        due = self.exchange.tally.due_at()
+        return None if due is None else max(0.0, 1000 * (due - time.monotonic()))
 
     def _heard_supervisor(self, message: bytes) -> None:
         if message == protocol.STOP:
@@ -153,6 +163,8 @@ class Guard:
         ):
             exchange.give_back(insist=False)
         self.slots.interrupt_overdue(now)
+        if exchange.tally.is_due(now - _FLUSH_PATIENCE):
+            exchange.flush_tally()
         if contexts.is_anything_unwritten() and now >= self._write_after:
             self._write_progress()
             self._write_after = time.monotonic() + progress.EVERY

@@ -353,6 +353,7 @@ class Worker:
         # The guard settles what ends meanwhile.
         self.slots.wait_until(lambda: not self.slots.running)
         self.exchange.settle(insist=True)
+        self.exchange.flush_tally()
         self.post(protocol.BYE)
 
     def settle_anyway(self) -> None:
@@ -402,6 +403,7 @@ def main(config: ChildConfig, pipe: Connection, cell: ActivityCell, gate: Gate, 
     signals.send(signals.post_spawn, proc_name=f"pgq worker {config.number}")
     code = 1
     worker = Worker(config, pipe, cell, gate, settings, connections, allowance)
+    events.settle.listen(worker.exchange.tally.note)
     try:
         worker.run()
         code = 0

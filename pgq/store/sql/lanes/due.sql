@@ -1,4 +1,4 @@
--- Makes waiting tasks ready whose time has come, soonest first, and wakes sleepers. Returns how many.
+-- Makes waiting tasks ready whose time has come, soonest first. Returns how many. They count as ready since that time.
 WITH due AS MATERIALIZED (
     SELECT id
       FROM pgq_queue
@@ -8,7 +8,7 @@ WITH due AS MATERIALIZED (
        FOR UPDATE SKIP LOCKED
 ), ready AS (
     UPDATE pgq_queue q
-       SET run_after = NULL,
+       SET run_after = NULL, ready_at = q.run_after,
            -- Of a strict key the task that is tried again comes before those that it has held back.
            position = CASE WHEN q.key IS NOT NULL AND q.attempts > 0 AND EXISTS (
                                     SELECT FROM pgq_limit l

@@ -17,6 +17,7 @@ WITH lost AS MATERIALIZED (
 ), {kept_places}
 UPDATE pgq_queue q
    SET lock = NULL, worker = NULL, receipt = NULL, strand = NULL, position = coalesce(lost.place, nextval('pgq_position')),
+       ready_at = CASE WHEN lost.charged THEN clock_timestamp() ELSE q.ready_at END,
        attempts = q.attempts - (NOT lost.charged)::integer,
        crashes = q.crashes + (lost.charged AND %(crash)s)::integer,
        history = CASE WHEN lost.charged THEN q.history || (%(error)s::jsonb || jsonb_build_object(

@@ -16,7 +16,7 @@ WITH lost AS MATERIALIZED (
 ), {kept_places}
 UPDATE pgq_queue q
    SET lock = NULL, worker = NULL, receipt = NULL, strand = NULL, position = coalesce(lost.place, nextval('pgq_position')),
-       crashes = q.crashes + 1,
+       ready_at = clock_timestamp(), crashes = q.crashes + 1,
        history = q.history || (%(error)s::jsonb || jsonb_build_object(
                      'attempt', q.attempts, 'worker', q.worker, 'at', clock_timestamp(), 'started', q.lock))
   FROM placed lost

@@ -1,8 +1,11 @@
--- Returns for each queue in use: its ready tasks (each lane counted up to {limit}, from its watermark on), how long the
--- first of them has been there, its running tasks, whether it is paused.
+-- Returns for each queue in use: its ready tasks (each lane counted up to {limit}, from its watermark on), since how many
+-- seconds the first of them is ready, its running, waiting and parked tasks, and whether it is paused.
+-- Those are counted up to {most} in all, by the index that has each kind; those that wait for other tasks, which no index
+-- has, among the first rows of the table.
 SELECT l.queue, sum(lane.ready)::bigint AS ready, bool_or(lane.ready >= {limit}) AS more,
-       extract(epoch FROM clock_timestamp() - min(first.enqueued_at))::float8 AS oldest,
-       coalesce(max(busy.running), 0) AS running, bool_or(l.paused) AS paused
+       extract(epoch FROM clock_timestamp() - min(first.ready_at))::float8 AS oldest,
+       coalesce(max(other.running), 0) AS running, coalesce(max(other.waiting), 0) AS waiting,
+       coalesce(max(other.parked), 0) AS parked, bool_or(l.paused) AS paused
   FROM pgq_lane l
  CROSS JOIN LATERAL (
        SELECT count(*) AS ready
@@ -11,12 +14,23 @@ SELECT l.queue, sum(lane.ready)::bigint AS ready, bool_or(lane.ready >= {limit})
                   AND lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL
                 ORDER BY q.position LIMIT {limit}) x) lane
   LEFT JOIN LATERAL (
-       SELECT q.enqueued_at FROM pgq_queue q
+       SELECT coalesce(q.ready_at, q.enqueued_at) AS ready_at FROM pgq_queue q
         WHERE q.queue = l.queue AND q.priority = l.priority AND q.position > l.low
           AND lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL
         ORDER BY q.position LIMIT 1) first ON true
-  LEFT JOIN (SELECT q.queue, count(*) AS running
-               FROM (SELECT queue FROM pgq_queue WHERE lock IS NOT NULL ORDER BY lock LIMIT {limit}) q
-              GROUP BY q.queue) busy ON busy.queue = l.queue
+  LEFT JOIN (SELECT queue, count(*) FILTER (WHERE state = 'running') AS running,
+                    count(*) FILTER (WHERE state = 'waiting') AS waiting, count(*) FILTER (WHERE state = 'parked') AS parked
+               FROM (SELECT * FROM (SELECT queue, 'running' AS state FROM pgq_queue WHERE lock IS NOT NULL
+                                     ORDER BY lock LIMIT {most}) r
+                      UNION ALL
+                     SELECT * FROM (SELECT queue, 'waiting' FROM pgq_queue WHERE run_after IS NOT NULL AND parked IS NULL
+                                     ORDER BY run_after LIMIT {most}) w
+                      UNION ALL
+                     SELECT queue, 'waiting' FROM (SELECT queue, remaining, run_after, parked FROM pgq_queue LIMIT {most}) c
+                      WHERE remaining IS NOT NULL AND run_after IS NULL AND parked IS NULL
+                      UNION ALL
+                     SELECT * FROM (SELECT queue, 'parked' FROM pgq_queue WHERE parked IS NOT NULL
+                                     ORDER BY id LIMIT {most}) p) live
+              GROUP BY queue) other ON other.queue = l.queue
  GROUP BY l.queue
  ORDER BY l.queue

@@ -14,7 +14,8 @@ WITH done AS (
 )
 UPDATE pgq_queue q
    SET remaining = nullif(greatest(q.remaining - waiting.count, 0), 0),
-       position = CASE WHEN q.remaining <= waiting.count THEN nextval('pgq_position') ELSE q.position END
+       position = CASE WHEN q.remaining <= waiting.count THEN nextval('pgq_position') ELSE q.position END,
+       ready_at = CASE WHEN q.remaining <= waiting.count THEN clock_timestamp() ELSE q.ready_at END
   FROM waiting
  WHERE q.id = waiting.id
 RETURNING q.id, q.remaining,

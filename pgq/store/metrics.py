@@ -1,0 +1,139 @@
+"""Statements about numbers over time: what workers counted, added up by minutes and for ever."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from pgq.store.connection import Cursor
+from pgq.store.statement import all_rows, one_row
+from pgq.store.texts import sql
+
+#: Stands for the queues and functions beyond those that are told apart.
+OTHER = "(other)"
+#: Characters that are kept of a queue or a function.
+LENGTH = 200
+#: Minutes that a row is about, and the hours for which it is kept.
+SPANS = {1: 48, 10: 14 * 24, 60: 400 * 24}
+OUTCOMES = ("succeeded", "failed", "retried", "cancelled", "timed_out", "crashed", "parked", "discarded")
+#: Those with which a task has ended, of its attempts the last; the others are followed by something.
+ENDS = ("succeeded", "failed", "cancelled", "timed_out", "discarded")
+
+
+def flush(cursor: Cursor, *, worker: UUID, seq: int, body: str) -> None:
+    """Write what a worker has counted, as JSON; a second time with the same number writes nothing."""
+    cursor.execute(sql("flush"), {"worker": worker, "seq": seq, "body": body})
+
+
+class Raw(NamedTuple):
+    """What a worker counted in some minute."""
+
+    at: datetime
+    body: Any
+
+
+def take_raw(cursor: Cursor, *, limit: int) -> list[Raw]:
+    """Take what is not added up, and mark it as added up in this transaction."""
+    return [Raw(*row) for row in all_rows(cursor, "take_raw", {"limit": limit})]
+
+
+class Pair(NamedTuple):
+    """A row of pgq_metric, by its key."""
+
+    span: int
+    at: datetime
+    queue: str
+    func: str
+
+
+def metric_pairs(cursor: Cursor, times: Sequence[tuple[int, datetime]]) -> set[Pair]:
+    """Return the rows of these spans and times that are there."""
+    spans, ats = [span for span, _ in times], [at for _, at in times]
+    return {Pair(*row) for row in all_rows(cursor, "metric_pairs", {"spans": spans, "ats": ats})}
+
+
+def total_pairs(cursor: Cursor) -> set[tuple[str, str]]:
+    """Return the queues and functions that have counters."""
+    return {(row[0], row[1]) for row in all_rows(cursor, "total_pairs", {})}
+
+
+def add_metrics(cursor: Cursor, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add to rows of pgq_metric, each a mapping by the names of its columns."""
+    cursor.execute(sql("add_metrics"), {"rows": json.dumps(list(rows), default=str)})
+
+
+def add_totals(cursor: Cursor, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add to rows of pgq_total, each a mapping by the names of its columns."""
+    cursor.execute(sql("add_totals"), {"rows": json.dumps(list(rows), default=str)})
+
+
+def gauge_minute(cursor: Cursor) -> tuple[datetime, bool]:
+    """Return this minute by the database's clock, and whether there are no gauges of it."""
+    at, missing = one_row(cursor, "gauge_minute", {})
+    return at, missing
+
+
+class Serving(NamedTuple):
+    """A pool: how many workers it has, and which queues it serves (None: all) and does not serve."""
+
+    workers: int
+    queues: list[str] | None
+    exclude_queues: list[str] | None
+
+
+def serving(cursor: Cursor, *, alive: float) -> list[Serving]:
+    """Return the pools that were heard of in the last `alive` seconds."""
+    return [Serving(*row) for row in all_rows(cursor, "serving", {"alive": alive})]
+
+
+def sampled_ready(cursor: Cursor, *, pages: int) -> dict[str, int]:
+    """Return an estimate of the ready tasks of each queue, from so many pages of the table."""
+    return {row[0]: row[1] for row in all_rows(cursor, "sampled_ready", {"pages": pages})}
+
+
+def add_gauges(cursor: Cursor, at: datetime, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write gauges of a moment, each a mapping by the names of its columns; what is there of that time stays."""
+    cursor.execute(sql("add_gauges"), {"at": at, "rows": json.dumps(list(rows))})
+
+
+def findings_due(cursor: Cursor, *, age: float) -> bool:
+    """Return whether the checks were last run more than so many seconds ago."""
+    return bool(one_row(cursor, "findings_due", {"age": age})[0])
+
+
+def save_findings(cursor: Cursor, found: Iterable[Mapping[str, str]]) -> None:
+    """Keep what the checks have found, each a mapping by the names of its columns."""
+    cursor.execute(sql("save_findings"), {"rows": json.dumps(list(found))})
+
+
+def limit_time(cursor: Cursor, *, milliseconds: int) -> None:
+    """Let each statement of this transaction, or savepoint, fail after so long."""
+    all_rows(cursor, "limit_time", {"milliseconds": str(milliseconds)})
+
+
+def mark(cursor: Cursor, *, label: str, kind: str, author: str | None) -> bool:
+    """Mark this moment; return whether that is new."""
+    return bool(one_row(cursor, "mark", {"label": label, "kind": kind, "author": author})[0])
+
+
+def drop_raw(cursor: Cursor, *, age: float, limit: int) -> int:
+    """Delete what was added up so many seconds ago; return how many rows."""
+    return int(one_row(cursor, "drop_raw", {"age": age, "limit": limit})[0])
+
+
+def drop_metrics(cursor: Cursor, *, span: int, hours: int, limit: int) -> int:
+    """Delete rows of a span that are older than that; return how many."""
+    return int(one_row(cursor, "drop_metrics", {"span": span, "hours": hours, "limit": limit})[0])
+
+
+def drop_gauges(cursor: Cursor, *, span: int, hours: int, limit: int) -> int:
+    """Delete rows of a span that are older than that; return how many."""
+    return int(one_row(cursor, "drop_gauges", {"span": span, "hours": hours, "limit": limit})[0])
+
+
+def drop_totals(cursor: Cursor, *, days: int) -> int:
+    """Delete counters that have not grown for so many days; return how many."""
+    return int(one_row(cursor, "drop_totals", {"days": days})[0])

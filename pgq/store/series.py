@@ -1,0 +1,133 @@
+"""Statements that read numbers over time: counts, histograms, gauges, marks, findings. Each has a bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from pgq.store.connection import Cursor
+from pgq.store.statement import all_rows, records
+
+#: Between queue and function in a key of both.
+BETWEEN = chr(31)
+#: What numbers may be added up by: the parts of the statements.
+KEYS = {None: "''::text", "queue": "queue", "func": "func", "queue and func": "queue || chr(31) || func"}
+
+
+class Wanted(NamedTuple):
+    """Which rows of pgq_metric: of one span (minutes), from a time to another; of one queue or function, or of all."""
+
+    span: int
+    start: datetime
+    end: datetime
+    queue: str | None = None
+    func: str | None = None
+
+
+class Counted(NamedTuple):
+    """What was settled in a time. Seconds of runs and waits: all together, and the longest."""
+
+    at: datetime
+    key: str
+    succeeded: int
+    failed: int
+    retried: int
+    cancelled: int
+    timed_out: int
+    crashed: int
+    parked: int
+    discarded: int
+    run_sum: float
+    run_max: float
+    wait_sum: float
+    wait_max: float
+
+
+def counts(cursor: Cursor, wanted: Wanted, *, key: str | None, step: int, limit: int) -> list[Counted]:
+    """Return counts by `key` (one of KEYS) and by times of `step` seconds; 0: all in one."""
+    parameters = {**wanted._asdict(), "step": step, "limit": limit}
+    return [Counted(*row) for row in all_rows(cursor, "counts", parameters, key=KEYS[key])]
+
+
+def histograms(
+    cursor: Cursor, wanted: Wanted, which: str, *, key: str | None, step: int, limit: int
+) -> dict[tuple[datetime, str], dict[int, int]]:
+    """Return histograms of "run" or "wait" by time and key, as for `counts`: how many in each bucket."""
+    parameters = {**wanted._asdict(), "step": step, "limit": limit}
+    found: dict[tuple[datetime, str], dict[int, int]] = {}
+    for at, name, bucket, count in all_rows(cursor, "histograms", parameters, key=KEYS[key], which=which):
+        found.setdefault((at, name), {})[bucket] = count
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """How many tasks a queue had at a moment; the queue is empty for all queues together."""
+
+    at: datetime
+    queue: str
+    ready: int
+    running: int
+    waiting: int
+    parked: int
+    #: Seconds since the first ready task became ready; None: none was.
+    oldest_ready: float | None
+    #: Workers that served the queue, and how many tasks of it ran.
+    workers: int
+    busy: int
+    paused: bool
+    #: False: `ready` is an estimate.
+    exact: bool
+
+
+def gauge_series(cursor: Cursor, wanted: Wanted, *, limit: int) -> list[Gauge]:
+    """Return gauges by time. `wanted.queue` None: of each queue, and of all together."""
+    parameters = {**wanted._asdict(), "limit": limit}
+    return records(cursor, Gauge, "gauge_series", parameters)
+
+
+def latest_gauges(cursor: Cursor, *, limit: int) -> list[Gauge]:
+    """Return the last gauges, that of all queues together first."""
+    return records(cursor, Gauge, "latest_gauges", {"limit": limit})
+
+
+def totals(cursor: Cursor, *, limit: int) -> list[tuple[Any, ...]]:
+    """Return the rows of pgq_total."""
+    return all_rows(cursor, "totals", {"limit": limit})
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment to show in charts."""
+
+    id: int
+    at: datetime
+    label: str
+    #: "release", or "mark": set by hand.
+    kind: str
+    author: str | None
+
+
+def marks(cursor: Cursor, *, start: datetime, end: datetime, limit: int) -> list[Mark]:
+    """Return the marks from `start` to before `end`, newest first."""
+    return records(cursor, Mark, "marks", {"start": start, "end": end, "limit": limit})
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFinding:
+    """What one check found when upkeep last ran it."""
+
+    check: str
+    #: "ok", "warning" or "problem", see `pgq.store.overview.Finding`.
+    status: str
+    detail: str
+    advice: str
+    #: Since when it has that status, and when it was last checked.
+    since: datetime
+    checked_at: datetime
+
+
+def findings(cursor: Cursor) -> list[KeptFinding]:
+    """Return what the checks found when they were last run, the worst first."""
+    return records(cursor, KeptFinding, "findings", {})

@@ -1,0 +1,11 @@
+-- Deletes rows of one span that are older than so many hours. Returns how many.
+WITH gone AS (
+    DELETE FROM pgq_gauge
+     WHERE ctid = ANY (ARRAY(SELECT ctid FROM pgq_gauge
+                              WHERE span = %(span)s AND at < statement_timestamp() - %(hours)s * interval '1 hour'
+                              ORDER BY at
+                              LIMIT %(limit)s
+                                FOR UPDATE SKIP LOCKED))
+    RETURNING 1
+)
+SELECT count(*) FROM gone

@@ -1,0 +1,2 @@
+-- Returns the queues and functions that have counters.
+SELECT queue, func FROM pgq_total

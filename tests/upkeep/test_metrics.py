@@ -1,0 +1,266 @@
+"""Numbers over time: what is settled is counted once, wherever a process dies on the way to the tables."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import psycopg
+import pytest
+from django.db import connection
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgq.execution.tally import Tally
+from pgq.ground import events, histogram
+from pgq.models.metrics import Gauge, Mark, Metric, Total
+from pgq.status import metrics
+from pgq.store.metrics import OTHER
+from pgq.tasks import async_task, enqueue_many
+from pgq.upkeep import gauges
+from pgq.upkeep import metrics as folding
+from tests.support.hand import MARK, Hand
+
+FAIL = "tests.functions.oracle.fail"
+
+
+@pytest.fixture
+def hand(transactional_db, oracle):
+    hand = Hand()
+    events.settle.listen(hand.exchange.tally.note)
+    yield hand
+    events.settle.forget(hand.exchange.tally.note)
+    hand.close()
+
+
+def fold(session) -> int:
+    with session.transaction():
+        return folding.fold(session.cursor())
+
+
+def look(call, *arguments, **named):
+    with connection.cursor() as cursor:
+        now = metrics.now(cursor)
+        return call(cursor, *arguments, **named, start=now - timedelta(hours=1), end=now)
+
+
+def all_reports() -> int:
+    with connection.cursor() as cursor:
+        return sum(total.counts.all for total in metrics.totals(cursor))
+
+
+# ------------------------------------------------------------------------------------------------- histograms
+
+TIMES = st.lists(st.integers(0, 10**12), min_size=1, max_size=50)
+
+
+def histogram_of(times):
+    counts: dict[int, int] = {}
+    for time in times:
+        counts[histogram.bucket(time)] = counts.get(histogram.bucket(time), 0) + 1
+    return counts
+
+
+@given(st.integers(0, histogram.LONGEST))
+def test_a_time_lies_in_its_bucket(time):
+    number = histogram.bucket(time)
+    assert number < histogram.SIZE
+    assert histogram.begin(number) * 1e6 <= time * (1 + 1e-9)
+    assert time < histogram.begin(histogram.following(number)) * 1e6
+
+
+@given(TIMES, TIMES, TIMES)
+def test_histograms_add_up_in_any_order(a, b, c):
+    def add(*histograms):
+        return histogram.merged([histogram.dense(one) for one in histograms])
+
+    x, y, z = map(histogram_of, (a, b, c))
+    assert add(add(x, y), z) == add(x, add(y, z)) == add(z, x, y) == histogram_of(a + b + c)
+
+
+@given(TIMES, st.floats(0.01, 1))
+def test_a_quantile_lies_in_the_bucket_of_the_true_one(times, share):
+    true = sorted(times)[max(-int(-share * len(times) // 1) - 1, 0)]
+    found = histogram.quantile(histogram_of(times), share)
+    number = histogram.bucket(true)
+    assert histogram.begin(number) <= found <= histogram.begin(histogram.following(number))
+
+
+def test_sql_knows_the_same_buckets(session):
+    own = session()
+    assert [row[0] for row in own.execute("SELECT pgq_bucket(n) FROM generate_series(0, 80) n")] == [
+        pytest.approx(histogram.begin(number)) for number in range(81)
+    ]
+    counts = histogram_of([0, 1, 3, 900, 1500, 1500, 80_000, 10**7])
+    for share in (0.1, 0.5, 0.9, 1.0):
+        [(found,)] = own.execute(
+            "SELECT pgq_quantile(%s::int[], %s::bigint[], %s)", [list(counts), list(counts.values()), share]
+        ).fetchall()
+        assert found == pytest.approx(histogram.quantile(counts, share))
+    [(added,)] = own.execute("SELECT pgq_hist_add(4, '{1,2}', 7, '{5}')").fetchall()
+    assert added == [1, 2, 0, 5]
+
+
+# ------------------------------------------------------------------------------------------------- from settled to read
+
+
+def test_what_was_settled_can_be_read(hand, session):
+    own = session()
+    enqueue_many(MARK, [(n,) for n in range(5)], queue="a")
+    async_task(FAIL, "x", queue="b")
+    async_task(FAIL, "y", queue="b", max_attempts=2)
+    async_task("tests.functions.oracle.discard", "z", queue="b")
+    hand.work()
+    hand.exchange.flush_tally()
+    assert fold(own) == 1
+    assert fold(own) == 0
+    functions = {(one.queue, one.func): one for one in look(metrics.functions)}
+    assert functions["a", MARK].counts == metrics.Counts(succeeded=5)
+    assert functions["b", FAIL].counts == metrics.Counts(failed=1, retried=1)
+    assert functions["b", "tests.functions.oracle.discard"].counts == metrics.Counts(discarded=1)
+    times = functions["a", MARK].run
+    assert times.number == 5
+    assert 0 < times.median <= times.p99 <= times.longest < 5
+    assert 0 < functions["a", MARK].wait.longest < 30
+    # The same in each span, in the counters, by queue, by outcome, and in SQL.
+    assert {span: sum(row.succeeded for row in Metric.objects.filter(span=span)) for span in (1, 10, 60)} == {
+        1: 5, 10: 5, 60: 5,
+    }  # fmt: skip
+    assert all_reports() == 8
+    assert {one.key: one.total for one in look(metrics.series, "ended", by="queue")} == {"a": 5, "b": 2}
+    by_outcome = {one.key: one.total for one in look(metrics.series, "ended", by="outcome")}
+    assert {key: total for key, total in by_outcome.items() if total} == {"succeeded": 5, "failed": 1, "discarded": 1}
+    [median] = look(metrics.series, "run_median", queue="a")
+    assert [point.value for point in median.points if point.value is not None] == [times.median]
+    rows = own.execute("SELECT queue, func, succeeded, failed, retried, discarded FROM pgq_functions ORDER BY 1, 2")
+    assert rows.fetchall()[0] == ("a", MARK, 5, 0, 0, 0)
+
+
+def test_a_flush_that_is_sent_twice_is_counted_once(hand, session):
+    """Its worker does not know whether the commit took place; meanwhile the leader may have added it up."""
+    own = session()
+    enqueue_many(MARK, [(n,) for n in range(3)])
+    hand.work()
+    tally = hand.exchange.tally
+    assert tally.write(own)
+    assert fold(own) == 1
+    enqueue_many(MARK, [(n,) for n in range(2)])
+    hand.work()
+    assert tally.write(own)
+    tally.confirm()
+    assert tally.write(own)
+    tally.confirm()
+    assert tally.due_at() is None
+    assert fold(own) == 1
+    assert all_reports() == 5
+
+
+def test_a_leader_that_dies_while_folding_counts_nothing(hand, session):
+    own, leader = session(), session()
+    enqueue_many(MARK, [(n,) for n in range(3)])
+    hand.work()
+    hand.exchange.flush_tally()
+
+    def fold_and_die():
+        with leader.transaction():
+            assert folding.fold(leader.cursor()) == 1
+            own.execute("SELECT pg_terminate_backend(%s)", [leader.info.backend_pid])
+
+    with pytest.raises(psycopg.OperationalError):
+        fold_and_die()
+    assert all_reports() == 0
+    assert fold(own) == 1
+    assert all_reports() == 3
+
+
+def test_a_missing_table_keeps_nothing_from_being_settled(hand, session):
+    own = session()
+    async_task(MARK, 1)
+    hand.work()
+    own.execute("ALTER TABLE pgq_metric_raw RENAME TO pgq_gone")
+    try:
+        hand.exchange.flush_tally()
+        async_task(MARK, 2)
+        hand.exchange.tally._next = 0.0
+        hand.work()
+    finally:
+        own.execute("ALTER TABLE pgq_gone RENAME TO pgq_metric_raw")
+    hand.exchange.flush_tally()
+    assert fold(own) == 2
+    assert all_reports() == 2
+
+
+def test_what_no_worker_wrote_is_left_out(transactional_db, session, caplog):
+    own = session()
+    for body in ("{}", "[1]", '[["q", "f", "succeeded", -1, 0, 0, [null, null], 0, 0, [null, null]]]', "null",
+                 '[["q", "f", "succeeded", 1, 0, 0, [0, {}], 0, 0, [5, [1e300]]]]'):  # fmt: skip
+        own.execute("INSERT INTO pgq_metric_raw (worker, seq, body) VALUES (pgq_uuid7(), 0, %s::jsonb)", [body])
+    assert fold(own) == 5
+    assert Total.objects.count() == 0
+
+
+def test_functions_beyond_the_bound_are_added_up(transactional_db, session, monkeypatch):
+    monkeypatch.setattr(folding, "PAIRS", 2)
+    monkeypatch.setattr(folding, "TOTALS", 2)
+    monkeypatch.setattr(folding, "QUEUES", 1)
+    own = session()
+    nothing = "[null, null]"
+    for number in range(4):
+        entries = ", ".join(
+            f'["q{queue}", "f{number}", "failed", 1, 0, 0, {nothing}, 0, 0, {nothing}]' for queue in range(2)
+        )
+        own.execute("INSERT INTO pgq_metric_raw (worker, seq, body) VALUES (pgq_uuid7(), 0, %s)", [f"[{entries}]"])
+        fold(own)
+    assert sum(row.failed for row in Metric.objects.filter(span=60)) == 8
+    assert {(row.queue, row.func) for row in Total.objects.all()} == {
+        ("q0", "f0"), ("q1", "f0"), ("q0", OTHER), (OTHER, OTHER),
+    }  # fmt: skip
+    assert all_reports() == 8
+
+
+# ------------------------------------------------------------------------------------------------- gauges
+
+
+def test_gauges(hand, session):
+    own = session()
+    enqueue_many(MARK, [(n,) for n in range(7)], queue="a")
+    enqueue_many(MARK, [(n,) for n in range(2)], queue="b", run_after=60)
+    with own.transaction():
+        gauges.note(own)
+        gauges.note(own)
+    with connection.cursor() as cursor:
+        found = metrics.gauges(cursor)
+        seen = metrics.forecast(cursor, "a")
+    assert [(one.queue, one.ready, one.waiting, one.exact) for one in found] == [
+        ("", 7, 2, True), ("a", 7, 0, True), ("b", 0, 2, True),
+    ]  # fmt: skip
+    assert Gauge.objects.count() == 9
+    assert (seen.ready, seen.growing) == (7, True)
+
+
+def test_a_queue_that_cannot_be_counted_is_estimated(hand, session, monkeypatch):
+    monkeypatch.setattr("pgq.status.snapshot._DEPTHS_LIMIT", 1)
+    own = session()
+    enqueue_many(MARK, [(n,) for n in range(300)], queue="a")
+    with own.transaction():
+        gauges.note(own)
+    with connection.cursor() as cursor:
+        [_, gauge] = metrics.gauges(cursor)
+    assert (gauge.ready, gauge.exact) == (300, False)
+
+
+def test_a_release_is_marked_once(transactional_db, session):
+    own = session()
+    for _ in range(2):
+        own.execute("SELECT pgq_mark('v1', 'release')")
+        own.execute("SELECT pgq_mark('look here')")
+    assert sorted(Mark.objects.values_list("label", "kind")) == [
+        ("look here", "mark"), ("look here", "mark"), ("v1", "release"),
+    ]  # fmt: skip
+
+
+def test_a_tally_has_a_bound(monkeypatch):
+    monkeypatch.setattr("pgq.execution.tally._PAIRS_AT_MOST", 1)
+    tally = Tally()
+    for key in (("q", "f", "failed"), ("q" * 300, "g", "failed"), ("r", "h", "failed")):
+        tally._entry(key)
+    assert list(tally._entries) == [("q", "f", "failed"), (OTHER, OTHER, "failed")]
