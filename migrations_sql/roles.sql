@@ -113,7 +113,7 @@ GRANT SELECT (id, name, func, hook, queue, priority, schedule_type, minutes, sec
    ON pgq_schedule TO pgq_inspector;
 GRANT SELECT (task, done, total, updated_at) ON pgq_progress TO pgq_inspector;
 GRANT SELECT ON pgq_lane, pgq_keyed, pgq_limit, pgq_rate, pgq_unique, pgq_worker, pgq_schema, pgq_queue_depth, pgq_schedule_next,
-      pgq_metric, pgq_total, pgq_gauge, pgq_mark, pgq_rates, pgq_functions TO pgq_inspector;
+      pgq_metric, pgq_total, pgq_gauge, pgq_mark, pgq_finding, pgq_rates, pgq_functions TO pgq_inspector;
 GRANT SELECT (id, func, queue, leased_for, attempt, cancelled, pool, host, pid, seconds, worker, done, total)
    ON pgq_running TO pgq_inspector;
 GRANT SELECT (func, exception, failures, last, last_id) ON pgq_failures_by_function TO pgq_inspector;

@@ -20,6 +20,7 @@ from pgq.status.counted import Counts, Times
 from pgq.status.series import COUNTS, GAUGES, ROWS, TIMES, Point, Series, floor, series
 from pgq.store import overview
 from pgq.store import series as store
+from pgq.store.caller import aware_cursor
 from pgq.store.connection import Cursor
 from pgq.store.metrics import OUTCOMES
 from pgq.store.series import Counted, Gauge, KeptFinding, Mark, Wanted
@@ -58,8 +59,8 @@ LAG = 30.0
 
 
 def now(cursor: Cursor) -> datetime:
-    """Return the database's time."""
-    return overview.now(cursor)
+    """Return the database's time, aware."""
+    return overview.now(aware_cursor(cursor))
 
 
 # ------------------------------------------------------------------------------------------------- tables

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pgq.status.counted import Counts, Times
 from pgq.store import overview
 from pgq.store import series as store
+from pgq.store.caller import aware_cursor
 from pgq.store.connection import Cursor
 from pgq.store.metrics import ENDS, OTHER, OUTCOMES, SPANS
 from pgq.store.series import Counted, Wanted
@@ -124,7 +125,7 @@ def _step(cursor: Cursor, start: datetime, end: datetime, step: int | None) -> t
         raise ValueError("start, end: must be aware datetimes")
     if step is not None and (step < 60 or step % 60):
         raise ValueError(f"step: must be whole minutes in seconds, got {step!r}")
-    age, length = (overview.now(cursor) - start).total_seconds(), (end - start).total_seconds()
+    age, length = (overview.now(aware_cursor(cursor)) - start).total_seconds(), (end - start).total_seconds()
     for span, hours in SPANS.items():
         seconds = 60 * span
         is_last = span == max(SPANS)

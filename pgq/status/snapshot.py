@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from pgq.conf import get_settings
+from pgq.status import metrics
 from pgq.status.pools import ALIVE, Process, Stat
 from pgq.store import overview
 from pgq.store import pools as store_pools
@@ -24,8 +24,7 @@ COUNT_LIMIT = 10_000
 _RUNNING_LIMIT, _FAILURES_LIMIT = 200, 20
 #: Ready rows that are counted for all queues together, but one of each lane.
 _DEPTHS_LIMIT = 100_000
-#: Results looked at for rates, and the seconds they may be old.
-_RECENT_LIMIT, _RECENT_SECONDS = 2_000, 60.0
+_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,38 +102,21 @@ def finished(cursor: Cursor, *, limit: int = COUNT_LIMIT) -> Finished:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """How much has finished of late."""
+    """How many tasks have ended in the last day, as workers counted them: it does not matter which results are kept."""
 
-    #: Tasks a second; None: results of that time may have been deleted, so those that are left do not show it.
-    rate: float | None
-    #: Seconds a task took, on average; None: there was none.
+    #: Tasks a second.
+    rate: float
+    #: Seconds a run took, on average; None: there was none.
     average: float | None
-    #: Tasks counted.
-    sample: int
+    #: Tasks.
+    ended: int
 
 
-def throughput(cursor: Cursor, *, seconds: float, limit: int) -> Throughput:
-    """Estimate throughput from the last `limit` results of so many seconds."""
-    rows = overview.recent(cursor, seconds=seconds, limit=limit)
-    rate = None if _is_pruned(rows) else 0.0
-    sample = sum(row.finished for row in rows)
-    if not sample:
-        return Throughput(rate, None, 0)
-    if rate is not None:
-        rate = sample / _window(rows, seconds, limit)
-    return Throughput(rate, sum(row.seconds for row in rows) / sample, sample)
-
-
-def _is_pruned(rows: Sequence[overview.Recent]) -> bool:
-    """Whether successes of that time may have been deleted: as many are left as `save_limit` keeps."""
-    keep = get_settings().save_limit
-    return keep != 0 and sum(row.succeeded for row in rows) >= keep
-
-
-def _window(rows: Sequence[overview.Recent], seconds: float, limit: int) -> float:
-    """Return the seconds in which those rows finished: less than were asked for if the limit cut some off."""
-    # Some of the sample may have finished long before, in other queues; so half of it is taken for all.
-    return max(rows[0].age, 0.001) if sum(row.finished for row in rows) >= limit / 2 else seconds
+def throughput(cursor: Cursor) -> Throughput:
+    """Return how many tasks have ended in the last day."""
+    now = metrics.now(cursor)
+    day = metrics.summary(cursor, start=now - _DAY, end=now)
+    return Throughput(day.counts.ended / _DAY.total_seconds(), day.run.average, day.counts.ended)
 
 
 def queue_depths(cursor: Cursor) -> list[overview.QueueDepth]:
@@ -155,8 +137,8 @@ class Snapshot:
     silent: list[Stat]
     queued: Queued
     queues: list[overview.QueueDepth]
-    #: Tasks a second by queue, of what was enqueued in the last minute; None: see `Throughput.rate`.
-    rates: dict[str, float] | None
+    #: Tasks a second by queue, of the last whole minute that workers have counted; one that is not in it: none ended.
+    rates: dict[str, float]
     running: list[overview.RunningTask]
     failures: list[overview.FailedTask]
     schedules_faulty: int
@@ -167,15 +149,13 @@ class Snapshot:
 def snapshot(cursor: Cursor, before: Snapshot | None = None) -> Snapshot:
     """Look at everything once; with the snapshot `before`, rates of pools can be told."""
     stats = [Stat.of(pool) for pool in store_pools.pools(cursor)]
-    recent = overview.recent(cursor, seconds=_RECENT_SECONDS, limit=_RECENT_LIMIT)
-    window = _window(recent, _RECENT_SECONDS, _RECENT_LIMIT) if recent else _RECENT_SECONDS
     new = Snapshot(
         at=overview.now(cursor),
         pools=[stat for stat in stats if stat.is_alive],
         silent=[stat for stat in stats if not stat.is_alive],
         queued=queued(cursor),
         queues=queue_depths(cursor),
-        rates=None if _is_pruned(recent) else {row.queue: row.finished / window for row in recent},
+        rates={queue: rate.ended for queue, rate in metrics.rates(cursor, minutes=1).items() if queue},
         running=overview.running(cursor, alive=ALIVE, limit=_RUNNING_LIMIT),
         failures=overview.latest_failures(cursor, limit=_FAILURES_LIMIT),
         schedules_faulty=overview.schedule_counts(cursor)[2],

@@ -37,7 +37,7 @@ class Raw(NamedTuple):
 
 def take_raw(cursor: Cursor, *, limit: int) -> list[Raw]:
     """Take what is not added up, and mark it as added up in this transaction."""
-    return [Raw(*row) for row in all_rows(cursor, "take_raw", {"limit": limit})]
+    return [Raw(at, json.loads(body)) for at, body in all_rows(cursor, "take_raw", {"limit": limit})]
 
 
 class Pair(NamedTuple):

@@ -92,24 +92,6 @@ def latest_failures(cursor: Cursor, *, limit: int) -> list[FailedTask]:
     return records(cursor, FailedTask, "latest_failures", {"limit": limit})
 
 
-@dataclass(frozen=True, slots=True)
-class Recent:
-    """What has finished of late in one queue."""
-
-    queue: str
-    finished: int
-    succeeded: int
-    #: All their run times together.
-    seconds: float
-    #: How long ago the first of them finished, over all queues.
-    age: float
-
-
-def recent(cursor: Cursor, *, seconds: float, limit: int) -> list[Recent]:
-    """Return by queue what has finished in so many seconds, a day at most, of the last `limit` that were enqueued."""
-    return records(cursor, Recent, "recent", {"seconds": seconds}, limit=limit)
-
-
 def finished_counts(cursor: Cursor, *, limit: int) -> tuple[int, int, int | None, int | None]:
     """Return successes and failures, counted up to `limit`, and the estimates of all results and of failures."""
     successes, failures, estimate, failures_estimate = all_rows(cursor, "finished_counts", {}, limit=limit)[0]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from pgq.store.caller import aware_cursor
 from pgq.store.connection import Cursor
 from pgq.store.statement import all_rows, records
 
@@ -47,7 +48,7 @@ class Counted(NamedTuple):
 def counts(cursor: Cursor, wanted: Wanted, *, key: str | None, step: int, limit: int) -> list[Counted]:
     """Return counts by `key` (one of KEYS) and by times of `step` seconds; 0: all in one."""
     parameters = {**wanted._asdict(), "step": step, "limit": limit}
-    return [Counted(*row) for row in all_rows(cursor, "counts", parameters, key=KEYS[key])]
+    return [Counted(*row) for row in all_rows(aware_cursor(cursor), "counts", parameters, key=KEYS[key])]
 
 
 def histograms(
@@ -56,7 +57,7 @@ def histograms(
     """Return histograms of "run" or "wait" by time and key, as for `counts`: how many in each bucket."""
     parameters = {**wanted._asdict(), "step": step, "limit": limit}
     found: dict[tuple[datetime, str], dict[int, int]] = {}
-    for at, name, bucket, count in all_rows(cursor, "histograms", parameters, key=KEYS[key], which=which):
+    for at, name, bucket, count in all_rows(aware_cursor(cursor), "histograms", parameters, key=KEYS[key], which=which):
         found.setdefault((at, name), {})[bucket] = count
     return found
 
@@ -84,17 +85,17 @@ class Gauge:
 def gauge_series(cursor: Cursor, wanted: Wanted, *, limit: int) -> list[Gauge]:
     """Return gauges by time. `wanted.queue` None: of each queue, and of all together."""
     parameters = {**wanted._asdict(), "limit": limit}
-    return records(cursor, Gauge, "gauge_series", parameters)
+    return records(aware_cursor(cursor), Gauge, "gauge_series", parameters)
 
 
 def latest_gauges(cursor: Cursor, *, limit: int) -> list[Gauge]:
     """Return the last gauges, that of all queues together first."""
-    return records(cursor, Gauge, "latest_gauges", {"limit": limit})
+    return records(aware_cursor(cursor), Gauge, "latest_gauges", {"limit": limit})
 
 
 def totals(cursor: Cursor, *, limit: int) -> list[tuple[Any, ...]]:
     """Return the rows of pgq_total."""
-    return all_rows(cursor, "totals", {"limit": limit})
+    return all_rows(aware_cursor(cursor), "totals", {"limit": limit})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class Mark:
 
 def marks(cursor: Cursor, *, start: datetime, end: datetime, limit: int) -> list[Mark]:
     """Return the marks from `start` to before `end`, newest first."""
-    return records(cursor, Mark, "marks", {"start": start, "end": end, "limit": limit})
+    return records(aware_cursor(cursor), Mark, "marks", {"start": start, "end": end, "limit": limit})
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,4 +131,4 @@ class KeptFinding:
 
 def findings(cursor: Cursor) -> list[KeptFinding]:
     """Return what the checks found when they were last run, the worst first."""
-    return records(cursor, KeptFinding, "findings", {})
+    return records(aware_cursor(cursor), KeptFinding, "findings", {})

@@ -17,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from pgq.enqueue.make import make_task
 from pgq.options import TaskOptions
+from pgq.status import metrics
 from pgq.store import overview, queue, results
 from tests.support.pools import ROOT, wait_for
 from tests.support.site import Site
@@ -102,7 +103,7 @@ MAY: dict[str, dict[str, dict[str, Any]]] = {
         "pgq_queue": {
             "SELECT": ALL, "INSERT": ALL, "DELETE": ALL,
             "UPDATE": {"position", "attempts", "crashes", "cancelled", "run_after", "remaining", "parked", "history",
-                       "lock", "worker", "receipt", "strand", "unique_key", "unique_until"},
+                       "lock", "worker", "receipt", "strand", "unique_key", "unique_until", "ready_at"},
         },
         "pgq_task": {"SELECT": ALL, "INSERT": ALL, "DELETE": ALL, "UPDATE": {"history"}},
         "pgq_lane": {"SELECT": ALL, "INSERT": ALL, "UPDATE": {"low", "paused"}},
@@ -150,6 +151,7 @@ MAY: dict[str, dict[str, dict[str, Any]]] = {
         "pgq_total": {"SELECT": ALL},
         "pgq_gauge": {"SELECT": ALL},
         "pgq_mark": {"SELECT": ALL},
+        "pgq_finding": {"SELECT": ALL},
         "pgq_rates": {"SELECT": ALL},
         "pgq_functions": {"SELECT": ALL},
         "pgq_schedule_next": {"SELECT": ALL},
@@ -324,8 +326,11 @@ def test_inspectors_tools_work_and_show_no_payload(site: Site, log_in: LogIn) ->
     with psycopg.connect(log_in("pgq_inspector"), autocommit=True) as session:
         cursor = session.cursor()
         overview.queue_counts(cursor, limit=100)
-        overview.queue_depths(cursor, limit=100)
-        overview.recent(cursor, seconds=60, limit=100)
+        overview.queue_depths(cursor, limit=100, most=100)
+        metrics.rates(cursor)
+        metrics.forecast(cursor)
+        metrics.findings(cursor)
+        metrics.totals(cursor)
         overview.finished_counts(cursor, limit=100)
         overview.schedule_counts(cursor)
         assert session.execute("SELECT func FROM pgq_failures_by_function").fetchall() == [(f"{TASKS}.fail",)]

@@ -15,10 +15,12 @@ from psycopg.types.json import Jsonb
 from pgq import status
 from pgq.cluster import Cluster
 from pgq.errors import PgqError
+from pgq.ground import events
 from pgq.status import Stat, Status, snapshot
 from pgq.status.snapshot import Count
 from pgq.store import overview, pools
 from pgq.tasks import async_task, enqueue_many, pause
+from pgq.upkeep.metrics import fold
 from tests.support.hand import MARK, Hand
 from tests.support.pool_rows import ID, WORKERS, make_pool
 from tests.support.pools import Oracle, wait_for
@@ -119,29 +121,28 @@ class TestCounts:
             cursor.execute("ANALYZE pgq_task")
             assert str(snapshot.finished(cursor, limit=10).successes) == "~30"
 
-    def test_throughput(self, hand):
-        with connection.cursor() as cursor:
-            assert snapshot.throughput(cursor, seconds=60, limit=100) == snapshot.Throughput(0.0, None, 0)
-            enqueue_many(MARK, [(n,) for n in range(30)])
-            hand.work()
-            seen = snapshot.throughput(cursor, seconds=60, limit=100)
-            assert (seen.sample, round(seen.rate, 6)) == (30, 0.5)
-            assert seen.average < 1
-            # The sample is full: what matters is the time it took, not the time asked for.
-            assert snapshot.throughput(cursor, seconds=86400, limit=30).rate > 0.1
-
     @override_settings(PGQ={"save_limit": 10})
-    def test_nothing_is_said_of_what_may_have_been_deleted(self, hand):
-        enqueue_many(MARK, [(n,) for n in range(9)])
-        hand.work()
+    def test_rates_do_not_depend_on_what_is_kept(self, hand):
         with connection.cursor() as cursor:
-            assert snapshot.throughput(cursor, seconds=60, limit=100).rate == pytest.approx(9 / 60)
-            assert snapshot.snapshot(cursor).rates == {"default": pytest.approx(9 / 60)}
-            async_task(MARK, 9)
+            assert snapshot.throughput(cursor) == snapshot.Throughput(0.0, None, 0)
+            assert snapshot.snapshot(cursor).rates == {}
+        events.settle.listen(hand.exchange.tally.note)
+        try:
+            enqueue_many(MARK, [(n,) for n in range(30)], queue="a", save=False)
             hand.work()
-            seen = snapshot.throughput(cursor, seconds=60, limit=100)
-            assert (seen.rate, seen.sample) == (None, 10)
-            assert snapshot.snapshot(cursor).rates is None
+        finally:
+            events.settle.forget(hand.exchange.tally.note)
+        hand.exchange.flush_tally()
+        with connection.cursor() as cursor:
+            # As if two minutes had passed.
+            cursor.execute("UPDATE pgq_metric_raw SET at = at - interval '2 minutes'")
+            fold(cursor)
+            last = "date_trunc('minute', now() - interval '30 s') - interval '1 minute'"
+            cursor.execute(f"UPDATE pgq_metric SET at = {last} WHERE span = 1")
+            seen = snapshot.throughput(cursor)
+            assert (seen.ended, seen.rate) == (30, pytest.approx(30 / 86_400))
+            assert 0 < seen.average < 1
+            assert snapshot.snapshot(cursor).rates == {"a": 0.5}
 
     def test_depths_of_many_lanes_are_bounded_together(self, monkeypatch):
         monkeypatch.setattr(snapshot, "_DEPTHS_LIMIT", 2500)

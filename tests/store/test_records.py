@@ -48,7 +48,6 @@ RECORDS: list[tuple[type, Callable[[Any], object]]] = [
     (series.Gauge, lambda cursor: series.gauge_series(cursor, series.Wanted(1, NOW, NOW), limit=1)),
     (series.Mark, lambda cursor: series.marks(cursor, start=NOW, end=NOW, limit=1)),
     (series.KeptFinding, series.findings),
-    (overview.Recent, lambda cursor: overview.recent(cursor, seconds=1, limit=1)),
     (overview.RunningTask, lambda cursor: overview.running(cursor, alive=1, limit=1)),
     (unique.Holder, lambda cursor: unique.hold(cursor, "unique_key", "x")),
     (TaskState, lambda cursor: results.task_state(cursor, ID)),

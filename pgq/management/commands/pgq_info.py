@@ -16,8 +16,6 @@ from pgq.status import databases, snapshot
 from pgq.store import overview
 from pgq.store.caller import callers_cursor
 
-#: Results read for the throughput of a day.
-_SAMPLE = 20_000
 _DAY = 86_400.0
 _COUNT_LIMIT = 100_000
 
@@ -135,12 +133,12 @@ class Command(PgqCommand):
         with callers_cursor(self.settings.database) as cursor:
             queued = snapshot.queued(cursor, limit=_COUNT_LIMIT)
             finished = snapshot.finished(cursor, limit=_COUNT_LIMIT)
-            throughput = snapshot.throughput(cursor, seconds=_DAY, limit=_SAMPLE)
+            throughput = snapshot.throughput(cursor)
             schedules, active, faulty = overview.schedule_counts(cursor)
         workers = sum(len(stat.workers) for stat in stats)
         counted = [process.restarts for stat in stats for process in stat.processes if process.restarts is not None]
         restarts = sum(counted) if counted else None
-        number, per = _per(throughput.rate) if throughput.rate is not None else ("-", "second")
+        number, per = _per(throughput.rate)
         if options["json"]:
             tell(
                 {
@@ -154,7 +152,7 @@ class Command(PgqCommand):
                     "successes": finished.successes,
                     "failures": finished.failures,
                     "schedules": {"all": schedules, "active": active, "faulty": faulty},
-                    "tasks_per_second": None if throughput.rate is None else round(throughput.rate, 6),
+                    "tasks_per_second": round(throughput.rate, 6),
                     "average_seconds": throughput.average,
                 }
             )
@@ -173,8 +171,6 @@ class Command(PgqCommand):
         grid = table(out, columns, [[_cell(value, index) for index, value in enumerate(row)] for row in rows])
         grid.show_header = False
         emit(out, grid)
-        if throughput.rate is None:
-            emit(out, message("How many tasks finish cannot be told: upkeep deletes results (PGQ['save_limit'])."))
         if not stats:
             emit(
                 out,

@@ -141,7 +141,7 @@ def _pool(stat: Stat, seen: Snapshot) -> list[Any]:
 
 
 def _queue(queue: Any, seen: Snapshot) -> list[Any]:
-    done = "-" if seen.rates is None else rate(seen.rates.get(queue.queue, 0.0))
+    done = rate(seen.rates.get(queue.queue, 0.0))
     return [
         queue.queue,
         f"{queue.ready:,}{'+' if queue.more else ''}",
@@ -272,7 +272,7 @@ def as_json(seen: Snapshot) -> dict[str, Any]:
                 "running": queue.running,
                 "oldest": queue.oldest,
                 "paused": queue.paused,
-                "per_second": None if seen.rates is None else round(seen.rates.get(queue.queue, 0.0), 3),
+                "per_second": round(seen.rates.get(queue.queue, 0.0), 3),
             }
             for queue in seen.queues
         ],

@@ -8,4 +8,4 @@ UPDATE pgq_metric_raw m
          LIMIT %(limit)s
            FOR UPDATE SKIP LOCKED) taken
  WHERE m.worker = taken.worker AND m.seq = taken.seq
-RETURNING date_trunc('minute', m.at) AS at, m.body
+RETURNING date_trunc('minute', m.at) AS at, m.body::text
