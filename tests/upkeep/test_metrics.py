@@ -262,5 +262,5 @@ def test_a_tally_has_a_bound(monkeypatch):
     monkeypatch.setattr("pgq.execution.tally._PAIRS_AT_MOST", 1)
     tally = Tally()
     for key in (("q", "f", "failed"), ("q" * 300, "g", "failed"), ("r", "h", "failed")):
-        tally._entry(key)
+        tally._entry(*key)
     assert list(tally._entries) == [("q", "f", "failed"), (OTHER, OTHER, "failed")]

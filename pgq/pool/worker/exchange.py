@@ -162,15 +162,21 @@ class Exchange:
         with self._lock:
             statement(self._connected().cursor())
 
-    def flush_tally(self) -> None:
-        """Write what was counted, in a transaction of its own: the worker sleeps, leaves, or runs one task for long."""
-        try:
-            with self._lock:
-                # Twice, if a flush is not confirmed: it stays as it was.
-                while self.tally.due_at() is not None and self.tally.write(self._connected()):
-                    self.tally.confirm()
-        except psycopg.Error as error:
-            self.wait_for_postgresql(error)
+    def flush_tally(self, *, attempts: int = 1) -> None:
+        """Write what was counted, in a transaction of its own: the worker sleeps, leaves, or runs one task for long.
+
+        Args:
+            attempts: How often it is tried while PostgreSQL is away; a flush that may be written already is sent again.
+        """
+        for _ in range(attempts):
+            try:
+                with self._lock:
+                    # A flush that is not confirmed stays as it was, and what was counted since is the next one.
+                    while self.tally.due_at() is not None and self.tally.write(self._connected()):
+                        self.tally.confirm()
+                return
+            except psycopg.Error as error:
+                self.wait_for_postgresql(error)
 
     def disown(self, running: Callable[[], list[Claim]]) -> None:
         """If the worker may hold rows that it never saw, go on under a new id: the supervisor releases the old one's.

@@ -353,7 +353,7 @@ class Worker:
         # The guard settles what ends meanwhile.
         self.slots.wait_until(lambda: not self.slots.running)
         self.exchange.settle(insist=True)
-        self.exchange.flush_tally()
+        self.exchange.flush_tally(attempts=3)
         self.post(protocol.BYE)
 
     def settle_anyway(self) -> None:
