@@ -106,11 +106,11 @@ BEGIN
         VALUES (old.id, old.func, old.args, old.kwargs, old.options, old.queue, old.priority, old.name, old."group",
                 old.hook, old.timeout, old.max_attempts, NULL, NULL, old.signature, old.enqueued_at,
                 clock_timestamp(),
-                CASE WHEN old.success THEN old.history ELSE old.history || jsonb_build_object(
+                CASE WHEN old.success THEN old.history ELSE old.history || (jsonb_build_object(
                     'exception', old.exception, 'message', old.message, 'traceback', old.traceback,
                     'attempt', old.attempt_count, 'worker', old.worker, 'at', old.stopped, 'started', old.started)
                     -- Another task may have its unique key by now.
-                    || CASE WHEN old.options ? 'unique' THEN '{"unique": false}' ELSE '{}' END::jsonb END, old.key);
+                    || CASE WHEN old.options ? 'unique' THEN '{"unique": false}' ELSE '{}' END::jsonb) END, old.key);
         RETURN true;
     END IF;
     -- A parked or waiting task is made ready.

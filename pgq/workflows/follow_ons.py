@@ -58,7 +58,8 @@ def _link_task(
     if rest:
         options = options.but(chain=list(rest), chain_pass=passing or None, chain_on_failure=continuing or None)
     args = link["args"] if result is None else _with_first(result, link["args"])
-    fields: dict[str, Any] = {name: link[name] for name in _LINK_FIELDS}
+    # A link from psql names what it needs.
+    fields: dict[str, Any] = {name: link[name] for name in _LINK_FIELDS if name in link}
     return signing.signed(NewTask(**{**fields, "id": new_id(), "args": args, "options": options.text()}))
 
 
