@@ -18,6 +18,7 @@ from uuid import UUID
 from pgq.records import Blame
 from pgq.store import lanes, leases
 from pgq.store.connection import Cursor
+from pgq.store.metrics import count_crashes
 
 #: Seconds for which a claim may be on its way to its commit after its worker was lost.
 _LATE_COMMIT_SECONDS = 60.0
@@ -121,6 +122,7 @@ def _release(cursor: Cursor, followed: list[_Followed]) -> int:
 def _charge(cursor: Cursor, followed: _Followed, blame: Blame) -> int:
     found = leases.release_worker(cursor, followed.worker, blame, since=followed.since)
     # A task is charged once. What a claim brings that commits later was not running when its worker died.
-    if blame.task is None or any(charged for _, charged in found):
+    if blame.task is None or any(freed.charged for freed in found):
         followed.blame = None
+    count_crashes(cursor, found)
     return len(found)

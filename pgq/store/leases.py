@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from pgq.records import Blame, Claim
@@ -55,8 +55,18 @@ def cancelled(cursor: Cursor, workers: Sequence[UUID], *, since: datetime) -> li
     return [(row[0], row[1]) for row in all_rows(cursor, "cancelled", {"workers": list(workers), "since": since})]
 
 
-def rescue_expired(cursor: Cursor, *, since: datetime, before: datetime, age: float, error: str) -> list[UUID]:
-    """Make the tasks ready again whose lease has run out, and charge each a crash; return their ids.
+class Freed(NamedTuple):
+    """A task that is ready again, since its worker is gone."""
+
+    id: UUID
+    #: Whether the attempt that ended with the worker was charged to it.
+    charged: bool
+    queue: str
+    func: str
+
+
+def rescue_expired(cursor: Cursor, *, since: datetime, before: datetime, age: float, error: str) -> list[Freed]:
+    """Make the tasks ready again whose lease has run out, and charge each a crash; return them.
 
     Args:
         since: No lease is older.
@@ -65,17 +75,17 @@ def rescue_expired(cursor: Cursor, *, since: datetime, before: datetime, age: fl
         error: The entry for each task's history, as JSON.
     """
     parameters = {"since": since, "before": before, "age": age, "error": error}
-    return [row[0] for row in _make_ready(cursor, "rescue_expired", parameters)]
+    return [Freed(*row[:4]) for row in _make_ready(cursor, "rescue_expired", parameters)]
 
 
-def release_worker(cursor: Cursor, worker: UUID, blame: Blame, *, since: datetime) -> list[tuple[UUID, bool]]:
-    """Make ready again what a dead worker held; return (id, whether it was charged).
+def release_worker(cursor: Cursor, worker: UUID, blame: Blame, *, since: datetime) -> list[Freed]:
+    """Make ready again what a dead worker held; return it.
 
     Args:
         since: No lease of the worker is older.
     """
     parameters = {"worker": worker, "since": since, "task": blame.task, "crash": blame.crash, "error": blame.error}
-    return [(row[0], row[1]) for row in _make_ready(cursor, "release_worker", parameters)]
+    return [Freed(*row[:4]) for row in _make_ready(cursor, "release_worker", parameters)]
 
 
 def release_uncharged(cursor: Cursor, workers: Sequence[UUID], *, since: datetime) -> list[UUID]:

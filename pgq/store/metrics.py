@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import psycopg
+
+from pgq.store.caller import savepoint
 from pgq.store.connection import Cursor
+from pgq.store.leases import Freed
 from pgq.store.statement import all_rows, one_row
 from pgq.store.texts import sql
+
+logger = logging.getLogger("pgq")
 
 #: Stands for the queues and functions beyond those that are told apart.
 OTHER = "(other)"
@@ -26,6 +34,21 @@ ENDS = ("succeeded", "failed", "cancelled", "timed_out", "discarded")
 def flush(cursor: Cursor, *, worker: UUID, seq: int, body: str) -> None:
     """Write what a worker has counted, as JSON; a second time with the same number writes nothing."""
     cursor.execute(sql("flush"), {"worker": worker, "seq": seq, "body": body})
+
+
+def count_crashes(cursor: Cursor, freed: Iterable[Freed]) -> None:
+    """Count the attempts that ended with their workers: those cannot. If the table cannot be written, only log it."""
+    charged = Counter((one.queue[:LENGTH], one.func[:LENGTH]) for one in freed if one.charged)
+    if not charged:
+        return
+    nothing = [None, None]
+    entries = [[queue, func, "crashed", n, 0, 0, nothing, 0, 0, nothing] for (queue, func), n in charged.items()]
+    try:
+        # A savepoint, in a transaction of the caller's.
+        with savepoint(cursor):
+            flush(cursor, worker=uuid4(), seq=0, body=json.dumps(entries))
+    except (psycopg.ProgrammingError, psycopg.DataError, psycopg.IntegrityError) as error:
+        logger.warning("that %d attempts crashed cannot be counted: %s", charged.total(), error)
 
 
 class Raw(NamedTuple):

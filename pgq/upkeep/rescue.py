@@ -14,6 +14,7 @@ from pgq.records import Rescued
 from pgq.store import connection as store_connection
 from pgq.store import leases as store_leases
 from pgq.store import pools
+from pgq.store.metrics import count_crashes
 from pgq.upkeep.leadership import Leadership
 
 logger = logging.getLogger("pgq")
@@ -108,4 +109,5 @@ class Rescue:
                 if events.rescue.listeners:
                     events.rescue.send(Rescued(len(lost), "of expired leases"))
                 pools.wake(cursor)
+                count_crashes(cursor, lost)
             return len(lost)

@@ -55,7 +55,8 @@ def run(claimed: Claim) -> Report:
 def expire(session: psycopg.Connection[Any], *, since: datetime) -> list[UUID]:
     """Rescue all that is claimed, as if its lease had run out; return the ids."""
     tomorrow = datetime.now(UTC) + timedelta(days=1)
-    return leases.rescue_expired(session.cursor(), since=since, before=tomorrow, age=-60, error="{}")
+    freed = leases.rescue_expired(session.cursor(), since=since, before=tomorrow, age=-60, error="{}")
+    return [one.id for one in freed]
 
 
 def settle(session: psycopg.Connection[Any], *reports: Report) -> None:

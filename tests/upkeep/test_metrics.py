@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from pgq.execution.tally import Tally
 from pgq.ground import events, histogram
 from pgq.models.metrics import Gauge, Mark, Metric, Total
+from pgq.pool.former_ids import FormerId, FormerIds
+from pgq.records import Blame
 from pgq.status import metrics
+from pgq.store import lanes
 from pgq.store.metrics import OTHER
 from pgq.tasks import async_task, enqueue_many
 from pgq.upkeep import gauges
 from pgq.upkeep import metrics as folding
-from tests.support.hand import MARK, Hand
+from tests.support.hand import MARK, WORKER, Hand, claim, run, settle
 
 FAIL = "tests.functions.oracle.fail"
 
@@ -264,3 +267,33 @@ def test_a_tally_has_a_bound(monkeypatch):
     for key in (("q", "f", "failed"), ("q" * 300, "g", "failed"), ("r", "h", "failed")):
         tally._entry(*key)
     assert list(tally._entries) == [("q", "f", "failed"), (OTHER, OTHER, "failed")]
+
+
+def test_attempts_that_end_with_their_workers_are_counted(transactional_db, session):
+    own = session()
+    enqueue_many(MARK, [(n,) for n in range(3)])
+    claimed = claim(own, 3)
+    since = min(task.enqueued_at for task in claimed)
+    [charged] = [task for task in claimed if task.position == min(one.position for one in claimed)]
+    former_ids = FormerIds()
+    former_ids.release(own.cursor(), FormerId(WORKER, Blame(charged.id, True, "{}")), since)
+    fold(own)
+    with connection.cursor() as cursor:
+        [total] = metrics.totals(cursor)
+    assert total.counts == metrics.Counts(crashed=1)
+    # It has been ready since then, not since it was enqueued.
+    rows = own.execute("SELECT ready_at IS NOT NULL FROM pgq_queue ORDER BY id").fetchall()
+    assert rows == [(True,), (False,), (False,)]
+
+
+def test_the_wait_begins_when_a_task_could_run(transactional_db, oracle, session):
+    own = session()
+    retried = async_task(MARK, "a", run_after=3600)
+    own.execute("UPDATE pgq_queue SET enqueued_at = now() - interval '1 day', run_after = now() - interval '100 s'")
+    lanes.due(own.cursor(), limit=10)
+    [task] = claim(own)
+    assert task.waited == pytest.approx(100, abs=5)
+    settle(own, run(task))
+    own.execute("SELECT pgq_retry(%s)", [retried])
+    [task] = claim(own)
+    assert task.waited < 5

@@ -3,8 +3,8 @@
 -- The others only waited in the worker's hands: they keep their place and are charged nothing. So does a charged task
 -- keep its place at its first crash; at another one, and at a timeout, it goes to the end (see rescue_expired.sql).
 -- A task that has no attempt or no crash left is settled as failed, without being run, by the worker that claims it next.
--- Returns (id, whether it was charged); 5000 rows at most. A row that is locked, as by a transaction of the dead worker
--- that PostgreSQL has not ended yet, is left out.
+-- Returns (id, whether it was charged, queue, function, nothing); 5000 rows at most. A row that is locked, as by a
+-- transaction of the dead worker that PostgreSQL has not ended yet, is left out.
 WITH lost AS MATERIALIZED (
     SELECT id, queue, key, priority, position, charged, charged AND NOT (%(crash)s AND crashes = 0) AS to_end
       FROM pgq_queue
@@ -25,4 +25,5 @@ UPDATE pgq_queue q
                  ELSE q.history END
   FROM placed lost
  WHERE q.id = lost.id
-RETURNING q.id, lost.charged, CASE WHEN lost.laneless THEN pgq_keyed_ready(q.queue, q.key, q.priority) END
+RETURNING q.id, lost.charged, q.queue, q.func,
+          CASE WHEN lost.laneless THEN pgq_keyed_ready(q.queue, q.key, q.priority) END

@@ -3,7 +3,7 @@
 -- behind a long backlog it would wait for all of it. Another time it goes to the end, so that a lane does not begin with
 -- nothing but tasks that take workers down.
 -- A task that has no crash left is settled as failed, without being run, by the worker that claims it next.
--- Returns the ids; 5000 at most.
+-- Returns (id, true, queue, function, nothing); 5000 at most.
 WITH lost AS MATERIALIZED (
     SELECT id, queue, key, priority, position, crashes > 0 AS to_end
       FROM pgq_queue
@@ -21,4 +21,5 @@ UPDATE pgq_queue q
                      'attempt', q.attempts, 'worker', q.worker, 'at', clock_timestamp(), 'started', q.lock))
   FROM placed lost
  WHERE q.id = lost.id
-RETURNING q.id, CASE WHEN lost.laneless THEN pgq_keyed_ready(q.queue, q.key, q.priority) END
+RETURNING q.id, true, q.queue, q.func,
+          CASE WHEN lost.laneless THEN pgq_keyed_ready(q.queue, q.key, q.priority) END
