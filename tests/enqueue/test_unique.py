@@ -16,6 +16,8 @@ from django.utils import timezone
 from pgq import testing
 from pgq.errors import EnqueueError, NotUnique
 from pgq.models import QueuedTask, Task, UniqueKey
+from pgq.store import unique as store_unique
+from pgq.store.caller import callers_cursor
 from pgq.tasks import (
     Debounce,
     TaskId,
@@ -129,7 +131,7 @@ def test_links_of_chains_and_parts_of_an_iter_are_not_unique():
 # ------------------------------------------------------------------------------------------------- until
 
 
-def test_until_start_end_and_for_a_time(settings):
+def test_until_start_end_and_for_a_time():
     first = unique.by_name.enqueue(7)
     assert not unique.by_name.enqueue(7).created
     drain()
@@ -153,6 +155,11 @@ def test_until_start_end_and_for_a_time(settings):
     cancelled = unique.for_an_hour.enqueue(8)
     cancel(cancelled)
     assert unique.for_an_hour.enqueue(8) == cancelled
+    # Upkeep deletes what is over.
+    UniqueKey.objects.filter(task=cancelled).update(until=timezone.now())
+    with callers_cursor("default") as cursor:
+        assert [store_unique.prune_keys(cursor, limit=10) for _ in range(2)] == [1, 0]
+    assert UniqueKey.objects.count() == 1
 
 
 def test_an_attempt_that_follows_goes_on_without_the_key():

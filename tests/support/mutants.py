@@ -254,6 +254,26 @@ MUTANTS = {
         both(edit("claim", "FOR UPDATE SKIP LOCKED", ""), edit("claim", r"\bctid\b", "id")),
         "tests/store/test_claim.py::test_two_sessions_never_claim_the_same_row",
     ),
+    "claim keeps the unique key": Mutant(
+        "a claim takes the key of a task away that is unique until it starts",
+        edit("claim", r"CASE WHEN q\.unique_until = 'end' THEN q\.unique_key END", "q.unique_key"),
+        "tests/enqueue/test_unique.py::test_a_claim_that_is_being_committed",
+    ),
+    "cancel of what runs": Mutant(
+        "cancelling ends only what no worker holds",
+        edit("take", r"AND lock IS NULL\n", "\n"),
+        "tests/execution/test_ending.py::test_races_with_claim_settle_and_rescue",
+    ),
+    "bulk in the order of the calls": Mutant(
+        "unique tasks are written in the order of their keys",
+        edit("enqueue_unique_many", r"ORDER BY t\.unique_key COLLATE \"C\", t\.place", "ORDER BY t.place"),
+        "tests/enqueue/test_unique.py::test_bulk_producers_in_opposite_orders_do_not_deadlock",
+    ),
+    "expiry of what has started": Mutant(
+        "only a task that has not started expires",
+        edit("take_ended", "AND attempts = 0 AND NOT cancelled", "AND NOT cancelled"),
+        "tests/execution/test_ending.py::test_a_task_that_has_started_does_not_expire",
+    ),
     "no renewal": Mutant(
         "the renewal of leases",
         edit("renew", r"SET lock = clock_timestamp\(\)", "SET lock = q.lock"),
