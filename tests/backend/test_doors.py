@@ -17,7 +17,7 @@ from pgq import testing
 from pgq.backend import PgqBackend
 from pgq.enqueue import registry
 from pgq.errors import EnqueueError, UnknownFunction, UnknownOption
-from pgq.models import Schedule
+from pgq.models import QueuedTask, Schedule
 from pgq.tasks import async_chain, async_task, enqueue_from, enqueue_many, fetch, result, schedule
 from pgq.testing import assert_enqueued, drain, enqueued
 from tests.app.models import Note
@@ -112,6 +112,23 @@ def test_the_options_of_a_backend_are_those_of_its_tasks():
     with override_settings(PGQ={"timeout": 9}):
         functions.nothing.enqueue()
     assert enqueued()[2].timeout == 9
+
+
+def test_unique_tasks_and_those_that_expire():
+    with backend(OPTIONS={"unique": True, "expires": "1h"}):
+        first, other = functions.echo.enqueue(1), functions.echo.enqueue(2)
+        again = functions.echo.enqueue(1)
+        assert (again, again.enqueued_at) == (first, first.enqueued_at)
+        many = functions.echo.get_backend().enqueue_many(functions.echo, [1, 3])
+        assert [result.id == first.id for result in many] == [True, False]
+        assert len(enqueued()) == 3
+        assert all(row.expires_at > timezone.now() for row in enqueued())
+        QueuedTask.objects.filter(pk=other.id).update(expires_at=timezone.now())
+        with Received() as received:
+            drain()
+        other.refresh()
+        assert (str(other.status), other.errors[0].exception_class_path) == ("FAILED", "pgq.errors.Expired")
+        assert ("finished", "FAILED", "Expired") in [(event[0], event[3], event[4]) for event in received.events]
 
 
 def test_a_backoff_may_be_a_function():
