@@ -16,6 +16,7 @@ from pgq.contrib.embedded import Server, ServerError
 pytest_plugins = [
     "tests.support.fixtures",
     "tests.support.pools",
+    "tests.support.browser",
     "tests.support.deploy",
     "tests.support.notify",
     "tests.support.projects",

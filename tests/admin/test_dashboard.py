@@ -382,26 +382,30 @@ def test_pages_of_tasks_go_on_behind_the_last_one(admin_client: Client) -> None:
 
 
 def test_what_is_read_is_bounded(admin_client: Client) -> None:
-    """A hundred thousand ready tasks and results: no page reads them all."""
+    """Of many ready tasks and results no page reads more than it shows, or than it says."""
     sql(
         "INSERT INTO pgq_queue (func, queue, priority)"
-        " SELECT 'by.hand', 'q' || n % 20, n % 5 FROM generate_series(1, 60000) n"
+        " SELECT 'by.hand', 'q' || n % 20, n % 5 FROM generate_series(1, 30000) n"
     )
     sql(
         "INSERT INTO pgq_task (id, success, started, stopped, enqueued_at, func, queue, exception, message)"
         " SELECT pgq_uuid7(now() - n * interval '1 second'), n % 2 = 0, now(), now(), now(), 'f' || n % 50, 'q',"
-        " CASE WHEN n % 2 = 1 THEN 'E' END, 'message ' || n FROM generate_series(1, 40000) n"
+        " CASE WHEN n % 2 = 1 THEN 'E' END, 'message ' || n FROM generate_series(1, 25000) n"
     )
     sql("ANALYZE pgq_queue")
     sql("ANALYZE pgq_task")
-    for page, args, query in [
-        ("changelist", (), ""), ("queues", (), ""), ("queue", ("q1",), ""), ("errors", (), ""), ("tasks", (), ""),
-        ("tasks", (), "?state=failed"), ("tasks", (), "?q=func:f7"), ("doctor", (), ""),
-    ]:  # fmt: skip
+    for page, args, query, most in [
+        ("queue", ("q1",), "", 5_000),
+        ("errors", (), "", 10_500),
+        ("tasks", (), "", 500),
+        ("tasks", (), "?state=failed", 500),
+        ("tasks", (), "?state=running", 500),
+        ("doctor", (), "", 10_000),
+    ]:
         before = read_rows()
         shown = text_of(admin_client, page, *args, query=query)
         assert "pgq-fault" not in shown, page
-        assert read_rows() - before < 150_000, page
+        assert read_rows() - before < most, (page, query)
 
 
 def read_rows() -> int:
