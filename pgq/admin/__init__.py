@@ -20,6 +20,7 @@ from pgq.admin.dashboard.site import DashboardAdminMixin
 from pgq.admin.finished import FailureAdminMixin, SuccessAdminMixin, TaskAdminMixin
 from pgq.admin.pools import WorkerPoolAdminMixin
 from pgq.admin.queued import QueuedTaskAdminMixin
+from pgq.admin.related import TasksOfObjectMixin
 from pgq.admin.schedules import ScheduleAdminMixin
 from pgq.models import Dashboard, Failure, QueuedTask, Schedule, Success, WorkerPool
 
@@ -38,6 +39,7 @@ __all__ = [
     "SuccessAdminMixin",
     "TaskAdmin",
     "TaskAdminMixin",
+    "TasksOfObjectMixin",
     "WorkerPoolAdminMixin",
 ]
 

@@ -464,7 +464,11 @@ class TaskListMixin(PgqAdminMixin):
             found.append(Q(pk__in=by_words))
         if found:
             return queryset.filter(functools.reduce(lambda left, right: left | right, found))
-        return newest(queryset).filter(func__icontains=term)
+        return newest(queryset).filter(self.by_words(term))
+
+    def by_words(self, term: str) -> Q:
+        """Return what is looked for where neither id nor name nor group is that."""
+        return Q(func__icontains=term)
 
     def in_queue(self, queryset: QuerySet[Any], queue: str) -> QuerySet[Any]:
         """Return the rows of that queue."""

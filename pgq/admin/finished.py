@@ -7,7 +7,7 @@ from typing import Any, ClassVar, cast
 from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils import timezone
@@ -23,6 +23,10 @@ from pgq.tasks import control
 
 #: As in Django-Q.
 SHORT_RESULT = 100
+#: What ends with it was cancelled, and did not fail by itself.
+CANCELLED = "pgq.errors.TaskCancelled"
+#: Newest tasks whose functions and exceptions the filters offer.
+OFFERED = 1_000
 
 
 class EnqueuedFilter(admin.SimpleListFilter):
@@ -59,6 +63,56 @@ class ClusterFilter(admin.SimpleListFilter):
         return newest(queryset).filter(cluster=self.value())
 
 
+class FunctionFilter(admin.SimpleListFilter):
+    """By function; those of the newest tasks of the list are offered."""
+
+    title = gettext_lazy("function")
+    parameter_name = "function"
+    column = "func"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        rows = model_admin.model._default_manager.using(model_admin.database).order_by("-pk")
+        found = sorted({value for value in rows.values_list(self.column, flat=True)[:OFFERED] if value})[:50]
+        # What is asked for is offered in any case: the newest tasks may be of others by now.
+        asked = request.GET.get(self.parameter_name, "")
+        found += [asked] if asked and "\0" not in asked and asked not in found else []
+        return [(value, display.cut(self.label(value), 60)) for value in found]
+
+    def label(self, value: str) -> str:
+        return value
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
+        if self.value() not in dict(self.lookup_choices):
+            return None
+        return newest(queryset).filter(**{self.column: self.value()})
+
+
+class ExceptionFilter(FunctionFilter):
+    """By exception, likewise."""
+
+    title = gettext_lazy("exception")
+    parameter_name = "exception_is"
+    column = "exception"
+
+    def label(self, value: str) -> str:
+        return value.rpartition(".")[2]
+
+
+class EndFilter(admin.SimpleListFilter):
+    """Those that failed by themselves, and those that were cancelled."""
+
+    title = gettext_lazy("end")
+    parameter_name = "end"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("failed", _("Failed")), ("cancelled", _("Cancelled"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
+        if self.value() == "cancelled":
+            return newest(queryset).filter(exception=CANCELLED)
+        return queryset.exclude(exception=CANCELLED) if self.value() == "failed" else None
+
+
 class TaskAdminMixin(TaskCells):
     """For finished tasks of either kind. Everything is read-only."""
 
@@ -72,7 +126,7 @@ class TaskAdminMixin(TaskCells):
         "stopped_at",
         "duration",
     ]
-    list_filter: ClassVar[Any] = [EnqueuedFilter, QueueFilter, ClusterFilter]
+    list_filter: ClassVar[Any] = [EnqueuedFilter, FunctionFilter, QueueFilter, ClusterFilter]
     heavy_fields = ("args", "kwargs", "options", "value", "message", "traceback", "signature")
     value_fields = ("args", "kwargs", "options", "value", "message", "traceback", "log")
 
@@ -164,23 +218,40 @@ class SuccessAdminMixin(TaskAdminMixin):
 class FailureAdminMixin(TaskAdminMixin):
     """For `Failure`."""
 
+    # What failed and why comes first: the rest is cut off on a narrow screen.
     list_display: Any = [
         "task_name",
-        "group_link",
+        "short_result",
         "func_cell",
+        "group_link",
         "cluster",
         "started_at",
         "stopped_at",
-        "short_result",
     ]
+    list_filter: ClassVar[Any] = [
+        EnqueuedFilter,
+        EndFilter,
+        FunctionFilter,
+        ExceptionFilter,
+        QueueFilter,
+        ClusterFilter,
+    ]
+    search_help_text: ClassVar[Any] = gettext_lazy(
+        "An id, a name or a group; or part of a function's path or of a message, among the newest tasks."
+    )
     outcome_fields = ("exception", "message_block", "traceback_block")
+
+    def by_words(self, term: str) -> Q:
+        return Q(func__icontains=term) | Q(message__icontains=term)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows = super().get_queryset(request).annotate(short_message=Left("message", SHORT_RESULT + 1))
         return cast("QuerySet[Any]", rows)
 
     @admin.display(description=gettext_lazy("short result"))
-    def short_result(self, row: Any) -> str:
+    def short_result(self, row: Any) -> Any:
+        if row.exception == CANCELLED:
+            return display.badge("cancelled", _("cancelled"))
         name = (row.exception or "").rpartition(".")[2]
         return display.cut(f"{name}: {row.short_message}" if row.short_message else name, SHORT_RESULT)
 

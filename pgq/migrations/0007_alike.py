@@ -6,6 +6,6 @@ from pgq.store.schema import RunSQLFile
 
 
 class Migration(migrations.Migration):
-    dependencies = [("pgq", "0006_why")]
+    dependencies = [("pgq", "0005_metrics"), ("pgq", "0006_why")]
 
     operations = [RunSQLFile("0007_alike")]

@@ -33,9 +33,12 @@ class FailureGroup:
     queues: list[str]
 
 
-def fingerprints(cursor: Cursor, *, limit: int, most: int, fingerprint: str | None = None) -> list[FailureGroup]:
-    """Group the newest `limit` failures; return at most `most` groups, or the one of that fingerprint."""
-    return records(cursor, FailureGroup, "fingerprints", {"most": most, "fingerprint": fingerprint}, limit=limit)
+def fingerprints(
+    cursor: Cursor, *, limit: int, most: int, fingerprint: str | None = None, func: str | None = None
+) -> list[FailureGroup]:
+    """Group the newest `limit` failures; return `most` groups at most: all, a function's, or one by its fingerprint."""
+    parameters = {"most": most, "fingerprint": fingerprint, "func": func}
+    return records(cursor, FailureGroup, "fingerprints", parameters, limit=limit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,10 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape
 
-from pgq.admin import FailureAdminMixin
+from pgq.admin import FailureAdminMixin, TasksOfObjectMixin
 from pgq.admin.base import REACH, WINDOW
 from pgq.admin.forms import read_arguments, write_arguments
+from pgq.admin.related import group_of
 from pgq.codec import signing
 from pgq.ground import ids
 from pgq.models import Failure, QueuedTask, Schedule, Success, Task, WorkerPool
@@ -32,6 +33,7 @@ from pgq.schedules.fire import fire_due, run_now
 from pgq.schedules.sync import sync
 from pgq.tasks import async_task, schedule
 from pgq.testing import fire_schedules
+from tests.app.models import Note
 from tests.functions import signatures
 from tests.support.admin import PLAIN, REGISTERED, finished, post_action, queued, schedule_data, snapshot, sql, url
 
@@ -1239,3 +1241,58 @@ def test_what_deploys_keep_in_step_says_so_and_a_pause_in_the_form_is_the_operat
     assert admin_client.post(url("schedule", "change", row.pk), data).status_code == 302
     row.refresh_from_db()
     assert (row.paused, row.auto_paused) == (False, False)
+
+
+# ------------------------------------------------------------------------------------------------- what lists offer
+
+
+def test_failures_by_function_exception_and_end(admin_client: Client) -> None:
+    finished(False, func="shop.tasks.charge", exception="shop.errors.Refused", message="card 7 was refused", name="one")
+    finished(False, func="shop.tasks.send", exception="builtins.OSError", message="no route", name="two")
+    finished(False, func="shop.tasks.send", exception="pgq.errors.TaskCancelled", name="three")
+
+    def found(**query: str) -> set[str]:
+        page = admin_client.get(url("failure"), query)
+        assert page.status_code == 200
+        listed = page.content.decode().partition('id="result_list"')[2].partition("</table>")[0]
+        return {name for name in ("one", "two", "three") if f">{name}</a>" in listed}
+
+    assert found() == {"one", "two", "three"}
+    assert found(function="shop.tasks.send") == {"two", "three"}
+    assert found(exception_is="shop.errors.Refused") == {"one"}
+    assert found(end="cancelled") == {"three"}
+    assert found(end="failed") == {"one", "two"}
+    assert found(q="was refused") == {"one"}
+    assert found(q="tasks.send") == {"two", "three"}
+    page = admin_client.get(url("failure")).content.decode()
+    assert page.index("column-short_result") < page.index("column-group_link"), "what failed comes first"
+    assert "pgq-state-cancelled" in page
+
+
+def test_the_tasks_of_an_object_on_its_page(user_with: Any, rf: Any) -> None:
+    note = Note.objects.create(text="of a note")
+    group = group_of(note)
+    assert group == f"app.note:{note.pk}"
+    live = async_task(REGISTERED, 1, group=group, task_name="live one")
+    finished(False, group=group, name="failed one")
+    finished(group="app.note:0", name="of another")
+    site = admin.AdminSite("other")
+
+    class NoteAdmin(TasksOfObjectMixin, admin.ModelAdmin):
+        pass
+
+    note_admin = NoteAdmin(Note, site)
+    request = rf.get("/")
+    request.user = User.objects.create_superuser("boss", password="x")
+    shown = str(note_admin.pgq_tasks(note))
+    assert "live one" in shown
+    assert "failed one" in shown
+    assert "of another" not in shown
+    assert note_admin.get_fieldsets(request, note)[-1] == ("Tasks", {"fields": ["pgq_tasks"]})
+    assert note_admin.get_fieldsets(request)[-1][1]["fields"] == ["text"], "not where one is added"
+    assert "pgq_tasks" not in note_admin.get_form(request, note).base_fields
+    assert QueuedTask.objects.filter(pk=live).exists()
+    request.user = User.objects.create_user("clerk", password="x", is_staff=True)
+    assert "pgq_tasks" not in note_admin.get_readonly_fields(request, note)
+    with pytest.raises(ValueError, match="must be saved"):
+        group_of(Note(text="new"))

@@ -15,23 +15,20 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from pgq import signals
-from pgq.admin.dashboard import alike, look, overview
+from pgq.admin.dashboard import alike, look
 from pgq.admin.dashboard.tasks import parse
 from pgq.ground import ids
 from pgq.models import QueuedTask, Task
-from pgq.tasks import async_task, cancel, pause, schedule
+from pgq.tasks import async_chain, async_iter, async_task, cancel, pause, schedule
 from tests.support.admin import PLAIN, REGISTERED, finished, queued, sql
 from tests.support.pool_rows import WORKERS, make_pool
 
 pytestmark = pytest.mark.django_db
-PAGES = ("changelist", "queues", "errors", "tasks", "workers", "schedules", "doctor", "audit")
+PAGES = (
+    "changelist", "queues", "functions", "marks", "flows", "errors", "tasks", "workers", "schedules", "doctor", "audit",
+)  # fmt: skip
 #: Statements of one page; the session, the user and the rights of the user included.
 MOST = 20
-
-
-@pytest.fixture(autouse=True)
-def _nothing_kept() -> None:
-    overview._found.clear()
 
 
 @pytest.fixture
@@ -77,7 +74,13 @@ def test_every_page_opens_within_twenty_statements(admin_client: Client) -> None
     tasks = something_of_each()
     pool = str(sql("SELECT id FROM pgq_worker")[0][0])
     every = [(page, ()) for page in PAGES] + [("task", (id,)) for id in tasks.values()]
-    every += [("queue", ("mail",)), ("error", (fingerprint(),)), ("pool", (pool,)), ("task", (ids.new_id().hex,))]
+    every += [
+        ("function", (PLAIN,)),
+        ("queue", ("mail",)),
+        ("error", (fingerprint(),)),
+        ("pool", (pool,)),
+        ("task", (ids.new_id().hex,)),
+    ]
     for page, args in every:
         with CaptureQueriesContext(
             connection,
@@ -400,7 +403,7 @@ def test_what_is_read_is_bounded(admin_client: Client) -> None:
         ("tasks", (), "", 500),
         ("tasks", (), "?state=failed", 500),
         ("tasks", (), "?state=running", 500),
-        ("doctor", (), "", 10_000),
+        ("doctor", (), "", 25_000),
     ]:
         before = read_rows()
         shown = text_of(admin_client, page, *args, query=query)
@@ -427,3 +430,54 @@ def test_paused_queues_and_silent_pools_are_seen_at_once(admin_client: Client) -
     assert "silent for 90 s" in shown or "silent for 2 min" in shown
     assert "paused" in shown
     assert PLAIN not in shown
+
+
+def test_numbers_come_from_what_workers_have_counted(admin_client: Client) -> None:
+    """Nothing of it is in the tables of tasks: as after `save_limit` has deleted the results."""
+    sql(
+        "INSERT INTO pgq_metric (span, at, queue, func, succeeded, failed, run_us_sum, run_us_max, run_from, run_hist)"
+        " SELECT 1, date_trunc('minute', now()) - n * interval '1 minute', 'mail', 'shop.tasks.send', 90, 10,"
+        " 100 * 1000000, 1000000, 40, '{50,50}' FROM generate_series(1, 30) n"
+    )
+    sql("SELECT pgq_mark('v1.2')")
+    shown = text_of(admin_client, "functions")
+    for words in ("shop.tasks.send", "3,000", "300 (10.0 %)", "100 %"):
+        assert words in shown
+    shown = text_of(admin_client, "changelist")
+    assert "of 3,000, in 1h" in shown
+    assert "v1.2" in shown
+    assert '<polyline class="pgq-line pgq-line-bad"' in shown
+    shown = text_of(admin_client, "function", "shop.tasks.send")
+    assert "1.67" in shown, "tasks a second, in the table beside the chart"
+    assert "not that this process knows" in shown
+    assert "v1.2" in text_of(admin_client, "marks")
+    for name in ("8h", "3d", "14d", "1y", "x"):
+        for page, args in (("changelist", ()), ("functions", ()), ("function", ("f",))):
+            assert "pgq-fault" not in text_of(admin_client, page, *args, query=f"?range={name}&sort=p95")
+
+
+def test_groups_and_chains_are_drawn(admin_client: Client) -> None:
+    whole = async_iter(REGISTERED, [1, 2, 3])
+    finished(group="a/chain")
+    group = async_chain([(REGISTERED, (1,)), (PLAIN, (1, 2)), (PLAIN, (3, 4))], group="a/chain")
+    shown = text_of(admin_client, "flows")
+    assert address("flow", "a_2Fchain") in shown
+    assert "0 / 3" in shown
+    shown = text_of(admin_client, "flow", whole)
+    assert shown.count('<rect class="pgq-node ') == 4
+    assert shown.count('class="pgq-node pgq-node-waiting"') == 1, "the collector"
+    assert address("task", whole) in shown
+    shown = text_of(admin_client, "flow", "a_2Fchain")
+    assert group == "a/chain"
+    assert shown.count('<rect class="pgq-node ') == 4, "two that are there, two that are to come"
+    assert f"{PLAIN}: to come" in shown
+    # A layer of many is one box for each state; a group that is gone says so.
+    sql("INSERT INTO pgq_queue (func, \"group\") SELECT 'by.hand', 'many' FROM generate_series(1, 250)")
+    shown = text_of(admin_client, "flow", "many")
+    assert shown.count('<rect class="pgq-node ') == 1
+    assert "250 ready" in shown
+    assert "None of its tasks is there any more." in text_of(admin_client, "flow", "none")
+    # Whatever stands there.
+    evil = json.dumps({"collector": "x", "chain": [{"func": "<script>alert"}, 7], "collects": 3})
+    queued(group="evil", options=evil, name="<script>alert")
+    assert "<script>alert" not in text_of(admin_client, "flow", "evil")

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 
-from pgq.admin.dashboard import overview
 from pgq.models import Failure, QueuedTask, Success
 from pgq.tasks import async_iter, async_task, pause, schedule
 from tests.support.browser import MARKS, Browser, log_in
@@ -25,11 +24,6 @@ REGISTERED = "tests.functions.oracle.registered"
 HOME = "/admin/pgq/dashboard/"
 PICTURES = os.environ.get("PGQ_PICTURES")
 DATA = Path(__file__).parents[1] / "support" / "data"
-
-
-@pytest.fixture(autouse=True)
-def _nothing_kept() -> None:
-    overview._found.clear()
 
 
 def asked(name: str) -> str:
@@ -127,11 +121,13 @@ def test_a_night_with_the_dashboard(
     for id, words in ((later, "It waits for its time"), (whole, "It waits for 2 of 2 other tasks to end.")):
         browser.open(f"{server}{HOME}task/{id}/")
         assert words in browser.text
-    pages = ("tasks", "queues", "workers", "schedules", "doctor", "audit")
-    for page in pages:
+    lists = ("tasks", "queues", "functions", "flows", "marks", "workers", "schedules", "doctor", "audit")
+    pages = {page: page for page in lists}
+    for name, page in {**pages, "function": f"functions/{REGISTERED}", "flow": f"flows/{whole}"}.items():
         browser.open(f"{server}{HOME}{page}/")
-        look_at(browser, page)
-    browser.leave_by("[aria-current=page]")
+        look_at(browser, name)
+    browser.open(f"{server}{HOME}queues/")
+    browser.leave_by(".pgq-nav [aria-current=page]")
     # By keys: to the box of the search, and on to the tasks.
     browser.open(f"{server}{HOME}")
     browser.do(f"element/{browser.find('body')}/value", text="/")

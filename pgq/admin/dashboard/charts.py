@@ -136,6 +136,11 @@ def lines(
     )
 
 
+def beside(*figures: Any) -> SafeString:
+    """Put charts beside each other, where there is room."""
+    return format_html('<div class="pgq-blocks">{}</div>', widgets.join(*figures))
+
+
 def columns(title: str, bars: Sequence[tuple[str, float, str]], *, unit: str = "") -> SafeString:
     """Draw a histogram: label, height and kind of each column; with a table of the same numbers."""
     top = max((value for _label, value, _kind in bars), default=0.0) or 1.0

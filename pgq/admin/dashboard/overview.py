@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from time import monotonic
 from typing import Any
 
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
 from pgq.admin import display
-from pgq.admin.dashboard import errors, schedules, widgets
+from pgq.admin.dashboard import errors, numbers, schedules, widgets
+from pgq.admin.dashboard.numbers import Numbers
 from pgq.admin.dashboard.visit import Visit
 from pgq.admin.dashboard.widgets import Block, Tile
-from pgq.status import findings
+from pgq.recurrence import moments
+from pgq.status import findings, metrics
+from pgq.status.metrics import KeptFinding
 from pgq.status.pools import Stat
 from pgq.status.snapshot import COUNT_LIMIT, Queued, queue_depths, queued
 from pgq.store import overview as store
@@ -21,22 +23,21 @@ from pgq.store import pools as store_pools
 from pgq.store.connection import Cursor
 from pgq.store.overview import Finding, QueueDepth
 
-#: Seconds for which what the doctor found is shown to all who look: it costs a tenth of a second and more.
-_KEPT = 15.0
-#: By database. Process-wide, since it says the same to all; it holds no more than one list for each.
-_found: dict[str, tuple[float, list[Finding]]] = {}
+#: Seconds for which what upkeep found is good. It looks once a minute.
+_FRESH = 150
+Known = Finding | KeptFinding
 
 MOODS = {findings.OK: "idle", findings.WARNING: "waiting", findings.PROBLEM: "parked"}
 
 
 def build(visit: Visit) -> list[Block]:
     """Return the parts of the page."""
+    counted = visit.look("numbers", lambda cursor: numbers.read(cursor, numbers.chosen(visit)))
     stats = visit.look("pools", lambda cursor: [Stat.of(pool) for pool in store_pools.pools(cursor)])
     return [
-        visit.block(_("State"), lambda cursor: _findings(visit.alias, cursor), lambda found: _state(visit, found)),
-        visit.block(
-            "", lambda cursor: queued(cursor), lambda found: _tiles(visit, found, stats.value or []), name="tiles"
-        ),
+        visit.block(_("State"), _findings, lambda found: _state(visit, found)),
+        visit.block("", queued, lambda found: _tiles(visit, found, stats.value or [], counted.value), name="tiles"),
+        numbers.shown(visit, _("Over time"), counted, "changelist"),
         visit.block(
             _("Queues"),
             queue_depths,
@@ -61,17 +62,18 @@ def build(visit: Visit) -> list[Block]:
     ]
 
 
-def _findings(alias: str, cursor: Cursor) -> list[Finding]:
-    at, found = _found.get(alias, (0.0, []))
-    if not found or monotonic() - at > _KEPT:
-        found = findings.findings(cursor)
-        _found[alias] = (monotonic(), found)
-    return found
+def _findings(cursor: Cursor) -> Sequence[Known]:
+    """Return what upkeep found in the last minutes; if there is nothing, since no pool runs, what is found now."""
+    kept = metrics.findings(cursor)
+    now = moments.now()
+    if kept and all((now - one.checked_at).total_seconds() < _FRESH for one in kept):
+        return kept
+    return findings.findings(cursor)
 
 
-def _state(visit: Visit, found: Sequence[Finding]) -> Any:
+def _state(visit: Visit, found: Sequence[Known]) -> Any:
     bad = [finding for finding in found if finding.status != findings.OK]
-    verdict = findings.overall(found)
+    verdict = max((one.status for one in found), key=(findings.OK, findings.WARNING, findings.PROBLEM).index)
     words = {
         findings.OK: _("All is well: %d checks.") % len(found),
         findings.WARNING: _("Something will hurt."),
@@ -100,7 +102,7 @@ def _status(status: str) -> str:
     return {findings.OK: _("ok"), findings.WARNING: _("warning"), findings.PROBLEM: _("problem")}.get(status, status)
 
 
-def _tiles(visit: Visit, found: Queued, stats: Sequence[Stat]) -> Any:
+def _tiles(visit: Visit, found: Queued, stats: Sequence[Stat], counted: Numbers | None) -> Any:
     alive = [stat for stat in stats if stat.is_alive]
     workers = [process for stat in alive for process in stat.processes if process.pid]
     busy = sum(1 for process in workers if process.task)
@@ -115,6 +117,7 @@ def _tiles(visit: Visit, found: Queued, stats: Sequence[Stat]) -> Any:
                 link=visit.address("tasks", state="parked"),
                 mood="bad" if found.parked.number else "",
             ),
+            *_tiles_over_time(visit, counted),
             Tile(
                 _("Workers"),
                 f"{busy} / {len(workers)}",
@@ -124,6 +127,25 @@ def _tiles(visit: Visit, found: Queued, stats: Sequence[Stat]) -> Any:
             ),
         ]
     )
+
+
+def _tiles_over_time(visit: Visit, counted: Numbers | None) -> list[Tile]:
+    """Return the tiles of the range that is looked at, the hour unless the address says another one."""
+    if counted is None:
+        return []
+    failed, ended = int(sum(counted.failed)), int(sum(counted.ended))
+    seconds = (counted.range.end - counted.moments[0]).total_seconds()
+    name = counted.range.name
+    return [
+        Tile(
+            _("Failed"),
+            f"{failed:,}",
+            _("of %(count)s, in %(range)s") % {"count": f"{ended:,}", "range": name},
+            visit.address("errors"),
+            "bad" if failed else "",
+        ),
+        Tile(_("Ended"), f"{ended / seconds:,.2g} /s", _("on average in %s") % name, visit.address("functions")),
+    ]
 
 
 def queue_table(visit: Visit, found: Sequence[QueueDepth]) -> Any:

@@ -9,7 +9,7 @@ from django.http import Http404
 from django.utils.translation import gettext as _
 
 from pgq.admin import display
-from pgq.admin.dashboard import overview, widgets
+from pgq.admin.dashboard import numbers, overview, widgets
 from pgq.admin.dashboard.visit import Visit
 from pgq.admin.dashboard.widgets import Block
 from pgq.status.pools import Stat
@@ -43,6 +43,7 @@ def build_one(visit: Visit, name: str) -> list[Block]:
     links.append((_("Its tasks"), visit.address("tasks", q=f"queue:{name}")))
     return [
         visit.shown(_("Queue %s") % display.cut(name, 100), lanes, lambda found: _state(found, paused), links=links),
+        numbers.block(visit, _("Over time"), "queue", name, queue=name),
         visit.block(
             _("Pools that serve it"),
             lambda cursor: [stat for stat in map(Stat.of, store_pools.pools(cursor)) if _serves(stat, name)],

@@ -20,7 +20,21 @@ from django.utils.translation import gettext_lazy
 
 from pgq.admin import display
 from pgq.admin.base import PgqAdminMixin
-from pgq.admin.dashboard import alike, audit, doctor, errors, overview, queues, schedules, task, tasks, workers
+from pgq.admin.dashboard import (
+    alike,
+    audit,
+    doctor,
+    errors,
+    flows,
+    functions,
+    marks,
+    overview,
+    queues,
+    schedules,
+    task,
+    tasks,
+    workers,
+)
 from pgq.admin.dashboard.acts import ACTS, Act, perform
 from pgq.admin.dashboard.look import Look
 from pgq.admin.dashboard.visit import Visit
@@ -49,6 +63,8 @@ PAGES = (
     Page("changelist", "", overview.build, gettext_lazy("Overview"), "o"),
     Page("queues", "queues/", queues.build, gettext_lazy("Queues"), "q"),
     Page("queue", "queues/<str:name>/", queues.build_one, gettext_lazy("Queue")),
+    Page("functions", "functions/", functions.build, gettext_lazy("Functions"), "f", 30),
+    Page("function", "functions/<str:path>/", functions.build_one, gettext_lazy("Function"), "", 30),
     Page("errors", "errors/", errors.build, gettext_lazy("Errors"), "e"),
     Page("error", "errors/<str:fingerprint>/", errors.build_one, gettext_lazy("Error")),
     Page("tasks", "tasks/", tasks.build, gettext_lazy("Tasks"), "t"),
@@ -56,7 +72,10 @@ PAGES = (
     Page("workers", "workers/", workers.build, gettext_lazy("Workers"), "w"),
     Page("pool", "workers/<str:id>/", workers.build_one, gettext_lazy("Pool")),
     Page("schedules", "schedules/", schedules.build, gettext_lazy("Schedules"), "s", 30),
+    Page("flows", "flows/", flows.build, gettext_lazy("Groups"), "c", 30),
+    Page("flow", "flows/<str:group>/", flows.build_one, gettext_lazy("Group")),
     Page("doctor", "doctor/", doctor.build, gettext_lazy("Doctor"), "d", 30),
+    Page("marks", "marks/", marks.build, gettext_lazy("Marks"), "m", 30),
     Page("audit", "audit/", audit.build, gettext_lazy("Audit"), "a", 30),
 )
 

@@ -16,9 +16,10 @@ from django.utils.translation import gettext as _
 from pgq import codec
 from pgq.admin import display
 from pgq.admin.dashboard import widgets
-from pgq.admin.dashboard.tasks import BADGES, CANCELLED
+from pgq.admin.dashboard.tasks import BADGES
 from pgq.admin.dashboard.visit import Visit
 from pgq.admin.dashboard.widgets import Block
+from pgq.admin.finished import CANCELLED
 from pgq.ground import ids
 from pgq.models import Progress, QueuedTask, Schedule, Task
 from pgq.status import why
@@ -154,7 +155,7 @@ def _facts(visit: Visit, found: _Found) -> Any:
         (_("timeout"), display.EMPTY if row.timeout is None else widgets.ago(row.timeout)),
     ]
     if row.group:
-        pairs.append((_("group"), visit.link(display.cut(row.group, 100), "tasks", q=f"group:{row.group}")))
+        pairs.append((_("group"), visit.link(display.cut(row.group, 100), "flow", row.group)))
     if found.schedule is not None:
         address = display.url(visit.site, Schedule, "change", found.schedule[0]) if visit.may("view_schedule") else None
         pairs.append((_("schedule"), display.link(address, display.cut(found.schedule[1], 100))))
@@ -236,7 +237,7 @@ def _relatives(visit: Visit, found: _Found) -> list[Block]:
         rows.append((_("waits for it"), visit.task(collector)))
     collects = options.get("collects")
     if isinstance(collects, str):
-        rows.append((_("collects"), visit.link(display.cut(collects, 60), "tasks", q=f"group:{collects}")))
+        rows.append((_("collects"), visit.link(display.cut(collects, 60), "flow", collects)))
     chain = options.get("chain")
     if isinstance(chain, list) and chain:
         rows.append((_("links of its chain that follow"), len(chain)))

@@ -22,13 +22,12 @@ from pgq.admin.base import WINDOW, ids_by_words, newest
 from pgq.admin.dashboard import widgets
 from pgq.admin.dashboard.visit import Visit
 from pgq.admin.dashboard.widgets import Block
+from pgq.admin.finished import CANCELLED
 from pgq.admin.queued import PART, STATES
 from pgq.ground import ids
 from pgq.models import QueuedTask, Task
 
 _SHOWN = 50
-#: What ends with it was cancelled, and did not fail by itself.
-CANCELLED = "pgq.errors.TaskCancelled"
 #: States, as tabs.
 TABS = {
     "": gettext_lazy("All"),

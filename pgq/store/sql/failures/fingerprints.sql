@@ -10,7 +10,7 @@ SELECT fingerprint, func, exception, min(pattern) AS pattern, count(*) AS count,
          WHERE NOT success
          ORDER BY id DESC
          LIMIT {limit}) newest
- WHERE fingerprint = coalesce(%(fingerprint)s, fingerprint)
+ WHERE fingerprint = coalesce(%(fingerprint)s, fingerprint) AND func = coalesce(%(func)s, func)
  GROUP BY fingerprint, func, exception
  ORDER BY max(stopped) DESC
  LIMIT %(most)s
