@@ -57,6 +57,7 @@ class QueuedTaskAdminMixin(TaskCells):
         "func_cell",
         "state_badge",
         "progress_cell",
+        "key_cell",
         "priority",
         "runs_after",
         "attempts",
@@ -73,11 +74,17 @@ class QueuedTaskAdminMixin(TaskCells):
         rows = self.model._default_manager.using(self.database).order_by()
         lanes = Lane.objects.using(self.database).filter(queue=queue).values_list("priority", flat=True)[:50]
         parts = [
-            rows.filter(READY, queue=queue, priority=priority).order_by("-position").values("pk")[:PART]
+            rows.filter(READY, queue=queue, priority=priority, task_key=None).order_by("-position").values("pk")[:PART]
             for priority in lanes
         ]
+        with_key = rows.filter(READY, queue=queue, task_key__isnull=False).order_by("task_key", "priority", "position")
+        parts.append(with_key.values("pk")[:PART])
         parts += [rows.filter(state).order_by(first).values("pk")[:PART] for state, first in STATES.values() if first]
         return queryset.filter(queue=queue, pk__in=parts[0].union(*parts[1:], all=True))
+
+    @admin.display(description=gettext_lazy("key"), ordering="task_key")
+    def key_cell(self, row: Any) -> str:
+        return row.task_key or "-"
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -56,7 +56,9 @@ def test_never_more_than_the_limit_whoever_is_killed(pool, oracle, session):
     for number in range(400):
         key = chance.choice(keys)
         seconds = chance.choice((0, 0.001, 0.01, 0.04))
-        ids.append(async_task(NAP, f"{key}/{number}", seconds, key=key, priority=chance.choice((0, 0, 1))))
+        ids.append(
+            async_task(NAP, f"{key}/{number}", seconds, q_options={"key": key}, priority=chance.choice((0, 0, 1)))
+        )
     running = pool(workers=4, max_crashes=50)
     died: dict[str, float] = {}
     while not all_settled():

@@ -1,9 +1,11 @@
--- Returns whether a task is ready that may be claimed from these queues; and whether tasks are ready though all of these
+-- Returns whether a task without a key is ready that may be claimed from these queues; and whether tasks are ready though all of these
 -- queues are paused. It reads as claims do, from the watermarks on, and raises no flag.
 WITH lane AS MATERIALIZED (
     SELECT l.queue, l.priority, l.low, EXISTS (SELECT FROM pgq_lane p WHERE p.queue = l.queue AND p.paused) AS paused
       FROM pgq_lane l
-     WHERE (%(queues)s::text[] IS NULL OR l.queue {among} (%(queues)s::text[]))
+     -- Tasks of a queue that has a limit may be held by it.
+     WHERE l.queue NOT IN (SELECT m.name FROM pgq_limit m WHERE m.scope = 'queue')
+       AND (%(queues)s::text[] IS NULL OR l.queue {among} (%(queues)s::text[]))
        AND (%(excluded)s::text[] IS NULL OR l.queue {apart} (%(excluded)s::text[]))
 ), ready AS (
     SELECT lane.paused
