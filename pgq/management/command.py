@@ -49,7 +49,7 @@ class PgqCommand(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        chosen = options["database"] if self.takes_database else None
+        chosen = options.get("database") if self.takes_database else None
         with refusals(), at(chosen) if chosen is not None else contextlib.nullcontext():
             self.settings = checked_settings(chosen)
             self.run(options)

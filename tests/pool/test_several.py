@@ -160,6 +160,18 @@ def _exercise(shop, servers, feed, pools):
     assert {mark: times for mark, times in marks.items() if times > 1 and " -1" not in mark} == {}
 
 
+#: What waits, does so in both databases.
+WAIT = """
+import asyncio
+from pgq.tasks import *
+from shop.tasks import mark
+ids = [async_task(mark, number, "both", queue=queue, group="both") for number, queue in enumerate(("mail", "reports"))]
+assert len(fetch_group("both", count=2, wait=20_000)) == 2
+ids = [async_task(mark, number, "both", queue=queue, group="2") for number, queue in enumerate(("reports", "mail"))]
+assert len(asyncio.run(afetch_group("2", count=2, wait=20_000))) == 2
+assert [fetch(id)._state.db for id in ids] == ["second", "default"]
+assert fetch("0" * 32, wait=300) is None and asyncio.run(afetch("0" * 32, wait=300)) is None
+"""
 #: Seconds after which systemd would kill. A busy machine turns a loop late.
 WATCHDOG = 2.0
 
@@ -192,6 +204,7 @@ def test_the_process_that_has_several_pools(project, new_database, notify_socket
         pids = {alias: pid(alias) for alias in dsns}
         assert len({0, pools.pid, *pids.values()}) == 4
         assert [ask(port)[0], ask(port + 1)[0]] == [200, 200]
+        shop.python(WAIT)
 
         systemd.empty()
         systemd.wait_for(says("WATCHDOG"))
