@@ -161,6 +161,7 @@ class TestTrace:
         drain()
         fired, process = made.spans()
         assert fired.attributes["pgq.schedule.id"] == process.attributes["pgq.schedule.id"] == row.pk
+        assert fired.attributes["pgq.schedule.late_ms"] >= 0
         assert process.parent.span_id == fired.context.span_id
 
     def test_what_came_of_it(self, traced):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from pgq.records import Claim, NewTask
 
@@ -19,7 +20,7 @@ ERROR_TYPE, CODE_FUNCTION = "error.type", "code.function.name"
 FUNC, ATTEMPT, OUTCOME = "pgq.task.func", "pgq.task.attempt", "pgq.task.outcome"
 GROUP, PRIORITY, CRASHES = "pgq.task.group", "pgq.task.priority", "pgq.task.crashes"
 WAIT, DELAY = "pgq.task.wait_ms", "pgq.task.delay_s"
-SCHEDULE, SLOT = "pgq.schedule.id", "pgq.schedule.slot"
+SCHEDULE, SLOT, LATE = "pgq.schedule.id", "pgq.schedule.slot", "pgq.schedule.late_ms"
 
 Attributes = dict[str, str | int | float | bool]
 
@@ -41,6 +42,7 @@ def common(tasks: Sequence[NewTask]) -> Attributes:
         made[SCHEDULE] = first.schedule
         if first.slot is not None and len(tasks) == 1:
             made[SLOT] = first.slot.isoformat()
+            made[LATE] = max((datetime.now(UTC) - first.slot).total_seconds() * 1000, 0.0)
     if len(tasks) > 1:
         made[BATCH_COUNT] = len(tasks)
     return made
