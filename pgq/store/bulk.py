@@ -11,7 +11,7 @@ from pgq.store.connection import Cursor
 from pgq.store.statement import all_rows, records
 
 #: Rows that one statement looks at.
-WINDOW = 5_000
+WINDOW = 20_000
 #: Below every id.
 FIRST = UUID(int=0)
 
@@ -36,13 +36,15 @@ class Looked:
     looked: int
     #: The last id of it; None: there was no row left.
     last: UUID | None
-    #: Those that match.
+    #: How many match; and which, if that was wanted.
+    matched: int
     ids: list[UUID]
 
 
-def _columns(match: Match, after: UUID) -> dict[str, object]:
+def _columns(match: Match, after: UUID, wanted: bool) -> dict[str, object]:
     return {
         "after": after,
+        "wanted": wanted,
         "queue": match.queue,
         "func": match.func,
         "group": match.group,
@@ -51,15 +53,15 @@ def _columns(match: Match, after: UUID) -> dict[str, object]:
     }
 
 
-def look_queued(cursor: Cursor, match: Match, *, after: UUID) -> Looked:
-    """Look at the next live tasks by id."""
-    parameters = {**_columns(match, after), "states": match.states}
+def look_queued(cursor: Cursor, match: Match, *, after: UUID, wanted: bool) -> Looked:
+    """Look at the next live tasks by id; `wanted`: return which ones match."""
+    parameters = {**_columns(match, after, wanted), "states": match.states}
     return records(cursor, Looked, "look_queued", parameters, window=WINDOW)[0]
 
 
-def look_failed(cursor: Cursor, match: Match, *, after: UUID, cancelled: str) -> Looked:
+def look_failed(cursor: Cursor, match: Match, *, after: UUID, wanted: bool, cancelled: str) -> Looked:
     """Look at the next failures by id; without an `exception`, those of the exception `cancelled` do not match."""
-    parameters = {**_columns(match, after), "exception": match.exception, "cancelled": cancelled}
+    parameters = {**_columns(match, after, wanted), "exception": match.exception, "cancelled": cancelled}
     return records(cursor, Looked, "look_failed", parameters, window=WINDOW)[0]
 
 

@@ -1,6 +1,6 @@
 """Cancel or retry all tasks that match, in batches: for commands and pages, and for code that cleans up.
 
-Tasks are looked at by id, 5,000 in a statement, and treated 500 in a transaction, so that neither a long statement nor
+Tasks are looked at by id, 20,000 in a statement, and treated 500 in a transaction, so that neither a long statement nor
 a long transaction arises on a table of millions. Each is checked again, under a lock, when it is treated.
 """
 
@@ -93,8 +93,8 @@ def count(which: TaskFilter, *, most: int | None = None, progress: Progress | No
     """
     seen = Treated()
     with callers_cursor(get_settings().database) as cursor:
-        for _failed, ids in _windows(cursor, which, progress):
-            seen.matched += len(ids)
+        for _failed, window in _windows(cursor, which, progress, wanted=False):
+            seen.matched += window.matched
             if most is not None and seen.matched >= most:
                 seen.matched, seen.more = most, True
                 break
@@ -164,7 +164,8 @@ def _treat(
 ) -> Treated:
     treated = Treated()
     with callers_cursor(get_settings().database) as cursor:
-        for failed, ids in _windows(cursor, which, progress):
+        for failed, window in _windows(cursor, which, progress, wanted=True):
+            ids = window.ids
             if limit is not None and treated.matched + len(ids) > limit:
                 ids, treated.more = ids[: limit - treated.matched], True
             treated.matched += len(ids)
@@ -179,8 +180,10 @@ def _treat(
     return treated
 
 
-def _windows(cursor: Cursor, which: TaskFilter, progress: Progress | None) -> Iterator[tuple[bool, list[UUID]]]:
-    """Yield whether they are failures, and those that match, of each window of the tables."""
+def _windows(
+    cursor: Cursor, which: TaskFilter, progress: Progress | None, *, wanted: bool
+) -> Iterator[tuple[bool, bulk.Looked]]:
+    """Yield whether they are failures, and what matches, of each window of the tables in which something does."""
     if which.until is None:
         # What fails again, or is enqueued, meanwhile is not meant.
         which = replace(which, until=overview.now(cursor))
@@ -200,14 +203,14 @@ def _windows(cursor: Cursor, which: TaskFilter, progress: Progress | None) -> It
         after = bulk.FIRST
         while True:
             if failed:
-                window = bulk.look_failed(cursor, match, after=after, cancelled=path_of(TaskCancelled))
+                window = bulk.look_failed(cursor, match, after=after, wanted=wanted, cancelled=path_of(TaskCancelled))
             else:
-                window = bulk.look_queued(cursor, match, after=after)
-            looked, matched = looked + window.looked, matched + len(window.ids)
+                window = bulk.look_queued(cursor, match, after=after, wanted=wanted)
+            looked, matched = looked + window.looked, matched + window.matched
             if progress is not None:
                 progress(looked, matched)
-            if window.ids:
-                yield failed, window.ids
+            if window.matched:
+                yield failed, window
             if window.last is None or window.looked < bulk.WINDOW:
                 break
             after = window.last
