@@ -71,7 +71,7 @@ def sentry() -> Iterator[Callable[..., Kept]]:
     tracing.seen.clear()
     yield start
     integration.uninstall()
-    sentry_sdk.init()
+    sentry_sdk.init(default_integrations=False)
 
 
 @pytest.mark.django_db
