@@ -16,7 +16,7 @@ from pgq.conf import rules, tokens
 from pgq.conf.queues import Queues, are_named, is_pattern
 from pgq.conf.rules import Declaration, declare
 
-#: Keys of Q_CLUSTER that mean nothing here, and why.
+#: Keys of Q_CLUSTER, and two of django-cfg's, that mean nothing here, and why.
 WITHOUT_MEANING = {
     **dict.fromkeys(
         (
@@ -33,6 +33,7 @@ WITHOUT_MEANING = {
         "the only broker is PostgreSQL",
     ),
     "broker_class": "the only broker is PostgreSQL",
+    "broker_url": "the only broker is PostgreSQL",
     "has_replica": "tasks are claimed on the primary",
     "daemonize_workers": "tasks may always start processes of their own",
     "guard_cycle": "the supervisor waits for events instead of looking round",
@@ -40,6 +41,7 @@ WITHOUT_MEANING = {
     "bulk": "claims are sized by time",
     "rollbar": "use error_reporter",
     "testing": "there is nothing to switch",
+    "monitor_interval": "pgq_monitor renews what it shows by itself",
 }
 
 

@@ -84,6 +84,8 @@ CRONTAB = """\
 0 1 * * * cd /srv && python manage.py dbshell < /srv/nightly.sql
 0 2 * * * pg_dump shop > /backup/shop.sql
 """
+#: The name that scripts have for the command.
+QCLUSTER = "from pgq.management.commands.pgq_worker import Command"
 TASKS = "def note(x, y=0): ...\ndef plain(): ...\n"
 #: A program in place of cron's own: it keeps the table in a file.
 CRON = '#!/bin/sh\nif [ "$1" = -l ]; then cat {0} 2>/dev/null; else cp "$1" {0}; fi\n'
@@ -170,7 +172,9 @@ def moved(shop: Project, script: str, **env: str) -> Any:
 
 
 def test_lists_of_ten_move_over_with_nothing_lost_or_doubled(project: Callable[..., Project]) -> None:
-    shop = project(SETTINGS, apps={"shop": {"tasks.py": TASKS, "celery.py": CELERY}})
+    shop = project(
+        SETTINGS, apps={"shop": {"tasks.py": TASKS, "celery.py": CELERY, "management/commands/qcluster.py": QCLUSTER}}
+    )
     program = shop.folder / "crontab"
     program.write_text(CRON.format(shop.folder / "table"))
     program.chmod(0o755)
@@ -207,6 +211,8 @@ def test_lists_of_ten_move_over_with_nothing_lost_or_doubled(project: Callable[.
     assert done["again"] == []
     assert shop.sql("SELECT count(*) FROM pgq_schedule") == [(9 + 10 + 8 + 10,)]
     assert shop.sql("SELECT count(*) FROM pgq_queue") == [(0,)]
+    shop.manage("qcluster", "--run-once")
+    assert shop.sql('SELECT "group" FROM pgq_task WHERE success AND "group" LIKE \'cfg %\'') == [("cfg once",)]
 
 
 @FULL

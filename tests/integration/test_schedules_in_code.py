@@ -79,14 +79,23 @@ def rows(shop):
     return {name.rpartition(".")[2]: rest for name, *rest in found}
 
 
-def at_once(*calls):
-    with ThreadPoolExecutor(len(calls)) as threads:
-        return [future.result() for future in [threads.submit(call) for call in calls]]
+#: How many sessions wait for a lock.
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+def at_once(shop, *calls):
+    """Make calls that write schedules: none can, until all of them are about to."""
+    with psycopg.connect(shop.dsn) as session, ThreadPoolExecutor(len(calls)) as threads:
+        session.execute("LOCK TABLE pgq_schedule IN SHARE MODE")
+        futures = [threads.submit(call) for call in calls]
+        wait_for(lambda: shop.sql(WAITING) == [(len(calls),)])
+        session.commit()
+        return [future.result() for future in futures]
 
 
 def test_deploys_at_once_a_rolling_deploy_a_rollback_and_an_operator(shop):
     # Two deploys of the same release at once make each schedule once.
-    printed = at_once(*[lambda: migrate(shop, "old", "9")] * 2)
+    printed = at_once(shop, *[lambda: migrate(shop, "old", "9")] * 2)
     assert sum(out.count("Schedule nightly: inserted") for out in printed) == 1
     assert rows(shop).keys() == {"nightly", "leaving", "before", "paused", "edited", "beside"}
     assert shop.sql("SELECT count(*) FROM pgq_queue") == [(0,)]
@@ -97,10 +106,7 @@ def test_deploys_at_once_a_rolling_deploy_a_rollback_and_an_operator(shop):
         operator.execute("UPDATE pgq_schedule SET cron = '30 4 * * *' WHERE name = 'edited'")
         # Old and new pods run `migrate` at once, each as it starts.
         deploys = [threads.submit(migrate, shop, list_, release) for list_, release in (("new", "10"), ("old", "9"))]
-        waiting = (
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-        wait_for(lambda: shop.sql(waiting) == [(2,)], "both deploys wait, one for the operator, one for the other")
+        wait_for(lambda: shop.sql(WAITING) == [(2,)], "both deploys wait, one for the operator, one for the other")
         operator.commit()
         for deploy in deploys:
             deploy.result()

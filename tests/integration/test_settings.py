@@ -163,7 +163,8 @@ def test_settings_page_is_what_the_declarations_say():
 
 def test_the_declarations_say_which_keys_are_django_qs():
     same = {key for key, declared in conf.DECLARATIONS.items() if declared.django_q}
-    assert same | {*conf.ALIASES, *conf.WITHOUT_MEANING, "ALT_CLUSTERS"} == {*DJANGO_Q, *OLDER}
+    of_django_cfg = {"broker_url", "monitor_interval"}
+    assert same | {*conf.ALIASES, *conf.WITHOUT_MEANING, "ALT_CLUSTERS"} == {*DJANGO_Q, *OLDER, *of_django_cfg}
 
 
 # ------------------------------------------------------------------------------------------------- wrong values
@@ -231,9 +232,9 @@ def test_right_settings_pass_the_check():
 
 
 def test_keys_without_meaning_are_warnings():
-    with override_settings(Q_CLUSTER={"redis": {"host": "x"}, "bulk": 5}):
+    with override_settings(Q_CLUSTER={"redis": {"host": "x"}, "bulk": 5, "broker_url": "redis://x"}):
         found = [found for found in checks.run_checks() if found.id == "pgq.W001"]
-        assert [message.level for message in found] == [checks.WARNING] * 2
+        assert [message.level for message in found] == [checks.WARNING] * 3
         assert "the only broker is PostgreSQL" in found[0].msg
         assert found[0].hint == "Remove the key."
         assert get_settings().name == "default"

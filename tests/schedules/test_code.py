@@ -238,6 +238,7 @@ def test_the_configuration_of_django_cfg_moves_over_as_it_stands():
         timeout=300,
         retry=3600,
         broker_class="redis",
+        broker_url="redis://localhost:6379/0",
         queue_limit=50,
         save_limit=250,
         cached=500,
@@ -275,12 +276,13 @@ def test_the_configuration_of_django_cfg_moves_over_as_it_stands():
         "retry=3600 is not carried over",
         "cached=500 was a number",
         "broker_class has",
+        "broker_url has",
         "queue_limit has",
         "monitor_interval has",
         'schedules[2] "Weekly": cron: schedule_type',
     ):
         assert sum(said in message for message in warned) == 1, (said, warned)
-    assert len(warned) == 6
+    assert len(warned) == 7
 
 
 def test_a_crontab_of_django_cfg():
