@@ -36,6 +36,7 @@ from pgq.testing import fire_schedules
 from tests.app.models import Note
 from tests.functions import signatures
 from tests.support.admin import PLAIN, REGISTERED, finished, post_action, queued, schedule_data, snapshot, sql, url
+from tests.support.pool_rows import make_pool
 
 pytestmark = pytest.mark.django_db
 #: A registered function of two arguments.
@@ -793,6 +794,8 @@ def test_the_fragment_for_the_script(admin_client: Client) -> None:
     assert "09:00" in page
     assert page.count("<li><time") == 3
     assert "cron" in admin_client.post(address, schedule_data(cron="61 * * * *")).content.decode()
+    daily = admin_client.post(address, schedule_data(cron="0 8 * * *", schedule_type="D")).content.decode()
+    assert "has no use, since the type is D" in daily
     row = schedule(REGISTERED, name="monthly", schedule_type="M")
     assert admin_client.post(f"{address}?id={row.pk}", schedule_data()).status_code == 200
     assert admin_client.post(f"{address}?id=99999", schedule_data()).status_code == 404
@@ -1053,6 +1056,17 @@ def test_pools_and_what_their_workers_do(admin_client: Client) -> None:
     assert f"the busy one: {PLAIN}" in page
     assert url("queuedtask", "change", task) in page
     assert "3.5 s" in page
+
+
+def test_pods_of_one_name_are_told_apart_by_their_hosts(admin_client: Client) -> None:
+    """In containers all pools are process 1 or 7, and have the same name."""
+    for host in ("shop-worker-7d4f9-x2x8k", "shop-worker-7d4f9-q7w2m"):
+        make_pool(ids.new_id(), name="default", host=host, pid=7)
+    listed = admin_client.get(url("workerpool")).content.decode()
+    for pool in WorkerPool.objects.all():
+        assert f'<td class="field-host">{pool.host}</td>' in listed
+        page = admin_client.get(url("workerpool", "change", pool.pk)).content.decode()
+        assert f"default on {pool.host}" in page
 
 
 # ------------------------------------------------------------------------------------------------- around it

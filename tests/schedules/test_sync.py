@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,7 +13,7 @@ from django.db import connection
 from django.test import override_settings
 
 from pgq.config import Every, ScheduleConfig, cron
-from pgq.enqueue import discovery
+from pgq.enqueue import discovery, registry
 from pgq.models import Schedule
 from pgq.schedules import drift, overview
 from pgq.schedules.fire import resume
@@ -93,6 +94,19 @@ def test_a_count_goes_on_unless_the_code_gives_another(clock):
     assert row().repeats == 2
     deploy(nightly("0 * * * *", repeats=5, args=["z"]))
     assert row().repeats == 5
+
+
+def test_what_task_fixes_is_renewed_by_the_next_sync(monkeypatch):
+    path = "tests.functions.common.configured"
+    code = ScheduleConfig("fixed", func=path, when=cron("0 2 * * *"))
+    assert deploy(code) == {"fixed": Did.INSERTED}
+    assert (row("fixed").queue, row("fixed").options["timeout"]) == ("mail", 30.0)
+    entry = registry.registered(path)
+    changed = replace(entry, options=entry.options.but(timeout=90))
+    monkeypatch.setitem(registry._registered, path, changed)
+    assert deploy(code) == {"fixed": Did.UPDATED}
+    assert row("fixed").options["timeout"] == 90.0
+    assert deploy(code) == {"fixed": Did.SAME}
 
 
 def test_once_runs_once_whatever_is_deployed_later(clock):
