@@ -6,15 +6,17 @@ docs/rest.md.
 
 from __future__ import annotations
 
-from pgq.urls import bulk, machines, overview, schedules, tasks
+from pgq.urls import bulk, history, machines, overview, prometheus, schedules, tasks
 from pgq.urls.endpoint import patterns
 
 __all__ = ["app_name", "urlpatterns"]
 
 # Each module declares its endpoints when it is imported.
 assert bulk
+assert history
 assert machines
 assert overview
+assert prometheus
 assert schedules
 assert tasks
 

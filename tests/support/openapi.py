@@ -125,9 +125,23 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "Pools": record(pools=array(ref("Pool"))),
     "Finding": record(check=TEXT, status=one_of("ok", "warning", "problem"), detail=TEXT, advice=TEXT),
     "Findings": record(status=one_of("ok", "warning", "problem"), checks=array(ref("Finding"))),
+    "Point": record(at=MOMENT, value=optional(NUMBER)),
+    "Series": record(metric=TEXT, key=TEXT, step=NUMBER, points=array(ref("Point"))),
+    "SeriesList": record(series=array(ref("Series"))),
+    "Mark": record(id=WHOLE, at=MOMENT, label=TEXT, kind=TEXT, author=optional(TEXT)),
+    "MarkDone": record(label=TEXT),
+    "Marks": record(marks=array(ref("Mark"))),
+    "KeptFinding": record(
+        check=TEXT, status=one_of("ok", "warning", "problem"), detail=TEXT, advice=TEXT, since=MOMENT,
+        checked_at=MOMENT,
+    ),
+    "KeptFindings": record(checks=array(ref("KeptFinding"))),
+    "Metrics": TEXT,
     "Document": {"type": "object"},
 }  # fmt: skip
 
+#: What the metrics may be.
+_TEXTS = ("text/plain", "application/openmetrics-text")
 #: What any request may be refused with, besides what its endpoint declares.
 _ANY = (400, 401, 403, 503)
 #: What a body may be refused with.
@@ -210,8 +224,8 @@ def _responses(each: Any) -> dict[str, Any]:
     for status in (*([] if 201 in each.answers or 204 in each.answers else [200]), *each.answers):
         found[str(status)] = {"description": HTTPStatus(status).phrase}
         if status != 204:
-            content = each.content if hasattr(each, "content") else "application/json"
-            found[str(status)]["content"] = {content: {"schema": ref(each.answer)}}
+            contents = _TEXTS if each.answer == "Metrics" else ("application/json",)
+            found[str(status)]["content"] = {content: {"schema": ref(each.answer)} for content in contents}
     problem = {"application/problem+json": {"schema": ref("Problem")}}
     for status in (*_ANY, *each.refusals, *(_OF_BODY if each.body is not None else ())):
         if str(status) in found:

@@ -102,7 +102,7 @@ def test_a_page_takes_few_statements_and_they_write_nothing(api: Any) -> None:
                 caller.client.get(
                     "/pgq/" + path.replace("{func}", PLAIN).replace("{schedule}", "1"), headers=caller.headers
                 )
-            assert len(made) <= 20, each.path
+            assert len(made) <= 20, (each.path, [query["sql"][:200] for query in made])
     before = sql("SHOW statement_timeout")
     with pytest.raises(InternalError, match="read-only"), reading("default", seconds=1):
         QueuedTask.objects.all().delete()
