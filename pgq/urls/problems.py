@@ -24,6 +24,11 @@ WORDS: Mapping[int, str] = {
 TYPE = "urn:pgq:problem:"
 
 
+def title(status: int) -> str:
+    """Return the standard phrase of a status, the same by every Python: before 3.13, RFC 7231's stands for 413."""
+    return "Content Too Large" if status == 413 else HTTPStatus(status).phrase
+
+
 class Problem(Exception):
     """A request is refused.
 
@@ -49,7 +54,7 @@ class Problem(Exception):
         """Return the response that says so."""
         body: dict[str, Any] = {
             "type": TYPE + WORDS[self.status],
-            "title": HTTPStatus(self.status).phrase,
+            "title": title(self.status),
             "status": self.status,
             "detail": self.detail,
         }

@@ -480,7 +480,7 @@ def test_a_worker_does_not_leave_while_its_guard_settles(hand, oracle, session, 
     assert hand._exchange()
     hand._run_waiting()
     locked, goes_on = threading.Event(), threading.Event()
-    connected = hand.exchange._connected
+    connected = hand.exchange.session.connected
 
     def slow() -> store_connection.Connection:
         # Called with the reports in hand.
@@ -488,7 +488,7 @@ def test_a_worker_does_not_leave_while_its_guard_settles(hand, oracle, session, 
         assert goes_on.wait(20)
         return connected()
 
-    monkeypatch.setattr(hand.exchange, "_connected", slow)
+    monkeypatch.setattr(hand.exchange.session, "connected", slow)
     guard = threading.Thread(target=hand.exchange.settle, kwargs={"insist": False})
     guard.start()
     assert locked.wait(20)

@@ -39,6 +39,7 @@ PROMISED = {
     "_exit",
     "_getframe",
     "_fields",
+    "_asdict",
     "_make",
     "_replace",
 }

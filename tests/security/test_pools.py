@@ -277,7 +277,9 @@ def test_nothing_that_crosses_between_processes_is_unpickled() -> None:
     """Connection.recv() would unpickle; there is only recv_bytes()."""
     sources = list((ROOT / "pgq").rglob("*.py"))
     assert len(sources) > 30
-    calls = [path.name for path in sources if re.search(r"\.recv\(\)|\.send\((?!sig)", path.read_text())]
+    # What is told to listeners stays in the process.
+    texts = {path.name: re.sub(r"\bevents\.\w+\.send\(", "", path.read_text()) for path in sources}
+    calls = [name for name, text in texts.items() if re.search(r"\.recv\(\)|\.send\((?!sig)", text)]
     between = {
         "children",
         "supervisor",

@@ -88,7 +88,7 @@ class Hand(Worker):
             self._run_waiting()
 
     def close(self) -> None:
-        self.exchange._disconnect()
+        self.exchange.session.disconnect()
 
 
 def fill(count: int, *, func: str = MARK, **options: Any) -> list[UUID]:

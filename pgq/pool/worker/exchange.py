@@ -27,7 +27,7 @@ from pgq.pool.activity import ActivityCell
 from pgq.pool.allowance import Share
 from pgq.pool.gate import Gate
 from pgq.pool.protocol import ChildConfig
-from pgq.pool.worker import process_state
+from pgq.pool.worker.session import Session
 from pgq.pool.worker.surroundings import Surroundings
 from pgq.records import Claim, Claimed, Report
 from pgq.store import connection as store_connection
@@ -47,9 +47,6 @@ _REFUSED = (
     psycopg.NotSupportedError,
     psycopg.errors.ProgramLimitExceeded,
 )
-
-#: Seconds that a claim or a settlement may take.
-_STATEMENT_SECONDS = 30.0
 
 
 class Exchange:
@@ -83,7 +80,7 @@ class Exchange:
         post: Callable[[bytes], None],
         share: Share | None = None,
     ) -> None:
-        self.config, self.cell, self.gate, self.surroundings, self.post = config, cell, gate, surroundings, post
+        self.config, self.cell, self.gate, self.post = config, cell, gate, post
         self.share = share
         self.waiting: deque[Claim] = deque()
         self.finished: deque[Report] = deque()
@@ -94,10 +91,7 @@ class Exchange:
         self.turns = Turns(Queues(config.queues, config.exclude_queues))
         #: Held by the thread that uses the connection.
         self._lock = threading.Lock()
-        self._connection: store_connection.Connection | None = None
-        self._file: tuple[int, int] | None = None
-        #: Kept: if it were collected, it would close a descriptor that is another file's by now.
-        self._abandoned: store_connection.Connection | None = None
+        self.session = Session(config.database, surroundings)
         self._backoff = Backoff()
         #: Listens to `events.settle` in a real worker.
         self.tally = Tally()
@@ -146,7 +140,7 @@ class Exchange:
                 with self._lock:
                     # If the release fails, PostgreSQL may have carried it out: so these must not be started any more.
                     self.returning += _taken(self.waiting)
-                    leases.release(self._connected().cursor(), self.returning)
+                    leases.release(self.session.connected().cursor(), self.returning)
                     if self.share is not None:
                         self.share.give_back(len(self.returning))
                     self.returning = []
@@ -160,7 +154,7 @@ class Exchange:
     def execute(self, statement: Callable[[store_connection.Cursor], object]) -> None:
         """Call a function that executes a statement, with the worker's connection, while no other thread uses that."""
         with self._lock:
-            statement(self._connected().cursor())
+            statement(self.session.connected().cursor())
 
     def flush_tally(self, *, attempts: int = 1) -> None:
         """Write what was counted, in a transaction of its own: the worker sleeps, leaves, or runs one task for long.
@@ -172,7 +166,7 @@ class Exchange:
             try:
                 with self._lock:
                     # A flush that is not confirmed stays as it was, and what was counted since is the next one.
-                    while self.tally.due_at() is not None and self.tally.write(self._connected()):
+                    while self.tally.due_at() is not None and self.tally.write(self.session.connected()):
                         self.tally.confirm()
                 return
             except psycopg.Error as error:
@@ -202,7 +196,7 @@ class Exchange:
         while claims := running():
             try:
                 with self._lock:
-                    leases.rename(self._connected().cursor(), claims, worker=id)
+                    leases.rename(self.session.connected().cursor(), claims, worker=id)
                 return
             except psycopg.Error as error:
                 self.wait_for_postgresql(error)
@@ -224,7 +218,7 @@ class Exchange:
         with self._lock:
             with (
                 self._put_back_on_error() as reports,
-                settling.transaction(self._connected(), reports, self.config.pool) as cursor,
+                settling.transaction(self.session.connected(), reports, self.config.pool) as cursor,
             ):
                 # With a settlement, so that it costs no transaction of its own.
                 counted = bool(reports) and self.tally.is_due(time.monotonic()) and self.tally.write(cursor.connection)
@@ -261,7 +255,7 @@ class Exchange:
             return False
         try:
             # Out of transaction ids, PostgreSQL refuses all writes with such errors.
-            queue.begin_writing(self._connected().cursor())
+            queue.begin_writing(self.session.connected().cursor())
         except psycopg.Error:
             return False
         return True
@@ -275,7 +269,7 @@ class Exchange:
             less = report
             for lessen in (settling.without_what_was_refused, settling.without_options, settling.parked, None):
                 try:
-                    with settling.transaction(self._connected(), [less], self.config.pool):
+                    with settling.transaction(self.session.connected(), [less], self.config.pool):
                         break
                 except Exception as refused:
                     if isinstance(refused, psycopg.Error) and not isinstance(refused, _REFUSED):
@@ -292,39 +286,9 @@ class Exchange:
     def wait_for_postgresql(self, error: psycopg.Error) -> None:
         """Close the connection and pause, longer each time, before the next attempt to reach PostgreSQL."""
         with self._lock:
-            self._disconnect()
+            self.broke |= self.session.disconnect()
         # The pause is not cut short by a stop: that does not make PostgreSQL come back.
         time.sleep(self._backoff.failed(error))
-
-    def files(self) -> list[int]:
-        """Return the descriptor of the connection, if there is one."""
-        connection = self._connection
-        return [] if connection is None or connection.closed else [connection.fileno()]
-
-    def _connected(self) -> store_connection.Connection:
-        """Return the connection, opened anew if it is gone. The caller holds its lock."""
-        if self._connection is not None and not self._connection.closed and self._is_cut_off(self._connection):
-            self._abandoned, self._connection = self._connection, None
-        if self._connection is None or self._connection.closed:
-            self._connection = store_connection.connect(
-                self.config.database, "pgq worker", patience=_STATEMENT_SECONDS, pins=store_connection.BY_INDEX
-            )
-            self._file = process_state.identity(self._connection.fileno())
-        return self._connection
-
-    def _is_cut_off(self, connection: store_connection.Connection) -> bool:
-        """Whether a task closed its file. The number may be another file's by now, so nothing more is written there."""
-        if process_state.identity(connection.fileno()) == self._file:
-            return False
-        self.surroundings.spoiled = self.surroundings.spoiled or "a task closed its connection to PostgreSQL"
-        return True
-
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self.broke = True
-            with contextlib.suppress(psycopg.Error):
-                connection.close()
 
 
 def _taken(items: deque[T]) -> Iterator[T]:

@@ -144,7 +144,7 @@ class Worker:
         self.surroundings = Surroundings([pipe.fileno()], threads=settings.threads - 1)
         self.share = Share(allowance, config.number) if allowance is not None else None
         self.exchange = Exchange(config, cell, gate, self.surroundings, self.post, self.share)
-        self.forks = Forks(lambda: [pipe.fileno(), *self.exchange.files()])
+        self.forks = Forks(lambda: [pipe.fileno(), *self.exchange.session.files()])
         self.atomic = Atomic(config.database, config.pool, settings)
         self.slots = Slots(
             settings, config.database, config.pool, connections, self.forks, ended=self._ended, changed=self._show
@@ -201,12 +201,8 @@ class Worker:
         exchange.disown(self.slots.claims)
         size = self.sizer.next_size(self.slots.room() if self.slots.running else math.inf)
         try:
-            places = self.slots.room() if self.in_slots else 1
-            claimed = (
-                exchange.settle_and_claim(size, places)
-                if self.share is None
-                else self.share.claim(exchange, size, places)
-            )
+            claim = exchange.settle_and_claim if self.share is None else partial(self.share.claim, exchange)
+            claimed = claim(size, self.slots.room() if self.in_slots else 1)
         except psycopg.Error as error:
             exchange.wait_for_postgresql(error)
             return True
