@@ -228,22 +228,23 @@ COMMENT ON VIEW pgq_failures_by_function IS
     'Failures of the last 24 hours by function and exception, among the 10,000 that were enqueued last, in 7 days. How many in all: pgq_functions.';
 
 CREATE OR REPLACE VIEW pgq_rates AS
-WITH minute AS (
-    SELECT queue, sum(succeeded + failed + cancelled + timed_out + discarded) AS done, sum(succeeded) AS succeeded,
-           sum(failed + timed_out + discarded) AS failed, sum(retried) AS retried,
-           sum(run_us_sum) AS run_us, sum((SELECT sum(n) FROM unnest(run_hist) n)) AS runs
-      FROM pgq_metric
-     WHERE span = 1 AND at >= date_trunc('minute', statement_timestamp()) - interval '5 minutes'
-     GROUP BY queue
-), elapsed AS (
-    SELECT 300 + extract(epoch FROM statement_timestamp() - date_trunc('minute', statement_timestamp()))::float8 AS seconds
+-- Five whole minutes: workers write what they have counted each 10 s, and upkeep adds it up each 15 s.
+WITH last AS (
+    SELECT date_trunc('minute', statement_timestamp() - interval '30 seconds') AS minute
+), counted AS (
+    SELECT m.queue, sum(m.succeeded + m.failed + m.cancelled + m.timed_out + m.discarded) AS ended,
+           sum(m.failed + m.timed_out + m.discarded) AS failed, sum(m.retried) AS retried,
+           sum(m.run_us_sum) AS run_us, sum((SELECT sum(n) FROM unnest(m.run_hist) n)) AS runs
+      FROM last, pgq_metric m
+     WHERE m.span = 1 AND m.at >= last.minute - interval '5 minutes' AND m.at < last.minute
+     GROUP BY m.queue
 )
-SELECT queue, done / seconds AS done_per_second, succeeded / seconds AS succeeded_per_second,
-       failed / seconds AS failed_per_second, retried / seconds AS retried_per_second,
-       CASE WHEN runs > 0 THEN run_us::float8 / runs / 1000000 END AS average_seconds
-  FROM minute, elapsed
+SELECT queue, round(ended / 300, 3)::float8 AS ended_per_second, round(failed / 300, 3)::float8 AS failed_per_second,
+       round(retried / 300, 3)::float8 AS retried_per_second,
+       round(run_us / nullif(runs, 0) / 1000000, 6)::float8 AS average_seconds
+  FROM counted
  ORDER BY queue;
-COMMENT ON VIEW pgq_rates IS 'Tasks a second of the last five minutes and the minute that runs, by queue; some seconds late.';
+COMMENT ON VIEW pgq_rates IS 'Tasks a second over the last five whole minutes that workers have counted, by queue.';
 
 CREATE OR REPLACE VIEW pgq_functions AS
 WITH hour AS (
@@ -266,9 +267,11 @@ WITH hour AS (
      GROUP BY queue, func
 )
 SELECT c.queue, c.func, c.succeeded, c.failed, c.retried, c.timed_out, c.crashed, c.cancelled, c.discarded, c.parked,
-       c.run / nullif(run.number, 0) AS average_seconds, pgq_quantile(run.buckets, run.counts, 0.5) AS median_seconds,
-       pgq_quantile(run.buckets, run.counts, 0.95) AS p95_seconds, c.longest AS longest_seconds,
-       pgq_quantile(wait.buckets, wait.counts, 0.95) AS p95_wait_seconds
+       round((c.run / run.number)::numeric, 6)::float8 AS average_seconds,
+       round(least(pgq_quantile(run.buckets, run.counts, 0.5), c.longest)::numeric, 6)::float8 AS median_seconds,
+       round(least(pgq_quantile(run.buckets, run.counts, 0.95), c.longest)::numeric, 6)::float8 AS p95_seconds,
+       c.longest AS longest_seconds,
+       round(pgq_quantile(wait.buckets, wait.counts, 0.95)::numeric, 6)::float8 AS p95_wait_seconds
   FROM counted c
   LEFT JOIN run USING (queue, func)
   LEFT JOIN wait USING (queue, func)

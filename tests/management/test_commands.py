@@ -32,6 +32,7 @@ from pgq import __version__
 from pgq.management import live, output
 from pgq.management.monitor import VIEWS
 from pgq.models import Lane, Schedule, Task
+from pgq.models.metrics import Mark
 from pgq.tasks import async_task, enqueue_many, schedule
 from pgq.upkeep import clean
 from tests.support.environment import environment
@@ -41,7 +42,7 @@ from tests.support.pools import ROOT, connect, test_dsn, wait_for
 TRUEDIV = "operator.truediv"
 COMMANDS = [
     "pgq_info", "pgq_monitor", "pgq_memory", "pgq_clean", "pgq_schedules", "pgq_check", "pgq_import_django_q",
-    "pgq_queues",
+    "pgq_queues", "pgq_mark",
 ]  # fmt: skip
 
 
@@ -1002,3 +1003,22 @@ class TestSchedules:
         with pytest.raises(CommandError) as refused:
             run("pgq_schedules", *arguments)
         assert refused.value.returncode == 2
+
+
+# ------------------------------------------------------------------------------------------------- pgq_mark
+
+
+@pytest.mark.django_db
+class TestMark:
+    def test_marks_this_moment(self):
+        assert run("pgq_mark", "v1.2") == "Marked: v1.2\n"
+        assert run_json("pgq_mark", "v1.2", "--release") == {"label": "v1.2", "kind": "release", "new": True}
+        assert run("pgq_mark", "v1.2", "--release") == "Release v1.2 was marked before.\n"
+        assert [(mark.label, mark.kind) for mark in Mark.objects.order_by("id")] == [
+            ("v1.2", "mark"), ("v1.2", "release"),
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("label", ["", "  ", "x" * 201])
+    def test_refuses(self, label):
+        with pytest.raises(CommandError, match="the label must have 1 to 200 characters"):
+            run("pgq_mark", label)
