@@ -169,6 +169,16 @@ class Tally:
             return False
         return True
 
+    def write_all(self, connection: Connection) -> None:
+        """Write what was counted; the caller is in no transaction.
+
+        Raises:
+            psycopg.Error: As for `write`. What was not confirmed is sent again by the next one.
+        """
+        # A flush that is not confirmed stays as it was, and what was counted since is the next one.
+        while self.due_at() is not None and self.write(connection):
+            self.confirm()
+
     def confirm(self) -> None:
         """Note that what `write` has written is committed."""
         self._body = None

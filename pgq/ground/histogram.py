@@ -1,9 +1,7 @@
 """Histograms of times: how many took how long, in buckets that grow with the time.
 
 A time is a whole number of microseconds. Two buckets for each power of two, told apart by the second bit of the number:
-
-    bucket     4     5     6     7     8     9    10 ...
-    from µs    2     3     4     6     8    12    16 ...
+bucket 4 begins at 2 microseconds, bucket 5 at 3, bucket 6 at 4, bucket 7 at 6, bucket 8 at 8, bucket 9 at 12.
 
 So a bucket's number takes no logarithm and no table, 36 hours are bucket 75, and a quantile read from a histogram is
 wrong by a fifth at most. ``pgq_bucket`` and ``pgq_quantile`` do the same in SQL.

@@ -71,6 +71,10 @@ class Pair(NamedTuple):
     queue: str
     func: str
 
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of the key by their names."""
+        return dict(zip(self._fields, self, strict=True))
+
 
 def metric_pairs(cursor: Cursor, times: Sequence[tuple[int, datetime]]) -> set[Pair]:
     """Return the rows of these spans and times that are there."""

@@ -155,7 +155,7 @@ def _add_metrics(cursor: Cursor, counted: list[tuple[datetime, tuple[str, str], 
             begin = begin_of(at, span)
             queue, func = _told_apart(name, known[span, begin], PAIRS)
             sums.setdefault(Pair(span, begin, queue, func), Sum()).add(outcome, numbers)
-    metrics.add_metrics(cursor, ({**pair._asdict(), **total.columns()} for pair, total in sums.items()))
+    metrics.add_metrics(cursor, ({**pair.columns(), **total.columns()} for pair, total in sums.items()))
 
 
 def _add_totals(cursor: Cursor, counted: list[tuple[datetime, tuple[str, str], str, _Counted]]) -> None:

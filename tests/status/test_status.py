@@ -16,6 +16,7 @@ from pgq import status
 from pgq.cluster import Cluster
 from pgq.errors import PgqError
 from pgq.ground import events
+from pgq.pool.worker.exchange import flush_tally
 from pgq.status import Stat, Status, snapshot
 from pgq.status.snapshot import Count
 from pgq.store import overview, pools
@@ -132,7 +133,7 @@ class TestCounts:
             hand.work()
         finally:
             events.settle.forget(hand.exchange.tally.note)
-        hand.exchange.flush_tally()
+        flush_tally(hand.exchange)
         with connection.cursor() as cursor:
             # As if two minutes had passed.
             cursor.execute("UPDATE pgq_metric_raw SET at = at - interval '2 minutes'")

@@ -14,6 +14,7 @@ from pgq.execution.tally import Tally
 from pgq.ground import events, histogram
 from pgq.models.metrics import Gauge, Mark, Metric, Total
 from pgq.pool.former_ids import FormerId, FormerIds
+from pgq.pool.worker.exchange import flush_tally
 from pgq.records import Blame
 from pgq.status import metrics
 from pgq.store import lanes
@@ -113,7 +114,7 @@ def test_what_was_settled_can_be_read(hand, session):
     async_task(FAIL, "y", queue="b", max_attempts=2)
     async_task("tests.functions.oracle.discard", "z", queue="b")
     hand.work()
-    hand.exchange.flush_tally()
+    flush_tally(hand.exchange)
     assert fold(own) == 1
     assert fold(own) == 0
     functions = {(one.queue, one.func): one for one in look(metrics.functions)}
@@ -161,7 +162,7 @@ def test_a_leader_that_dies_while_folding_counts_nothing(hand, session):
     own, leader = session(), session()
     enqueue_many(MARK, [(n,) for n in range(3)])
     hand.work()
-    hand.exchange.flush_tally()
+    flush_tally(hand.exchange)
 
     def fold_and_die():
         with leader.transaction():
@@ -181,13 +182,13 @@ def test_a_missing_table_keeps_nothing_from_being_settled(hand, session):
     hand.work()
     own.execute("ALTER TABLE pgq_metric_raw RENAME TO pgq_gone")
     try:
-        hand.exchange.flush_tally()
+        flush_tally(hand.exchange)
         async_task(MARK, 2)
         hand.exchange.tally._next = 0.0
         hand.work()
     finally:
         own.execute("ALTER TABLE pgq_gone RENAME TO pgq_metric_raw")
-    hand.exchange.flush_tally()
+    flush_tally(hand.exchange)
     assert fold(own) == 2
     assert all_reports() == 2
 

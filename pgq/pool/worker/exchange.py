@@ -92,9 +92,7 @@ class Exchange:
         #: Held by the thread that uses the connection.
         self._lock = threading.Lock()
         self.session = Session(config.database, surroundings)
-        self._backoff = Backoff()
-        #: Listens to `events.settle` in a real worker.
-        self.tally = Tally()
+        self._backoff, self.tally = Backoff(), Tally()
 
     def settle_and_claim(self, size: int, places: int = 1) -> int:
         """Settle what has finished and claim up to `size` tasks, in one transaction; return how many were claimed.
@@ -156,22 +154,6 @@ class Exchange:
         with self._lock:
             statement(self.session.connected().cursor())
 
-    def flush_tally(self, *, attempts: int = 1) -> None:
-        """Write what was counted, in a transaction of its own: the worker sleeps, leaves, or runs one task for long.
-
-        Args:
-            attempts: How often it is tried while PostgreSQL is away; a flush that may be written already is sent again.
-        """
-        for _ in range(attempts):
-            try:
-                with self._lock:
-                    # A flush that is not confirmed stays as it was, and what was counted since is the next one.
-                    while self.tally.due_at() is not None and self.tally.write(self.session.connected()):
-                        self.tally.confirm()
-                return
-            except psycopg.Error as error:
-                self.wait_for_postgresql(error)
-
     def disown(self, running: Callable[[], list[Claim]]) -> None:
         """If the worker may hold rows that it never saw, go on under a new id: the supervisor releases the old one's.
 
@@ -220,7 +202,6 @@ class Exchange:
                 self._put_back_on_error() as reports,
                 settling.transaction(self.session.connected(), reports, self.config.pool) as cursor,
             ):
-                # With a settlement, so that it costs no transaction of its own.
                 counted = bool(reports) and self.tally.is_due(time.monotonic()) and self.tally.write(cursor.connection)
                 yield cursor
             if counted:
@@ -239,26 +220,13 @@ class Exchange:
             reports.extend(_taken(self.finished))
             yield reports
         except BaseException as error:
-            if isinstance(error, Exception) and self._is_refused(reports, error):
+            if isinstance(error, Exception) and _is_refused(self, reports, error):
                 self._settle_one_by_one(reports, error)
             else:
                 self.finished.extendleft(reversed(reports))
             if isinstance(error, psycopg.Error) or not isinstance(error, Exception):
                 raise
             raise psycopg.DataError(f"{type(error).__name__}: {error}") from error
-
-    def _is_refused(self, reports: list[Report], error: Exception) -> bool:
-        """Whether the cause is a report that PostgreSQL, or pgq's code, does not take."""
-        if not isinstance(error, psycopg.Error):
-            return True
-        if not reports or not isinstance(error, _REFUSED):
-            return False
-        try:
-            # Out of transaction ids, PostgreSQL refuses all writes with such errors.
-            queue.begin_writing(self.session.connected().cursor())
-        except psycopg.Error:
-            return False
-        return True
 
     def _settle_one_by_one(self, reports: list[Report], error: Exception) -> None:
         """Settle each report by itself, so that the refused one spoils no other."""
@@ -289,6 +257,34 @@ class Exchange:
             self.broke |= self.session.disconnect()
         # The pause is not cut short by a stop: that does not make PostgreSQL come back.
         time.sleep(self._backoff.failed(error))
+
+
+def _is_refused(exchange: Exchange, reports: list[Report], error: Exception) -> bool:
+    """Whether the cause is a report that PostgreSQL, or pgq's code, does not take."""
+    if not isinstance(error, psycopg.Error):
+        return True
+    if not reports or not isinstance(error, _REFUSED):
+        return False
+    try:
+        # Out of transaction ids, PostgreSQL refuses all writes with such errors.
+        queue.begin_writing(exchange.session.connected().cursor())
+    except psycopg.Error:
+        return False
+    return True
+
+
+def flush_tally(exchange: Exchange, *, attempts: int = 1) -> None:
+    """Write what was counted, in a transaction of its own: the worker sleeps, leaves, or runs one task for long.
+
+    Args:
+        attempts: How often it is tried while PostgreSQL is away; a flush that may be written already is sent again.
+    """
+    for _ in range(attempts):
+        try:
+            exchange.execute(lambda cursor: exchange.tally.write_all(cursor.connection))
+            return
+        except psycopg.Error as error:
+            exchange.wait_for_postgresql(error)
 
 
 def _taken(items: deque[T]) -> Iterator[T]:

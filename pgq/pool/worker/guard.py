@@ -23,7 +23,7 @@ from pgq.execution import context as contexts
 from pgq.ground import events
 from pgq.pool import protocol
 from pgq.pool.worker import process_state
-from pgq.pool.worker.exchange import Exchange
+from pgq.pool.worker.exchange import Exchange, flush_tally
 from pgq.pool.worker.slots import Slots
 from pgq.pool.worker.surroundings import Surroundings
 from pgq.records import Claim
@@ -110,7 +110,7 @@ class Guard:
             seen = running
             if not poll.poll(self._until_flush() if idle else 1000 * (_TICK if long else calm)):
                 if idle:
-                    self.exchange.flush_tally()
+                    flush_tally(self.exchange)
                 else:
                     self._tick(time.monotonic())
                 continue
@@ -164,7 +164,7 @@ class Guard:
             exchange.give_back(insist=False)
         self.slots.interrupt_overdue(now)
         if exchange.tally.is_due(now - _FLUSH_PATIENCE):
-            exchange.flush_tally()
+            flush_tally(exchange)
         if contexts.is_anything_unwritten() and now >= self._write_after:
             self._write_progress()
             self._write_after = time.monotonic() + progress.EVERY

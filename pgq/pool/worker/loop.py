@@ -50,7 +50,7 @@ from pgq.pool.allowance import Allowance, Share
 from pgq.pool.gate import Gate
 from pgq.pool.protocol import ChildConfig
 from pgq.pool.worker.connections import Connections
-from pgq.pool.worker.exchange import Exchange
+from pgq.pool.worker.exchange import Exchange, flush_tally
 from pgq.pool.worker.forks import Forks, offer_to_oom_killer
 from pgq.pool.worker.guard import Guard
 from pgq.pool.worker.slots import Begun, Slots
@@ -349,7 +349,7 @@ class Worker:
         # The guard settles what ends meanwhile.
         self.slots.wait_until(lambda: not self.slots.running)
         self.exchange.settle(insist=True)
-        self.exchange.flush_tally(attempts=3)
+        flush_tally(self.exchange, attempts=3)
         self.post(protocol.BYE)
 
     def settle_anyway(self) -> None:
