@@ -46,7 +46,7 @@ def watched(tasks: tuple[NewTask, ...], using: str, rows: Sized | None = None) -
         # Inside of the hooks: the span of the enqueue is to show how many rows it has written.
         if events.enqueue.listeners:
             count = len(rows) if rows is not None else len(tasks) if writing.count is None else writing.count
-            events.enqueue.send(Enqueued(writing.tasks, count, using))
+            events.enqueue.tell(Enqueued(writing.tasks, count, using))
 
 
 def _traced(task: NewTask, trace: dict[str, str]) -> NewTask:

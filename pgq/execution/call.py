@@ -181,7 +181,7 @@ def _cancelled(signum: int, frame: FrameType | None) -> None:
 
 def _call(call: Call) -> Any:
     if events.start.listeners:
-        events.start.send(call)
+        events.start.tell(call)
     if not events.around_run.hooks:
         return _call_announced(call)
     with events.around_run.entered(call):
@@ -198,7 +198,7 @@ def _call_announced(call: Call) -> Any:
 
 async def _call_coroutine(call: Call) -> Any:
     if events.start.listeners:
-        events.start.send(call)
+        events.start.tell(call)
     if not events.around_run.hooks:
         return await _call_coroutine_announced(call)
     with events.around_run.entered(call):

@@ -95,7 +95,7 @@ def _run_settled(task: NewTask, raises: Callable[[BaseException], bool]) -> Repo
     report = _execute(claim, settings, write_row)
     if isinstance(report.outcome, Failed | Retried) and report.error is not None and raises(report.error):
         if events.end.listeners:
-            events.end.send(report)
+            events.end.tell(report)
         raise report.error
     _tell(report)
     if not report.settled:
@@ -205,7 +205,7 @@ def _run_claim(claim: Claim, settings: Settings, *, commits: bool = False) -> Re
 def _tell(report: Report) -> None:
     """Tell what came of a task, as a worker does."""
     if events.end.listeners:
-        events.end.send(report)
+        events.end.tell(report)
     if not isinstance(report.outcome, Succeeded):
         settle.log_failure(report)
     elif logger.isEnabledFor(logging.DEBUG):

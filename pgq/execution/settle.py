@@ -62,7 +62,7 @@ def _tell(reports: Sequence[Report], accepted: Set[UUID]) -> None:
     if len(accepted) < len(reports):
         refused = tuple(report for report in reports if report.claim.id not in accepted)
         reports = [report for report in reports if report.claim.id in accepted]
-    events.settle.send(Settled(tuple(reports), refused))
+    events.settle.tell(Settled(tuple(reports), refused))
 
 
 def conclude(report: Report, accepted: bool) -> None:

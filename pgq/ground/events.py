@@ -13,7 +13,7 @@ Listeners belong to the process: `AppConfig.ready` registers them in each proces
 Where an event may take place often, its caller asks first, so that the record is made only for a listener::
 
     if events.claim.listeners:
-        events.claim.send(Claimed(...))
+        events.claim.tell(Claimed(...))
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Event:
         """Do not call that listener any more."""
         self.listeners = tuple(other for other in self.listeners if other != listener)
 
-    def send(self, record: Any) -> None:
+    def tell(self, record: Any) -> None:
         """Call each listener with the record; log what one raises."""
         for listener in self.listeners:
             try:

@@ -289,7 +289,7 @@ class Session:
         if count:
             logger.info("%d tasks %s are ready again", count, which)
             if events.rescue.listeners:
-                events.rescue.send(Rescued(count, which))
+                events.rescue.tell(Rescued(count, which))
             self.sleepers.wake(1)
             pools.wake(cursor)
 

@@ -112,7 +112,7 @@ def _enqueue(cursor: Cursor, due: Due, tasks: list[NewTask], settings: Settings)
     if events.fire.listeners:
         for task in writing.tasks:
             assert task.slot is not None
-            events.fire.send(Fired(due.id, due.name, task.slot, task))
+            events.fire.tell(Fired(due.id, due.name, task.slot, task))
 
 
 def _end(cursor: Cursor, due: Due, task: UUID | None) -> None:

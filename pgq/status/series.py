@@ -85,6 +85,8 @@ def series(
     begin = floor(start, seconds)
     wanted = Wanted(span, begin, end, queue, func)
     times = [begin + timedelta(seconds=seconds * at) for at in range(max(_steps(begin, end, seconds), 0))]
+    if by in ("queue", "func") and (metric in TIMES or metric in COUNTS[:-1]):
+        wanted = wanted._replace(keys=_most(cursor, metric, wanted, by))
     if metric in GAUGES:
         found = _gauge_values(cursor, metric, wanted, by, seconds)
     elif metric == "arrived":
@@ -102,6 +104,15 @@ def series(
         for key, values in kept.items()
     ]
     return tuple(sorted(made, key=lambda one: (one.key == OTHER, -one.total, one.key))[: KEYS + 1])
+
+
+def _most(cursor: Cursor, metric: str, wanted: Wanted, by: str) -> list[str] | None:
+    """Return the queues or functions with the most if not all are told apart: the database adds up the others."""
+    rows = store.counts(cursor, wanted, key=by, step=0, limit=ROWS)
+    if len(rows) <= KEYS:
+        return None
+    name = metric if metric in COUNTS else "all"
+    return [row.key for row in sorted(rows, key=lambda row: (-getattr(Counts.of(row), name), row.key))[: KEYS - 1]]
 
 
 def _check(metric: str, by: str | None, func: str | None) -> None:

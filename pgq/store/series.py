@@ -13,17 +13,27 @@ from pgq.store.statement import all_rows, records
 #: Between queue and function in a key of both.
 BETWEEN = chr(31)
 #: What numbers may be added up by: the parts of the statements.
-KEYS = {None: "''::text", "queue": "queue", "func": "func", "queue and func": "queue || chr(31) || func"}
+_TOLD_APART = "CASE WHEN %(keys)s::text[] IS NULL OR {0} = ANY (%(keys)s::text[]) THEN {0} ELSE '(other)' END"
+KEYS = {
+    None: "''::text",
+    "queue": _TOLD_APART.format("queue"),
+    "func": _TOLD_APART.format("func"),
+    "queue and func": "queue || chr(31) || func",
+}
 
 
 class Wanted(NamedTuple):
-    """Which rows of pgq_metric: of one span (minutes), from a time to another; of one queue or function, or of all."""
+    """Which rows of pgq_metric: of one span (minutes), from a time to another; of one queue or function, or of all.
+
+    `keys`: the queues or functions that are told apart, where it is by those; None: all.
+    """
 
     span: int
     start: datetime
     end: datetime
     queue: str | None = None
     func: str | None = None
+    keys: list[str] | None = None
 
     def parameters(self) -> dict[str, Any]:
         """Return what the statements call them."""

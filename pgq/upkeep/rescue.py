@@ -107,7 +107,7 @@ class Rescue:
             if lost:
                 logger.warning("%d tasks had lost their workers and are ready again", len(lost))
                 if events.rescue.listeners:
-                    events.rescue.send(Rescued(len(lost), "of expired leases"))
+                    events.rescue.tell(Rescued(len(lost), "of expired leases"))
                 pools.wake(cursor)
                 count_crashes(cursor, lost)
             return len(lost)

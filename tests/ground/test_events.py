@@ -70,7 +70,7 @@ def test_a_listener_is_registered_once_and_what_it_raises_is_logged(caplog):
     event.listen(listener)
     event.listen(listener)
     with caplog.at_level(logging.ERROR, "pgq"):
-        event.send(1)
+        event.tell(1)
     assert heard == [1]
     assert [record.exc_info[0] for record in caplog.records] == [LookupError]
     event.forget(listener)
@@ -171,7 +171,7 @@ def test_a_fired_schedule_is_told(heard, traced):
 
 def test_without_a_listener_nothing_is_made(monkeypatch, oracle):
     """The record is made only for a listener: this is what keeps an event free."""
-    monkeypatch.setattr(events.Event, "send", lambda self, record: pytest.fail(self.name))
+    monkeypatch.setattr(events.Event, "tell", lambda self, record: pytest.fail(self.name))
     monkeypatch.setattr(events.Around, "entered", lambda self, what: pytest.fail(self.name))
     async_task("tests.functions.listening.succeed")
     enqueue_many(MARK, [(1,)])

@@ -298,3 +298,20 @@ def test_the_wait_begins_when_a_task_could_run(transactional_db, oracle, session
     own.execute("SELECT pgq_retry(%s)", [retried])
     [task] = claim(own)
     assert task.waited < 5
+
+
+def test_a_series_tells_those_with_the_most_apart(transactional_db, session, monkeypatch):
+    monkeypatch.setattr("pgq.status.series.KEYS", 3)
+    own = session()
+    nothing = "[null, null]"
+    for number in range(5):
+        entry = f'["q", "f{number}", "failed", {number + 1}, 0, 0, [4, [{number + 1}]], 0, 0, {nothing}]'
+        own.execute("INSERT INTO pgq_metric_raw (worker, seq, body) VALUES (pgq_uuid7(), 0, %s)", [f"[{entry}]"])
+    fold(own)
+    found = {one.key: one.total for one in look(metrics.series, "failed", by="func")}
+    assert found == {"f4": 5, "f3": 4, OTHER: 6}
+    assert {one.key for one in look(metrics.series, "run_median", by="func")} == {"f4", "f3", OTHER}
+    assert [one.total for one in look(metrics.series, "failed")] == [15]
+    for wrong in ({"metric": "x"}, {"metric": "ready", "by": "func"}, {"metric": "failed", "step": 7}):
+        with pytest.raises(ValueError, match=r"^(metric|by|step): "):
+            look(metrics.series, **wrong)

@@ -110,7 +110,7 @@ class Exchange:
         if claimed:
             self.waiting.extend(claimed)
             if events.claim.listeners:
-                events.claim.send(Claimed(tuple(claimed), self.config.number))
+                events.claim.tell(Claimed(tuple(claimed), self.config.number))
         return len(claimed)
 
     def settle(self, *, insist: bool) -> None:

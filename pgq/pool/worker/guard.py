@@ -137,7 +137,7 @@ class Guard:
         elif message == protocol.WAKE:
             self._wake_up()
             if events.wake.listeners:
-                events.wake.send(self.exchange.config.number)
+                events.wake.tell(self.exchange.config.number)
         elif message.startswith(protocol.CANCEL):
             self._cancel(UUID(bytes=message[1:]))
 

@@ -293,7 +293,7 @@ class Worker:
     def _ended(self, report: Report) -> None:
         """Count what came of a task, tell and log it, and keep the report until it is settled."""
         if events.end.listeners:
-            events.end.send(report)
+            events.end.tell(report)
         if type(report.outcome) is Succeeded:
             with self._showing:
                 self.succeeded += 1
