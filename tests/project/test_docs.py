@@ -17,7 +17,7 @@ from pgq import conf, recurrence
 from pgq.enqueue import registry
 from pgq.execution import reporters
 from pgq.execution.context import Context
-from pgq.models import Schedule
+from pgq.models import QueuedTask, Schedule
 from pgq.schedules import code, declared
 from pgq.testing import drain, enqueued, fire_schedules
 from tests.app.models import Note
@@ -348,3 +348,32 @@ def test_every_view_and_function_is_on_the_page():
     inner = {"pgq_queue_inserted", "pgq_uuid7", "pgq_make_keyed", "pgq_keyed_ready"}
     for name in set(re.findall(r"CREATE OR REPLACE (?:VIEW|FUNCTION) (\w+)", sql)) - inner:
         assert name in text, name
+
+
+def test_snippets_of_limits(monkeypatch, session):
+    """Each runs; what it enqueues has the keys that the page says, and what it sets is there."""
+    names = ["shop", "shop.tasks"]
+    modules = {name: types.ModuleType(name) for name in names}
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    tasks, calls, settings, changes = blocks("limits.md", "python")
+    try:
+        exec(tasks, vars(modules["shop.tasks"]))
+        exec(calls, vars(modules["shop.tasks"]))
+        tasks_of = vars(modules["shop.tasks"])
+        tasks_of["sync_account"].enqueue(7)
+        tasks_of["charge"].enqueue(7)
+        keys = list(QueuedTask.objects.order_by("position").values_list("task_key", flat=True))
+        assert keys == ["7", "a key of its own", *["tenant:7"] * 3, "shop.tasks.sync_account:7", "stripe"]
+        namespace = {}
+        exec(settings, namespace)
+        assert conf.read("PGQ", namespace["PGQ"])[1] == []
+        exec(changes, vars(modules["shop.tasks"]))
+        for statement in blocks("limits.md", "sql"):
+            for line in statement.splitlines():
+                session().execute(line)
+        assert session().execute("SELECT name, concurrency, rate, pinned FROM pgq_limit").fetchall() == [
+            ("stripe", 3, 50, True)
+        ]
+    finally:
+        _forget("shop.")

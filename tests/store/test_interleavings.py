@@ -1,4 +1,4 @@
-"""Limits and lanes of keys in every order of the steps of two sessions; and wrong variants, each of which must be found."""
+"""Limits and lanes of keys in every order of the steps of two sessions; and wrong variants, which must be found."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Runs sessions step by step in every order of their steps, and looks after each step whether what must hold does.
 
-A session is a list of steps; a step is called in the session's own thread, with its connection. One that waits for another
-session's lock is left waiting, and its further steps follow when it goes on.
+A session is a list of steps; a step is called in the session's own thread, with its connection. One that waits for
+another session's lock is left waiting, and its further steps follow when it goes on.
 """
 
 from __future__ import annotations
