@@ -277,12 +277,15 @@ def test_the_owner_may_do_everything_and_is_nobodys_member(site: Site, log_in: L
 ENQUEUE = """
 import django
 django.setup()
-from pgq.tasks import async_iter, async_task, enqueue_many, schedule
+from pgq.tasks import Unique, async_iter, async_task, enqueue_many, schedule
 async_task("tests.faults.tasks.work")
 async_task("tests.faults.tasks.work", queue="a lane of its own", priority=7)
 async_task("tests.faults.tasks.work", run_after=0.2)
 enqueue_many("tests.faults.tasks.work", [(), ()])
 async_iter("tests.faults.tasks.work", [0.0, 0.01])
+for unique, more in ((Unique(until=60), {}), (Unique(), {"run_after": 1.0})):
+    ids = [async_task("tests.faults.tasks.work", q_options={"unique": unique}, **more) for _ in range(2)]
+    assert ids[0] == ids[1] and not ids[1].created
 """
 
 
@@ -308,7 +311,7 @@ def test_a_pool_and_a_producer_with_their_roles_do_their_work(site: Site, log_in
         )
         queue.enqueue(session.cursor(), make_task(f"{TASKS}.die"))
     wait_for(
-        lambda: site.value("SELECT count(*) FILTER (WHERE success) = 7 AND count(*) FILTER (WHERE NOT success) = 2"
+        lambda: site.value("SELECT count(*) FILTER (WHERE success) = 9 AND count(*) FILTER (WHERE NOT success) = 2"
                            " FROM pgq_task WHERE schedule IS NULL"),
         "all have run: retried, rescued, collected (and the parts are forgotten)",
     )  # fmt: skip
