@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from pgq.tasks import Debounce, Unique, task
+import time
+
+from pgq.tasks import Debounce, Unique, current_task, task
 from tests.functions.common import TaskError, seen
+from tests.functions.oracle import say
 
 
 @task(unique="order")
@@ -64,3 +67,12 @@ def in_time(note=""):
 def any_number(order=0, note=""):
     seen.append((order, note))
     return order
+
+
+@task(unique=Unique("key", until="end"), max_attempts=0)
+def guarded(key, seconds):
+    """Says in the oracle's file that it runs, and for which task."""
+    what = f"{key}/{current_task().id}"
+    say("start", what)
+    time.sleep(seconds)
+    say("end", what)
