@@ -123,7 +123,7 @@ def _unique(
     options: TaskOptions,
 ) -> UniqueCall | None:
     func = registry.locate(func_path) if entry is None else entry.func
-    return unique.call_of(options, func_path, func, args, kwargs)
+    return unique.call_of(options, func_path, func, (args, kwargs))
 
 
 def _put_off(call: UniqueCall, run_after: datetime | None) -> datetime | None:

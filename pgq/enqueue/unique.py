@@ -7,6 +7,7 @@ index: a claim and whatever puts a task back only ever take its key away.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -25,6 +26,8 @@ from pgq.store import unique as store
 from pgq.store.caller import savepoint
 from pgq.store.connection import Cursor
 
+#: The arguments and keyword arguments of a call.
+Arguments = tuple[Sequence[Any], Mapping[str, Any]]
 #: Bytes of a key as it was given; of a longer one there is a digest. (And of each key of a `sensitive` task.)
 _READABLE = 200
 #: How often an enqueue looks again when the task that had its key was gone a moment later.
@@ -40,9 +43,7 @@ class Existing(str):
 # ------------------------------------------------------------------------------------------------- the key
 
 
-def call_of(
-    options: TaskOptions, path: str, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> UniqueCall | None:
+def call_of(options: TaskOptions, path: str, func: Callable[..., Any], call: Arguments) -> UniqueCall | None:
     """Return what is unique of a call; None: nothing is.
 
     Raises:
@@ -56,7 +57,7 @@ def call_of(
         raise EnqueueError("debounce", "says what becomes of another call: leave until and conflict of unique out")
     prefix = path if rule is None or rule.name is None else rule.name
     # Without a key all calls of the function put one task off.
-    text = "" if rule is None else _text(rule, func, args, kwargs)
+    text = "" if rule is None else _text(rule, func, bool(options.takes_context), call)
     if text is None:
         return None
     if options.sensitive and text:
@@ -72,16 +73,16 @@ def call_of(
     return UniqueCall(key, rule.until, rule.conflict)  # type: ignore[arg-type]  # Unique has made it seconds
 
 
-def _text(rule: Unique, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+def _text(rule: Unique, func: Callable[..., Any], takes_context: bool, call: Arguments) -> str | None:
     """Return the key of a call without what stands before it; None: this call is not unique."""
     if callable(rule.key):
         try:
-            value = rule.key(*args, **kwargs)
+            value = rule.key(*call[0], **call[1])
         except Exception as error:
             reason = f"its function fails for this call: {type(error).__name__}: {error}"
             raise EnqueueError("unique", reason[:500]) from error
         return None if value is None else _encoded(value)
-    given = _by_name(func, args, kwargs)
+    given = _by_name(func, takes_context, call)
     if rule.key is True:
         return _encoded(given)
     names = (rule.key,) if isinstance(rule.key, str) else rule.key
@@ -100,29 +101,31 @@ def _encoded(value: Any) -> str:
         raise error.of("unique") from error.__cause__
 
 
-def _by_name(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def _by_name(func: Callable[..., Any], takes_context: bool, call: Arguments) -> dict[str, Any]:
     """Return the arguments of a call by their names, defaults included: by place or by name they are the same."""
+    args, kwargs = call
     try:
-        signature = inspect.signature(func)
-    except (TypeError, ValueError):
-        return {**{str(place): value for place, value in enumerate(args)}, **kwargs}
-    parameters = list(signature.parameters.values())
-    if parameters and parameters[0].name == "context" and len(args) < len(parameters) and "context" not in kwargs:
-        # The worker gives it, not the caller.
-        signature = signature.replace(parameters=parameters[1:])
-    try:
+        signature = _signature(func, takes_context)
         bound = signature.bind(*args, **kwargs)
-    except TypeError:
-        # What a wrapper shows need not be what it takes.
+    except (TypeError, ValueError):
+        # It cannot be inspected, or what a wrapper shows is not what it takes.
         return {**{str(place): value for place, value in enumerate(args)}, **kwargs}
     bound.apply_defaults()
     found: dict[str, Any] = {}
     for name, value in bound.arguments.items():
-        if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_KEYWORD:
             found.update(value)
         else:
-            found[name] = list(value) if signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL else value
+            found[name] = list(value) if kind is inspect.Parameter.VAR_POSITIONAL else value
     return found
+
+
+@functools.lru_cache(maxsize=1000)
+def _signature(func: Callable[..., Any], takes_context: bool) -> inspect.Signature:
+    signature = inspect.signature(func)
+    # The worker gives the context, not the caller.
+    return signature.replace(parameters=[*signature.parameters.values()][1:]) if takes_context else signature
 
 
 # ------------------------------------------------------------------------------------------------- writing
@@ -269,7 +272,10 @@ def _put_off(cursor: Cursor, task: NewTask, unique: UniqueCall, holder: store.Ho
 
 def _replace(cursor: Cursor, task: NewTask, holder: store.Holder) -> None:
     lane = (holder.queue, holder.priority, holder.key)
-    new = task._replace(id=holder.id)
+    options = TaskOptions.parse(task.options)
+    # A collector waits for those tasks of its call that were written. (Of one that waits for the holder: see `stands`.)
+    alone = task.options if options.collector is None else options.but(collector=None, index=None).text()
+    new = task._replace(id=holder.id, options=alone)
     keeps_place = holder.run_after is None and task.run_after is None and lane == (task.queue, task.priority, task.key)
     # The signature covers the id.
     store.replace(cursor, new if task.signature is None else signed(new), keeps_place=keeps_place)

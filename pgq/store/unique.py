@@ -62,7 +62,7 @@ class Holder:
 
     id: UUID
     runs: bool
-    #: Whether it is parked, cancelled, or waits for other tasks.
+    #: Whether it stays as it is: it is parked or cancelled, waits for other tasks, or a task waits for it.
     stands: bool
     run_after: datetime | None
     enqueued_at: datetime

@@ -267,6 +267,18 @@ def test_many_are_skipped_row_by_row():
     assert [r.func.rpartition(".")[2] for r in ran].count("echo") == 1
 
 
+def test_what_a_collector_waits_for_is_not_replaced_and_counts_once():
+    waits = call("replace").enqueue(1, "before")
+    ids = call("replace").enqueue_many([(1, "in"), (2, "in")], then=common.echo, group="g")
+    assert [id.created for id in ids] == [False, True]
+    assert call("replace").enqueue(2, "after") == ids[1]
+    assert {row.pk: row.args[1] for row in QueuedTask.objects.filter(remaining=None)} == {waits: "in", ids[1]: "in"}
+    assert QueuedTask.objects.get(remaining=1)
+    cancel(waits)
+    assert QueuedTask.objects.get(remaining=1)
+    assert [ran.func.rpartition(".")[2] for ran in drain()] == ["any_number", "echo"]
+
+
 def test_from_a_query():
     Note.objects.bulk_create(Note(text=text) for text in "aab")
     assert enqueue_from(unique.by_name, Note.objects.order_by("id"), ["text"]) == 2
