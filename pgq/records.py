@@ -68,6 +68,10 @@ class UniqueCall(NamedTuple):
     longest: float | None = None
     args: str | None = None
 
+    def stored(self) -> dict[str, str | float]:
+        """Return what is given, by the names of the fields, as JSON has it."""
+        return {name: value for name, value in zip(UniqueCall._fields, self, strict=True) if value is not None}
+
 
 class Claim(NamedTuple):
     """One task under lease, as claim.sql returns it. Texts are JSON as PostgreSQL prints it.

@@ -187,7 +187,7 @@ def _stored_options(options: TaskOptions, model: NewTask) -> dict[str, Any]:
         # It may come from @task. When the schedule fires, the function is not loaded.
         stored["key"] = model.key
     if model.unique is not None:
-        stored["unique"] = {name: value for name, value in model.unique._asdict().items() if value is not None}
+        stored["unique"] = model.unique.stored()
     expires = _expires(options, model.func)
     if expires is not None:
         stored["expires"] = expires
