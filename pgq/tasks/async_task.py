@@ -19,7 +19,7 @@ from pgq.execution import inline
 from pgq.ground.ids import new_id
 from pgq.options import TaskOptions, unknown_option
 from pgq.records import NewTask
-from pgq.tasks.handle import TaskId
+from pgq.tasks.handle import TaskId, task_ids
 from pgq.tasks.words import WORDS, split_call, split_options, take_own_key
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def write_calls(
     if then is not None:
         chosen = chosen.but(collector=collector.hex)
     with transaction.atomic(using=alias):
-        ids = list(map(TaskId.of_text, enqueue_calls(func, arguments, chosen, chunk=chunk, using=alias)))
+        ids = task_ids(enqueue_calls(func, arguments, chosen, chunk=chunk, using=alias))
         if then is not None:
             # Last, since only now their number is known. No worker sees any of them before the commit.
             written = sum(id.created for id in ids)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
-from pgq.enqueue.unique import Existing
 from pgq.models import Task
 from pgq.tasks import control, reading
 
@@ -34,11 +34,6 @@ class TaskId(str, Generic[R]):
             created: Whether the call that returns it wrote the task's row.
         """
         return cls(id.hex) if created else _Found(id.hex)
-
-    @classmethod
-    def of_text(cls, id: str) -> TaskId[Any]:
-        """Return what `pgq.enqueue.write.enqueue_calls` has returned."""
-        return _Found(id) if isinstance(id, Existing) else cls(id)
 
     def result(self, wait: int = 0, *, raise_error: bool = False) -> R | None:
         """Return what the task returned, or the text of its failure; None also if it has not finished in time.
@@ -73,6 +68,12 @@ class TaskId(str, Generic[R]):
     async def acancel(self) -> str:
         """Do the same as `cancel` in a coroutine."""
         return await control.acancel(self)
+
+
+def task_ids(ids: Sequence[str]) -> list[TaskId[Any]]:
+    """Return the ids that `pgq.enqueue.write.enqueue_calls` has returned, each with whether its call was written."""
+    # A list of a million is made in one go: a call for each would be seen.
+    return [TaskId(id) if type(id) is str else _Found(id) for id in ids]
 
 
 class _Found(TaskId[R]):
