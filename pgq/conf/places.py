@@ -21,12 +21,9 @@ def of_row(model: str | None, queue: Any) -> str:
         model: The name of its model, in lower case.
         queue: As the row has it: a text, or what stands for the default.
     """
-    settings = conf.get_settings()
-    if conf.chosen() is not None:
-        return settings.database
     if not isinstance(queue, str) or not queue:
         # The column's default; a schedule that names no queue enqueues to the default one.
-        queue = settings.default_queue if model == "schedule" else "default"
+        queue = conf.get_settings().default_queue if model == "schedule" else "default"
     return conf.database_of(queue)
 
 

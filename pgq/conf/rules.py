@@ -125,8 +125,8 @@ def databases(value: Any) -> str | None:
         return wanted
     place: dict[str, str] = {}
     for alias, queues in value.items():
-        if text(alias) is not None or texts(queues) is not None or not queues:
-            return f"{wanted}, with one queue at least for each alias"
+        if text(alias) is not None or texts(queues) is not None:
+            return wanted
         for queue in queues:
             if place.setdefault(queue, alias) != alias:
                 return f"{wanted}; the queue {queue!r} stands under {place[queue]!r} and under {alias!r}"

@@ -97,7 +97,7 @@ def _look_at_database(alias: str) -> Iterator[tuple[str, str, bool]]:
             pooled = "a pooler in transaction mode stands between, so workers poll; let the pool connect past it"
             yield "notifications", pooled, False
         try:
-            findings.require_tables(connection.cursor())
+            findings.require_tables(connection.cursor(), alias)
             yield "tables", f"of version {schema.VERSION} or later, as this release needs", False
         except findings.Outdated as error:
             yield "tables", str(error), True

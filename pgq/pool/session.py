@@ -188,7 +188,7 @@ class Session:
             self._disconnected(error)
             return
         try:
-            findings.require_tables(connection.cursor())
+            findings.require_tables(connection.cursor(), self.settings.database)
             self.listener = self.notifications.listen(connection)
         except psycopg.Error as error:
             connection.close()

@@ -51,7 +51,7 @@ def main(config: ChildConfig, pipe: Connection) -> None:
         try:
             if connection is None or connection.closed:
                 connection = store_connection.connect(config.database, "pgq upkeep", patience=_STATEMENT_SECONDS)
-                findings.require_tables(connection.cursor())
+                findings.require_tables(connection.cursor(), config.database)
             is_synced = is_synced or automatic.at_start()
             pause = upkeep.tick(connection)
             backoff.succeeded()

@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 from pgq import codec
 from pgq.codec import signing
 from pgq.codec.stored import StoredText
-from pgq.conf import asked, get_settings, places
+from pgq.conf import aliases, get_settings, places
 from pgq.enqueue import make, registry
 from pgq.enqueue.options import followed, path
 from pgq.enqueue.signature import FINISHED, check_call, check_one
@@ -87,7 +87,7 @@ def _refuse_elsewhere(name: str | None, alias: str) -> None:
     Raises:
         OperationalError: One of the others cannot be reached, so that this is not known.
     """
-    for other in asked() if name else ():
+    for other in aliases() if name else ():
         if other != alias and Schedule.objects.using(other).filter(name=name).exists():
             raise IntegrityError(
                 f"A schedule with the same name already exists in the database {other!r}, where its queue lies, or lay "

@@ -26,8 +26,11 @@ class Outdated(psycopg.ProgrammingError):
     """The tables are missing, or older than this code needs them."""
 
 
-def require_tables(cursor: Cursor) -> None:
+def require_tables(cursor: Cursor, alias: str) -> None:
     """Make sure that the tables are as this code needs them.
+
+    Args:
+        alias: Of their database, for the message.
 
     Raises:
         Outdated: They are not; the message says what to do.
@@ -40,9 +43,8 @@ def require_tables(cursor: Cursor) -> None:
         return
     if version < schema.VERSION:
         found = f"those of version {version} are there" if version else "there are none"
-        raise Outdated(
-            f"this release needs its tables in version {schema.VERSION}, and {found}: run manage.py migrate pgq"
-        )
+        needed = f"this release needs its tables in version {schema.VERSION}"
+        raise Outdated(f"{needed}, and {found}: run {schema.migrate_command(alias)}")
 
 
 def overall(found: Iterable[Finding]) -> str:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from pgq.conf import get_settings
+from pgq.conf import get_settings, places
 from pgq.ground import ids
 from pgq.recurrence import moments
 from pgq.store import pools as store_pools
@@ -189,14 +189,20 @@ class Stat(Status):
         id = ids.parse_id(cluster_id)
         if id is None:
             raise ValueError(f"cluster_id: must be the id of a pool, got {cluster_id!r}")
-        with callers_cursor(get_settings().database) as cursor:
-            found = [Stat.of(pool) for pool in store_pools.pools(cursor, id)]
-        if found and found[0].is_alive:
-            return found[0]
-        return Status(pid if isinstance(pid, int) else None, id)
+
+        def here() -> Stat | None:
+            with callers_cursor(get_settings().database) as cursor:
+                found = [Stat.of(pool) for pool in store_pools.pools(cursor, id)]
+            return found[0] if found and found[0].is_alive else None
+
+        return places.first(here) or Status(pid if isinstance(pid, int) else None, id)
 
     @staticmethod
     def get_all(broker: Any = None) -> list[Stat]:
-        """Return all pools that are running, oldest first."""
-        with callers_cursor(get_settings().database) as cursor:
-            return [stat for stat in map(Stat.of, store_pools.pools(cursor)) if stat.is_alive]
+        """Return all pools that are running, oldest first; those of each database by themselves."""
+
+        def here() -> list[Stat]:
+            with callers_cursor(get_settings().database) as cursor:
+                return [stat for stat in map(Stat.of, store_pools.pools(cursor)) if stat.is_alive]
+
+        return [stat for stats in places.each(here) for stat in stats]

@@ -170,7 +170,7 @@ def test_the_declarations_say_which_keys_are_django_qs():
 # ------------------------------------------------------------------------------------------------- wrong values
 
 WRONG = [
-    ("databases", ["second"]), ("databases", {"second": "reports"}), ("databases", {"second": []}),
+    ("databases", ["second"]), ("databases", {"second": "reports"}), ("databases", {"second": None}),
     ("databases", {1: ["a"]}), ("databases", {"default": ["mail"], "second": ["reports", "mail"]}),
     ("coroutines", 0), ("coroutines", 1.5), ("threads", 0), ("threads", None),
     ("workers", 0), ("workers", "4"), ("workers", 2.5), ("workers", True), ("recycle", -1), ("max_rss", 0),

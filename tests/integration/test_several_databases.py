@@ -148,6 +148,41 @@ assert sorted(each.queue for each in enqueued()) == ["default", "reports", "repo
 drain()
 assert Schedule.objects.using("second").get(name="two").last_task().result == 4
 """
+IN_CODE = """
+import io
+from django.conf import settings
+from django.core.management import call_command
+from django.test import override_settings
+from pgq.schedules.sync import sync
+
+CODE = [
+    {"name": "r", "func": "shop.tasks.report", "args": [1], "queue": "reports", "cron": "0 3 * * *"},
+    {"name": "h", "func": "shop.tasks.add", "args": [1, 2], "cron": "0 3 * * *"},
+]
+
+def in_code(*queues):
+    return override_settings(PGQ={**settings.PGQ, "databases": {"second": list(queues)}, "schedules": CODE})
+
+def there():
+    rows = lambda alias: Schedule.objects.using(alias).filter(name__in="rh").order_by("name")
+    return [[(row.name, row.paused) for row in rows(alias)] for alias in ("default", "second")]
+
+with in_code("reports"):
+    for alias in ("default", "second"):
+        call_command("migrate", "pgq", database=alias, verbosity=0)
+    assert there() == [[("h", False)], [("r", False)]], there()
+    assert not sync().differs
+    out = io.StringIO()
+    call_command("pgq_schedules", "list", stdout=out)
+    assert "in second" in out.getvalue() and "in default" in out.getvalue()
+# It is paused where it was, and made where its queue is now; nothing fires in two places.
+with in_code():
+    sync()
+    assert there() == [[("h", False), ("r", False)], [("r", True)]], there()
+with in_code("reports"):
+    sync()
+    assert there() == [[("h", False), ("r", True)], [("r", False)]], there()
+"""
 INLINE = """
 from pgq.testing import inline
 with inline():
@@ -172,7 +207,7 @@ def test_each_door_knows_of_several_databases(project, new_database):
     apps = {"shop": {"tasks.py": TASKS + "\n\ndef plain(number):\n    return number\n"}}
     shop = project(SETTINGS.format(second=new_database()), apps=apps)
     shop.manage("migrate", "--database=second")
-    shop.python(COMMON + DOORS + TOGETHER + BY_ID + TRANSACTIONS + SCHEDULES + INLINE)
+    shop.python(COMMON + DOORS + TOGETHER + BY_ID + TRANSACTIONS + SCHEDULES + IN_CODE + INLINE)
     shop.python(
         COMMON
         + "import django\nif django.VERSION >= (6,):\n"

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from pgq import __version__, conf, status
-from pgq.conf import asked, at, get_settings, places
+from pgq.conf import asked, at, get_settings
 from pgq.management.command import PgqCommand, explain, refusals
 from pgq.management.output import Column, emit, message, span, table, text, visible
 from pgq.status import databases, snapshot
@@ -99,7 +99,7 @@ class Command(PgqCommand):
     # --- ids
 
     def _ids(self, options: dict[str, Any]) -> None:
-        found = [str(stat.cluster_id) for stats in places.each(status.Stat.get_all) for stat in stats]
+        found = [str(stat.cluster_id) for stat in status.Stat.get_all()]
         if options["json"]:
             self.print_json(found)
         elif found:

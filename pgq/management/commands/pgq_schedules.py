@@ -12,7 +12,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 from django.utils import timezone
 
-from pgq.conf import get_settings, places
+from pgq.conf import aliases, get_settings, places
 from pgq.management import imports
 from pgq.management.command import PgqCommand
 from pgq.management.imports import IMPORTS
@@ -280,6 +280,8 @@ def _block(seen: ScheduleOverview, *, arguments: bool) -> list[RenderableType]:
     title = text(f"{row.pk}  ", "dim")
     title.append_text(text(row.name or "(no name)", "bold"))
     title.append_text(text(f"  {row.func}"))
+    if len(aliases()) > 1:
+        title.append_text(text(f"  in {row._state.db}", "dim"))
     if seen.state != ACTIVE:
         title.append_text(text(f"  {seen.state}", "yellow"))
     made: list[RenderableType] = [title]
@@ -342,6 +344,7 @@ def as_json(seen: ScheduleOverview) -> dict[str, Any]:
     """Return what is known of a schedule, for programs."""
     row, task = seen.schedule, seen.last
     return {
+        **({"database": row._state.db} if len(aliases()) > 1 else {}),
         "id": row.pk,
         "name": row.name,
         "func": row.func,
