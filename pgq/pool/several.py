@@ -75,8 +75,11 @@ class Several:
     def _start(self, pool: _Pool) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
+        # Until the new process has handlers of its own, a signal to it would reach this one, by the pipe they share.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDED_ON)
         pool.pid, pool.at = os.fork(), time.monotonic()
         if pool.pid:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDED_ON)
             return
         # A pool that fails so is started anew; by 1 it says that it cannot run.
         code = 2
@@ -88,6 +91,7 @@ class Several:
             signal.set_wakeup_fd(-1)
             for number in (*_HANDED_ON, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDED_ON)
             self.selector.close()
             self.relay.speak_for(pool.alias)
             code = self._run(pool.alias)

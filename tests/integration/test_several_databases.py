@@ -113,6 +113,22 @@ assert drain() == []
 resume("reports")
 assert len(drain()) == 1 and result(id, wait=-1) == 2
 """
+ASTRAY = """
+import io, json
+from django.core.management import call_command
+def astray():
+    out = io.StringIO()
+    try:
+        call_command("pgq_check", json=True, stdout=out)
+    except SystemExit:
+        pass
+    found = [each for each in json.loads(out.getvalue())["checks"] if each["check"] == "places"]
+    return {each["database"]: (each["status"], each["detail"]) for each in found}
+assert astray() == {"default": ("ok", ""), "second": ("ok", "")}, astray()
+QueuedTask.objects.using("default").create(func="shop.tasks.report", args=[1], queue="reports")
+assert astray()["default"] == ("warning", "tasks of queues that lie elsewhere: 'reports' (of 'second')"), astray()
+assert len(drain()) == 1
+"""
 TRANSACTIONS = """
 try:
     with transaction.atomic():
@@ -207,7 +223,7 @@ def test_each_door_knows_of_several_databases(project, new_database):
     apps = {"shop": {"tasks.py": TASKS + "\n\ndef plain(number):\n    return number\n"}}
     shop = project(SETTINGS.format(second=new_database()), apps=apps)
     shop.manage("migrate", "--database=second")
-    shop.python(COMMON + DOORS + TOGETHER + BY_ID + TRANSACTIONS + SCHEDULES + IN_CODE + INLINE)
+    shop.python(COMMON + DOORS + TOGETHER + BY_ID + ASTRAY + TRANSACTIONS + SCHEDULES + IN_CODE + INLINE)
     shop.python(
         COMMON
         + "import django\nif django.VERSION >= (6,):\n"

@@ -9,11 +9,11 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
-from pgq.conf import asked
+from pgq.conf import asked, database_of
 from pgq.management.command import PgqCommand, explain
 from pgq.management.output import Column, emit, message, table, text
 from pgq.schedules import drift
-from pgq.status import databases, findings
+from pgq.status import databases, findings, snapshot
 from pgq.status.databases import Away
 from pgq.store.caller import callers_cursor
 from pgq.store.connection import Cursor
@@ -54,7 +54,7 @@ class Command(PgqCommand):
             raise SystemExit(1)
 
     def _run_several(self, options: dict[str, Any]) -> None:
-        seen = databases.look(_look, "pgq check")
+        seen = databases.look(_findings_of_one, "pgq check")
         found = {alias: _away(alias, each) if isinstance(each, Away) else each for alias, each in seen.items()}
         status = findings.overall(finding for each in found.values() for finding in each)
         if options["json"]:
@@ -81,14 +81,6 @@ def _findings(cursor: Cursor) -> list[Finding]:
     return [*findings.findings(cursor), drift.finding()]
 
 
-def _look(alias: str, cursor: Cursor) -> list[Finding]:
-    try:
-        return _findings(cursor)
-    finally:
-        # Django's connection, which this thread has of its own.
-        connections[alias].close()
-
-
 def _rows(found: Iterable[Finding]) -> list[list[Any]]:
     rows: list[list[Any]] = []
     for finding in found:
@@ -97,6 +89,21 @@ def _rows(found: Iterable[Finding]) -> list[list[Any]]:
         if finding.advice:
             rows.append(["", "", message(finding.advice, "bold")])
     return rows
+
+
+def _findings_of_one(alias: str, cursor: Cursor) -> list[Finding]:
+    try:
+        found = _findings(cursor)
+    finally:
+        # Django's connection, which this thread has of its own.
+        connections[alias].close()
+    queues = [each.queue for each in snapshot.queue_depths(cursor) if each.ready or each.running]
+    astray = [queue for queue in queues if database_of(queue) != alias]
+    if not astray:
+        return [*found, Finding("places", findings.OK, "", "")]
+    named = ", ".join(f"{queue!r} (of {database_of(queue)!r})" for queue in astray[:10])
+    advice = "They are run here, by a pool that serves all queues of this database. It is so after a queue has moved."
+    return [*found, Finding("places", findings.WARNING, f"tasks of queues that lie elsewhere: {named}", advice)]
 
 
 def _away(alias: str, away: Away) -> list[Finding]:
