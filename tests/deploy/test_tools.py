@@ -70,6 +70,8 @@ def test_supervisord_starts_reloads_and_drains_a_pool(
     supervisord = [tool("supervisord"), "--nodaemon", "-c", str(tmp_path / "supervisord.conf")]
     with running(*supervisord, folder=tmp_path, log=tmp_path / "out"):
         wait_for(lambda: "RUNNING" in control("status", "pgq"), pause=0.2)
+        # Before that, HUP ends a process that is still importing Django.
+        wait_for(lambda: "pool default: 1 workers" in log.read_text())
         control("signal", "HUP", "pgq")
         wait_for(lambda: log.read_text().count("pool default: 1 workers") == 2)
         shop.python(NAP.format(3))
