@@ -7,7 +7,7 @@ docs/rest.md.
 from __future__ import annotations
 
 from pgq.urls import bulk, history, machines, overview, prometheus, schedules, tasks
-from pgq.urls.endpoint import patterns
+from pgq.urls.endpoint import ENDPOINTS, patterns
 
 __all__ = ["app_name", "urlpatterns"]
 
@@ -21,4 +21,4 @@ assert schedules
 assert tasks
 
 app_name = "pgq"
-urlpatterns = patterns()
+urlpatterns = patterns(ENDPOINTS)

@@ -10,7 +10,7 @@ import inspect
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -126,12 +126,13 @@ def endpoint(
     answers: tuple[int, ...] = (),
     refusals: tuple[int, ...] = (),
     reads: bool | None = None,
+    into: list[Endpoint] = ENDPOINTS,
 ) -> Callable[[Callable[[Call], Any]], Callable[[Call], Any]]:
-    """Declare what a function answers; see `Endpoint`."""
+    """Declare what a function answers, among the endpoints of `into`; see `Endpoint`."""
 
     def declare(handler: Callable[[Call], Any]) -> Callable[[Call], Any]:
         does_read = method == "GET" and not inspect.iscoroutinefunction(handler) if reads is None else reads
-        ENDPOINTS.append(
+        into.append(
             Endpoint(
                 method=method,
                 path=where,
@@ -156,10 +157,10 @@ def endpoint(
 # ------------------------------------------------------------------------------------------------- views
 
 
-def patterns() -> list[URLPattern]:
-    """Return the routes of all endpoints, those with fixed parts before those with any."""
+def patterns(endpoints: Iterable[Endpoint]) -> list[URLPattern]:
+    """Return the routes of endpoints, those with fixed parts before those with any."""
     by_path: dict[str, dict[str, Endpoint]] = {}
-    for each in ENDPOINTS:
+    for each in endpoints:
         by_path.setdefault(each.path, {})[each.method] = each
     # "queues/{queue}/pause" before "queues/{queue}", whose part may hold a slash.
     ordered = sorted(by_path, key=lambda where: (-where.count("/"), where.count("{"), where))

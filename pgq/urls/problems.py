@@ -22,11 +22,13 @@ WORDS: Mapping[int, str] = {
     503: "unavailable",
 }
 TYPE = "urn:pgq:problem:"
+#: Python's own words for 413 differ from release to release.
+_TOO_LARGE = "Content Too Large"
 
 
-def title(status: int) -> str:
-    """Return the standard phrase of a status, the same by every Python: before 3.13, RFC 7231's stands for 413."""
-    return "Content Too Large" if status == 413 else HTTPStatus(status).phrase
+def phrase(status: int) -> str:
+    """Return the words for a status."""
+    return _TOO_LARGE if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else HTTPStatus(status).phrase
 
 
 class Problem(Exception):
@@ -54,7 +56,7 @@ class Problem(Exception):
         """Return the response that says so."""
         body: dict[str, Any] = {
             "type": TYPE + WORDS[self.status],
-            "title": title(self.status),
+            "title": phrase(self.status),
             "status": self.status,
             "detail": self.detail,
         }

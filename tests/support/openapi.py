@@ -219,11 +219,11 @@ def _needs(each: Any) -> str:
 
 
 def _responses(each: Any) -> dict[str, Any]:
-    from pgq.urls.problems import title
+    from pgq.urls.problems import phrase
 
     found: dict[str, Any] = {}
     for status in (*([] if 201 in each.answers or 204 in each.answers else [200]), *each.answers):
-        found[str(status)] = {"description": title(status)}
+        found[str(status)] = {"description": phrase(status)}
         if status != 204:
             contents = _TEXTS if each.answer == "Metrics" else ("application/json",)
             found[str(status)]["content"] = {content: {"schema": ref(each.answer)} for content in contents}
@@ -232,9 +232,9 @@ def _responses(each: Any) -> dict[str, Any]:
         if str(status) in found:
             found[str(status)]["content"].update(problem)
         else:
-            found[str(status)] = {"description": title(status), "content": problem}
+            found[str(status)] = {"description": phrase(status), "content": problem}
     if each.parts:
-        found.setdefault("404", {"description": title(404), "content": problem})
+        found.setdefault("404", {"description": phrase(404), "content": problem})
     return dict(sorted(found.items()))
 
 

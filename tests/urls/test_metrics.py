@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as open_parser
 
@@ -177,3 +180,24 @@ def test_series_marks_and_findings(api: Any) -> None:
         ({"metric": "ready", "from": "1990-01-01T00:00:00Z"}, "from"),
     ):  # fmt: skip
         assert name in caller.get("v1/series", 400, **wrong)["errors"]
+
+
+def test_the_page_names_each_metric_and_its_rules_no_other(api: Any) -> None:
+    fill()
+    schedule(PLAIN, name="nightly", schedule_type="C", cron="0 3 * * *")
+    workers = '[{"number": 1, "state": "idle"}]'
+    sql("INSERT INTO pgq_worker (id, name, host, pid, workers) VALUES (%s, 'p', 'h', 1, %s)", new_id(), workers)
+    sql(
+        "INSERT INTO pgq_gauge (at, queue, ready, running, waiting, parked) "
+        "VALUES (now() - interval '3 min', %s, 9, 0, 0, 0)",
+        ODD,
+    )
+    served = {re.sub("_(bucket|sum|count)$", "", name) for name in scraped(api, "")}
+    text = (Path(__file__).parents[2] / "docs/rest.md").read_text(encoding="utf-8")
+    section = text.partition("## Prometheus")[2].partition("\n## ")[0]
+    rows = "\n".join(line for line in section.splitlines() if line.startswith("| `pgq_"))
+    assert set(re.findall(r"`(pgq_\w+)`", rows)) == served
+    scrape, rules = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", section, re.DOTALL))
+    assert scrape["scrape_configs"][0]["metrics_path"] == "/pgq/metrics"
+    asked = {name for rule in rules["groups"][0]["rules"] for name in re.findall(r"pgq_\w+", rule["expr"])}
+    assert asked <= served
