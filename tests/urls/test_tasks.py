@@ -251,10 +251,18 @@ def test_a_result_is_waited_for(api: Any, session: Any, oracle: Any) -> None:
     began = time.monotonic()
     assert caller.get(f"v1/tasks/{id}/result", 202, wait="0.2")["state"] == "ready"
     assert 0.2 <= time.monotonic() - began < 5
-    settling = threading.Timer(0.3, lambda: run_all(session()))
+    pid, held = sql("SELECT pg_backend_pid()")[0][0], []
+
+    def settle() -> None:
+        own = session()
+        held.extend(own.execute("SELECT pid FROM pg_stat_activity WHERE pid = %s", [pid]).fetchall())
+        run_all(own)
+
+    settling = threading.Timer(0.5, settle)
     settling.start()
     shown = caller.get(f"v1/tasks/{id}/result", wait="20", include="payload")
     settling.join()
     assert (shown["state"], shown["payload"]["result"]) == ("succeeded", "v")
+    assert held == [], "who waits holds a connection"
     assert time.monotonic() - began < 10
     caller.get(f"v1/tasks/{'0' * 32}/result", 404, wait="20")
