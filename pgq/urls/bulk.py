@@ -74,7 +74,8 @@ def _dry_run(call: Call) -> dict[str, Any]:
     if wanted.state is not None and wanted.state not in states:
         raise invalid(**{"filter.state": f"must be {' or '.join(states)} for {action}"})
     with reading(call.database, seconds=PATIENCE):
-        number, exact = found.count(call.database, _seeing(call), wanted, live=action != "retry", limit=COUNTED)
+        meant = _meant(action, wanted)
+        number, exact = found.count(call.database, _seeing(call), meant, live=action != "retry", limit=COUNTED)
     token = _token(call, action, wanted, None) if number or not exact else None
     return {"matches": {"count": number, "exact": exact}, "token": token}
 
@@ -91,7 +92,12 @@ def _treat(call: Call) -> dict[str, Any]:
     call.caller.require("act", permission)
     with reading(call.database, seconds=PATIENCE):
         page = found.search(
-            call.database, _seeing(call), wanted, before=before and UUID(before), limit=BATCH, live=action != "retry"
+            call.database,
+            _seeing(call),
+            _meant(action, wanted),
+            before=before and UUID(before),
+            limit=BATCH,
+            live=action != "retry",
         )
     outcomes = _treated(call, _deed(action, states), [row["id"] for row in page.rows])
     following = None if page.before is None else _token(call, action, wanted, page.before)
@@ -127,12 +133,17 @@ def _token(call: Call, action: str, wanted: Filter, before: UUID | None) -> str:
     stored = {
         name: value.isoformat() if hasattr(value, "isoformat") else value
         for name, value in asdict(wanted).items()
-        if value is not None
+        if name in FILTER and value is not None
     }
     # What is enqueued after the dry run is not meant.
     first = found.newest_id().hex if before is None else before.hex
     said = {"caller": call.caller.name, "action": action, "filter": stored, "before": first}
     return signing.dumps(said, salt=_SALT)
+
+
+def _meant(action: str, wanted: Filter) -> Filter:
+    """Return which tasks are treated: what an operator has cancelled is not run again with what has failed."""
+    return replace(wanted, without_cancelled=action == "retry")
 
 
 def _filter(stored: dict[str, Any]) -> Filter:

@@ -10,6 +10,8 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
+from pgq.codec.failures import path_of
+from pgq.errors import TaskCancelled
 from pgq.ground import ids
 from pgq.models import QueuedTask, Task
 from pgq.recurrence import moments
@@ -34,6 +36,9 @@ _OF_STATE = {
 }
 #: The states of which an index has the rows by themselves: they are found wherever they are.
 _INDEXED = frozenset({RUNNING, PARKED, FAILED})
+
+#: As what a cancelled task ends.
+_CANCELLED = path_of(TaskCancelled)
 
 _QUEUED = (
     "id",
@@ -86,6 +91,8 @@ class Filter:
     exception: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    #: Tasks that were cancelled are no failures, unless `exception` says that they are meant.
+    without_cancelled: bool = False
 
     @property
     def is_narrow(self) -> bool:
@@ -113,7 +120,9 @@ class Filter:
         if self.state in LIVE:
             return None
         condition = self.condition() & _OF_STATE[self.state] if self.state else self.condition()
-        return condition if self.exception is None else condition & Q(exception=self.exception, success=False)
+        if self.exception is not None:
+            return condition & Q(exception=self.exception, success=False)
+        return condition & ~Q(exception=_CANCELLED) if self.without_cancelled else condition
 
 
 def _first_id(at: datetime) -> UUID:

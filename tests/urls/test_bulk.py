@@ -31,6 +31,11 @@ def test_what_fails_after_the_count_is_not_meant_and_each_task_is_treated_once(
     caller = api("act")
     meant = [finished(success=False, exception="builtins.KeyError") for _ in range(7)]
     others = [finished(success=False), finished()]
+    finished(success=False, exception="pgq.errors.TaskCancelled")
+    assert caller.post("v1/tasks/bulk", {"action": "retry"})["matches"]["count"] == 8
+    cancelled = {"action": "retry", "filter": {"exception": "pgq.errors.TaskCancelled"}}
+    assert caller.post("v1/tasks/bulk", cancelled)["matches"]["count"] == 1
+    Task.objects.filter(exception="pgq.errors.TaskCancelled").delete()
     body = {"action": "retry", "filter": {"exception": "builtins.KeyError"}}
     before = snapshot()
     counted = caller.post("v1/tasks/bulk", body)
