@@ -116,7 +116,7 @@ def _enqueued(written: Enqueued) -> None:
     if not noted:
         return
     one = noted[-1]
-    one["number"], one["_using"] = written.number, written.using
+    one["number"], one["_using"], one["_written"] = written.number, written.using, True
     if written.number != len(written.tasks):
         # The one model of many calls, whose arguments it does not have.
         one["id"] = one["arguments"] = ""
@@ -152,7 +152,7 @@ def _described(tasks: tuple[NewTask, ...]) -> dict[str, Any]:
 def _arrived(one: dict[str, Any]) -> str:
     """Return whether the tasks can be claimed: what a transaction writes, its rollback takes back."""
     if not one["number"]:
-        return "failed"
+        return "nothing" if one.get("_written") else "failed"
     if one.get("_committed"):
         return "yes"
     return "open" if connections[one["_using"]].in_atomic_block else "rolled back"

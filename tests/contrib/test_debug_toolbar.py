@@ -37,6 +37,7 @@ def view(request: HttpRequest) -> HttpResponse:
         async_task(MARK, "hunter2", q_options={"sensitive": True})
     elif which == "many":
         enqueue_many(TRUEDIV, [(1, 1)] * 3)
+        enqueue_many(TRUEDIV, [])
     elif which == "one by one":
         for number in range(debug_toolbar.MANY):
             async_task(TRUEDIV, number, 1)
@@ -112,8 +113,10 @@ def test_a_task_is_shown_with_its_line_and_without_secrets() -> None:
 
 
 def test_many_tasks_are_one_line_and_one_by_one_is_warned_about() -> None:
-    kept, _ = seen("many")
-    assert [(one["number"], one["id"], one["arguments"]) for one in kept["enqueues"]] == [(3, "", "")]
+    kept, shown = seen("many")
+    assert [(one["number"], one["id"], one["arguments"]) for one in kept["enqueues"]] == [(3, "", ""), (0, "", "")]
+    assert [one["arrived"] for one in kept["enqueues"]] == ["yes", "nothing"]
+    assert "nothing to write" in shown
     assert kept["warnings"] == []
     kept, shown = seen("one by one")
     assert kept["number"] == debug_toolbar.MANY

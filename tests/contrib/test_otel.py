@@ -150,6 +150,8 @@ class TestTrace:
         (many,) = made.spans()
         assert many.attributes["messaging.batch.message_count"] == 2
         assert "messaging.message.id" not in many.attributes
+        enqueue_many(f"{TASKS}.fails", [])
+        assert made.spans()[-1].attributes["messaging.batch.message_count"] == 0
         drain()
         made.exporter.clear()
         async_chain([(f"{TASKS}.succeeds_on_loop",), (f"{TASKS}.succeeds_on_loop",)])

@@ -70,7 +70,8 @@ class Tracing:
     def enqueued(self, written: Enqueued) -> None:
         """Note on the span of the enqueue, which is still the current one, what is known only now."""
         span = trace.get_current_span()
-        if written.number > 1 and len(written.tasks) == 1:
+        if written.number != len(written.tasks):
+            # The one model of many calls; or there was less to write than was asked for.
             span.set_attribute(BATCH_COUNT, written.number)
         elif len(written.tasks) == 1 and written.tasks[0].signature is not None:
             # The model of many calls is not signed, and its id is no row's.
