@@ -164,9 +164,10 @@ def claim_text(limit: int, queues: Queues = ALL, *, bounded: bool = False) -> st
 
 
 _PRIORITY, _POSITION = attrgetter("priority"), attrgetter("position")
+_STRAND = Claim._fields.index("strand")
 
 
-def claim(
+def claim_and_look(
     cursor: Cursor,
     *,
     limit: int,
@@ -175,10 +176,11 @@ def claim(
     queues: Queues = ALL,
     after: str = "",
     priorities: tuple[int, int] | None = None,
-) -> list[Claim]:
+) -> tuple[list[Claim], bool]:
     """Claim up to `limit` tasks without a key (one of CLAIM_SIZES), round the ring of lanes.
 
-    `in_order` sorts them for running. `Turns` claims tasks with a key as well.
+    `in_order` sorts them for running. `Turns` claims tasks with a key as well. Return the tasks; and whether, if there
+    are any, lanes of keys or queues with a limit are in use.
 
     Args:
         after: The queue that has its turn last within a priority, so that no queue starves: what `behind` returned for
@@ -189,7 +191,16 @@ def claim(
     if priorities is not None:
         parameters["bottom"], parameters["top"] = priorities
     cursor.execute(claim_text(limit, queues, bounded=priorities is not None), parameters)
-    return [Claim._make((*row, receipt, worker)) for row in cursor.fetchall()]
+    rows = cursor.fetchall()
+    in_use = bool(rows) and rows[0][_STRAND] is not None
+    if in_use:
+        rows = [(*row[:_STRAND], None, *row[_STRAND + 1 :]) for row in rows]
+    return [Claim._make((*row, receipt, worker)) for row in rows], in_use
+
+
+def claim(cursor: Cursor, **given: Any) -> list[Claim]:
+    """Do as `claim_and_look`, and return the tasks alone."""
+    return claim_and_look(cursor, **given)[0]
 
 
 def some_queue(cursor: Cursor) -> str:

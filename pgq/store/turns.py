@@ -2,12 +2,11 @@
 
 Priorities are strict. Within one, tasks with a key and those without take turns, one claim each; among those with a key
 the queues take turns, and within a queue its keys. A worker whose tasks have no key and whose queues have no limit pays
-for none of this: it asks now and then, and whenever it finds nothing.
+for none of this: each claim tells it whether there are others, and it asks when it finds nothing.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from uuid import UUID
@@ -20,8 +19,6 @@ from pgq.store import keyed, queue
 from pgq.store.connection import Cursor
 from pgq.store.keyed import ABOVE_ALL, Chosen
 
-#: Seconds between two looks for lanes of keys, while there were none and tasks without a key fill the claims.
-_LOOK_SECONDS = 0.05
 #: Lanes that a claim keeps at first, and at most: each may need a lock, and all locks of the server have one table.
 _LANES, _MOST_LANES = 64, 256
 #: Times that a claim looks at further lanes, if those it looked at are full.
@@ -48,7 +45,6 @@ class Turns:
         self._keys: dict[str, str] = {}
         self._lanes = _LANES
         self._in_use = True
-        self._look_at = 0.0
         self._keyed_first = False
 
     def claim(self, cursor: Cursor, *, limit: int, worker: UUID, receipt: UUID, places: int = 1) -> list[Claim]:
@@ -61,7 +57,7 @@ class Turns:
         if self._after is None:
             self._after = queue.some_queue(cursor)
         plain = _Plain(self, cursor, worker, receipt)
-        if not self._in_use and (time.monotonic() < self._look_at or not self._look(cursor)):
+        if not self._in_use:
             claims = plain.claim(limit)
             if claims or not self._look(cursor):
                 self.more = len(claims) == limit
@@ -86,7 +82,6 @@ class Turns:
 
     def _look(self, cursor: Cursor) -> bool:
         self._in_use = keyed.in_use(cursor)
-        self._look_at = time.monotonic() + _LOOK_SECONDS
         return self._in_use
 
     def _claim_both(self, cursor: Cursor, chosen: Chosen, plain: _Plain, limit: int, places: int) -> list[Claim]:
@@ -117,7 +112,6 @@ class Turns:
             self.busy = self.busy or chosen.busy > 0
             if chosen.priority is None:
                 self._in_use = below != ABOVE_ALL
-                self._look_at = time.monotonic() + _LOOK_SECONDS
                 return None
             self._remember(chosen)
             if chosen.queues:
@@ -174,7 +168,7 @@ class _Plain:
         if limit < 1:
             return []
         assert turns._after is not None
-        claims = queue.claim(
+        claims, in_use = queue.claim_and_look(
             self.cursor,
             limit=queue.size_within(limit),
             worker=self.worker,
@@ -184,6 +178,7 @@ class _Plain:
             priorities=priorities,
         )
         if claims:
+            turns._in_use = in_use
             turns._after = queue.behind(_lanes_of(claims), after=turns._after)
         return claims
 

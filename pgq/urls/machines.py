@@ -8,6 +8,7 @@ from typing import Any
 
 from django.http import JsonResponse
 
+from pgq.conf import get_settings
 from pgq.status import findings
 from pgq.urls.endpoint import Call, endpoint
 
@@ -44,7 +45,7 @@ def live(call: Call) -> Any:
 )
 def ready(call: Call) -> Any:
     """Say whether tasks can be enqueued."""
-    findings.require_tables(call.cursor)
+    findings.require_tables(call.cursor, get_settings().database)
     return {"status": findings.OK}
 
 

@@ -1,7 +1,13 @@
 -- Counts the tasks that are ready, running, waiting for a time, waiting for other tasks, parked; each up to {limit}, by the
 -- index that has them, so a queue of millions costs no more than a short one. Last: the size that PostgreSQL estimates.
-SELECT (SELECT count(*) FROM (SELECT FROM pgq_queue
-                               WHERE lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL
+-- Tasks with a key have an index of their own.
+SELECT (SELECT count(*) FROM (SELECT * FROM (SELECT 1 FROM pgq_queue
+                                              WHERE lock IS NULL AND run_after IS NULL AND parked IS NULL
+                                                AND remaining IS NULL AND key IS NULL LIMIT {limit}) plain
+                               UNION ALL
+                              SELECT * FROM (SELECT 1 FROM pgq_queue
+                                              WHERE lock IS NULL AND run_after IS NULL AND parked IS NULL
+                                                AND remaining IS NULL AND key IS NOT NULL LIMIT {limit}) keyed
                                LIMIT {limit}) x) AS ready,
        (SELECT count(*) FROM (SELECT FROM pgq_queue WHERE lock IS NOT NULL ORDER BY lock LIMIT {limit}) x) AS running,
        (SELECT count(*) FROM (SELECT FROM pgq_queue

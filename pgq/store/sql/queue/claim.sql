@@ -99,5 +99,10 @@ RETURNING q.id, q.priority, q.position, q.queue, q.func, q.args::text, q.kwargs:
           q.name, q."group", q.hook, q.timeout, q.attempts, q.crashes, q.max_attempts, q.schedule,
           q.enqueued_at, q.signature, q.cancelled, (q.history -> -1)::text AS last_error, q.ctid,
           CASE WHEN q.attempts > 1 AND q.options ? 'django' THEN nullif(q.history, '[]')::text END AS history,
-          q.key, q.strand, q.expires_at <= clock_timestamp() AND q.attempts = 1 AS expired,
+          q.key,
+          -- These rows have no strand. In its place: 0 if claims have to look for lanes of keys, or for queues with a limit
+          -- (see in_use.sql), so that a worker need not ask. It is computed once for all rows.
+          CASE WHEN (SELECT EXISTS (SELECT FROM pgq_keyed WHERE idle_since IS NULL)
+                         OR EXISTS (SELECT FROM pgq_limit WHERE scope = 'queue')) THEN 0::bigint END AS strand,
+          q.expires_at <= clock_timestamp() AND q.attempts = 1 AS expired,
           date_part('epoch', clock_timestamp() - coalesce(q.ready_at, q.enqueued_at)) AS waited
