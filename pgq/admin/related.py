@@ -106,6 +106,14 @@ class TasksOfObjectMixin(_ModelAdmin):
 
 
 _LIVE = (
-    "id", "name", "func", "lock", "parked", "run_after", "remaining", "cancelled", "enqueued_at",
-)  # fmt: skip
+    "id",
+    "name",
+    "func",
+    "lock",
+    "parked",
+    "run_after",
+    "remaining",
+    "cancelled",
+    "enqueued_at",
+)
 _DONE = ("id", "name", "func", "success", "exception", "enqueued_at", "stopped")

@@ -16,7 +16,26 @@ import pgq
 from pgq.conf import ALL
 from pgq.models import Schedule
 from pgq.records import Claim, TaskState
-from pgq.store import bulk, keyed, lanes, leases, overview, pools, queue, results, schedules, series, unique
+from pgq.store import (
+    bulk,
+    failures,
+    firings,
+    flows,
+    keyed,
+    lanes,
+    leases,
+    monitor,
+    overview,
+    pools,
+    queue,
+    queues,
+    results,
+    schedules,
+    series,
+    statistics,
+    tables,
+    unique,
+)
 from tests.support.hand import WORKER
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -51,6 +70,19 @@ RECORDS: list[tuple[type, Callable[[Any], object]]] = [
     (overview.RunningTask, lambda cursor: overview.running(cursor, alive=1, limit=1)),
     (unique.Holder, lambda cursor: unique.hold(cursor, "unique_key", "x")),
     (TaskState, lambda cursor: results.task_state(cursor, ID)),
+    (failures.FailureGroup, lambda cursor: failures.fingerprints(cursor, limit=1, most=1)),
+    (failures.FailureRow, lambda cursor: failures.alike(cursor, fingerprint="x", limit=1, most=1)),
+    (firings.Firing, lambda cursor: firings.firings(cursor, [1], limit=1)),
+    (flows.RecentGroup, lambda cursor: flows.recent_groups(cursor, limit=1, most=1)),
+    (flows.FlowTask, lambda cursor: flows.flow(cursor, "g", limit=1)),
+    (monitor.FailureGroup, lambda cursor: monitor.failure_groups(cursor, limit=1)),
+    (monitor.Upcoming, lambda cursor: monitor.upcoming(cursor, limit=1)),
+    (queues.LaneState, lambda cursor: queues.lanes_of(cursor, "q", limit=1)),
+    (queues.ReadyTask, lambda cursor: queues.head(cursor, "q", limit=1)),
+    (statistics.TableStatistics, statistics.table_statistics),
+    (statistics.ServerStatistics, statistics.server_statistics),
+    (tables.TableState, tables.tables),
+    (tables.Server, tables.server),
 ]
 
 

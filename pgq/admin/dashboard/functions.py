@@ -80,9 +80,17 @@ def _table(visit: Visit, found: Sequence[FunctionStats], sort: str) -> Any:
         for one in ordered
     ]
     headings = (
-        _("function"), _("queue"), _("ended"), _("failed"), _("retried"), _("run p50"), _("p95"), _("longest"),
-        _("wait p95"), _("worker time"),
-    )  # fmt: skip
+        _("function"),
+        _("queue"),
+        _("ended"),
+        _("failed"),
+        _("retried"),
+        _("run p50"),
+        _("p95"),
+        _("longest"),
+        _("wait p95"),
+        _("worker time"),
+    )
     return widgets.table(headings, rows, empty=_("Nothing was settled in this time."), numbers=range(2, 9))
 
 

@@ -259,6 +259,13 @@ def _table(visit: Visit, found: Sequence[Row]) -> Any:
         for row in found
     ]
     headings = (
-        _("task"), _("state"), _("function"), _("queue"), _("enqueued"), _("ran for"), _("attempts"), _("error"),
-    )  # fmt: skip
+        _("task"),
+        _("state"),
+        _("function"),
+        _("queue"),
+        _("enqueued"),
+        _("ran for"),
+        _("attempts"),
+        _("error"),
+    )
     return widgets.table(headings, rows, empty=_("No task matches."), numbers=(5, 6))

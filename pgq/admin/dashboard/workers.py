@@ -87,8 +87,15 @@ def _workers(visit: Visit, stat: Stat, known: Known) -> Any:
         for process in stat.processes[:1000]
     ]
     headings = (
-        _("worker"), _("pid"), _("state"), _("task"), _("for"), _("succeeded"), _("failed"), _("replaced"),
-    )  # fmt: skip
+        _("worker"),
+        _("pid"),
+        _("state"),
+        _("task"),
+        _("for"),
+        _("succeeded"),
+        _("failed"),
+        _("replaced"),
+    )
     return widgets.table(headings, rows, numbers=(0, 1, 4, 5, 6, 7))
 
 
