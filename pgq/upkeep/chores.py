@@ -82,7 +82,13 @@ class Upkeep:
             self.sweep,
             Chore("expire", EXPIRE_TICKS * tick, self._expire),
             Chore("housekeeping", 60 * tick, self._housekeeping),
-            Chore("metrics", metrics.EVERY, metrics.Metrics(settings, self.leadership).do),
+            # Not at once: a pool that starts has more urgent things to do, and nothing was counted yet.
+            Chore(
+                "metrics",
+                metrics.EVERY,
+                metrics.Metrics(settings, self.leadership).do,
+                next=time.monotonic() + metrics.EVERY,
+            ),
         ]
         if settings.save_limit > 0:
             # Counting per group, name or function reads all successes.
