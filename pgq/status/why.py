@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from pgq.conf import get_settings
+from pgq.conf import get_settings, places
 from pgq.ground import ids
 from pgq.store import why as store_why
 from pgq.store.caller import callers_cursor
@@ -61,6 +61,15 @@ def why(task: str | UUID) -> Verdict:
     id = ids.parse_id(task)
     if id is None:
         raise ValueError(f"task: must be the id of a task, 32 hex digits, got {task!r}")
+
+    def known() -> Verdict | None:
+        found = _here(id)
+        return None if found.code == UNKNOWN else found
+
+    return places.first(known) or _here(id)
+
+
+def _here(id: UUID) -> Verdict:
     with callers_cursor(get_settings().database) as cursor:
         return verdict(cursor, id)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
-from pgq.conf import get_settings
+from pgq.conf import at, database_of, get_settings, places
 from pgq.errors import EnqueueError
 from pgq.ground import limits
 from pgq.store import limits as store_limits
 from pgq.store.caller import callers_cursor
 
+T = TypeVar("T")
 Scope = Literal["key", "queue"]
 
 
@@ -38,8 +40,12 @@ def set_limit(
         EnqueueError: A value is wrong; the message names the argument.
     """
     chosen = _limit(name, scope, concurrency, rate, order)
-    with callers_cursor(get_settings().database) as cursor:
-        store_limits.set_limit(cursor, chosen, keep_strict=order is None, pinned=pin)
+
+    def here() -> None:
+        with callers_cursor(get_settings().database) as cursor:
+            store_limits.set_limit(cursor, chosen, keep_strict=order is None, pinned=pin)
+
+    _where(scope, chosen.name, here)
 
 
 def drop_limit(name: str, *, scope: Scope = "key") -> bool:
@@ -50,8 +56,21 @@ def drop_limit(name: str, *, scope: Scope = "key") -> bool:
         scope: As for `set_limit`.
     """
     _scope(scope)
-    with callers_cursor(get_settings().database) as cursor:
-        return store_limits.drop_limit(cursor, _name(name, scope), scope=scope)
+    wanted = _name(name, scope)
+
+    def here() -> bool:
+        with callers_cursor(get_settings().database) as cursor:
+            return store_limits.drop_limit(cursor, wanted, scope=scope)
+
+    return any(_where(scope, wanted, here))
+
+
+def _where(scope: Scope, name: str, here: Callable[[], T]) -> list[T]:
+    """Do something where a limit lies: that of a queue with the queue, that of a key in each database, for itself."""
+    if scope == "key":
+        return places.each(here)
+    with at(database_of(name)):
+        return [here()]
 
 
 def _limit(name: Any, scope: Any, concurrency: Any, rate: Any, order: Any) -> limits.Limit:
