@@ -15,7 +15,7 @@ from django.db import Error, connections
 from health_check.base import HealthCheck
 from health_check.exceptions import ServiceUnavailable, ServiceWarning
 
-from pgq.conf import get_settings
+from pgq.conf import get_settings, places
 from pgq.status import findings
 from pgq.status.snapshot import queue_depths
 from pgq.store.caller import callers_cursor
@@ -24,7 +24,7 @@ from pgq.store.connection import Cursor
 
 @dataclasses.dataclass
 class PgqHealthCheck(HealthCheck):  # type: ignore[misc]  # the package is not typed
-    """Checks what `manage.py pgq_check` checks: all pools together, and the tables.
+    """Checks what `manage.py pgq_check` checks: all pools together, and the tables, in each database.
 
     The page may be open to all, so messages have the names of checks, and no names of queues or hosts.
     """
@@ -45,6 +45,9 @@ class PgqHealthCheck(HealthCheck):  # type: ignore[misc]  # the package is not t
             ServiceUnavailable: Tasks are not run as they should be, or PostgreSQL does not answer.
             ServiceWarning: There are warnings, and `warnings` is set.
         """
+        places.each(self._check_here)
+
+    def _check_here(self) -> None:
         alias = get_settings().database
         was_open = connections[alias].connection is not None
         try:

@@ -15,7 +15,7 @@ from uuid import UUID
 from django.db import transaction
 
 from pgq.codec.failures import path_of
-from pgq.conf import get_settings
+from pgq.conf import get_settings, places
 from pgq.errors import TaskCancelled
 from pgq.execution import ending
 from pgq.store import bulk, overview
@@ -92,12 +92,17 @@ def count(which: TaskFilter, *, most: int | None = None, progress: Progress | No
         progress: Called after each window.
     """
     seen = Treated()
-    with callers_cursor(get_settings().database) as cursor:
-        for _failed, window in _windows(cursor, which, progress, wanted=False):
-            seen.matched += window.matched
-            if most is not None and seen.matched >= most:
-                seen.matched, seen.more = most, True
-                break
+
+    def count_here() -> None:
+        with callers_cursor(get_settings().database) as cursor:
+            for _failed, window in _windows(cursor, which, progress, wanted=False):
+                if seen.more:
+                    break
+                seen.matched += window.matched
+                if most is not None and seen.matched >= most:
+                    seen.matched, seen.more = most, True
+
+    places.each(count_here)
     return seen
 
 
@@ -163,20 +168,27 @@ def _treat(
     progress: Progress | None,
 ) -> Treated:
     treated = Treated()
-    with callers_cursor(get_settings().database) as cursor:
-        for failed, window in _windows(cursor, which, progress, wanted=True):
-            ids = window.ids
-            if limit is not None and treated.matched + len(ids) > limit:
-                ids, treated.more = ids[: limit - treated.matched], True
-            treated.matched += len(ids)
-            for first in range(0, len(ids), BATCH):
-                batch = ids[first : first + BATCH]
-                done = Counter(treat(cursor, failed, batch))
-                treated.skipped += len(batch) - done.total()
-                treated.referenced += done.pop(_REFERENCED, 0)
-                treated.done += done
-            if treated.more:
-                break
+
+    def treat_here() -> None:
+        with callers_cursor(get_settings().database) as cursor:
+            for failed, window in _windows(cursor, which, progress, wanted=True):
+                if treated.more:
+                    break
+                treat_window(cursor, failed, window.ids)
+
+    def treat_window(cursor: Cursor, failed: bool, ids: list[UUID]) -> None:
+        if limit is not None and treated.matched + len(ids) > limit:
+            ids, treated.more = ids[: limit - treated.matched], True
+        treated.matched += len(ids)
+        for first in range(0, len(ids), BATCH):
+            batch = ids[first : first + BATCH]
+            done = Counter(treat(cursor, failed, batch))
+            treated.skipped += len(batch) - done.total()
+            treated.referenced += done.pop(_REFERENCED, 0)
+            treated.done += done
+
+    # In each of PGQ["databases"]; inside of `pgq.conf.at` in that one alone.
+    places.each(treat_here)
     return treated
 
 

@@ -199,6 +199,50 @@ with in_code("reports"):
     sync()
     assert there() == [[("h", False), ("r", True)], [("r", False)]], there()
 """
+QUEUES = """
+import io, json
+from django.core.management import CommandError, call_command
+from pgq import conf
+from pgq.models import Lane
+from pgq.tasks import bulk
+
+def ran_queues(*arguments):
+    out = io.StringIO()
+    call_command("pgq_queues", *arguments, "--json", stdout=out)
+    return json.loads(out.getvalue())
+
+async_task(add, 1, 2)
+async_task(report, 1)
+async_task(add, 1, 0, queue="mail")
+known = {(one["queue"], one["database"]) for one in ran_queues()}
+assert {("default", "default"), ("reports", "second"), ("mail", "second")} <= known, known
+assert {one["queue"] for one in ran_queues("--database", "default")}.isdisjoint({"mail"}), known
+assert ran_queues("pause", "mail", "default") == [
+    {"queue": "default", "database": "default", "done": "paused"},
+    {"queue": "mail", "database": "second", "done": "paused"},
+]
+for alias, queue in (("default", "default"), ("second", "mail")):
+    assert [lane.queue for lane in Lane.objects.using(alias).filter(paused=True)] == [queue], alias
+ran_queues("resume", "--all")
+try:
+    ran_queues("pause", "mial")
+except CommandError as error:
+    assert "There is no queue 'mial'" in str(error)
+else:
+    raise AssertionError("it was paused")
+live = bulk.TaskFilter(states=("ready",))
+assert (bulk.count(live).matched, bulk.count(live, most=2).matched) == (3, 2)
+with conf.at("second"):
+    assert bulk.count(live).matched == 2
+assert ran_queues("cancel", "--all", "--limit", "2") ["more"] is True
+assert bulk.cancel_matching(live).done == {"cancelled": 1}
+drain()
+assert bulk.count(live).matched == 0
+cancelled = ran_queues("retry", "--exception", "pgq.errors.TaskCancelled")
+assert cancelled["done"] == {"run again": 3}, cancelled
+for alias in connections:
+    QueuedTask.objects.using(alias).all().delete()
+"""
 INLINE = """
 from pgq.testing import inline
 with inline():
@@ -223,7 +267,7 @@ def test_each_door_knows_of_several_databases(project, new_database):
     apps = {"shop": {"tasks.py": TASKS + "\n\ndef plain(number):\n    return number\n"}}
     shop = project(SETTINGS.format(second=new_database()), apps=apps)
     shop.manage("migrate", "--database=second")
-    shop.python(COMMON + DOORS + TOGETHER + BY_ID + ASTRAY + TRANSACTIONS + SCHEDULES + IN_CODE + INLINE)
+    shop.python(COMMON + DOORS + TOGETHER + BY_ID + ASTRAY + TRANSACTIONS + SCHEDULES + IN_CODE + QUEUES + INLINE)
     shop.python(
         COMMON
         + "import django\nif django.VERSION >= (6,):\n"

@@ -8,13 +8,16 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.utils.dateparse import parse_datetime
 
+from pgq.conf import asked, database_of, get_settings, places
+from pgq.conf.databases import chosen
+from pgq.conf.queues import are_named
 from pgq.management.command import PgqCommand
 from pgq.management.output import Column, emit, message, span, table, text, visible
 from pgq.recurrence import moments
@@ -25,7 +28,7 @@ from pgq.store import lanes
 from pgq.store import pools as store_pools
 from pgq.store.caller import callers_cursor
 from pgq.store.overview import QueueDepth
-from pgq.tasks import bulk, control
+from pgq.tasks import bulk
 from pgq.tasks.bulk import TaskFilter, Treated
 
 _FILTERS = ("queue", "func", "group", "exception", "state", "since", "until")
@@ -98,57 +101,67 @@ class Command(PgqCommand):
         if misplaced:
             option = misplaced[0].replace("_", "-")
             raise CommandError(f"--{option} goes with cancel and retry; {action} takes names of queues.", returncode=2)
-        with callers_cursor(self.settings.database) as cursor:
-            chosen = _chosen(queue_depths(cursor), named)
-            if action == "list":
-                pools = [stat for stat in map(Stat.of, store_pools.pools(cursor)) if stat.is_alive]
+        known = _look(named)
         if action == "list":
-            self._list(chosen, pools, options)
+            self._list(known, options)
             return
         if bool(named) == options["all"]:
             raise CommandError(f"{action}: name queues, or say --all.", returncode=2)
-        self._switch(action, [*chosen, *self._new(named, chosen)], options)
+        self._switch(action, [*known, *self._new(named, known)], options)
 
     # --------------------------------------------------------------------------------------------- queues
 
-    def _new(self, named: list[str], chosen: list[QueueDepth]) -> list[QueueDepth]:
+    def _new(self, named: list[str], known: list[_Queues]) -> list[_Queues]:
         """Return those that a schedule names, and to which nothing was enqueued yet.
 
         Raises:
             CommandError: A name fits no queue: a slip, which must not look as if a queue were paused now.
         """
-        missing = [name for name in named if not any(fnmatch(queue.queue, name) for queue in chosen)]
-        with callers_cursor(self.settings.database) as cursor:
-            wrong = [name for name in missing if "*" in name] or lanes.unused_queues(cursor, missing)
+        missing = [
+            name for name in named if not any(are_named(queue.queue, [name]) for one in known for queue in one.queues)
+        ]
+        wrong = [name for name in missing if "*" in name]
+        new = []
+        for name in missing:
+            alias = chosen() or database_of(name)
+            with callers_cursor(alias) as cursor:
+                wrong += lanes.unused_queues(cursor, [name])
+            new.append(_Queues(alias, [QueueDepth(name, 0, False, None, 0, 0, 0, False)], []))
         if wrong:
             raise CommandError(f"There is no queue {visible(wrong[0])!r}; manage.py pgq_queues lists them.")
-        return [QueueDepth(name, 0, False, None, 0, 0, 0, False) for name in missing]
+        return new
 
-    def _switch(self, action: str, chosen: list[QueueDepth], options: dict[str, Any]) -> None:
+    def _switch(self, action: str, known: list[_Queues], options: dict[str, Any]) -> None:
         pausing = action == "pause"
+        words = {(True, True): "was paused before", (True, False): "paused", (False, True): "resumed"}
         done = []
-        for queue in chosen:
-            (control.pause if pausing else control.resume)(queue.queue)
-            words = {(True, True): "was paused before", (True, False): "paused", (False, True): "resumed"}
-            done.append({"queue": queue.queue, "done": words.get((pausing, queue.paused), "was not paused")})
+        for place in known:
+            for queue in place.queues:
+                with callers_cursor(place.alias) as cursor:
+                    (lanes.pause if pausing else lanes.resume)(cursor, queue.queue)
+                said = words.get((pausing, queue.paused), "was not paused")
+                done.append({"queue": queue.queue, **_where(place), "done": said})
         if options["json"]:
             self.print_json(done)
             return
         out = self.console(options)
         for item in done:
-            emit(out, message(f"{item['queue']}: {item['done']}"))
+            where = f" ({item['database']})" if "database" in item else ""
+            emit(out, message(f"{item['queue']}{where}: {item['done']}"))
         if not done:
             emit(out, text("There are no queues."))
 
-    def _list(self, queues: list[QueueDepth], pools: list[Stat], options: dict[str, Any]) -> None:
+    def _list(self, known: list[_Queues], options: dict[str, Any]) -> None:
         if options["json"]:
-            self.print_json([as_json(queue, pools) for queue in queues])
+            self.print_json([as_json(queue, place) for place in known for queue in place.queues])
             return
         out = self.console(options)
-        if not queues:
+        rows = [_row(queue, place) for place in known for queue in place.queues]
+        if not rows:
             emit(out, text("There are no queues: nothing has been enqueued yet."))
             return
-        emit(out, table(out, _COLUMNS, [_row(queue, pools) for queue in queues]))
+        columns = _COLUMNS if len(asked()) == 1 else (*_COLUMNS, Column("Database"))
+        emit(out, table(out, columns, rows))
 
     # --------------------------------------------------------------------------------------------- tasks
 
@@ -237,15 +250,47 @@ _COLUMNS = (
 )
 
 
-def _servers(queue: str, pools: list[Stat]) -> list[Stat]:
+@dataclass(frozen=True, slots=True)
+class _Queues:
+    """Queues of one database, and the pools that run there."""
+
+    alias: str
+    queues: list[QueueDepth]
+    pools: list[Stat]
+
+
+def _look(named: list[str]) -> list[_Queues]:
+    """Return the queues of each database that are meant; no names: all."""
+
+    def look_here() -> _Queues:
+        alias = get_settings().database
+        with callers_cursor(alias) as cursor:
+            pools = [stat for stat in map(Stat.of, store_pools.pools(cursor)) if stat.is_alive]
+            found = queue_depths(cursor)
+        return _Queues(
+            alias,
+            [queue for queue in found if not named or are_named(queue.queue, named)],
+            pools,
+        )
+
+    return places.each(look_here)
+
+
+def _where(place: _Queues) -> dict[str, str]:
+    return {} if len(asked()) == 1 else {"database": place.alias}
+
+
+def _servers(queue: str, place: _Queues) -> list[Stat]:
     return [
-        pool for pool in pools if (pool.queues is None or queue in pool.queues) and queue not in pool.exclude_queues
+        pool
+        for pool in place.pools
+        if (pool.queues is None or are_named(queue, pool.queues)) and not are_named(queue, pool.exclude_queues)
     ]
 
 
-def _row(queue: QueueDepth, pools: list[Stat]) -> list[Any]:
-    serving = _servers(queue.queue, pools)
-    return [
+def _row(queue: QueueDepth, place: _Queues) -> list[Any]:
+    serving = _servers(queue.queue, place)
+    row = [
         queue.queue,
         f"{queue.ready:,}{'+' if queue.more else ''}",
         f"{queue.running:,}",
@@ -255,28 +300,21 @@ def _row(queue: QueueDepth, pools: list[Stat]) -> list[Any]:
         if serving
         else text("no pool serves it", "red" if queue.ready else "dim"),
     ]
+    return [*row, *_where(place).values()]
 
 
-def as_json(queue: QueueDepth, pools: list[Stat]) -> dict[str, Any]:
+def as_json(queue: QueueDepth, place: _Queues) -> dict[str, Any]:
     """Return what is known of a queue, for programs. Times are seconds."""
     return {
         "queue": queue.queue,
+        **_where(place),
         "ready": queue.ready,
         "more": queue.more,
         "running": queue.running,
         "oldest": queue.oldest,
         "paused": queue.paused,
-        "pools": [str(pool.cluster_id) for pool in _servers(queue.queue, pools)],
+        "pools": [str(pool.cluster_id) for pool in _servers(queue.queue, place)],
     }
-
-
-def fnmatch(queue: str, name: str) -> bool:
-    """Whether a queue is meant by a name, in which only ``*`` has a meaning."""
-    return fnmatchcase(queue, re.sub(r"([\[?])", r"[\1]", name))
-
-
-def _chosen(queues: list[QueueDepth], named: list[str]) -> list[QueueDepth]:
-    return [queue for queue in queues if not named or any(fnmatch(queue.queue, name) for name in named)]
 
 
 def _tasks(seen: Treated) -> str:
