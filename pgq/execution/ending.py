@@ -21,6 +21,7 @@ from pgq.conf import Settings, get_settings
 from pgq.errors import Expired, TaskCancelled
 from pgq.execution import prepare, settle
 from pgq.execution.outcome import final
+from pgq.ground import events
 from pgq.options import NO_OPTIONS
 from pgq.records import Claim, Failed, Report
 from pgq.store import endings
@@ -66,7 +67,7 @@ def _cancel_some(cursor: Cursor, ids: Sequence[UUID], settings: Settings) -> dic
     claims = endings.take(cursor, ids, worker=_NO_WORKER, receipt=uuid4())
     found = dict.fromkeys((claim.id for claim in claims), "queued")
     for report in _end(cursor, claims, settings):
-        transaction.on_commit(partial(settle.announce, report), using=settings.database)
+        transaction.on_commit(partial(_tell, report), using=settings.database)
     others = [id for id in ids if id not in found]
     return {**found, **endings.cancel(cursor, others)} if others else found
 
@@ -88,7 +89,16 @@ def for_upkeep(settings: Settings, cursor: Cursor, limit: int) -> list[Callable[
 
 def announce(report: Report) -> None:
     """Log and announce how a task ended that did not run."""
+    if events.end.listeners:
+        events.end.send(report)
     settle.log_failure(report)
+    settle.announce(report)
+
+
+def _tell(report: Report) -> None:
+    """Announce how a task ended by the caller's own wish, which is no line of the log."""
+    if events.end.listeners:
+        events.end.send(report)
     settle.announce(report)
 
 

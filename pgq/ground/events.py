@@ -129,6 +129,7 @@ claim = Event("claim")
 #: The function of a task is about to be called, in its thread or on its loop: `pgq.records.Call`.
 start = Event("start")
 #: A task has ended in its worker, run or not, and is not settled yet: `pgq.records.Report`, still with its exception.
+#: One that is cancelled or expires while no worker holds it: after the commit, in the caller's process or in upkeep.
 end = Event("end")
 #: Reports were written, after the commit: `pgq.records.Settled`.
 settle = Event("settle")
