@@ -90,7 +90,7 @@ def for_upkeep(settings: Settings, cursor: Cursor, limit: int) -> list[Callable[
 def announce(report: Report) -> None:
     """Log and announce how a task ended that did not run."""
     if events.end.listeners:
-        events.end.send(report)
+        events.end.tell(report)
     settle.log_failure(report)
     settle.announce(report)
 
@@ -98,7 +98,7 @@ def announce(report: Report) -> None:
 def _tell(report: Report) -> None:
     """Announce how a task ended by the caller's own wish, which is no line of the log."""
     if events.end.listeners:
-        events.end.send(report)
+        events.end.tell(report)
     settle.announce(report)
 
 
