@@ -31,11 +31,12 @@ DECLARE
     ahead bigint;
     others bigint;
     holder record;
+    held record;
     is_paused boolean;
     blocked text := '';
 BEGIN
     SELECT id, queue, priority, position, func, attempts, max_attempts, crashes, cancelled, run_after, remaining, parked,
-           lock, worker, enqueued_at
+           lock, worker, enqueued_at, NULL::text AS key
       INTO q FROM pgq_queue WHERE id = task;
     IF NOT FOUND THEN
         SELECT success, started, stopped, exception, func, queue, attempt_count INTO t FROM pgq_task WHERE id = task;
@@ -56,6 +57,10 @@ BEGIN
     BEGIN
         SELECT history -> -1 INTO last FROM pgq_queue WHERE id = task;
     EXCEPTION WHEN insufficient_privilege THEN NULL;  -- An inspector does not see what went wrong (roles.sql).
+    END;
+    BEGIN
+        SELECT key INTO q.key FROM pgq_queue WHERE id = task;
+    EXCEPTION WHEN insufficient_privilege THEN NULL;
     END;
     facts := jsonb_build_object('func', q.func, 'queue', q.queue, 'priority', q.priority, 'attempts', q.attempts,
                                 'max_attempts', q.max_attempts, 'enqueued_at', q.enqueued_at, 'paused', is_paused);
@@ -162,23 +167,69 @@ BEGIN
         RETURN;
     END IF;
 
-    -- It is ready. How many go before it in its queue, and how many of a higher priority in others.
-    SELECT count(*) INTO ahead
-      FROM (SELECT FROM pgq_lane l
-             CROSS JOIN LATERAL (
-                   SELECT FROM pgq_queue r
-                    WHERE r.queue = l.queue AND r.priority = l.priority AND r.position > l.low
-                      AND r.position < CASE WHEN l.priority = q.priority THEN q.position ELSE 9223372036854775807 END
-                      AND r.lock IS NULL AND r.run_after IS NULL AND r.parked IS NULL AND r.remaining IS NULL
-                    ORDER BY r.position LIMIT bound) r
-             WHERE l.queue = q.queue AND l.priority >= q.priority
-             LIMIT bound) x;
+    BEGIN
+    -- It is ready. Whether a limit holds it: of its queue, or of its key, whose name is the part before the first colon.
+    -- Where the tasks of a key keep strictly their order, one runs at a time.
+    SELECT l.scope, l.most AS concurrency, running.strands, rate.not_before,
+           CASE l.scope WHEN 'queue' THEN 'its queue ' || q.queue ELSE 'its key ' || q.key END AS whose
+      INTO held
+      FROM (SELECT *, CASE WHEN strict AND scope = 'key' THEN least(coalesce(concurrency, 1), 1) ELSE concurrency END AS most
+              FROM pgq_limit) l
+     CROSS JOIN LATERAL (
+           SELECT count(DISTINCT r.strand) AS strands
+             FROM (SELECT strand FROM pgq_queue r
+                    WHERE r.strand IS NOT NULL
+                      AND CASE l.scope WHEN 'queue' THEN r.queue = q.queue ELSE r.key = q.key END
+                    LIMIT bound) r) running
+      LEFT JOIN pgq_rate rate ON rate.scope = l.scope AND rate.not_before > at
+                             AND rate.name = CASE l.scope WHEN 'queue' THEN q.queue ELSE q.key END
+     WHERE (l.scope, l.name) IN (('queue', q.queue), ('key', split_part(q.key, ':', 1)))
+       AND (running.strands >= l.most OR l.rate = 0 OR rate.not_before IS NOT NULL)
+     ORDER BY running.strands >= l.most DESC NULLS LAST
+     LIMIT 1;
+    EXCEPTION WHEN insufficient_privilege THEN held := NULL;
+    END;
+    IF held.scope IS NOT NULL THEN
+        code := 'held';
+        facts := facts || jsonb_build_object('key', q.key, 'limit', held.scope, 'concurrency', held.concurrency,
+                                             'limited', held.strands, 'not_before', held.not_before);
+        sentence := format('It is ready, and held by the limit of %s: ', held.whose)
+                    || CASE WHEN held.strands >= held.concurrency THEN format('%s of %s run.', held.strands, held.concurrency)
+                            WHEN held.not_before IS NOT NULL THEN format('the next may start in %s.', pgq_span(held.not_before - at))
+                            ELSE 'none may start.' END;
+        RETURN;
+    END IF;
+
+    -- How many go before it in its queue, or of its key, and how many of a higher priority in other queues. Keys of a queue take
+    -- turns, so those of other keys are not counted.
+    IF q.key IS NULL THEN
+        SELECT count(*) INTO ahead
+          FROM (SELECT FROM pgq_lane l
+                 CROSS JOIN LATERAL (
+                       SELECT FROM pgq_queue r
+                        WHERE r.queue = l.queue AND r.priority = l.priority AND r.position > l.low
+                          AND r.position < CASE WHEN l.priority = q.priority THEN q.position ELSE 9223372036854775807 END
+                          AND r.lock IS NULL AND r.run_after IS NULL AND r.parked IS NULL AND r.remaining IS NULL
+                          AND r.key IS NULL
+                        ORDER BY r.position LIMIT bound) r
+                 WHERE l.queue = q.queue AND l.priority >= q.priority
+                 LIMIT bound) x;
+    ELSE
+        facts := facts || jsonb_build_object('key', q.key);
+        SELECT count(*) INTO ahead
+          FROM (SELECT FROM pgq_queue r
+                 WHERE r.queue = q.queue AND r.key = q.key AND r.priority >= q.priority
+                   AND (r.priority > q.priority OR r.position < q.position)
+                   AND r.lock IS NULL AND r.run_after IS NULL AND r.parked IS NULL AND r.remaining IS NULL
+                   AND r.key IS NOT NULL
+                 LIMIT bound) x;
+    END IF;
     SELECT count(*) INTO others
       FROM (SELECT FROM pgq_lane l
              CROSS JOIN LATERAL (
                    SELECT FROM pgq_queue r
                     WHERE r.queue = l.queue AND r.priority = l.priority AND r.position > l.low
-                      AND r.lock IS NULL AND r.run_after IS NULL AND r.parked IS NULL AND r.remaining IS NULL
+                      AND r.lock IS NULL AND r.run_after IS NULL AND r.parked IS NULL AND r.remaining IS NULL AND r.key IS NULL
                     ORDER BY r.position LIMIT bound) r
              WHERE l.queue <> q.queue AND l.priority > q.priority
                AND NOT EXISTS (SELECT FROM pgq_lane o WHERE o.queue = l.queue AND o.paused)
@@ -189,12 +240,13 @@ BEGIN
     sentence := CASE code
         WHEN 'behind' THEN
             concat_ws(', and ',
-                CASE WHEN ahead > 0 THEN format('behind %s%s other tasks of its queue', ahead,
-                                                CASE WHEN ahead >= bound THEN ' or more' ELSE '' END) END,
+                CASE WHEN ahead > 0 THEN format('behind %s%s other tasks of its %s', ahead,
+                                                CASE WHEN ahead >= bound THEN ' or more' ELSE '' END,
+                                                CASE WHEN q.key IS NULL THEN 'queue' ELSE 'key' END) END,
                 CASE WHEN others > 0 THEN format('behind %s%s of a higher priority in other queues', others,
                                                  CASE WHEN others >= bound THEN ' or more' ELSE '' END) END)
-        WHEN 'busy' THEN 'the next one of its queue'
-        ELSE 'the next one of its queue, and a worker is free' END;
+        WHEN 'busy' THEN 'the next one of its ' || CASE WHEN q.key IS NULL THEN 'queue' ELSE 'key' END
+        ELSE format('the next one of its %s, and a worker is free', CASE WHEN q.key IS NULL THEN 'queue' ELSE 'key' END) END;
     sentence := format('It is ready, %s; %s of %s workers that serve the queue are busy.', sentence, pool.busy, pool.workers);
 END
 $$;

@@ -25,6 +25,8 @@ PARKED, CANCELLED, OTHERS, TIME = "parked", "cancelled", "others", "time"
 RETRY, UNKNOWN_FUNCTION, DUE = "retry", "unknown_function", "due"
 #: Of one that is ready: nothing claims from its queue; others go first; all workers are busy; it is the next one.
 PAUSED, NO_POOL, UNSERVED, BEHIND, BUSY, NEXT = "paused", "no_pool", "unserved", "behind", "busy", "next"
+#: The same: a limit of its queue, or of its key, holds it.
+HELD = "held"
 
 #: Those that call for an operator: time alone changes nothing.
 STUCK = frozenset({PARKED, PAUSED, NO_POOL, UNSERVED})

@@ -18,6 +18,8 @@ class LaneState:
     paused: bool
     ready: int
     oldest: float | None
+    #: Ready tasks of this priority that have a key.
+    keyed: int
 
 
 def lanes_of(cursor: Cursor, queue: str, *, limit: int) -> list[LaneState]:
@@ -27,11 +29,12 @@ def lanes_of(cursor: Cursor, queue: str, *, limit: int) -> list[LaneState]:
 
 @dataclass(frozen=True, slots=True)
 class ReadyTask:
-    """A task that waits for nothing but a worker, enqueued `seconds` ago."""
+    """A task that waits for nothing but a worker, ready since `seconds`."""
 
     id: UUID
     name: str | None
     func: str
+    key: str | None
     priority: int
     attempts: int
     seconds: float

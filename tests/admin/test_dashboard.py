@@ -86,7 +86,7 @@ def test_every_page_opens_within_twenty_statements(admin_client: Client) -> None
             connection,
         ) as statements:
             shown = text_of(admin_client, page, *args)
-        assert "pgq-fault" not in shown, (page, shown)
+        assert "pgq-fault" not in shown, (page, shown.split("pgq-fault")[1][:300])
         assert len(statements) <= MOST, (page, len(statements))
         assert "style=" not in shown.split('<div class="pgq-dash">')[1], "a strict policy forbids it"
 
@@ -192,7 +192,7 @@ def test_a_task_is_run_again_and_cancelled_once(admin_client: Client) -> None:
     assert "Nothing was done" in admin_client.post(address("run_now", done), follow=True).content.decode()
     assert Task.objects.filter(pk=done).exists()
     admin_client.post(address("cancel", live))
-    assert QueuedTask.objects.get(pk=live).cancelled
+    assert Task.objects.get(pk=live).exception == "pgq.errors.TaskCancelled"
     assert LogEntry.objects.count() == 2
 
 
@@ -403,7 +403,6 @@ def test_what_is_read_is_bounded(admin_client: Client) -> None:
         ("tasks", (), "", 500),
         ("tasks", (), "?state=failed", 500),
         ("tasks", (), "?state=running", 500),
-        ("doctor", (), "", 25_000),
     ]:
         before = read_rows()
         shown = text_of(admin_client, page, *args, query=query)

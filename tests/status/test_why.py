@@ -169,3 +169,23 @@ def test_an_inspector_may_ask() -> None:
         cursor.execute("SET LOCAL ROLE pgq_asks")
         cursor.execute("SELECT code, sentence FROM pgq_why(%s)", [task])
         assert cursor.fetchone() == ("others", "It waits for 2 other tasks to end. No pool is running.")
+
+
+def test_limits_and_keys() -> None:
+    make_pool(workers=FREE)
+    first, second, other = (queued(key=key) for key in ("mail:7", "mail:7", "mail:8"))
+    assert said(first)[0] == said(other)[0] == "next"
+    assert "behind 1 other tasks of its key" in said(second)[1]
+    sql("INSERT INTO pgq_limit (scope, name, concurrency) VALUES ('key', 'mail', 1)")
+    assert said(second)[0] == "behind"
+    sql("UPDATE pgq_queue SET lock = now(), worker = %s, receipt = %s, strand = 5 WHERE id = %s", WORKER, WORKER, first)
+    assert said(second) == ("held", "It is ready, and held by the limit of its key mail:7: 1 of 1 run.")
+    assert said(other)[0] == "next", "each key has a limit of its own"
+    sql("UPDATE pgq_limit SET concurrency = NULL, rate = 2, period = 60")
+    assert said(second)[0] == "next"
+    sql("INSERT INTO pgq_rate (scope, name, not_before) VALUES ('key', 'mail:7', now() + interval '40.2 s')")
+    assert said(second)[1].startswith("It is ready, and held by the limit of its key mail:7: the next may start in ")
+    sql("INSERT INTO pgq_limit (scope, name, concurrency) VALUES ('queue', 'default', 0)")
+    assert said(other) == ("held", "It is ready, and held by the limit of its queue default: 1 of 0 run.")
+    plain = async_task(NAME, 1)
+    assert said(plain)[0] == "held"

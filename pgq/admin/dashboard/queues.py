@@ -68,21 +68,30 @@ def _state(lanes: Sequence[LaneState], paused: bool) -> Any:
             lane.priority,
             widgets.counted(lane.ready, "+" if lane.ready >= _COUNTED else ""),
             widgets.ago(lane.oldest),
+            widgets.counted(lane.keyed, "+" if lane.keyed >= _COUNTED else ""),
             f"{lane.low:,}",
         )
         for lane in lanes
     ]
+    headings = (_("priority"), _("ready"), _("oldest"), _("with a key"), _("watermark"))
     words = _("Paused: no worker claims from it.") if paused else _("Open: workers claim from it.")
     return widgets.join(
         display.badge("paused" if paused else "idle", words),
-        widgets.table((_("priority"), _("ready"), _("oldest"), _("watermark")), rows, numbers=(0, 1, 2, 3)),
+        widgets.table(headings, rows, numbers=range(5)),
     )
 
 
 def _head(visit: Visit, found: Sequence[ReadyTask]) -> Any:
     rows = [
-        (visit.task(task.id, task.name), visit.func(task.func), task.priority, task.attempts, widgets.ago(task.seconds))
+        (
+            visit.task(task.id, task.name),
+            visit.func(task.func),
+            display.cut(task.key, 60),
+            task.priority,
+            task.attempts,
+            widgets.ago(task.seconds),
+        )
         for task in found
     ]
-    headings = (_("task"), _("function"), _("priority"), _("attempts"), _("enqueued ago"))
-    return widgets.table(headings, rows, empty=_("No task is ready."), numbers=(2, 3, 4))
+    headings = (_("task"), _("function"), _("key"), _("priority"), _("attempts"), _("ready for"))
+    return widgets.table(headings, rows, empty=_("No task is ready."), numbers=(3, 4, 5))
