@@ -8,10 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from django.apps import apps
 from django.http import HttpRequest
 from django.middleware.csrf import CsrfViewMiddleware
 
+from pgq import signals
 from pgq.conf import get_settings, tokens
+from pgq.models import Dashboard
 from pgq.urls.problems import Problem
 
 logger = logging.getLogger("pgq")
@@ -99,6 +102,27 @@ def _forged(request: HttpRequest) -> str | None:
     return reason if reason is None else f"{reason}".rstrip(".") + "."
 
 
-def log(caller: Caller, deed: str) -> None:
-    """Write one line of what a caller has done."""
+def log(caller: Caller, action: str, deed: str, about: str = "") -> None:
+    """Say what a caller has done: in the log, in Django's log of the admin if a user did it, to `operator_action`.
+
+    Args:
+        action: Its name, for receivers of the signal.
+        deed: In words.
+        about: The id or name of what it was done to.
+    """
     logger.info("%s, by REST: %s", caller.name, deed)
+    if caller.user is not None and apps.is_installed("django.contrib.admin"):
+        # A project without the admin must not import its models.
+        from django.contrib.admin.models import CHANGE, LogEntry
+        from django.contrib.contenttypes.models import ContentType
+
+        LogEntry.objects.create(
+            user_id=caller.user.pk,
+            content_type_id=ContentType.objects.get_for_model(Dashboard).pk,
+            object_id=about[:200],
+            object_repr=about[:200],
+            action_flag=CHANGE,
+            change_message=f"By REST: {deed}.",
+        )
+    facts = {"by": caller.name}
+    signals.send(signals.operator_action, action=action, user=caller.user, object=about, text=deed, facts=facts)

@@ -101,7 +101,7 @@ def _treat(call: Call) -> dict[str, Any]:
         )
     outcomes = _treated(call, _deed(action, states), [row["id"] for row in page.rows])
     following = None if page.before is None else _token(call, action, wanted, page.before)
-    access.log(call.caller, f"{action} of {said['filter']}: {dict(outcomes)}")
+    access.log(call.caller, f"{action}_all", f"{action} of {said['filter']}: {dict(outcomes)}")
     return {name: outcomes[name] for name in ("done", "skipped", "conflicts")} | {"next": following}
 
 

@@ -11,7 +11,8 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -23,7 +24,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonRespons
 from django.http.request import UnreadablePostError
 from django.urls import URLPattern, path
 
-from pgq.conf import get_settings
+from pgq import conf
+from pgq.conf import get_settings, places
+from pgq.models import QueuedTask, Task
 from pgq.store.bounded import reading
 from pgq.urls import access, kinds
 from pgq.urls.access import Caller
@@ -44,6 +47,8 @@ PARTS: Mapping[str, Kind] = {
     "group": kinds.text(200),
     "schedule": kinds.whole(1, 2**63 - 1),
 }
+#: Parameters of each endpoint.
+OF_ALL: Mapping[str, Kind] = {"database": kinds.text(100)}
 #: Parts that may hold slashes.
 _DEEP = frozenset({"queue", "func", "group"})
 
@@ -59,6 +64,8 @@ class Call:
     body: Mapping[str, Any]
     #: Of a reading endpoint: in its transaction.
     cursor: Any = None
+    #: The database that the request is about; None: that of the settings.
+    alias: str | None = None
 
     @property
     def database(self) -> str:
@@ -198,7 +205,9 @@ def _view(methods: Mapping[str, Endpoint]) -> Callable[..., Any]:
 def _respond(request: HttpRequest, methods: Mapping[str, Endpoint], parts: Mapping[str, str]) -> HttpResponseBase:
     try:
         wanted = _chosen(request, methods)
-        return _sealed(_response(_answered(wanted, _read(request, wanted, parts))))
+        call = _read(request, wanted, parts)
+        with _at(call):
+            return _sealed(_response(_answered(wanted, call)))
     except Exception as error:
         return _sealed(_refused(error))
 
@@ -209,7 +218,8 @@ async def _respond_async(
     try:
         wanted = _chosen(request, methods)
         call = await sync_to_async(_read)(request, wanted, parts)
-        answer = await wanted.handler(call) if wanted.is_async else await sync_to_async(_answered)(wanted, call)
+        with _at(call):
+            answer = await wanted.handler(call) if wanted.is_async else await sync_to_async(_answered)(wanted, call)
         return _sealed(_response(answer))
     except Exception as error:
         return _sealed(_refused(error))
@@ -219,7 +229,34 @@ def _answered(wanted: Endpoint, call: Call) -> Any:
     if not wanted.reads:
         return wanted.handler(call)
     with reading(call.database, seconds=PATIENCE) as cursor:
-        return wanted.handler(Call(call.request, call.caller, call.parts, call.query, call.body, cursor))
+        return wanted.handler(replace(call, cursor=cursor))
+
+
+def _at(call: Call) -> AbstractContextManager[None]:
+    """Have the database of a request at hand."""
+    return nullcontext() if call.alias is None else conf.at(call.alias)
+
+
+def _alias(parts: Mapping[str, Any], given: str | None) -> str | None:
+    """Return the database that a request is about: the one that it names, or where its task or its queue lies."""
+    aliases = conf.aliases()
+    if given is not None:
+        if given not in aliases:
+            raise Problem(400, "There is no such database.", {"database": f"must be one of {', '.join(aliases)}"})
+        return given
+    if len(aliases) == 1:
+        return None
+    if "queue" in parts:
+        return conf.database_of(parts["queue"])
+    if "id" not in parts:
+        return None
+
+    def look() -> str | None:
+        alias = get_settings().database
+        rows: tuple[Any, ...] = (QueuedTask.objects.using(alias), Task.objects.using(alias))
+        return alias if any(each.filter(pk=parts["id"]).exists() for each in rows) else None
+
+    return places.first(look)
 
 
 def _chosen(request: HttpRequest, methods: Mapping[str, Endpoint]) -> Endpoint:
@@ -239,15 +276,16 @@ def _read(request: HttpRequest, wanted: Endpoint, parts: Mapping[str, str]) -> C
     except ValueError:
         raise unknown("thing") from None
     given: dict[str, Any] = {}
+    fields = {**wanted.query, **OF_ALL}
     for name, values in request.GET.lists():
-        kind = wanted.query.get(name)
+        kind = fields.get(name)
         given[name] = values if kind is None or len(values) != 1 else kind.of_text(values[0])
     try:
-        query = kinds.read_all(given, wanted.query, required=())
+        query = kinds.read_all(given, fields, required=())
         body = {} if wanted.body is None else kinds.read_all(_body(request), wanted.body, required=wanted.required)
     except kinds.Wrong as wrong:
         raise Problem(400, f"{wrong}."[:2000], wrong.errors) from None
-    return Call(request, caller, known, query, body)
+    return Call(request, caller, known, query, body, alias=_alias(known, query.pop("database", None)))
 
 
 def _body(request: HttpRequest) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def mark(call: Call) -> Any:
     label = call.body["label"]
     with transaction.atomic(using=call.database), callers_cursor(call.database) as cursor:
         store_metrics.mark(cursor, label=label, kind="mark", author=call.caller.name)
-    access.log(call.caller, f"marked {label!r}")
+    access.log(call.caller, "mark", f"marked {label!r}")
     return Answer({"label": label}, 201)
 
 

@@ -156,7 +156,7 @@ def _switch(call: Call, deed: Any, done: str) -> Any:
             deed(name)
     except EnqueueError:
         raise unknown("queue") from None
-    access.log(call.caller, f"{done} queue {name!r}")
+    access.log(call.caller, "pause" if done == "paused" else "resume", f"{done} queue {name!r}", name)
     return {"queue": name, "done": done}
 
 

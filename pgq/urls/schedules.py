@@ -139,7 +139,7 @@ def create(call: Call) -> Any:
         return define(new, func, args, kwargs, TaskOptions.of(**options))
 
     row = _written(call, deed)
-    access.log(call.caller, f"made schedule {row.pk} of {func}")
+    access.log(call.caller, "add_schedule", f"made schedule {row.pk} of {func}", str(row.pk))
     return Answer(as_json(row), 201)
 
 
@@ -167,7 +167,8 @@ def change(call: Call) -> Any:
         return row
 
     row = _written(call, deed)
-    access.log(call.caller, f"changed {', '.join(call.body) or 'nothing'} of schedule {row.pk}")
+    said = f"changed {', '.join(call.body) or 'nothing'} of schedule {row.pk}"
+    access.log(call.caller, "change_schedule", said, str(row.pk))
     row.refresh_from_db(using=call.database)
     return as_json(row)
 
@@ -273,5 +274,6 @@ def resume(call: Call) -> Any:
 
 
 def _done(call: Call, done: str) -> dict[str, Any]:
-    access.log(call.caller, f"schedule {call.parts['schedule']} {done}")
+    number = call.parts["schedule"]
+    access.log(call.caller, f"schedule {done}", f"schedule {number} {done}", str(number))
     return {"id": call.parts["schedule"], "done": done}

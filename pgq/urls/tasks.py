@@ -166,7 +166,7 @@ def cancel(call: Call) -> Any:
         raise unknown("task")
     if outcome == "finished":
         raise Problem(409, "The task has finished.")
-    access.log(call.caller, f"cancelled task {id.hex}, which was {outcome}")
+    access.log(call.caller, "cancel", f"cancelled task {id.hex}, which was {outcome}", id.hex)
     return Answer(
         {"id": id.hex, "done": "cancelled" if outcome == "queued" else "told to stop"},
         200 if outcome == "queued" else 202,
@@ -218,7 +218,7 @@ def _made_ready(call: Call, states: tuple[str, ...], done: str) -> Any:
             raise Problem(409, str(error)) from None
         if not was_there:
             raise Problem(409, "The state of the task has changed.")
-    access.log(call.caller, f"task {id.hex}, which was {task['state']}, {done}")
+    access.log(call.caller, "retry", f"task {id.hex}, which was {task['state']}, {done}", id.hex)
     return {"id": id.hex, "done": done}
 
 
@@ -265,7 +265,7 @@ def create(call: Call) -> Any:
         raise invalid(**{error.field: error.reason}) from None
     except PgqError as error:
         raise Problem(400, str(error)) from None
-    access.log(call.caller, f"enqueued {func} as task {id}")
+    access.log(call.caller, "enqueue", f"enqueued {func} as task {id}", str(id))
     return Answer({"id": str(id)}, 201)
 
 

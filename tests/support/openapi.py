@@ -186,7 +186,7 @@ def document() -> dict[str, Any]:
 
 
 def _operation(each: Any) -> dict[str, Any]:
-    from pgq.urls.endpoint import PARTS
+    from pgq.urls.endpoint import OF_ALL, PARTS
 
     operation: dict[str, Any] = {
         "operationId": each.handler.__module__.rpartition(".")[2] + "_" + each.handler.__name__,
@@ -194,7 +194,7 @@ def _operation(each: Any) -> dict[str, Any]:
         "description": _needs(each),
         "parameters": [
             *({"name": name, "in": "path", "required": True, "schema": PARTS[name].schema} for name in each.parts),
-            *({"name": name, "in": "query", "schema": kind.schema} for name, kind in each.query.items()),
+            *({"name": name, "in": "query", "schema": kind.schema} for name, kind in {**each.query, **OF_ALL}.items()),
         ],
         "responses": _responses(each),
     }
