@@ -109,19 +109,6 @@ def require_argument(func: Function, given: Any) -> None:
         _argument(func, given.by)
 
 
-def takes_argument(func: Any, name: str) -> bool:
-    """Whether a function, or what is registered under a path, has an argument of that name."""
-    entry = registry.registered(func) if isinstance(func, str) else None
-    called = entry.func if entry is not None else getattr(func, "func", func)
-    if not callable(called):
-        return False
-    try:
-        parameter = inspect.signature(called).parameters.get(name)
-    except (TypeError, ValueError):
-        return False
-    return parameter is not None and parameter.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-
-
 def _made(start: str, value: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
     try:
         found = value(*args, **kwargs)

@@ -1,6 +1,6 @@
 """Why a task is not running (see migrations_sql/0006_why), and the permissions of the dashboard."""
 
-from django.db import migrations, models
+from django.db import migrations
 
 from pgq.store.schema import RunSQLFile
 
@@ -14,7 +14,8 @@ class Migration(migrations.Migration):
             state_operations=[
                 migrations.CreateModel(
                     name="Dashboard",
-                    fields=[("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False))],
+                    fields=[],
+                    bases=("pgq.mark",),
                     options={
                         "verbose_name": "Dashboard",
                         "verbose_name_plural": "Dashboard",
@@ -22,7 +23,7 @@ class Migration(migrations.Migration):
                             ("operate_dashboard", "Can act on all tasks that match"),
                             ("pause_queue", "Can pause and resume queues"),
                         ],
-                        "managed": False,
+                        "proxy": True,
                         "default_permissions": ("view",),
                     },
                 ),

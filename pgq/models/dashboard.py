@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from pgq.models.metrics import Mark
 
-class Dashboard(models.Model):
-    """No table: a place in the admin's index, whatever its skin, and what the dashboard's permissions belong to."""
+
+class Dashboard(Mark):
+    """A place in the admin's index, whatever its skin, and what the dashboard's permissions belong to.
+
+    It stands for no rows: a proxy, since `dumpdata` reads the table of each other model, managed or not.
+    """
 
     class Meta:
-        managed = False
+        proxy = True
         default_permissions = ("view",)
         verbose_name = _("Dashboard")
         verbose_name_plural = _("Dashboard")

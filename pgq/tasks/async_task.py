@@ -20,7 +20,7 @@ from pgq.ground.ids import new_id
 from pgq.options import TaskOptions, unknown_option
 from pgq.records import NewTask
 from pgq.tasks.handle import TaskId, task_ids
-from pgq.tasks.words import WORDS, split_call, split_options, take_own_key
+from pgq.tasks.words import WORDS, split_call, split_options
 
 if TYPE_CHECKING:
     from django.db.models import Manager, QuerySet
@@ -40,8 +40,8 @@ def async_task(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Tas
             priority and time hold unless others are given.
         args, kwargs: The function's, but for these options: hook, group, save, sync, cached, ack_failure, timeout
             (seconds), task_name, cluster (or queue), priority (-100 to 100), run_after (a moment, timedelta or
-            seconds), max_attempts, retry_backoff, retry_on, no_retry_on, ack, sensitive, and key, if the function has
-            no argument of that name. Those inside q_options win.
+            seconds), max_attempts, retry_backoff, retry_on, no_retry_on, ack, sensitive. Those inside q_options win;
+            key, unique, debounce, expires, keep and backoff stand there alone, so that no argument is taken for one.
 
     Returns:
         The task's id: 32 hex digits.
@@ -50,9 +50,8 @@ def async_task(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Tas
         WrongCall: The function cannot be called with these arguments, or the hook with a finished task.
         EnqueueError: Something else is wrong; the message names the argument. Nothing was written.
     """
-    own = take_own_key(func, kwargs) if "key" in kwargs else {}
     given, options, sync = split_call(kwargs)
-    return submit(make_task(func, args, {**given, **own}, options), sync)
+    return submit(make_task(func, args, given, options), sync)
 
 
 async def aenqueue(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> TaskId[Any]:

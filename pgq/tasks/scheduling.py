@@ -12,7 +12,7 @@ from pgq.models import Schedule
 from pgq.options import NO_OPTIONS, OF_SCHEDULE
 from pgq.schedules import commands
 from pgq.schedules import define as schedules
-from pgq.tasks.words import WORDS_OF_SCHEDULE, options_of, take_own_key, words_of
+from pgq.tasks.words import WORDS_OF_SCHEDULE, options_of, words_of
 
 
 def schedule(
@@ -75,9 +75,7 @@ def schedule(
         WrongCall: The function cannot be called with these arguments, or the hook with a finished task.
         EnqueueError: The function, an argument or an option is wrong.
     """
-    own_key = take_own_key(func, kwargs)
     kwargs, words = words_of(kwargs, q_options, WORDS_OF_SCHEDULE)
-    kwargs |= own_key
     # What a form leaves empty counts as not given.
     may_be_empty = ("hook", *OF_SCHEDULE.values())
     words = {word: value for word, value in words.items() if value != "" or word not in may_be_empty}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pgq.conf import get_settings
-from pgq.enqueue.keys import takes_argument
 from pgq.errors import EnqueueError
 from pgq.options import CALL_OPTIONS, NO_OPTIONS, TaskOptions, unknown_option
 
@@ -27,17 +26,6 @@ WORDS = frozenset({*CALL_OPTIONS, "task_name", "cluster", "broker", "sync"}) - {
 _WORDS_OF_MANY = WORDS | _IN_Q_OPTIONS
 #: Those of a schedule, which has some of them as parameters of its own.
 WORDS_OF_SCHEDULE = WORDS - {"priority", "run_after"} | {"broker_name"}
-
-
-def take_own_key(func: str | Callable[..., Any] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Take ``key`` out of the keyword arguments of a call if the function has an argument of that name, and return it.
-
-    There it is the function's, as in Django-Q, and the option goes into q_options. The function of a path that is not
-    loaded counts as one without.
-    """
-    if "key" not in kwargs or not takes_argument(func, "key"):
-        return {}
-    return {"key": kwargs.pop("key")}
 
 
 def words_of(

@@ -118,7 +118,7 @@ def log(caller: Caller, action: str, deed: str, about: str = "") -> None:
 
         LogEntry.objects.create(
             user_id=caller.user.pk,
-            content_type_id=ContentType.objects.get_for_model(Dashboard).pk,
+            content_type_id=ContentType.objects.get_for_model(Dashboard, for_concrete_model=False).pk,
             object_id=about[:200],
             object_repr=about[:200],
             action_flag=CHANGE,

@@ -129,6 +129,7 @@ def test_lists_have_the_columns_of_django_q(admin_client: Client) -> None:
         "func_cell",
         "state_badge",
         "progress_cell",
+        "key_cell",
         "priority",
         "runs_after",
         "attempts",

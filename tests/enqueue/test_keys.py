@@ -49,10 +49,10 @@ def test_a_limit_without_a_key_is_one_for_all_calls():
 
 
 def test_any_call_may_have_a_key():
-    async_task(functions.plain, 1, key="k")
-    async_task(functions.plain, 1, key=7)
+    functions.plain.using(key="k").enqueue(1)
+    async_task(functions.plain, 1, q_options={"key": 7})
     async_task("tests.functions.limits.plain", 1, q_options={"key": "k"})
-    # The function has an argument of that name: there it is the function's, as in Django-Q.
+    # A keyword argument of that name is the function's, as in Django-Q.
     async_task(functions.with_key, key="its own", q_options={"key": "k"})
     assert keys() == ["k", "7", "k", "k"]
     assert QueuedTask.objects.order_by("position").last().kwargs == {"key": "its own"}
@@ -66,7 +66,7 @@ def test_rows_from_a_query(django_assert_num_queries):
 
 
 def test_the_tasks_of_a_schedule_have_its_key():
-    for given in (schedule(functions.for_account, 9), schedule(functions.plain, 1, key="k")):
+    for given in (schedule(functions.for_account, 9), schedule(functions.plain, 1, q_options={"key": "k"})):
         run_now(given)
     assert keys() == [f"{functions.for_account.path}:9", "k"]
 
@@ -89,7 +89,7 @@ def test_psql_gives_a_key(session):
 
 
 def test_a_changed_key_is_no_longer_signed(session):
-    async_task(functions.plain, 1, key="k")
+    async_task(functions.plain, 1, q_options={"key": "k"})
     session().execute("UPDATE pgq_queue SET key = 'l'")
     [row] = QueuedTask.objects.all()
     assert not signing.verify_row(row)
@@ -107,8 +107,8 @@ def test_a_changed_key_is_no_longer_signed(session):
         (lambda: task(rate=Rate(5, 0)), "rate"),
         (lambda: task(order="lifo"), "order"),
         (lambda: task(concurrency=("a", 1), rate=("b", "1/s"))(functions.plain_function), "rate"),
-        (lambda: async_task(functions.plain, 1, key=["list"]), "key"),
-        (lambda: async_task(functions.plain, 1, key="x" * 1001), "key"),
+        (lambda: async_task(functions.plain, 1, q_options={"key": ["list"]}), "key"),
+        (lambda: async_task(functions.plain, 1, q_options={"key": "x" * 1001}), "key"),
         (lambda: functions.for_account.enqueue(["no", "key"]), "key"),
         (lambda: functions.failing.enqueue(1), "key"),
         (lambda: set_limit("a:b", concurrency=1), "name"),

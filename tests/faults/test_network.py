@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from pgq.enqueue.make import make_task
-from pgq.store import queue
+from pgq.store import endings, queue
 from tests.support import fault_table as table
 from tests.support.firing import SETTINGS, every_second, judge
 from tests.support.pools import Pool, until, wait_for
@@ -124,9 +125,9 @@ def test_the_reply_to_an_enqueue_or_a_cancel_is_lost(site, proxy, rounds, note):
         (long,) = site.enqueue("work", 1, 30.0)
         until(lambda long=long: site.runs().get(long), 20)
         with pytest.raises(psycopg.OperationalError):
-            say(proxy, "unlucky", queue.cancel, long)
+            say(proxy, "unlucky", endings.cancel, [UUID(long)])
         site.drain()
-        assert say(proxy, "lucky", queue.cancel, long) == "finished"
+        assert say(proxy, "lucky", endings.cancel, [UUID(long)]) == {UUID(long): "finished"}
         site.acknowledged.remove(long)
         site.unknown.append(long)
         note.round()

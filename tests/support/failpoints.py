@@ -124,14 +124,15 @@ def install(points: Sequence[dict[str, Any]]) -> None:
     from pgq.execution.atomic import Atomic
     from pgq.pool.worker.loop import Worker
     from pgq.schedules import fire
-    from pgq.store import leases, pools, queue, schedules
+    from pgq.store import keyed, leases, pools, queue, schedules
     from pgq.upkeep import chores
 
     for point in points:
         if point["at"] not in NAMES:
             raise ValueError(f"no such failpoint: {point['at']}")
         _points[point["at"]].append(dict(point))
-    _around(queue, "claim", after="claim.locked", when=bool)
+    _around(queue, "claim_and_look", after="claim.locked", when=lambda found: bool(found[0]))
+    _around(keyed, "claim_keyed", after="claim.locked", when=bool)
     _around(Worker, "_exchange", after="claim.committed", when=bool)
     _around(Worker, "_run_one", before="dispatched")
     _around(call, "run_call", before="run.pre", after="run.post")
@@ -142,7 +143,7 @@ def install(points: Sequence[dict[str, Any]]) -> None:
     _around(pools, "lead", after="lead.acquired", when=bool)
     _around(schedules, "due_schedules", after="sched.read", when=bool)
     _around(queue, "enqueue", after="enqueue.written")
-    _around(fire, "enqueue_many", after="sched.inserted")
+    _around(fire, "write_many", after="sched.inserted")
     _around(schedules, "fire", after="sched.advanced", when=bool)
     _around(chores.Upkeep, "_due", after="sched.committed")
     _around(Atomic, "begin", after="atomic.begun")

@@ -91,7 +91,7 @@ def log(request: HttpRequest, action: str, done: Done) -> None:
     """Write it into Django's log, and tell the receivers of `operator_action`."""
     LogEntry.objects.create(
         user_id=cast("int", request.user.pk),
-        content_type_id=ContentType.objects.get_for_model(Dashboard).pk,
+        content_type_id=ContentType.objects.get_for_model(Dashboard, for_concrete_model=False).pk,
         object_id=done.object_id,
         object_repr=display.cut(done.object_name, 200),
         action_flag=CHANGE,
