@@ -59,20 +59,21 @@ def test_without_its_tables_a_pool_waits_for_migrate(empty_database, pool, oracl
     running.wait_for(lambda: "there are none: run manage.py migrate pgq" in running.log())
     running.wait_for(lambda: ask(port)[0] == 503 and "/health: this release needs its tables" in running.log())
     with psycopg.connect(empty_database, autocommit=True) as session:
-        session.execute(schema.read("0001_initial", "up"))
+        names = sorted(file.name.removesuffix(".up.sql") for file in (ROOT / "migrations_sql").glob("*.up.sql"))
+        session.execute(schema.read(names[0], "up"))
         running.wait_for(lambda: "those of version 1 are there: run manage.py migrate pgq" in running.log())
         # One sentence each, and no child was started to meet the same.
         assert running.log().count("ERROR") == 2
         assert list(running.processes()) == [running.pid]
-        for name in ("0002_operators", "0003_limits", "0004_unique"):
+        for name in names[1:]:
             session.execute(schema.read(name, "up"))
         session.execute("INSERT INTO pgq_queue (func, args) VALUES (%s, '[\"late\"]')", (MARK,))
         running.wait_for(lambda: session.execute("SELECT true FROM pgq_task").fetchone(), "it has run and is settled")
         assert oracle.ends("late") == 1
 
         # Somebody takes them away. One chore may be in the middle; after that, each process says it in a sentence.
-        session.execute(schema.read("0002_operators", "down"))
-        session.execute(schema.read("0001_initial", "down"))
+        for name in reversed(names):
+            session.execute(schema.read(name, "down"))
         running.wait_for(lambda: "upkeep: PostgreSQL: this release needs its tables" in running.log())
         running.wait_for(lambda: running.log().count("nothing can be run: this release") == 3)
         assert running.log().count("Traceback") <= 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pgq.store import schema
+
 MODELS = """
 from django.db import models
 from pgq.models import Schedule
