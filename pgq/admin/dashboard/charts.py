@@ -89,11 +89,10 @@ def lines(
     across = WIDTH / max(count - 1, 1)
 
     def points(one: Series) -> str:
-        return " ".join(
-            f"{place * across:.1f},{HEIGHT - HEIGHT * value / top:.1f}"
-            for place, value in enumerate(one.values)
-            if value is not None
-        )
+        # Each is a little line: a value beside which nothing is known would not be seen.
+        known = [(place, value) for place, value in enumerate(one.values) if value is not None]
+        found = [(place * across, HEIGHT - HEIGHT * value / top) for place, value in known]
+        return " ".join(f"{x:.1f},{y:.1f} {x + 1:.1f},{y:.1f}" for x, y in found)
 
     drawn = format_html_join(
         "",
