@@ -19,7 +19,6 @@ import django
 from debug_toolbar.panels import Panel
 from django.db import connections, transaction
 from django.urls import NoReverseMatch, reverse
-from django.utils import timezone
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.debug import get_default_exception_reporter_filter
 
@@ -28,6 +27,7 @@ from pgq.ground import events
 from pgq.ground.ids import task_name
 from pgq.options import TaskOptions
 from pgq.records import Enqueued, NewTask
+from pgq.recurrence import moments
 
 #: So many single enqueues of one function are better one enqueue_many.
 MANY = 10
@@ -130,7 +130,7 @@ def _enqueued(written: Enqueued) -> None:
 def _described(tasks: tuple[NewTask, ...]) -> dict[str, Any]:
     first = tasks[0]
     functions = Counter(task.func for task in tasks)
-    delay = (first.run_after - timezone.now()).total_seconds() if first.run_after is not None else None
+    delay = (moments.aware(first.run_after) - moments.now()).total_seconds() if first.run_after is not None else None
     single = len(tasks) == 1
     return {
         "func": ", ".join(func[:200] for func in list(functions)[:3]) + (", …" if len(functions) > 3 else ""),

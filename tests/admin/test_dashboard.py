@@ -70,7 +70,9 @@ def fingerprint() -> str:
     return str(sql("SELECT pgq_fingerprint(func, exception, message) FROM pgq_task WHERE NOT success LIMIT 1")[0][0])
 
 
-def test_every_page_opens_within_twenty_statements(admin_client: Client) -> None:
+@pytest.mark.parametrize("use_tz", [True, False])
+def test_every_page_opens_within_twenty_statements(admin_client: Client, settings: Any, use_tz: bool) -> None:
+    settings.USE_TZ = use_tz
     tasks = something_of_each()
     pool = str(sql("SELECT id FROM pgq_worker")[0][0])
     every = [(page, ()) for page in PAGES] + [("task", (id,)) for id in tasks.values()]
@@ -82,9 +84,7 @@ def test_every_page_opens_within_twenty_statements(admin_client: Client) -> None
         ("task", (ids.new_id().hex,)),
     ]
     for page, args in every:
-        with CaptureQueriesContext(
-            connection,
-        ) as statements:
+        with CaptureQueriesContext(connection) as statements:
             shown = text_of(admin_client, page, *args)
         assert "pgq-fault" not in shown, (page, shown.split("pgq-fault")[1][:300])
         assert len(statements) <= MOST, (page, len(statements))

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from pgq.admin import display
+from pgq.recurrence import moments
 
 CURRENT = mark_safe(' aria-current="true"')  # a constant
 
@@ -60,8 +60,9 @@ def when(value: datetime | None, now: datetime | None = None) -> Any:
     if value is None:
         return display.EMPTY
     moment = display.moment(value)
-    reference = now or (timezone.now() if timezone.is_aware(value) else datetime.now())
-    distance = (value - reference).total_seconds()
+    # Without USE_TZ some moments come naive, and some aware.
+    reference = moments.now() if now is None else moments.aware(now)
+    distance = (moments.aware(value) - reference).total_seconds()
     words = _("in %s") % ago(distance) if distance > 0 else _("%s ago") % ago(-distance)
     return format_html('{} <span class="pgq-quiet">{}</span>', moment, words)
 
