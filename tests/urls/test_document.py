@@ -49,6 +49,8 @@ def test_each_route_is_in_the_file() -> None:
     assert routes == described == {(each.path, each.method) for each in ENDPOINTS}
 
 
+# Another thread of this process may draw a random number meanwhile: the pause of a reader that connects anew.
+@pytest.mark.filterwarnings("ignore:Do not use the .random. module")
 @pytest.mark.django_db(transaction=True)
 def test_the_running_application_answers_as_the_file_says(api: Any, settings: Any) -> None:
     """Of each route some requests, right ones and wrong ones: no fault, and no answer that the file does not have."""
