@@ -379,9 +379,11 @@ CREATE OR REPLACE TRIGGER pgq_queue_inserted AFTER INSERT ON pgq_queue
     REFERENCING NEW TABLE AS inserted
     FOR EACH STATEMENT EXECUTE FUNCTION pgq_queue_inserted();
 
--- FROM CURRENT pinned the search_path of the session that ran this file. It may hold "$user", and temporary tables come
--- first in it. The schema of pgq's tables, with pg_temp after it: so no other table is taken for one of pgq's.
-DO $$
+-- FROM CURRENT pins the search_path of the session that runs a file. It may hold "$user", and temporary tables come first in
+-- it. Each file that makes functions ends with this: the schema of pgq's tables, with pg_temp after it, so that no other table
+-- is taken for one of pgq's.
+CREATE OR REPLACE FUNCTION pgq_pin_search_path() RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     home regnamespace := (SELECT relnamespace FROM pg_class WHERE oid = 'pgq_queue'::regclass);
     func regprocedure;
@@ -390,5 +392,10 @@ BEGIN
                  WHERE pronamespace = home AND proname LIKE 'pgq\_%' AND proconfig IS NOT NULL LOOP
         EXECUTE format('ALTER FUNCTION %s SET search_path = %s, pg_temp', func, home);
     END LOOP;
+END
+$$;
+DO $$
+BEGIN
+    PERFORM pgq_pin_search_path();
 END
 $$;

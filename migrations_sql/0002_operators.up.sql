@@ -8,47 +8,66 @@ INSERT INTO pgq_schema (version) VALUES (2) ON CONFLICT DO NOTHING;
 CREATE OR REPLACE FUNCTION pgq_enqueue(
     func text, args jsonb DEFAULT '[]', kwargs jsonb DEFAULT '{}', queue text DEFAULT 'default',
     priority smallint DEFAULT 0, run_after timestamptz DEFAULT NULL, name text DEFAULT NULL,
-    max_attempts integer DEFAULT 1, timeout double precision DEFAULT NULL
+    max_attempts integer DEFAULT 1, timeout double precision DEFAULT NULL, key text DEFAULT NULL
 ) RETURNS uuid LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     -- Not RETURNING, which needs the right to read the table: a producer has none (see roles.sql).
     task uuid := pgq_uuid7();
 BEGIN
-    INSERT INTO pgq_queue (id, func, args, kwargs, queue, priority, run_after, name, max_attempts, timeout)
+    INSERT INTO pgq_queue (id, func, args, kwargs, queue, priority, run_after, name, max_attempts, timeout, key)
     VALUES (task, func, args, kwargs, queue, priority, CASE WHEN run_after > clock_timestamp() THEN run_after END, name,
-            max_attempts, timeout);
+            max_attempts, timeout, key);
     RETURN task;
 END
 $$;
--- By its arguments: a later file makes another function of this name.
-COMMENT ON FUNCTION pgq_enqueue(text, jsonb, jsonb, text, smallint, timestamptz, text, integer, double precision) IS
-    'Enqueues a task; func must be registered with @task. Returns its id.';
+COMMENT ON FUNCTION pgq_enqueue IS 'Enqueues a task; func must be registered with @task. Returns its id.';
 
+-- A task that does not run ends here, in the caller's transaction, if nothing else has to be made for it: a hook, the next
+-- link of a chain and a collector belong to Python, which alone can sign and verify them. A task that has one becomes ready
+-- as cancelled: upkeep, or the worker that claims it, ends it within a moment, also if its queue is paused.
 CREATE OR REPLACE FUNCTION pgq_cancel(task uuid) RETURNS text
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-    running boolean;
+    held pgq_queue;
 BEGIN
-    -- A queued task becomes ready: the worker that claims it settles it without running it, so that hooks, chains and
-    -- groups follow it in the same way as any other end.
-    UPDATE pgq_queue q
-       SET cancelled = true, run_after = NULL, remaining = NULL, parked = NULL,
-           position = CASE WHEN q.lock IS NULL THEN nextval('pgq_position') ELSE q.position END
-     WHERE q.id = task
-    RETURNING q.lock IS NOT NULL INTO running;
+    SELECT * INTO held FROM pgq_queue q WHERE q.id = task FOR UPDATE;
     IF NOT FOUND THEN
         RETURN CASE WHEN EXISTS (SELECT FROM pgq_task t WHERE t.id = task) THEN 'finished' ELSE 'unknown' END;
     END IF;
-    IF running THEN
+    IF held.lock IS NOT NULL THEN
+        UPDATE pgq_queue q SET cancelled = true WHERE q.id = task;
         PERFORM pg_notify('pgq_control', '');
         RETURN 'running';
     END IF;
-    PERFORM pgq_wake();
+    IF held.hook IS NOT NULL OR held.options ?| ARRAY['collector', 'chain_on_failure', 'cached', 'django'] THEN
+        UPDATE pgq_queue q
+           SET cancelled = true, run_after = NULL, remaining = NULL, parked = NULL, position = nextval('pgq_position')
+         WHERE q.id = task;
+        IF held.key IS NOT NULL THEN
+            PERFORM pgq_keyed_ready(held.queue, held.key, held.priority);
+        END IF;
+        PERFORM pgq_wake();
+        RETURN 'queued';
+    END IF;
+    DELETE FROM pgq_queue q WHERE q.id = task;
+    INSERT INTO pgq_task (id, success, attempt_count, priority, max_attempts, timeout, started, stopped, enqueued_at, func,
+                          queue, args, kwargs, options, name, "group", hook, schedule, exception, message, traceback,
+                          signature, history, key)
+    VALUES (held.id, false, held.attempts, held.priority, held.max_attempts, held.timeout, clock_timestamp(),
+            clock_timestamp(), held.enqueued_at, held.func, held.queue, held.args, held.kwargs, held.options, held.name,
+            held."group", held.hook, held.schedule, 'pgq.errors.TaskCancelled', 'the task was cancelled', '',
+            held.signature, held.history, held.key)
+    -- The id of a finished task: the row was inserted by hand. See settle.sql.
+    ON CONFLICT (id) DO NOTHING;
+    PERFORM pg_notify('pgq_settled', '')
+       FROM pgq_wait_until
+      WHERE last_value > extract(epoch FROM clock_timestamp()) * 1000 AND pg_notification_queue_usage() < 0.5;
     RETURN 'queued';
 END
 $$;
 COMMENT ON FUNCTION pgq_cancel IS
-    'Cancels a task. Returns queued (it will not run), running (it is being interrupted), finished (too late) or unknown.';
+    'Cancels a task. Returns queued (it has ended without running), running (it is being interrupted), finished (too late) '
+    'or unknown.';
 
 -- Deletes finished tasks, but those that a row of another table refers to by a foreign key: the constraint, which Django
 -- defers, would fail the commit for all of them, settlements of other tasks included. Returns a row for each one that was
@@ -126,6 +145,7 @@ DECLARE
     old pgq_task;
     gone uuid;
     keeper text;
+    ready record;
 BEGIN
     -- The same task, by its id and signature, with all its attempts again; what went wrong goes into its history.
     SELECT * INTO old FROM pgq_task t WHERE t.id = task AND NOT EXISTS (SELECT FROM pgq_queue q WHERE q.id = task);
@@ -140,24 +160,31 @@ BEGIN
     -- Nothing was deleted if it was not there, or another session was faster.
     IF gone IS NOT NULL THEN
         INSERT INTO pgq_queue (id, func, args, kwargs, options, queue, priority, name, "group", hook, timeout,
-                               max_attempts, schedule, slot, signature, enqueued_at, ready_at, history)
+                               max_attempts, schedule, slot, signature, enqueued_at, ready_at, history, key)
         VALUES (old.id, old.func, old.args, old.kwargs, old.options, old.queue, old.priority, old.name, old."group",
                 old.hook, old.timeout, old.max_attempts, NULL, NULL, old.signature, old.enqueued_at,
                 clock_timestamp(),
-                CASE WHEN old.success THEN old.history ELSE old.history || jsonb_build_object(
+                CASE WHEN old.success THEN old.history ELSE old.history || (jsonb_build_object(
                     'exception', old.exception, 'message', old.message, 'traceback', old.traceback,
-                    'attempt', old.attempt_count, 'worker', old.worker, 'at', old.stopped, 'started', old.started) END);
+                    'attempt', old.attempt_count, 'worker', old.worker, 'at', old.stopped, 'started', old.started)
+                    -- Another task may have its unique key by now.
+                    || CASE WHEN old.options ? 'unique' THEN '{"unique": false}' ELSE '{}' END::jsonb) END, old.key);
         RETURN true;
     END IF;
     -- A parked or waiting task is made ready.
     UPDATE pgq_queue q
        SET parked = NULL, run_after = NULL, position = nextval('pgq_position'),
            ready_at = clock_timestamp()
-     WHERE q.id = task AND q.lock IS NULL AND (q.parked IS NOT NULL OR q.run_after IS NOT NULL);
-    IF FOUND THEN
-        PERFORM pgq_wake();
+     WHERE q.id = task AND q.lock IS NULL AND (q.parked IS NOT NULL OR q.run_after IS NOT NULL)
+    RETURNING q.queue, q.key, q.priority INTO ready;
+    IF NOT FOUND THEN
+        RETURN false;
     END IF;
-    RETURN FOUND;
+    IF ready.key IS NOT NULL THEN
+        PERFORM pgq_keyed_ready(ready.queue, ready.key, ready.priority);
+    END IF;
+    PERFORM pgq_wake();
+    RETURN true;
 END
 $$;
 COMMENT ON FUNCTION pgq_retry IS
@@ -707,16 +734,8 @@ $$;
 COMMENT ON FUNCTION pgq_check IS
     'Checks what should hold and says what to do. problem: tasks do not run, or an invariant is broken; warning: it will hurt.';
 
--- FROM CURRENT pinned the search_path of the session that ran this file. It may hold "$user", and temporary tables come
--- first in it. The schema of pgq's tables, with pg_temp after it: so no other table is taken for one of pgq's.
 DO $$
-DECLARE
-    home regnamespace := (SELECT relnamespace FROM pg_class WHERE oid = 'pgq_queue'::regclass);
-    func regprocedure;
 BEGIN
-    FOR func IN SELECT oid FROM pg_proc
-                 WHERE pronamespace = home AND proname LIKE 'pgq\_%' AND proconfig IS NOT NULL LOOP
-        EXECUTE format('ALTER FUNCTION %s SET search_path = %s, pg_temp', func, home);
-    END LOOP;
+    PERFORM pgq_pin_search_path();
 END
 $$;

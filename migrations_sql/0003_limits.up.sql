@@ -218,98 +218,6 @@ BEGIN
 END
 $$;
 
-DROP FUNCTION IF EXISTS pgq_enqueue(text, jsonb, jsonb, text, smallint, timestamptz, text, integer, double precision);
-CREATE OR REPLACE FUNCTION pgq_enqueue(
-    func text, args jsonb DEFAULT '[]', kwargs jsonb DEFAULT '{}', queue text DEFAULT 'default',
-    priority smallint DEFAULT 0, run_after timestamptz DEFAULT NULL, name text DEFAULT NULL,
-    max_attempts integer DEFAULT 1, timeout double precision DEFAULT NULL, key text DEFAULT NULL
-) RETURNS uuid LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-DECLARE
-    -- Not RETURNING, which needs the right to read the table: a producer has none (see roles.sql).
-    task uuid := pgq_uuid7();
-BEGIN
-    INSERT INTO pgq_queue (id, func, args, kwargs, queue, priority, run_after, name, max_attempts, timeout, key)
-    VALUES (task, func, args, kwargs, queue, priority, CASE WHEN run_after > clock_timestamp() THEN run_after END, name,
-            max_attempts, timeout, key);
-    RETURN task;
-END
-$$;
-COMMENT ON FUNCTION pgq_enqueue IS 'Enqueues a task; func must be registered with @task. Returns its id.';
-
-CREATE OR REPLACE FUNCTION pgq_cancel(task uuid) RETURNS text
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-DECLARE
-    was record;
-BEGIN
-    -- A queued task becomes ready: the worker that claims it settles it without running it, so that hooks, chains and
-    -- groups follow it in the same way as any other end.
-    UPDATE pgq_queue q
-       SET cancelled = true, run_after = NULL, remaining = NULL, parked = NULL,
-           position = CASE WHEN q.lock IS NULL THEN nextval('pgq_position') ELSE q.position END
-     WHERE q.id = task
-    RETURNING q.lock IS NOT NULL AS running, q.queue, q.key, q.priority INTO was;
-    IF NOT FOUND THEN
-        RETURN CASE WHEN EXISTS (SELECT FROM pgq_task t WHERE t.id = task) THEN 'finished' ELSE 'unknown' END;
-    END IF;
-    IF was.running THEN
-        PERFORM pg_notify('pgq_control', '');
-        RETURN 'running';
-    END IF;
-    IF was.key IS NOT NULL THEN
-        PERFORM pgq_keyed_ready(was.queue, was.key, was.priority);
-    END IF;
-    PERFORM pgq_wake();
-    RETURN 'queued';
-END
-$$;
-
-CREATE OR REPLACE FUNCTION pgq_retry(task uuid) RETURNS boolean
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-DECLARE
-    old pgq_task;
-    gone uuid;
-    keeper text;
-    ready record;
-BEGIN
-    -- The same task, by its id and signature, with all its attempts again; what went wrong goes into its history.
-    SELECT * INTO old FROM pgq_task t WHERE t.id = task AND NOT EXISTS (SELECT FROM pgq_queue q WHERE q.id = task);
-    IF FOUND THEN
-        SELECT d.id, d.reference INTO gone, keeper FROM pgq_delete_results(ARRAY[task]) d;
-        IF keeper IS NOT NULL THEN
-            RAISE WARNING 'the finished task % is not run again: it would leave pgq_task, and % refers to it there', task,
-                keeper USING HINT = 'Enqueue it anew, or let go of it there first.';
-            RETURN NULL;
-        END IF;
-    END IF;
-    -- Nothing was deleted if it was not there, or another session was faster.
-    IF gone IS NOT NULL THEN
-        INSERT INTO pgq_queue (id, func, args, kwargs, options, queue, priority, name, "group", hook, timeout,
-                               max_attempts, schedule, slot, signature, enqueued_at, ready_at, history, key)
-        VALUES (old.id, old.func, old.args, old.kwargs, old.options, old.queue, old.priority, old.name, old."group",
-                old.hook, old.timeout, old.max_attempts, NULL, NULL, old.signature, old.enqueued_at,
-                clock_timestamp(),
-                CASE WHEN old.success THEN old.history ELSE old.history || jsonb_build_object(
-                    'exception', old.exception, 'message', old.message, 'traceback', old.traceback,
-                    'attempt', old.attempt_count, 'worker', old.worker, 'at', old.stopped, 'started', old.started) END, old.key);
-        RETURN true;
-    END IF;
-    -- A parked or waiting task is made ready.
-    UPDATE pgq_queue q
-       SET parked = NULL, run_after = NULL, position = nextval('pgq_position'),
-           ready_at = clock_timestamp()
-     WHERE q.id = task AND q.lock IS NULL AND (q.parked IS NOT NULL OR q.run_after IS NOT NULL)
-    RETURNING q.queue, q.key, q.priority INTO ready;
-    IF NOT FOUND THEN
-        RETURN false;
-    END IF;
-    IF ready.key IS NOT NULL THEN
-        PERFORM pgq_keyed_ready(ready.queue, ready.key, ready.priority);
-    END IF;
-    PERFORM pgq_wake();
-    RETURN true;
-END
-$$;
-
 -- Sets a limit. Of a key: its name is a whole key, or the part of keys before their first colon, and each key has the limit
 -- for itself. Of a queue: it holds for all of the queue together. What is not given is no limit; 0 holds all; but strict stays
 -- as it is.
@@ -350,16 +258,8 @@ END
 $$;
 COMMENT ON FUNCTION pgq_drop_limit IS 'Takes the limit of a key or a queue away. Returns whether there was one.';
 
--- FROM CURRENT pinned the search_path of the session that ran this file. It may hold "$user", and temporary tables come
--- first in it. The schema of pgq's tables, with pg_temp after it: so no other table is taken for one of pgq's.
 DO $$
-DECLARE
-    home regnamespace := (SELECT relnamespace FROM pg_class WHERE oid = 'pgq_queue'::regclass);
-    func regprocedure;
 BEGIN
-    FOR func IN SELECT oid FROM pg_proc
-                 WHERE pronamespace = home AND proname LIKE 'pgq\_%' AND proconfig IS NOT NULL LOOP
-        EXECUTE format('ALTER FUNCTION %s SET search_path = %s, pg_temp', func, home);
-    END LOOP;
+    PERFORM pgq_pin_search_path();
 END
 $$;

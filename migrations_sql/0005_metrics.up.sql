@@ -278,16 +278,8 @@ SELECT c.queue, c.func, c.succeeded, c.failed, c.retried, c.timed_out, c.crashed
  ORDER BY c.failed DESC, c.succeeded DESC;
 COMMENT ON VIEW pgq_functions IS 'What was settled in the last 23 hours and the hour that runs, by queue and function, how long it ran and how long it had waited; some seconds late.';
 
--- FROM CURRENT pinned the search_path of the session that ran this file. It may hold "$user", and temporary tables come
--- first in it. The schema of pgq's tables, with pg_temp after it: so no other table is taken for one of pgq's.
 DO $$
-DECLARE
-    home regnamespace := (SELECT relnamespace FROM pg_class WHERE oid = 'pgq_queue'::regclass);
-    func regprocedure;
 BEGIN
-    FOR func IN SELECT oid FROM pg_proc
-                 WHERE pronamespace = home AND proname LIKE 'pgq\_%' AND proconfig IS NOT NULL LOOP
-        EXECUTE format('ALTER FUNCTION %s SET search_path = %s, pg_temp', func, home);
-    END LOOP;
+    PERFORM pgq_pin_search_path();
 END
 $$;

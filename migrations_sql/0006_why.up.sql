@@ -253,15 +253,8 @@ $$;
 COMMENT ON FUNCTION pgq_why IS
     'Why a task is not running, or what became of it: a code, a sentence, and the facts behind it. One row for any id.';
 
--- As in 0001 and 0002: the schema of pgq's tables, with pg_temp after it, so that no other table is taken for one of pgq's.
 DO $$
-DECLARE
-    home regnamespace := (SELECT relnamespace FROM pg_class WHERE oid = 'pgq_queue'::regclass);
-    func regprocedure;
 BEGIN
-    FOR func IN SELECT oid FROM pg_proc
-                 WHERE pronamespace = home AND proname LIKE 'pgq\_%' AND proconfig IS NOT NULL LOOP
-        EXECUTE format('ALTER FUNCTION %s SET search_path = %s, pg_temp', func, home);
-    END LOOP;
+    PERFORM pgq_pin_search_path();
 END
 $$;
