@@ -40,10 +40,10 @@ CREATE INDEX pgq_queue_ready ON pgq_queue (queue, priority, position)
     WHERE lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL AND key IS NULL;
 CREATE INDEX IF NOT EXISTS pgq_queue_keyed ON pgq_queue (queue, key, priority, position)
     WHERE lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL AND key IS NOT NULL;
--- What limits count: the strands that run, of a key and of a queue. Only rows under a limit are in them.
 -- Of a strict key: what holds back the others.
 CREATE INDEX IF NOT EXISTS pgq_queue_again ON pgq_queue (key)
     WHERE key IS NOT NULL AND attempts > 0 AND (run_after IS NOT NULL OR parked IS NOT NULL);
+-- What limits count: the strands that run, of a key and of a queue. Only rows under a limit are in them.
 CREATE INDEX IF NOT EXISTS pgq_queue_running ON pgq_queue (key, strand) WHERE strand IS NOT NULL;
 CREATE INDEX IF NOT EXISTS pgq_queue_strand ON pgq_queue (strand) WHERE strand IS NOT NULL;
 CREATE INDEX IF NOT EXISTS pgq_queue_total ON pgq_queue (queue, strand) WHERE strand IS NOT NULL;
