@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
+from pgq.conf import Queues
 from pgq.store.caller import savepoint
 from pgq.store.connection import Cursor
 from pgq.store.leases import Freed
@@ -104,16 +105,16 @@ def gauge_minute(cursor: Cursor) -> tuple[datetime, bool]:
 
 
 class Serving(NamedTuple):
-    """A pool: how many workers it has, and which queues it serves (None: all) and does not serve."""
+    """A pool: how many workers it has, and which queues it serves."""
 
     workers: int
-    queues: list[str] | None
-    exclude_queues: list[str] | None
+    queues: Queues
 
 
 def serving(cursor: Cursor, *, alive: float) -> list[Serving]:
     """Return the pools that were heard of in the last `alive` seconds."""
-    return [Serving(*row) for row in all_rows(cursor, "serving", {"alive": alive})]
+    rows = all_rows(cursor, "serving", {"alive": alive})
+    return [Serving(workers, Queues(only, excluded or ())) for workers, only, excluded in rows]
 
 
 def sampled_ready(cursor: Cursor, *, pages: int) -> dict[str, int]:

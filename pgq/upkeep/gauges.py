@@ -79,8 +79,4 @@ def _of_all(depths: Sequence[QueueDepth], rows: Sequence[dict[str, Any]], worker
 
 def _workers(pools: Sequence[Serving], queue: str) -> int:
     """Return how many workers may run tasks of a queue."""
-    return sum(
-        pool.workers
-        for pool in pools
-        if (pool.queues is None or queue in pool.queues) and queue not in (pool.exclude_queues or ())
-    )
+    return sum(pool.workers for pool in pools if pool.queues.serves(queue))

@@ -21,7 +21,7 @@ from pgq.ground import ids
 from pgq.models import QueuedTask, Task
 from pgq.tasks import async_chain, async_iter, async_task, cancel, pause, schedule
 from tests.support.admin import PLAIN, REGISTERED, finished, queued, sql
-from tests.support.pool_rows import WORKERS, make_pool
+from tests.support.pool_rows import ID, WORKERS, make_pool
 
 pytestmark = pytest.mark.django_db
 PAGES = (
@@ -429,6 +429,14 @@ def test_paused_queues_and_silent_pools_are_seen_at_once(admin_client: Client) -
     assert "silent for 90 s" in shown or "silent for 2 min" in shown
     assert "paused" in shown
     assert PLAIN not in shown
+
+
+def test_a_pool_that_serves_a_queue_by_a_pattern_is_among_its_pools(admin_client: Client) -> None:
+    make_pool(queues=["ma*"])
+    for queue in ("mail", "sms"):
+        async_task(REGISTERED, 1, queue=queue)
+    assert address("pool", ID) in text_of(admin_client, "queue", "mail")
+    assert address("pool", ID) not in text_of(admin_client, "queue", "sms")
 
 
 def test_numbers_come_from_what_workers_have_counted(admin_client: Client) -> None:

@@ -23,6 +23,7 @@ from pgq.tasks import async_task, enqueue_many
 from pgq.upkeep import gauges
 from pgq.upkeep import metrics as folding
 from tests.support.hand import MARK, WORKER, Hand, claim, run, settle
+from tests.support.pool_rows import WORKERS, make_pool
 
 FAIL = "tests.functions.oracle.fail"
 
@@ -239,6 +240,18 @@ def test_gauges(hand, session):
     ]  # fmt: skip
     assert Gauge.objects.count() == 9
     assert (seen.ready, seen.growing) == (7, True)
+
+
+def test_workers_of_a_pool_that_serves_queues_by_patterns(hand, session):
+    own = session()
+    make_pool(queues=["ma*"], workers=WORKERS)
+    for queue in ("mail", "sms"):
+        enqueue_many(MARK, [(1,)], queue=queue)
+    with own.transaction():
+        gauges.note(own)
+    with connection.cursor() as cursor:
+        found = {gauge.queue: gauge.workers for gauge in metrics.gauges(cursor)}
+    assert found == {"": 2, "mail": 2, "sms": 0}
 
 
 def test_a_queue_that_cannot_be_counted_is_estimated(hand, session, monkeypatch):

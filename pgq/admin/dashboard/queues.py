@@ -12,6 +12,7 @@ from pgq.admin import display
 from pgq.admin.dashboard import numbers, overview, widgets
 from pgq.admin.dashboard.visit import Visit
 from pgq.admin.dashboard.widgets import Block
+from pgq.conf import Queues
 from pgq.status.pools import Stat
 from pgq.status.snapshot import queue_depths
 from pgq.store import pools as store_pools
@@ -59,7 +60,7 @@ def build_one(visit: Visit, name: str) -> list[Block]:
 
 
 def _serves(stat: Stat, queue: str) -> bool:
-    return stat.is_alive and (stat.queues is None or queue in stat.queues) and queue not in stat.exclude_queues
+    return stat.is_alive and Queues(stat.queues, stat.exclude_queues).serves(queue)
 
 
 def _state(lanes: Sequence[LaneState], paused: bool) -> Any:
