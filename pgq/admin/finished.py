@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any, ClassVar, cast
-from uuid import UUID
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
@@ -18,6 +17,7 @@ from django.utils.translation import gettext_lazy
 from pgq.admin import display
 from pgq.admin.base import QueueFilter, bulk_action, newest
 from pgq.admin.cells import TaskCells
+from pgq.ground import ids
 from pgq.models import Failure, QueuedTask, Success, WorkerPool
 from pgq.tasks import control
 
@@ -44,7 +44,7 @@ class EnqueuedFilter(admin.SimpleListFilter):
         if hours is None:
             return None
         since = timezone.now() - timedelta(hours=hours)
-        return queryset.filter(pk__gte=UUID(int=int(since.timestamp() * 1000) << 80))
+        return queryset.filter(pk__gte=ids.smallest_at(since))
 
 
 class ClusterFilter(admin.SimpleListFilter):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from uuid import UUID
 
 #: 256 short words, one for each byte, for the names of tasks and pools.
@@ -71,6 +72,11 @@ def parse_id(text: object) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
+
+
+def smallest_at(moment: datetime) -> UUID:
+    """Return the smallest id that a task enqueued at that moment can have."""
+    return UUID(int=max(int(moment.timestamp() * 1000), 0) << 80)
 
 
 def task_name(id: UUID) -> str:

@@ -331,7 +331,16 @@ def test_hostile_rows_are_escaped_and_no_page_breaks(admin_client: Client) -> No
         assert "<script>alert" not in shown, page
     for path in (address("task", "no-id"), address("pool", "no-id"), address("error", "x"), address("queue", "none")):
         assert admin_client.get(path).status_code == 404, path
-    for query in ("?q=%00", "?before=x&state=y", "?q=since:9x", "?q=state:ready", "?q=func:%25_", "?page=-1"):
+    queries = (
+        "?q=%00",
+        "?before=x&state=y",
+        "?q=since:9x",
+        "?q=since:9999w",
+        "?q=state:ready",
+        "?q=func:%25_",
+        "?page=-1",
+    )
+    for query in queries:
         text_of(admin_client, "tasks", query=query)
         text_of(admin_client, "schedules", query=query)
         text_of(admin_client, "audit", query=query)

@@ -24,7 +24,7 @@ from pgq.admin.dashboard.visit import Visit
 from pgq.admin.dashboard.widgets import Block
 from pgq.admin.finished import CANCELLED
 from pgq.admin.queued import PART, STATES
-from pgq.ground import ids
+from pgq.ground import ids, spans
 from pgq.models import QueuedTask, Task
 
 _SHOWN = 50
@@ -43,7 +43,6 @@ _LIVE, _FINISHED = frozenset(STATES), frozenset({"failed", "cancelled", "succeed
 #: Qualifiers of the search, and whether an index serves them.
 _FIELDS = {"func": False, "queue": False, "group": True, "name": True, "exception": False, "message": False}
 _SPAN = re.compile(r"(\d{1,4})([mhdw])")
-_UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ def parse(text: str) -> Search:
         elif key == "state" and value in TABS:
             search = replace(search, state=value)
         elif key == "since" and (span := _SPAN.fullmatch(value)):
-            search = replace(search, since=float(int(span[1]) * _UNITS[span[2]]))
+            search = replace(search, since=float(int(span[1]) * spans.UNITS[span[2]]))
         elif key == "since":
             doubts.append(_("since: is followed by a number and m, h, d or w, as in since:2h"))
         else:
@@ -194,7 +193,7 @@ def _matching(rows: QuerySet[Any], search: Search, columns: dict[str, str]) -> Q
         rows = rows.filter(pk__lt=search.before)
     if search.since is not None:
         since = timezone.now() - timedelta(seconds=search.since)
-        rows = rows.filter(pk__gte=UUID(int=int(since.timestamp() * 1000) << 80))
+        rows = rows.filter(pk__gte=ids.smallest_at(since))
     conditions = {columns[key]: value for key, value in search.fields.items() if key in columns}
     if any(not _FIELDS[key] for key in search.fields):
         rows = newest(rows)
