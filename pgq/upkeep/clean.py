@@ -13,6 +13,7 @@ from uuid import UUID
 import psycopg
 
 from pgq.conf import Settings, get_settings
+from pgq.ground import ids
 from pgq.store import connection as store_connection
 from pgq.store import overview
 from pgq.store import results as store_results
@@ -213,7 +214,7 @@ class _Cleaning:
         self.partitions_made = self._try(make, "partitions of the coming weeks were not made") or 0
 
     def _drop(self, old: Old, now: datetime) -> None:
-        end = _floor(old.before or now)
+        end = ids.smallest_at(old.before or now)
         for partition, upper, _ in store_results.task_partitions(self.connection.cursor()):
             # First without a lock: as a rule some result is still needed.
             if upper > end or store_results.partition_needed(self.connection.cursor(), partition, old):
@@ -273,10 +274,10 @@ class _Cleaning:
             return
         # A result that finished before a time has an id from before it. Ids from the future carry no time: all of them
         # are read.
-        end = _floor(old.before) if old.before is not None else _LAST
+        end = ids.smallest_at(old.before) if old.before is not None else _LAST
         ranges = [(_FIRST, min(newest, end))]
         if old.before is not None:
-            ranges.append((_floor(now + _DAY), newest))
+            ranges.append((ids.smallest_at(now + _DAY), newest))
         for first, to in ranges:
             if first < to:
                 self._delete_range(old, first, to)
@@ -302,8 +303,3 @@ class _Cleaning:
     def _add(self, deleted: store_results.Deleted) -> None:
         self.deleted_singly += deleted.count
         self.kept.update(deleted.kept)
-
-
-def _floor(moment: datetime) -> UUID:
-    """Return the smallest id that a task enqueued at that moment can have."""
-    return UUID(int=max(int(moment.timestamp() * 1000), 0) << 80)

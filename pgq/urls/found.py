@@ -104,9 +104,9 @@ class Filter:
         given = {"queue": self.queue, "func": self.func, "group": self.group}
         condition = Q(**{name: value for name, value in given.items() if value is not None})
         if self.since is not None:
-            condition &= Q(pk__gte=_first_id(self.since))
+            condition &= Q(pk__gte=ids.smallest_at(self.since))
         if self.until is not None:
-            condition &= Q(pk__lt=_first_id(self.until))
+            condition &= Q(pk__lt=ids.smallest_at(self.until))
         return condition
 
     def of_queued(self) -> Q | None:
@@ -123,10 +123,6 @@ class Filter:
         if self.exception is not None:
             return condition & Q(exception=self.exception, success=False)
         return condition & ~Q(exception=_CANCELLED) if self.without_cancelled else condition
-
-
-def _first_id(at: datetime) -> UUID:
-    return UUID(int=max(int(at.timestamp() * 1000), 0) << 80)
 
 
 @dataclass(frozen=True, slots=True)
