@@ -11,7 +11,7 @@ from pgq.store.statement import records
 
 @dataclass(frozen=True, slots=True)
 class LaneState:
-    """A lane of a queue: its ready tasks, counted up to a limit, and for how many seconds the first has been there."""
+    """A lane of a queue: its ready tasks, counted up to a limit, and for how many seconds the first is ready."""
 
     priority: int
     low: int

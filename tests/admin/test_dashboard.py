@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from typing import Any
 
 import pytest
@@ -446,6 +447,13 @@ def test_a_pool_that_serves_a_queue_by_a_pattern_is_among_its_pools(admin_client
         async_task(REGISTERED, 1, queue=queue)
     assert address("pool", ID) in text_of(admin_client, "queue", "mail")
     assert address("pool", ID) not in text_of(admin_client, "queue", "sms")
+
+
+def test_the_oldest_of_a_queue_is_as_old_on_its_page_as_on_the_page_of_all(admin_client: Client) -> None:
+    queued(queue="mail")
+    sql("UPDATE pgq_queue SET enqueued_at = now() - interval '5 hours', ready_at = now() - interval '30 seconds'")
+    for page, args in (("queues", ()), ("queue", ("mail",))):
+        assert re.search('<td data-label="oldest" class="pgq-number">3[0-9] s<', text_of(admin_client, page, *args))
 
 
 def test_numbers_come_from_what_workers_have_counted(admin_client: Client) -> None:

@@ -1,5 +1,5 @@
 -- Returns the lanes of a queue, the highest priority first: their watermarks, ready tasks up to {limit}, and how long the first
--- of them has been there.
+-- of them has been ready.
 -- Tasks with a key are counted up to {limit} of the queue; they have lanes of their own.
 SELECT l.priority, l.low, l.paused, ready.count AS ready, first.seconds AS oldest, coalesce(keyed.count, 0) AS keyed
   FROM pgq_lane l
@@ -16,7 +16,8 @@ SELECT l.priority, l.low, l.paused, ready.count AS ready, first.seconds AS oldes
                   AND lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL AND key IS NULL
                 ORDER BY q.position LIMIT {limit}) x) ready
   LEFT JOIN LATERAL (
-       SELECT extract(epoch FROM clock_timestamp() - q.enqueued_at)::float8 AS seconds FROM pgq_queue q
+       SELECT extract(epoch FROM clock_timestamp() - coalesce(q.ready_at, q.enqueued_at))::float8 AS seconds
+         FROM pgq_queue q
         WHERE q.queue = l.queue AND q.priority = l.priority AND q.position > l.low
           AND lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL AND key IS NULL
         ORDER BY q.position LIMIT 1) first ON true
