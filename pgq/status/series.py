@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from pgq.status.counted import Counts, Times
 from pgq.store import overview
@@ -151,8 +151,9 @@ def _step(cursor: Cursor, start: datetime, end: datetime, step: int | None) -> t
 
 
 def floor(at: datetime, seconds: int) -> datetime:
-    past = int(at.timestamp()) % seconds
-    return at.replace(microsecond=0) - timedelta(seconds=past)
+    """Return the begin of the step that a moment is in, in UTC: so do the statements, over changes of the clock."""
+    past = int(at.timestamp())
+    return datetime.fromtimestamp(past - past % seconds, UTC)
 
 
 def _steps(begin: datetime, end: datetime, seconds: int) -> int:

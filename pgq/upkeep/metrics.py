@@ -11,13 +11,14 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import psycopg
 
 from pgq.conf import Settings
 from pgq.ground import histogram
+from pgq.status.series import floor
 from pgq.store import connection as store_connection
 from pgq.store import metrics, overview, schema
 from pgq.store.connection import Cursor
@@ -121,12 +122,6 @@ def _histogram(first: Any, counts: Any) -> dict[int, int]:
     return histogram.merged([(first, counts)])
 
 
-def begin_of(at: datetime, span: int) -> datetime:
-    """Return the begin of the minutes (1, 10 or 60) that a moment is in."""
-    seconds = int(at.timestamp())
-    return datetime.fromtimestamp(seconds - seconds % (60 * span), UTC)
-
-
 def fold(cursor: Cursor, *, limit: int = FLUSHES) -> int:
     """Add up flushes, oldest first, in the caller's transaction; return how many."""
     taken = metrics.take_raw(cursor, limit=limit)
@@ -145,14 +140,14 @@ def fold(cursor: Cursor, *, limit: int = FLUSHES) -> int:
 
 
 def _add_metrics(cursor: Cursor, counted: list[tuple[datetime, tuple[str, str], str, _Counted]]) -> None:
-    times = {(span, begin_of(at, span)) for at, *_ in counted for span in SPANS}
+    times = {(span, floor(at, 60 * span)) for at, *_ in counted for span in SPANS}
     known: dict[tuple[int, datetime], set[tuple[str, str]]] = {time: set() for time in times}
     for pair in metrics.metric_pairs(cursor, sorted(times)):
         known[pair.span, pair.at].add((pair.queue, pair.func))
     sums: dict[Pair, Sum] = {}
     for at, name, outcome, numbers in counted:
         for span in SPANS:
-            begin = begin_of(at, span)
+            begin = floor(at, 60 * span)
             queue, func = _told_apart(name, known[span, begin], PAIRS)
             sums.setdefault(Pair(span, begin, queue, func), Sum()).add(outcome, numbers)
     metrics.add_metrics(cursor, ({**pair.columns(), **total.columns()} for pair, total in sums.items()))

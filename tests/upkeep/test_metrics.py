@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
@@ -328,3 +329,21 @@ def test_a_series_tells_those_with_the_most_apart(transactional_db, session, mon
     for wrong in ({"metric": "x"}, {"metric": "ready", "by": "func"}, {"metric": "failed", "step": 7}):
         with pytest.raises(ValueError, match=r"^(metric|by|step): "):
             look(metrics.series, **wrong)
+
+
+def test_a_series_over_a_change_of_the_clock_loses_nothing(transactional_db):
+    """The times are given in a zone that had the change in these days."""
+    berlin = ZoneInfo("Europe/Berlin")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO pgq_metric (span, at, queue, func, succeeded)"
+            " SELECT 60, at, 'q', 'f', 1 FROM generate_series('2025-03-28Z', '2025-03-31T23:00Z', interval '1 hour') at"
+        )
+        [days] = metrics.series(
+            cursor,
+            "succeeded",
+            start=datetime(2025, 3, 28, 12, tzinfo=berlin),
+            end=datetime(2025, 4, 1, 2, tzinfo=berlin),
+            step=86_400,
+        )
+    assert [point.value for point in days.points] == [24, 24, 24, 24]
