@@ -72,10 +72,6 @@ class Pair(NamedTuple):
     queue: str
     func: str
 
-    def columns(self) -> dict[str, Any]:
-        """Return the columns of the key by their names."""
-        return dict(zip(self._fields, self, strict=True))
-
 
 def metric_pairs(cursor: Cursor, times: Sequence[tuple[int, datetime]]) -> set[Pair]:
     """Return the rows of these spans and times that are there."""
@@ -88,14 +84,18 @@ def total_pairs(cursor: Cursor) -> set[tuple[str, str]]:
     return {(row[0], row[1]) for row in all_rows(cursor, "total_pairs", {})}
 
 
-def add_metrics(cursor: Cursor, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add to rows of pgq_metric, each a mapping by the names of its columns."""
-    cursor.execute(sql("add_metrics"), {"rows": json.dumps(list(rows), default=str)})
+def add_counted(cursor: Cursor, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add to rows of pgq_metric or pgq_total, each a mapping by the names of its columns."""
+    key, touched = _ADDED[table]
+    text = sql("add_counted", table=table, key=key, touched=touched)
+    cursor.execute(text, {"rows": json.dumps(list(rows), default=str)})
 
 
-def add_totals(cursor: Cursor, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add to rows of pgq_total, each a mapping by the names of its columns."""
-    cursor.execute(sql("add_totals"), {"rows": json.dumps(list(rows), default=str)})
+#: The key of each table, and what else changes with a row.
+_ADDED = {
+    "pgq_metric": ("span, at, queue, func", ""),
+    "pgq_total": ("queue, func", ", updated_at = clock_timestamp()"),
+}
 
 
 def gauge_minute(cursor: Cursor) -> tuple[datetime, bool]:
@@ -152,14 +152,9 @@ def drop_raw(cursor: Cursor, *, age: float, limit: int) -> int:
     return int(one_row(cursor, "drop_raw", {"age": age, "limit": limit})[0])
 
 
-def drop_metrics(cursor: Cursor, *, span: int, hours: int, limit: int) -> int:
-    """Delete rows of a span that are older than that; return how many."""
-    return int(one_row(cursor, "drop_metrics", {"span": span, "hours": hours, "limit": limit})[0])
-
-
-def drop_gauges(cursor: Cursor, *, span: int, hours: int, limit: int) -> int:
-    """Delete rows of a span that are older than that; return how many."""
-    return int(one_row(cursor, "drop_gauges", {"span": span, "hours": hours, "limit": limit})[0])
+def drop_span(cursor: Cursor, table: str, *, span: int, hours: int, limit: int) -> int:
+    """Delete rows of a span, of pgq_metric or pgq_gauge, that are older than that; return how many."""
+    return int(one_row(cursor, "drop_span", {"span": span, "hours": hours, "limit": limit}, table=table)[0])
 
 
 def drop_totals(cursor: Cursor, *, days: int) -> int:

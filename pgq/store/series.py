@@ -35,10 +35,6 @@ class Wanted(NamedTuple):
     func: str | None = None
     keys: list[str] | None = None
 
-    def parameters(self) -> dict[str, Any]:
-        """Return what the statements call them."""
-        return dict(zip(self._fields, self, strict=True))
-
 
 class Counted(NamedTuple):
     """What was settled in a time. Seconds of runs and waits: all together, and the longest."""
@@ -61,7 +57,7 @@ class Counted(NamedTuple):
 
 def counts(cursor: Cursor, wanted: Wanted, *, key: str | None, step: int, limit: int) -> list[Counted]:
     """Return counts by `key` (one of KEYS) and by times of `step` seconds; 0: all in one."""
-    parameters = {**wanted.parameters(), "step": step, "limit": limit}
+    parameters = {**wanted._asdict(), "step": step, "limit": limit}
     return [Counted(*row) for row in all_rows(aware_cursor(cursor), "counts", parameters, key=KEYS[key])]
 
 
@@ -69,7 +65,7 @@ def histograms(
     cursor: Cursor, wanted: Wanted, which: str, *, key: str | None, step: int, limit: int
 ) -> dict[tuple[datetime, str], dict[int, int]]:
     """Return histograms of "run" or "wait" by time and key, as for `counts`: how many in each bucket."""
-    parameters = {**wanted.parameters(), "step": step, "limit": limit}
+    parameters = {**wanted._asdict(), "step": step, "limit": limit}
     found: dict[tuple[datetime, str], dict[int, int]] = {}
     for at, name, bucket, count in all_rows(aware_cursor(cursor), "histograms", parameters, key=KEYS[key], which=which):
         found.setdefault((at, name), {})[bucket] = count
@@ -98,7 +94,7 @@ class Gauge:
 
 def gauge_series(cursor: Cursor, wanted: Wanted, *, limit: int) -> list[Gauge]:
     """Return gauges by time. `wanted.queue` None: of each queue, and of all together."""
-    parameters = {**wanted.parameters(), "limit": limit}
+    parameters = {**wanted._asdict(), "limit": limit}
     return records(aware_cursor(cursor), Gauge, "gauge_series", parameters)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -150,7 +150,8 @@ def _add_metrics(cursor: Cursor, counted: list[tuple[datetime, tuple[str, str], 
             begin = floor(at, 60 * span)
             queue, func = _told_apart(name, known[span, begin], PAIRS)
             sums.setdefault(Pair(span, begin, queue, func), Sum()).add(outcome, numbers)
-    metrics.add_metrics(cursor, ({**pair.columns(), **total.columns()} for pair, total in sums.items()))
+    rows = ({**pair._asdict(), **total.columns()} for pair, total in sums.items())
+    metrics.add_counted(cursor, "pgq_metric", rows)
 
 
 def _add_totals(cursor: Cursor, counted: list[tuple[datetime, tuple[str, str], str, _Counted]]) -> None:
@@ -158,9 +159,8 @@ def _add_totals(cursor: Cursor, counted: list[tuple[datetime, tuple[str, str], s
     sums: dict[tuple[str, str], Sum] = {}
     for _, name, outcome, numbers in counted:
         sums.setdefault(_told_apart(name, known, TOTALS), Sum()).add(outcome, numbers)
-    metrics.add_totals(
-        cursor, ({"queue": queue, "func": func, **total.columns()} for (queue, func), total in sums.items())
-    )
+    rows = ({"queue": queue, "func": func, **total.columns()} for (queue, func), total in sums.items())
+    metrics.add_counted(cursor, "pgq_total", rows)
 
 
 def _told_apart(name: tuple[str, str], known: set[tuple[str, str]], most: int) -> tuple[str, str]:
@@ -221,10 +221,9 @@ class Metrics:
         self._is_release_marked = True
 
     def _expire(self, connection: store_connection.Connection) -> None:
-        deletions = [
+        deletions: list[Callable[[Cursor], int]] = [
             lambda cursor: metrics.drop_raw(cursor, age=KEEP_RAW, limit=_ROWS),
-            *(_drop(metrics.drop_metrics, span, hours) for span, hours in SPANS.items()),
-            *(_drop(metrics.drop_gauges, span, hours) for span, hours in SPANS.items()),
+            *(_drop(table, span, hours) for table in ("pgq_metric", "pgq_gauge") for span, hours in SPANS.items()),
             lambda cursor: metrics.drop_totals(cursor, days=KEEP_TOTALS),
         ]
         for delete in deletions:
@@ -236,8 +235,8 @@ class Metrics:
                     self._expire_at = 0.0
 
 
-def _drop(delete: Any, span: int, hours: int) -> Any:
-    return lambda cursor: delete(cursor, span=span, hours=hours, limit=_ROWS)
+def _drop(table: str, span: int, hours: int) -> Callable[[Cursor], int]:
+    return lambda cursor: metrics.drop_span(cursor, table, span=span, hours=hours, limit=_ROWS)
 
 
 def _check(connection: store_connection.Connection) -> None:
