@@ -20,14 +20,11 @@ class FailureGroup:
     func: str
     #: Dotted path; "": the row has none.
     exception: str
-    #: The message, with # in the place of numbers and ids.
-    pattern: str | None
     count: int
     first: datetime
     last: datetime
     #: How long they ran on average.
     seconds: float
-    last_id: UUID
     #: Of the last one, the first 200 characters.
     message: str | None
     queues: list[str]
@@ -48,7 +45,6 @@ class FailureRow:
     id: UUID
     name: str | None
     queue: str
-    worker: UUID | None
     stopped: datetime
     message: str | None
 

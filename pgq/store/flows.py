@@ -38,8 +38,6 @@ class FlowTask:
     collects: bool
     #: ready, waiting, running, parked, cancelled, succeeded or failed.
     state: str
-    #: The id of the task that waits for it.
-    collector: str | None
     #: JSON: the functions of the links that follow it; None: it is no link of a chain, or the last one.
     chain: str | None
 

@@ -35,8 +35,6 @@ class Question:
     #: Where "no" leads, and where the act returns to.
     back: str
     body: Any = ""
-    #: Hidden fields of the form.
-    fields: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,7 +204,6 @@ class DashboardAdminMixin(PgqAdminMixin):
             "label": act.label,
             "question": question.text,
             "body": question.body,
-            "fields": question.fields,
             "back": question.back,
         }
         return TemplateResponse(request, "pgq/dashboard/confirm.html", context)

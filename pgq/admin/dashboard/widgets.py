@@ -177,11 +177,6 @@ def more(address: str, text: Any) -> SafeString:
     return format_html('<p class="pgq-pages"><a rel="next" href="{}">{}</a></p>', address, text)
 
 
-def seconds_of(value: Any) -> float | None:
-    """Return what stands in a report as a number of seconds, if it is one."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
 def counted(number: int, sign: str = "") -> str:
     """Return a count: ``12``, ``10,000+`` where counting ended, ``~2,400,000`` where it is an estimate."""
     return f"~{number:,}" if sign == "~" else f"{number:,}{sign}"

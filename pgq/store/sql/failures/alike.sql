@@ -1,6 +1,6 @@
 -- Returns, newest first, those of the {limit} failures that were enqueued last which have that fingerprint.
-SELECT id, name, queue, worker, stopped, message
-  FROM (SELECT id, name, func, queue, worker, coalesce(exception, '') AS exception, left(message, 200) AS message, stopped
+SELECT id, name, queue, stopped, message
+  FROM (SELECT id, name, func, queue, coalesce(exception, '') AS exception, left(message, 200) AS message, stopped
           FROM pgq_task
          WHERE NOT success
          ORDER BY id DESC

@@ -1,10 +1,10 @@
 -- Groups the {limit} failures that were enqueued last by what they have in common, the most recent group first: function,
--- exception, and message without its numbers; how many, when first and last, how long they ran, and the last of them.
-SELECT fingerprint, func, exception, min(pattern) AS pattern, count(*) AS count, min(stopped) AS first, max(stopped) AS last,
-       avg(seconds)::float8 AS seconds, max(id::text)::uuid AS last_id,
-       (array_agg(message ORDER BY id DESC))[1] AS message, array_agg(DISTINCT queue) AS queues
+-- exception, and message without its numbers; how many, when first and last, how long they ran, and the message of the last.
+SELECT fingerprint, func, exception, count(*) AS count, min(stopped) AS first, max(stopped) AS last,
+       avg(seconds)::float8 AS seconds, (array_agg(message ORDER BY id DESC))[1] AS message,
+       array_agg(DISTINCT queue) AS queues
   FROM (SELECT id, func, queue, coalesce(exception, '') AS exception, left(message, 200) AS message, stopped,
-               extract(epoch FROM stopped - started) AS seconds, pgq_message_pattern(message) AS pattern,
+               extract(epoch FROM stopped - started) AS seconds,
                pgq_fingerprint(func, coalesce(exception, ''), left(message, 200)) AS fingerprint
           FROM pgq_task
          WHERE NOT success

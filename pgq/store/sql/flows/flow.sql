@@ -1,5 +1,5 @@
 -- Returns the tasks of a group in either table, at most {limit} of each, the oldest first, and the collectors that wait for them:
--- their states, what collects them, and the functions of the links that follow in their chains.
+-- their states, and the functions of the links that follow in their chains.
 WITH part AS (
     (SELECT q.id FROM pgq_queue q WHERE q."group" = %(group)s LIMIT {limit})
     UNION
@@ -24,7 +24,7 @@ WITH part AS (
            CASE WHEN t.success THEN 'succeeded' WHEN t.exception = 'pgq.errors.TaskCancelled' THEN 'cancelled' ELSE 'failed' END
       FROM wanted w JOIN pgq_task t USING (id)
 )
-SELECT id, name, func, bool_or(collects) AS collects, min(state) AS state, min(options ->> 'collector') AS collector,
+SELECT id, name, func, bool_or(collects) AS collects, min(state) AS state,
        min(CASE WHEN jsonb_typeof(options -> 'chain') = 'array'
                 THEN jsonb_path_query_array(options, '$.chain[*].func')::text END)::text AS chain
   FROM found
