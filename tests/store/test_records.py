@@ -33,7 +33,6 @@ from pgq.store import (
     schedules,
     series,
     statistics,
-    tables,
     unique,
 )
 from tests.support.hand import WORKER
@@ -81,8 +80,7 @@ RECORDS: list[tuple[type, Callable[[Any], object]]] = [
     (queues.ReadyTask, lambda cursor: queues.head(cursor, "q", limit=1)),
     (statistics.TableStatistics, statistics.table_statistics),
     (statistics.ServerStatistics, statistics.server_statistics),
-    (tables.TableState, tables.tables),
-    (tables.Server, tables.server),
+    (statistics.Server, statistics.server),
 ]
 
 

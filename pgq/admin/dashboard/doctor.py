@@ -15,7 +15,7 @@ from pgq.admin.dashboard.overview import MOODS
 from pgq.admin.dashboard.visit import Visit
 from pgq.admin.dashboard.widgets import Block
 from pgq.status import findings
-from pgq.store import tables as store
+from pgq.store import statistics as store
 from pgq.store.overview import Finding
 
 _ORDER = (findings.PROBLEM, findings.WARNING, findings.OK)
@@ -25,7 +25,7 @@ def build(visit: Visit) -> list[Block]:
     """Return the parts of the page."""
     return [
         visit.block(_("Checks"), findings.findings, _checks, note=_("The same as manage.py pgq_check; it only reads.")),
-        visit.block(_("Tables"), store.tables, _tables, size="half"),
+        visit.block(_("Tables"), store.table_statistics, _tables, size="half"),
         visit.block(_("Server"), store.server, _server, size="half"),
     ]
 
@@ -46,18 +46,18 @@ def _checks(found: Sequence[Finding]) -> Any:
     return widgets.table((_("check"), _("status"), _("what was found, and what to do")), rows)
 
 
-def _tables(found: Sequence[store.TableState]) -> Any:
+def _tables(found: Sequence[store.TableStatistics]) -> Any:
     rows = [
         (
-            table.name
+            table.table
             if table.parts == 1
-            else _("%(name)s, %(parts)d parts") % {"name": table.name, "parts": table.parts},
-            filesizeformat(table.size),
-            f"~{table.living:,}",
-            f"~{table.dead:,}",
+            else _("%(name)s, %(parts)d parts") % {"name": table.table, "parts": table.parts},
+            filesizeformat(table.bytes),
+            f"~{table.living_rows:,}",
+            f"~{table.dead_rows:,}",
             widgets.when(table.vacuumed),
         )
-        for table in found
+        for table in sorted(found, key=lambda table: -table.bytes)
     ]
     return widgets.table((_("table"), _("size"), _("rows"), _("dead"), _("vacuumed")), rows, numbers=(1, 2, 3))
 
