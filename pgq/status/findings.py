@@ -9,6 +9,7 @@ import psycopg
 from pgq.store import overview, schema
 from pgq.store.connection import Cursor
 from pgq.store.overview import Finding
+from pgq.store.series import KeptFinding
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
@@ -47,6 +48,6 @@ def require_tables(cursor: Cursor, alias: str) -> None:
         raise Outdated(f"{needed}, and {found}: run {schema.migrate_command(alias)}")
 
 
-def overall(found: Iterable[Finding]) -> str:
+def overall(found: Iterable[Finding | KeptFinding]) -> str:
     """Return the worst status."""
     return max((finding.status for finding in found), key=(OK, WARNING, PROBLEM).index, default=PROBLEM)

@@ -6,6 +6,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -16,6 +17,7 @@ from pgq.conf import Queues
 from pgq.store.caller import savepoint
 from pgq.store.connection import Cursor
 from pgq.store.leases import Freed
+from pgq.store.overview import Finding
 from pgq.store.statement import all_rows, one_row
 from pgq.store.texts import sql
 
@@ -132,9 +134,9 @@ def findings_due(cursor: Cursor, *, age: float) -> bool:
     return bool(one_row(cursor, "findings_due", {"age": age})[0])
 
 
-def save_findings(cursor: Cursor, found: Iterable[Mapping[str, str]]) -> None:
-    """Keep what the checks have found, each a mapping by the names of its columns."""
-    cursor.execute(sql("save_findings"), {"rows": json.dumps(list(found))})
+def save_findings(cursor: Cursor, found: Iterable[Finding]) -> None:
+    """Keep what the checks have found."""
+    cursor.execute(sql("save_findings"), {"rows": json.dumps([asdict(one) for one in found])})
 
 
 def limit_time(cursor: Cursor, *, milliseconds: int) -> None:

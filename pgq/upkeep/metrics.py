@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -18,11 +18,13 @@ import psycopg
 
 from pgq.conf import Settings
 from pgq.ground import histogram
+from pgq.status import findings
 from pgq.status.series import floor
 from pgq.store import connection as store_connection
-from pgq.store import metrics, overview, schema
+from pgq.store import metrics
 from pgq.store.connection import Cursor
 from pgq.store.metrics import LENGTH, OTHER, OUTCOMES, SPANS, Pair
+from pgq.store.overview import Finding
 from pgq.upkeep import gauges
 from pgq.upkeep.leadership import Leadership
 
@@ -245,13 +247,10 @@ def _check(connection: store_connection.Connection) -> None:
         with connection.transaction():
             cursor = connection.cursor()
             metrics.limit_time(cursor, milliseconds=CHECK_MILLISECONDS)
-            found: list[Mapping[str, str]] = [
-                {"check": one.check, "status": one.status, "detail": one.detail, "advice": one.advice}
-                for one in overview.check(cursor, needed=schema.VERSION)
-            ]
+            found = findings.findings(cursor)
     except psycopg.errors.QueryCanceled:
         logger.warning("the checks took longer than %d ms and were given up", CHECK_MILLISECONDS)
         advice = "Run them by hand: manage.py pgq_check."
         detail = f"the checks took longer than {CHECK_MILLISECONDS} ms"
-        found = [{"check": "checks", "status": "warning", "detail": detail, "advice": advice}]
+        found = [Finding("checks", findings.WARNING, detail, advice)]
     metrics.save_findings(connection.cursor(), found)

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from pgq.admin import display
 from pgq.admin.dashboard import widgets
-from pgq.admin.dashboard.overview import MOODS
+from pgq.admin.dashboard.overview import badge
 from pgq.admin.dashboard.visit import Visit
 from pgq.admin.dashboard.widgets import Block
 from pgq.status import findings
@@ -34,7 +34,7 @@ def _checks(found: Sequence[Finding]) -> Any:
     rows = [
         (
             finding.check,
-            display.badge(MOODS[finding.status], finding.status),
+            badge(finding.status),
             format_html(
                 "{}{}",
                 finding.detail or display.EMPTY,

@@ -27,7 +27,7 @@ from pgq.store.overview import Finding, QueueDepth
 _FRESH = 150
 Known = Finding | KeptFinding
 
-MOODS = {findings.OK: "idle", findings.WARNING: "waiting", findings.PROBLEM: "parked"}
+_MOODS = {findings.OK: "idle", findings.WARNING: "waiting", findings.PROBLEM: "parked"}
 
 
 def build(visit: Visit) -> list[Block]:
@@ -73,7 +73,7 @@ def _findings(cursor: Cursor) -> Sequence[Known]:
 
 def _state(visit: Visit, found: Sequence[Known]) -> Any:
     bad = [finding for finding in found if finding.status != findings.OK]
-    verdict = max((one.status for one in found), key=(findings.OK, findings.WARNING, findings.PROBLEM).index)
+    verdict = findings.overall(found)
     words = {
         findings.OK: _("All is well: %d checks.") % len(found),
         findings.WARNING: _("Something will hurt."),
@@ -83,7 +83,7 @@ def _state(visit: Visit, found: Sequence[Known]) -> Any:
         *(
             format_html(
                 "<li>{} {}: {}</li>",
-                display.badge(MOODS[finding.status], _status(finding.status)),
+                badge(finding.status),
                 finding.check,
                 display.cut(finding.detail, 300),
             )
@@ -92,14 +92,16 @@ def _state(visit: Visit, found: Sequence[Known]) -> Any:
     )
     return format_html(
         '<p class="pgq-verdict">{} {}</p>{}',
-        display.badge(MOODS[verdict], words),
+        badge(verdict, words),
         visit.link(_("What to do"), "doctor") if bad else "",
         format_html('<ul class="pgq-plain">{}</ul>', lines) if bad else "",
     )
 
 
-def _status(status: str) -> str:
-    return {findings.OK: _("ok"), findings.WARNING: _("warning"), findings.PROBLEM: _("problem")}.get(status, status)
+def badge(status: str, words: Any = None) -> Any:
+    """Show how a check ended, by other words if they are given."""
+    usual = {findings.OK: _("ok"), findings.WARNING: _("warning"), findings.PROBLEM: _("problem")}
+    return display.badge(_MOODS[status], words or usual[status])
 
 
 def _tiles(visit: Visit, found: Queued, stats: Sequence[Stat], counted: Numbers | None) -> Any:
