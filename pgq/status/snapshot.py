@@ -46,7 +46,7 @@ class Count:
         return {"count": self.number, "exact": self.exact}
 
 
-def _count(number: int, limit: int, estimate: int | None) -> Count:
+def up_to(number: int, limit: int, estimate: int | None = None) -> Count:
     """Return what was counted, or beyond the limit the estimate, unless that is plainly wrong."""
     if number < limit:
         return Count(number)
@@ -78,10 +78,10 @@ def queued(cursor: Cursor, *, limit: int = COUNT_LIMIT) -> Queued:
     counts = overview.queue_counts(cursor, limit=limit)
     others = counts.running + counts.waiting + counts.collecting + counts.parked
     return Queued(
-        ready=_count(counts.ready, limit, counts.estimate - others),
-        running=_count(counts.running, limit, None),
-        waiting=_sum((_count(counts.waiting, limit, None), _count(counts.collecting, limit, None))),
-        parked=_count(counts.parked, limit, None),
+        ready=up_to(counts.ready, limit, counts.estimate - others),
+        running=up_to(counts.running, limit),
+        waiting=_sum((up_to(counts.waiting, limit), up_to(counts.collecting, limit))),
+        parked=up_to(counts.parked, limit),
     )
 
 
@@ -96,8 +96,8 @@ class Finished:
 def finished(cursor: Cursor, *, limit: int = COUNT_LIMIT) -> Finished:
     """Count the results that are kept."""
     successes, failures, estimate, failures_estimate = overview.finished_counts(cursor, limit=limit)
-    failed = _count(failures, limit, failures_estimate)
-    return Finished(_count(successes, limit, (estimate or 0) - failed.number), failed)
+    failed = up_to(failures, limit, failures_estimate)
+    return Finished(up_to(successes, limit, (estimate or 0) - failed.number), failed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy
 from pgq.admin.dashboard import errors, widgets
 from pgq.admin.dashboard.acts import Act, Done, Question
 from pgq.status.pools import Stat
+from pgq.status.snapshot import up_to
 from pgq.store import failures as store
 from pgq.store import pools as store_pools
 from pgq.store.caller import callers_cursor
@@ -37,10 +38,9 @@ def ask(visit: Visit, fingerprint: str) -> Question:
     if not seen.value:
         return Question(seen.fault, back)
     group = seen.value[0]
-    number = widgets.counted(group.count, "+" if group.count >= errors.WINDOW else "")
     text = _("Run again all %(count)s tasks that failed like this: %(error)s in %(func)s?")
     return Question(
-        text % {"count": number, "error": errors.title(group), "func": group.func},
+        text % {"count": up_to(group.count, errors.WINDOW), "error": errors.title(group), "func": group.func},
         back,
         body=widgets.facts(
             [

@@ -17,7 +17,7 @@ from pgq.recurrence import moments
 from pgq.status import findings, metrics
 from pgq.status.metrics import KeptFinding
 from pgq.status.pools import Stat
-from pgq.status.snapshot import COUNT_LIMIT, Queued, queue_depths, queued
+from pgq.status.snapshot import COUNT_LIMIT, Count, Queued, queue_depths, queued, up_to
 from pgq.store import overview as store
 from pgq.store import pools as store_pools
 from pgq.store.connection import Cursor
@@ -156,9 +156,9 @@ def queue_table(visit: Visit, found: Sequence[QueueDepth]) -> Any:
     rows = [
         (
             visit.queue(depth.queue),
-            widgets.counted(depth.ready, "+" if depth.more else ""),
+            Count(depth.ready, "+" if depth.more else ""),
             widgets.ago(depth.oldest),
-            widgets.counted(depth.running, "+" if depth.running >= COUNT_LIMIT else ""),
+            up_to(depth.running, COUNT_LIMIT),
             display.badge("paused", _("paused")) if depth.paused else display.badge("idle", _("open")),
         )
         for depth in ordered

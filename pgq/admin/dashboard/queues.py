@@ -14,7 +14,7 @@ from pgq.admin.dashboard.visit import Visit
 from pgq.admin.dashboard.widgets import Block
 from pgq.conf import Queues
 from pgq.status.pools import Stat
-from pgq.status.snapshot import queue_depths
+from pgq.status.snapshot import queue_depths, up_to
 from pgq.store import pools as store_pools
 from pgq.store import queues as store
 from pgq.store.queues import LaneState, ReadyTask
@@ -67,9 +67,9 @@ def _state(lanes: Sequence[LaneState], paused: bool) -> Any:
     rows = [
         (
             lane.priority,
-            widgets.counted(lane.ready, "+" if lane.ready >= _COUNTED else ""),
+            up_to(lane.ready, _COUNTED),
             widgets.ago(lane.oldest),
-            widgets.counted(lane.keyed, "+" if lane.keyed >= _COUNTED else ""),
+            up_to(lane.keyed, _COUNTED),
             f"{lane.low:,}",
         )
         for lane in lanes

@@ -177,11 +177,6 @@ def more(address: str, text: Any) -> SafeString:
     return format_html('<p class="pgq-pages"><a rel="next" href="{}">{}</a></p>', address, text)
 
 
-def counted(number: int, sign: str = "") -> str:
-    """Return a count: ``12``, ``10,000+`` where counting ended, ``~2,400,000`` where it is an estimate."""
-    return f"~{number:,}" if sign == "~" else f"{number:,}{sign}"
-
-
 def tasks_in_words(number: int) -> str:
     return ngettext("%s task", "%s tasks", number) % f"{number:,}"
 
