@@ -135,6 +135,20 @@ def ids_by_words(queryset: QuerySet[Any], words: str) -> list[str]:
     return found
 
 
+def by_term(queryset: QuerySet[Any], term: str, otherwise: Q) -> QuerySet[Any]:
+    """Find tasks by id, name or group, which indexes serve; only if there are none, newest ones by a condition."""
+    rows = queryset.model._default_manager.using(queryset.db)
+    id = ids.parse_id(term)
+    wanted = [Q(name=term), Q(group=term)] + ([Q(pk=id)] if id else [])
+    found = [condition for condition in wanted if rows.filter(condition).exists()]
+    named = ids_by_words(rows, term)
+    if named:
+        found.append(Q(pk__in=named))
+    if found:
+        return queryset.filter(functools.reduce(lambda left, right: left | right, found))
+    return newest(queryset).filter(otherwise)
+
+
 def bulk_action(
     *, permission: str, description: Any, label: Any, confirm: Any = None, flag: int = CHANGE
 ) -> Callable[[Treatment], Any]:
@@ -454,17 +468,7 @@ class TaskListMixin(PgqAdminMixin):
         return super().get_queryset(request).defer("history")
 
     def search(self, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
-        """Find tasks by id, name or group, which indexes serve; only if there are none, newest ones by function."""
-        rows = self.model._default_manager.using(self.database)
-        id = ids.parse_id(term)
-        wanted = [Q(name=term), Q(group=term)] + ([Q(pk=id)] if id else [])
-        found = [condition for condition in wanted if rows.filter(condition).exists()]
-        by_words = ids_by_words(rows, term)
-        if by_words:
-            found.append(Q(pk__in=by_words))
-        if found:
-            return queryset.filter(functools.reduce(lambda left, right: left | right, found))
-        return newest(queryset).filter(self.by_words(term))
+        return by_term(queryset, term, self.by_words(term))
 
     def by_words(self, term: str) -> Q:
         """Return what is looked for where neither id nor name nor group is that."""

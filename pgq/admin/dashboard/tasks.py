@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from pgq.admin import display
-from pgq.admin.base import WINDOW, ids_by_words, newest
+from pgq.admin.base import WINDOW, by_term, newest
 from pgq.admin.dashboard import widgets
 from pgq.admin.dashboard.visit import Visit
 from pgq.admin.dashboard.widgets import Block
@@ -199,22 +198,8 @@ def _matching(rows: QuerySet[Any], search: Search, columns: dict[str, str]) -> Q
         rows = newest(rows)
     rows = rows.filter(**conditions)
     if search.term:
-        rows = _by_term(rows, search.term)
+        rows = by_term(rows, search.term, Q(func__icontains=search.term))
     return rows
-
-
-def _by_term(rows: QuerySet[Any], term: str) -> QuerySet[Any]:
-    """Find by id, name or group, which indexes serve; only if there are none, newest ones by function."""
-    id = ids.parse_id(term)
-    wanted = [Q(name=term), Q(group=term)] + ([Q(pk=id)] if id else [])
-    everything = rows.model._default_manager.using(rows.db)
-    found = [condition for condition in wanted if everything.filter(condition).exists()]
-    by_words = ids_by_words(everything, term)
-    if by_words:
-        found.append(Q(pk__in=by_words))
-    if found:
-        return rows.filter(functools.reduce(lambda left, right: left | right, found))
-    return newest(rows).filter(func__icontains=term)
 
 
 def _live(row: Any) -> Row:
