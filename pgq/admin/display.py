@@ -21,9 +21,11 @@ from django.utils.safestring import SafeString
 from pgq import codec
 from pgq.admin import databases
 from pgq.codec import signing
+from pgq.codec.failures import path_of
 from pgq.codec.stored import stored_text
+from pgq.errors import TaskCancelled
 from pgq.ground import ids
-from pgq.models import Progress
+from pgq.models import Progress, QueuedTask, Task
 from pgq.status.values import HIDDEN_NAMES as HIDDEN_NAMES
 from pgq.status.values import MASK, masked
 from pgq.status.values import hidden_text as hidden_text
@@ -35,6 +37,8 @@ PREVIEW = 10_000
 _LAID_OUT = 20_000
 #: Characters of a cell in a list.
 CELL = 100
+#: What a task ended with that was cancelled, and did not fail by itself.
+CANCELLED = path_of(TaskCancelled)
 #: What is not shown reads like this everywhere in the admin.
 EMPTY = "-"
 
@@ -148,6 +152,18 @@ def func_path(path: str) -> SafeString:
 def badge(state: str, label: Any = None) -> SafeString:
     """Show a state: in words, and besides in colour."""
     return format_html('<span class="pgq-state pgq-state-{}">{}</span>', state, label or state)
+
+
+def state_of(row: QueuedTask | Task) -> str:
+    """Return ready, waiting, running, parked, cancelled, succeeded or failed."""
+    if isinstance(row, QueuedTask):
+        return "cancelled" if row.cancelled else row.state
+    return "succeeded" if row.success else "cancelled" if row.exception == CANCELLED else "failed"
+
+
+def state_badge(state: str, label: Any = None) -> SafeString:
+    """Show the state of a task, by other words if they are given."""
+    return badge({"failed": "parked", "succeeded": "idle"}.get(state, state), label or state)
 
 
 def url(site: admin.AdminSite, model: type[Model], view: str, *args: Any, **query: Any) -> str | None:

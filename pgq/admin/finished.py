@@ -23,8 +23,6 @@ from pgq.tasks import control
 
 #: As in Django-Q.
 SHORT_RESULT = 100
-#: What ends with it was cancelled, and did not fail by itself.
-CANCELLED = "pgq.errors.TaskCancelled"
 #: Newest tasks whose functions and exceptions the filters offer.
 OFFERED = 1_000
 
@@ -109,8 +107,8 @@ class EndFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
         if self.value() == "cancelled":
-            return newest(queryset).filter(exception=CANCELLED)
-        return queryset.exclude(exception=CANCELLED) if self.value() == "failed" else None
+            return newest(queryset).filter(exception=display.CANCELLED)
+        return queryset.exclude(exception=display.CANCELLED) if self.value() == "failed" else None
 
 
 class TaskAdminMixin(TaskCells):
@@ -250,7 +248,7 @@ class FailureAdminMixin(TaskAdminMixin):
 
     @admin.display(description=gettext_lazy("short result"))
     def short_result(self, row: Any) -> Any:
-        if row.exception == CANCELLED:
+        if row.exception == display.CANCELLED:
             return display.badge("cancelled", _("cancelled"))
         name = (row.exception or "").rpartition(".")[2]
         return display.cut(f"{name}: {row.short_message}" if row.short_message else name, SHORT_RESULT)

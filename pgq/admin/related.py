@@ -11,7 +11,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from pgq.admin import display
-from pgq.admin.finished import CANCELLED
 from pgq.conf import get_settings
 from pgq.models import Dashboard, Failure, QueuedTask, Success, Task
 
@@ -72,7 +71,7 @@ class TasksOfObjectMixin(_ModelAdmin):
             (
                 self._link(QueuedTask, row),
                 display.func_path(row.func),
-                display.badge("cancelled" if row.cancelled else row.state),
+                display.state_badge(display.state_of(row)),
                 display.moment(row.enqueued_at),
                 "",
             )
@@ -82,7 +81,7 @@ class TasksOfObjectMixin(_ModelAdmin):
             (
                 self._link(Success if row.success else Failure, row),
                 display.func_path(row.func),
-                self._end(row),
+                display.state_badge(display.state_of(row), _("succeeded") if row.success else row.exception),
                 display.moment(row.enqueued_at),
                 display.moment(row.stopped),
             )
@@ -98,11 +97,6 @@ class TasksOfObjectMixin(_ModelAdmin):
             self.admin_site, model, "change", row.pk
         )
         return display.link(address, display.cut(row.display_name, 60))
-
-    def _end(self, row: Any) -> Any:
-        if row.success:
-            return display.badge("idle", _("succeeded"))
-        return display.badge("cancelled" if row.exception == CANCELLED else "parked", row.exception)
 
 
 _LIVE = (

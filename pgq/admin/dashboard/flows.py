@@ -15,7 +15,6 @@ from django.utils.translation import gettext as _
 
 from pgq.admin import display
 from pgq.admin.dashboard import widgets
-from pgq.admin.dashboard.tasks import BADGES
 from pgq.admin.dashboard.visit import Visit
 from pgq.admin.dashboard.widgets import Block
 from pgq.ground import ids
@@ -86,7 +85,7 @@ def _table(visit: Visit, found: Sequence[FlowTask]) -> Any:
         (
             visit.task(task.id, task.name),
             visit.func(task.func),
-            display.badge(BADGES.get(task.state, task.state), task.state),
+            display.state_badge(task.state),
             _("collects the others") if task.collects else "",
         )
         for task in found

@@ -16,10 +16,8 @@ from django.utils.translation import gettext as _
 from pgq import codec
 from pgq.admin import display
 from pgq.admin.dashboard import widgets
-from pgq.admin.dashboard.tasks import BADGES
 from pgq.admin.dashboard.visit import Visit
 from pgq.admin.dashboard.widgets import Block
-from pgq.admin.finished import CANCELLED
 from pgq.ground import ids
 from pgq.models import Progress, QueuedTask, Schedule, Task
 from pgq.status import why
@@ -93,20 +91,12 @@ def _may_read(visit: Visit, found: _Found) -> bool:
     return visit.may("view_task") or visit.may("view_success" if found.row.success else "view_failure")
 
 
-def _state(found: _Found) -> str:
-    if found.row is None:
-        return why.UNKNOWN
-    if found.is_live:
-        return "cancelled" if found.row.cancelled else str(found.row.state)
-    return "succeeded" if found.row.success else "cancelled" if found.row.exception == CANCELLED else "failed"
-
-
 def _verdict(visit: Visit, found: _Found) -> Any:
-    state = _state(found)
-    mood = "parked" if found.verdict.is_stuck else BADGES.get(state, state)
+    state = why.UNKNOWN if found.row is None else display.state_of(found.row)
+    badge = display.badge("parked", state) if found.verdict.is_stuck else display.state_badge(state)
     eta = found.verdict.facts.get("eta")
     return widgets.join(
-        format_html('<p class="pgq-verdict">{} {}</p>', display.badge(mood, state), found.verdict.sentence),
+        format_html('<p class="pgq-verdict">{} {}</p>', badge, found.verdict.sentence),
         format_html("<p>{}</p>", _("It begins in about %s, at the present rate.") % widgets.ago(eta)) if eta else "",
     )
 

@@ -21,7 +21,6 @@ from pgq.admin.base import WINDOW, by_term, newest
 from pgq.admin.dashboard import widgets
 from pgq.admin.dashboard.visit import Visit
 from pgq.admin.dashboard.widgets import Block
-from pgq.admin.finished import CANCELLED
 from pgq.admin.queued import PART, STATES
 from pgq.ground import ids, spans
 from pgq.models import QueuedTask, Task
@@ -160,9 +159,9 @@ def _ended(alias: str, search: Search) -> QuerySet[Any]:
     if search.state == "succeeded":
         rows = rows.filter(success=True)
     elif search.state == "failed":
-        rows = rows.filter(success=False).exclude(exception=CANCELLED)
+        rows = rows.filter(success=False).exclude(exception=display.CANCELLED)
     elif search.state == "cancelled":
-        rows = newest(rows.filter(success=False)).filter(exception=CANCELLED)
+        rows = newest(rows.filter(success=False)).filter(exception=display.CANCELLED)
     columns = {
         "func": "func__icontains",
         "queue": "queue",
@@ -203,13 +202,12 @@ def _matching(rows: QuerySet[Any], search: Search, columns: dict[str, str]) -> Q
 
 
 def _live(row: Any) -> Row:
-    state = "cancelled" if row.cancelled else row.state
     return Row(
         row.pk,
         row.name,
         row.func,
         row.queue,
-        state,
+        display.state_of(row),
         row.enqueued_at,
         None,
         row.attempts,
@@ -218,21 +216,17 @@ def _live(row: Any) -> Row:
 
 
 def _finished(row: Any) -> Row:
-    state = "succeeded" if row.success else "cancelled" if row.exception == CANCELLED else "failed"
+    state = display.state_of(row)
     error = "" if row.success else f"{(row.exception or '').rpartition('.')[2]}: {row.short or ''}"
     seconds = (row.stopped - row.started).total_seconds()
     return Row(row.pk, row.name, row.func, row.queue, state, row.enqueued_at, seconds, row.attempt_count, error)
-
-
-#: Classes of `display.badge` for states that the admin's lists do not show.
-BADGES = {"failed": "parked", "succeeded": "idle"}
 
 
 def _table(visit: Visit, found: Sequence[Row]) -> Any:
     rows = [
         (
             format_html("{}", visit.task(row.id, row.name)),
-            display.badge(BADGES.get(row.state, row.state), str(TABS.get(row.state, row.state)).lower()),
+            display.state_badge(row.state, str(TABS.get(row.state, row.state)).lower()),
             visit.func(row.func),
             visit.queue(row.queue),
             widgets.when(row.enqueued),
