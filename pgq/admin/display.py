@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pprint import pformat
 from typing import Any
@@ -17,6 +17,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 
 from pgq import codec
 from pgq.admin import databases
@@ -141,6 +142,14 @@ def moment(value: datetime | None) -> SafeString | str:
         f"{local:%Y-%m-%d}",
         f"{local:%H:%M:%S}",
     )
+
+
+def served(queues: Sequence[Any] | None, excluded: Sequence[Any]) -> str:
+    """Say which queues a pool serves."""
+    only = _("all") if queues is None else cut(", ".join(map(str, queues)), 200)
+    if not excluded:
+        return only
+    return _("%(served)s but %(excluded)s") % {"served": only, "excluded": cut(", ".join(map(str, excluded)), 200)}
 
 
 def func_path(path: str) -> SafeString:

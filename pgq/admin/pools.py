@@ -80,11 +80,7 @@ class WorkerPoolAdminMixin(PgqAdminMixin):
 
     @admin.display(description=gettext_lazy("queues"))
     def queues_cell(self, row: Any) -> str:
-        served = _("all") if row.queues is None else display.cut(", ".join(map(str, row.queues)), 200)
-        if not row.exclude_queues:
-            return served
-        excluded = display.cut(", ".join(map(str, row.exclude_queues)), 200)
-        return _("%(served)s but %(excluded)s") % {"served": served, "excluded": excluded}
+        return display.served(row.queues, row.exclude_queues or ())
 
     @admin.display(description=gettext_lazy("workers"))
     def workers_cell(self, row: Any) -> str:

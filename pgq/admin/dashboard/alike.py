@@ -16,8 +16,9 @@ from pgq.admin.dashboard.acts import Act, Done, Question
 from pgq.status.pools import Stat
 from pgq.status.snapshot import up_to
 from pgq.store import failures as store
-from pgq.store import pools as store_pools
+from pgq.store import pools
 from pgq.store.caller import callers_cursor
+from pgq.store.connection import Cursor
 from pgq.store.failures import FailureGroup
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def ask(visit: Visit, fingerprint: str) -> Question:
     """Return what would be started, and for how long it would keep the workers busy."""
     errors.checked(fingerprint)
     seen = visit.look("group", lambda cursor: errors.groups(cursor, fingerprint=fingerprint))
-    workers = visit.look("workers", lambda cursor: _workers([Stat.of(pool) for pool in store_pools.pools(cursor)]))
+    workers = visit.look("workers", _workers)
     if seen.fault is None and not seen.value:
         raise Http404
     back = visit.address("error", fingerprint)
@@ -54,8 +55,8 @@ def ask(visit: Visit, fingerprint: str) -> Question:
     )
 
 
-def _workers(stats: list[Stat]) -> int:
-    return sum(1 for stat in stats if stat.is_alive for process in stat.processes if process.pid)
+def _workers(cursor: Cursor) -> int:
+    return sum(len(stat.workers) for stat in map(Stat.of, pools.pools(cursor)) if stat.is_alive)
 
 
 def _busy_for(group: FailureGroup, workers: int) -> str:

@@ -173,9 +173,6 @@ def pool_table(visit: Visit, stats: Sequence[Stat]) -> Any:
     for stat in stats[:500]:
         workers = [process for process in stat.processes if process.pid]
         busy = sum(1 for process in workers if process.task)
-        served = ", ".join(stat.queues) if stat.queues is not None else _("all")
-        if stat.exclude_queues:
-            served = _("%(served)s but %(excluded)s") % {"served": served, "excluded": ", ".join(stat.exclude_queues)}
         state = stat.status.lower() if stat.is_alive else "stale"
         words = stat.status.lower() if stat.is_alive else _("silent for %s") % widgets.ago(stat.silent)
         rows.append(
@@ -183,7 +180,7 @@ def pool_table(visit: Visit, stats: Sequence[Stat]) -> Any:
                 visit.link(display.cut(f"{stat.name}", 40), "pool", stat.cluster_id),
                 display.cut(stat.host, 40),
                 display.badge(state, words),
-                display.cut(served, 100),
+                display.cut(display.served(stat.queues, stat.exclude_queues), 100),
                 widgets.meter(busy, len(workers), f"{busy} / {len(workers)}"),
                 widgets.ago(stat.uptime()),
             )
