@@ -34,6 +34,7 @@ from pgq.admin import databases, display
 from pgq.conf import aliases, get_settings
 from pgq.ground import ids
 from pgq.models import Lane
+from pgq.status import values
 
 if TYPE_CHECKING:
     from django.contrib.admin.filters import ListFilter
@@ -223,7 +224,7 @@ class PgqAdminMixin(_ModelAdmin):
     #: Fields whose whole value has a page of its own.
     value_fields: tuple[str, ...] = ()
     #: Names of arguments and keys whose values are masked.
-    hidden_names: re.Pattern[str] = display.HIDDEN_NAMES
+    hidden_names: re.Pattern[str] = values.HIDDEN_NAMES
 
     @property
     def media(self) -> Media:

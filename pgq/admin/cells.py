@@ -14,6 +14,7 @@ from pgq.admin import display
 from pgq.admin.base import PgqAdminMixin, TaskListMixin
 from pgq.codec import signing
 from pgq.models import Progress, Schedule
+from pgq.status import values
 
 #: Where an instance keeps what its task says.
 SAID = "_pgq_said"
@@ -81,7 +82,7 @@ class TaskCells(StoredCells, TaskListMixin):
         said = self.said_by(row)
         if said is None or said.text is None:
             return display.EMPTY
-        return display.hidden_text(said.text) if display.is_sensitive(row) else display.cut(said.text, 1000)
+        return values.hidden_text(said.text) if values.is_sensitive(row) else display.cut(said.text, 1000)
 
     @admin.display(description=gettext_lazy("said last"))
     def said_at(self, row: Any) -> Any:
@@ -99,7 +100,7 @@ class TaskCells(StoredCells, TaskListMixin):
         stored = "[]" if said is None else vars(said)["lines"]
         if stored == "[]":
             return None
-        return display.hidden_text(stored) if display.is_sensitive(row) else display.log_text(stored)
+        return values.hidden_text(stored) if values.is_sensitive(row) else display.log_text(stored)
 
     @admin.display(description=gettext_lazy("schedule"))
     def schedule_link(self, row: Any) -> Any:

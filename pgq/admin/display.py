@@ -27,10 +27,7 @@ from pgq.codec.stored import stored_text
 from pgq.errors import TaskCancelled
 from pgq.ground import ids
 from pgq.models import Progress, QueuedTask, Task
-from pgq.status.values import HIDDEN_NAMES as HIDDEN_NAMES
-from pgq.status.values import MASK, masked
-from pgq.status.values import hidden_text as hidden_text
-from pgq.status.values import is_sensitive as is_sensitive
+from pgq.status.values import MASK, hidden_text, is_sensitive, masked
 
 #: Characters of a value that a page shows; the rest is a click away.
 PREVIEW = 10_000

@@ -36,6 +36,7 @@ from pgq.recurrence import Recurrence, upcoming
 from pgq.recurrence.moments import aware
 from pgq.schedules import commands
 from pgq.schedules.define import check_calls_of
+from pgq.status import values
 
 if TYPE_CHECKING:
     _QueuedTaskForm = forms.ModelForm[QueuedTask]
@@ -454,7 +455,7 @@ class ScheduleForm(TimingForm):
         field = self.fields[form_name]
         if not faithful or len(text) > display.PREVIEW:
             field.disabled = True
-            text = display.stored_value(self.instance, name, display.HIDDEN_NAMES) or ""
+            text = display.stored_value(self.instance, name, values.HIDDEN_NAMES) or ""
             field.help_text = _("Made in code, and more than can be written here. Kept as it is.")
         self.initial[form_name] = text[: display.PREVIEW]
 

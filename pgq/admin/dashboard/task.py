@@ -20,7 +20,7 @@ from pgq.admin.dashboard.visit import Visit
 from pgq.admin.dashboard.widgets import Block
 from pgq.ground import ids
 from pgq.models import Progress, QueuedTask, Schedule, Task
-from pgq.status import why
+from pgq.status import values, why
 from pgq.store.connection import Cursor
 
 
@@ -184,9 +184,9 @@ def _clock(text: str) -> str:
 
 def _progress(found: _Found) -> Any:
     said = found.progress
-    hidden = display.is_sensitive(found.row)
-    lines = display.hidden_text(said.lines) if hidden else display.log_text(said.lines)
-    doing = display.hidden_text(said.text or "") if hidden else display.cut(said.text, 1000)
+    hidden = values.is_sensitive(found.row)
+    lines = values.hidden_text(said.lines) if hidden else display.log_text(said.lines)
+    doing = values.hidden_text(said.text or "") if hidden else display.cut(said.text, 1000)
     return widgets.join(
         widgets.facts(
             [(_("progress"), display.bar(said)), (_("doing"), doing), (_("said last"), widgets.when(said.updated_at))]
@@ -200,7 +200,7 @@ def _values(found: _Found) -> list[Block]:
     row = found.row
 
     def value(field: str) -> Any:
-        return widgets.code(display.stored_value(row, field, display.HIDDEN_NAMES))
+        return widgets.code(display.stored_value(row, field, values.HIDDEN_NAMES))
 
     blocks = []
     if not found.is_live:
@@ -210,7 +210,7 @@ def _values(found: _Found) -> list[Block]:
             blocks.append(Block(_("Error"), widgets.join(widgets.code(row.message), widgets.code(row.traceback))))
     earlier = display.history(codec.decode_for_display(row.attempts_text or "[]"))
     blocks.append(Block(_("Arguments"), widgets.join(value("args"), value("kwargs"))))
-    options = display.stored_value(row, "options", display.HIDDEN_NAMES)
+    options = display.stored_value(row, "options", values.HIDDEN_NAMES)
     if options and options != "{}":
         blocks.append(Block(_("Options"), widgets.code(options)))
     if earlier != display.EMPTY:
