@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
@@ -14,7 +13,7 @@ from urllib.parse import urlencode
 import pytest
 from django.contrib import admin
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -48,22 +47,6 @@ MODELS = {
     "schedule": Schedule,
     "workerpool": WorkerPool,
 }
-
-
-@pytest.fixture
-def user_with(client: Client) -> Any:
-    """Log a staff user in who has just these permissions."""
-    numbers = itertools.count()
-
-    def log_in(*codenames: str) -> Client:
-        user = User.objects.create_user(f"user{next(numbers)}", password="x", is_staff=True)
-        found = Permission.objects.filter(content_type__app_label="pgq", codename__in=codenames)
-        assert {permission.codename for permission in found} == set(codenames)
-        user.user_permissions.set(found)
-        client.force_login(user)
-        return client
-
-    return log_in
 
 
 def form_data(response: Any) -> dict[str, Any]:

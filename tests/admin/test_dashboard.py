@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
@@ -30,22 +29,6 @@ PAGES = (
 )  # fmt: skip
 #: Statements of one page; the session, the user and the rights of the user included.
 MOST = 20
-
-
-@pytest.fixture
-def user_with(client: Client) -> Any:
-    """Log a staff user in who has just these permissions."""
-    numbers = itertools.count()
-
-    def log_in(*codenames: str) -> Client:
-        user = User.objects.create_user(f"user{next(numbers)}", password="x", is_staff=True)
-        found = Permission.objects.filter(content_type__app_label="pgq", codename__in=codenames)
-        assert {permission.codename for permission in found} == set(codenames)
-        user.user_permissions.set(found)
-        client.force_login(user)
-        return client
-
-    return log_in
 
 
 def address(page: str, *args: Any, query: str = "") -> str:
@@ -274,6 +257,11 @@ def test_a_fragment_is_the_part_that_changes(admin_client: Client) -> None:
     with override_settings(DEBUG=True):
         assert 'part0;desc="Errors";dur=' in admin_client.get(address("errors"))["Server-Timing"]
     assert "Server-Timing" not in admin_client.get(address("errors"))
+
+
+def test_a_page_says_how_often_it_is_read_anew(admin_client: Client) -> None:
+    assert 'data-on="refreshes by itself every 5 s"' in text_of(admin_client, "queues")
+    assert 'data-on="refreshes by itself every 30 s"' in text_of(admin_client, "doctor")
 
 
 def test_values_are_for_those_who_may_view_the_tasks(user_with: Any) -> None:

@@ -1,11 +1,14 @@
-"""Rows for the admin's pages, and its actions."""
+"""Rows for the admin's pages, its users and its actions."""
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
@@ -15,6 +18,22 @@ from pgq.ground import ids
 
 REGISTERED = "tests.functions.oracle.registered"
 PLAIN = "tests.app.tasks.add"
+
+
+@pytest.fixture
+def user_with(client: Client) -> Any:
+    """Log a staff user in who has just these permissions."""
+    numbers = itertools.count()
+
+    def log_in(*codenames: str) -> Client:
+        user = User.objects.create_user(f"user{next(numbers)}", password="x", is_staff=True)
+        found = Permission.objects.filter(content_type__app_label="pgq", codename__in=codenames)
+        assert {permission.codename for permission in found} == set(codenames)
+        user.user_permissions.set(found)
+        client.force_login(user)
+        return client
+
+    return log_in
 
 
 def url(model: str, view: str = "changelist", *args: Any, query: str = "") -> str:
