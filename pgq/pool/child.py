@@ -16,13 +16,14 @@ from typing import Any, NoReturn
 from pgq.ground import private
 from pgq.pool.orphans import die_with_parent
 from pgq.pool.protocol import ENDING, ChildConfig, Kind
+from pgq.pool.signalled import SIGNALS
 
 
 def set_up(config: ChildConfig) -> None:
     """Prepare a child process: signals, death with its parent, Django, logging."""
     # Handlers, not SIG_IGN, since programs that a task starts would inherit SIG_IGN: the supervisor gets the terminal's
     # Ctrl-C as well, and stops its children by the pipe.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    for number in SIGNALS:
         signal.signal(number, _ignore)
     die_with_parent()
     # Imported only now: importing Django takes time, and before the handlers above are set a signal ends this process.

@@ -11,14 +11,14 @@ import logging
 import os
 import selectors
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pgq.pool.orphans import end_with_parent
 from pgq.pool.relay import Relay
+from pgq.pool.signalled import SIGNALS, as_events
 
 logger = logging.getLogger("pgq")
 
@@ -26,7 +26,6 @@ logger = logging.getLogger("pgq")
 _FIRST_PAUSE, _LAST_PAUSE = 1.0, 30.0
 #: A pool that lived so many seconds has not died at its start.
 _LIVED = 60.0
-_HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 @dataclass(eq=False)
@@ -57,7 +56,7 @@ class Several:
 
     def run(self) -> list[str]:
         """Run all pools until each has ended; return the aliases of those that failed."""
-        with self._signals():
+        with as_events(self.selector, self._signalled, signal.SIGCHLD):
             for pool in self.pools:
                 self._start(pool)
             while any(pool.code is None for pool in self.pools):
@@ -76,10 +75,10 @@ class Several:
         sys.stdout.flush()
         sys.stderr.flush()
         # Until the new process has handlers of its own, a signal to it would reach this one, by the pipe they share.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDED_ON)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         pool.pid, pool.at = os.fork(), time.monotonic()
         if pool.pid:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDED_ON)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             return
         # A pool that fails so is started anew; by 1 it says that it cannot run.
         code = 2
@@ -89,9 +88,9 @@ class Several:
             with contextlib.suppress(OSError):
                 os.setpgid(0, 0)
             signal.set_wakeup_fd(-1)
-            for number in (*_HANDED_ON, signal.SIGCHLD):
+            for number in (*SIGNALS, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDED_ON)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             self.selector.close()
             self.relay.speak_for(pool.alias)
             code = self._run(pool.alias)
@@ -115,7 +114,7 @@ class Several:
             now = time.monotonic()
             if self.stopping or code in (0, 1):
                 # A signal may come before a new pool listens for it.
-                pool.code = 0 if self.stopping and -code in _HANDED_ON else code
+                pool.code = 0 if self.stopping and -code in SIGNALS else code
                 if code and not self.stopping:
                     logger.error("the pool of the database %r has ended with exit code %d", pool.alias, code)
                 self.relay.ended(pool.alias)
@@ -129,30 +128,9 @@ class Several:
                 pool.pause,
             )
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Turn signals into events of the loop."""
-        reading, writing = socket.socketpair()
-        reading.setblocking(False)
-        writing.setblocking(False)
-        self.selector.register(reading, selectors.EVENT_READ, lambda: self._signalled(reading.recv(64)))
-        for number in (*_HANDED_ON, signal.SIGCHLD):
-            signal.signal(number, lambda *_: None)
-        fd = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(fd)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for number in _HANDED_ON:
-                # As at the end of a pool: a late signal must not change the exit code.
-                signal.signal(number, signal.SIG_IGN)
-            reading.close()
-            writing.close()
-
     def _signalled(self, numbers: bytes) -> None:
         for number in numbers:
-            if number not in _HANDED_ON:
+            if number not in SIGNALS:
                 continue
             if number != signal.SIGHUP:
                 self.stopping = True

@@ -6,17 +6,16 @@ It runs no user code, and has one thread: that thread alone touches `Supervisor`
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import selectors
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from uuid import UUID
 
 from pgq.conf import Settings
+from pgq.pool import signalled
 from pgq.pool.children import Child, Children, State, python_path
 from pgq.pool.former_ids import FormerId
 from pgq.pool.liveness import Pulse
@@ -31,7 +30,6 @@ logger = logging.getLogger("pgq")
 _COMPLAIN_AGAIN_SECONDS = 60.0
 #: Seconds between two readings of the cells while a task may run: they show what is overdue, and wake no process.
 _CELLS_SECONDS = 0.1
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def _is_over(children: Children) -> bool:
@@ -104,7 +102,8 @@ class Supervisor:
 
     def run(self) -> bool:
         """Run the pool until it is told to stop; return whether it should be started anew (SIGHUP)."""
-        with self._signals(), python_path(), self.watchers.systemd.hidden():
+        signals = signalled.as_events(self.selector, self._signalled, goes_on=lambda: self.restart)
+        with signals, python_path(), self.watchers.systemd.hidden():
             logger.info(
                 "pool %s: %d workers on %s, queues %s, pid %d",
                 self.settings.name,
@@ -237,28 +236,6 @@ class Supervisor:
         return self.session.func_of(task)
 
     # ------------------------------------------------------------------------------------------- signals, stopping
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Turn signals into events of the loop."""
-        reading, writing = socket.socketpair()
-        reading.setblocking(False)
-        writing.setblocking(False)
-        self.selector.register(reading, selectors.EVENT_READ, lambda: self._signalled(reading.recv(64)))
-        for number in _SIGNALS:
-            signal.signal(number, lambda *_: None)
-        fd = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(fd)
-            if not self.restart:
-                # Python puts back the default for handlers of its own when it ends, and a late signal would then give
-                # a pool that stopped well the exit code of one that was killed. (Not before an exec, which inherits.)
-                for number in _SIGNALS:
-                    signal.signal(number, signal.SIG_IGN)
-            reading.close()
-            writing.close()
 
     def _signalled(self, numbers: bytes) -> None:
         for number in numbers:

@@ -24,6 +24,7 @@ from pgq.management import config_check
 from pgq.management.autoreload import CodeWatch
 from pgq.pool import boot
 from pgq.pool.logs import set_up_logging
+from pgq.pool.signalled import SIGNALS
 
 logger = logging.getLogger("pgq")
 
@@ -282,8 +283,7 @@ def _named(name: str | None) -> Iterator[None]:
 @contextlib.contextmanager
 def _handlers_kept() -> Iterator[None]:
     """Put the handlers of signals back, which the supervisor leaves ignored for a process that ends with it."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-    handlers = {number: signal.getsignal(number) for number in numbers}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
     finally:
