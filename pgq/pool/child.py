@@ -86,11 +86,16 @@ def leave(code: int, pipe: Connection | None, name: str) -> NoReturn:
     except BaseException:
         logging.getLogger("pgq").exception("%s: at its end", name)
     finally:
-        logging.shutdown()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
-        os._exit(code)
+        end(code)
+
+
+def end(code: int) -> NoReturn:
+    """End this process at once, but for what its logs and streams hold."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(code)
 
 
 def _flush_files() -> None:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pgq.pool import child
 from pgq.pool.orphans import end_with_parent
 from pgq.pool.relay import Relay
 from pgq.pool.signalled import SIGNALS, as_events
@@ -97,11 +98,7 @@ class Several:
         except BaseException:
             logger.exception("the pool of the database %r fails", pool.alias)
         finally:
-            logging.shutdown()
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(Exception):
-                    stream.flush()
-            os._exit(code)
+            child.end(code)
 
     def _reap(self) -> None:
         for pool in self.pools:
