@@ -24,8 +24,8 @@ def are_named(queue: str, names: Iterable[str]) -> bool:
     return any(name == queue or (is_pattern(name) and _expression(name).fullmatch(queue)) for name in names)
 
 
-def _as_like(name: str) -> str:
-    """Return a name as PostgreSQL's LIKE has it."""
+def as_like(name: str) -> str:
+    """Return a name or pattern as PostgreSQL's LIKE has it: only the star has a meaning."""
     return re.sub(r"([\\%_])", r"\\\1", name).replace("*", "%")
 
 
@@ -67,7 +67,7 @@ class Queues:
 
 
 def _comparable(names: Sequence[str]) -> list[str]:
-    return list(map(_as_like, names)) if any(map(is_pattern, names)) else list(names)
+    return list(map(as_like, names)) if any(map(is_pattern, names)) else list(names)
 
 
 #: What a pool serves that names no queue.

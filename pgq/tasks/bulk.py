@@ -16,6 +16,7 @@ from django.db import transaction
 
 from pgq.codec.failures import path_of
 from pgq.conf import get_settings, places
+from pgq.conf.queues import as_like
 from pgq.errors import TaskCancelled
 from pgq.execution import ending
 from pgq.store import bulk, overview
@@ -199,14 +200,12 @@ def _windows(
     if which.until is None:
         # What fails again, or is enqueued, meanwhile is not meant.
         which = replace(which, until=overview.now(cursor))
+    texts = {"queue": which.queue, "func": which.func, "group": which.group, "exception": which.exception}
     match = bulk.Match(
         states=[state for state in which.states if state != FAILED],
-        queue=_pattern(which.queue),
-        func=_pattern(which.func),
-        group=_pattern(which.group),
-        exception=_pattern(which.exception),
         since=which.since,
         until=which.until,
+        **{name: text and as_like(text) for name, text in texts.items()},
     )
     looked = matched = 0
     for failed in (False, True):
@@ -226,12 +225,3 @@ def _windows(
             if window.last is None or window.looked < bulk.WINDOW:
                 break
             after = window.last
-
-
-def _pattern(text: str | None) -> str | None:
-    """Return a text for LIKE: only ``*`` has a meaning, and is written ``%`` there."""
-    if text is None:
-        return None
-    for special in "\\%_":
-        text = text.replace(special, "\\" + special)
-    return text.replace("*", "%")

@@ -15,7 +15,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.utils.dateparse import parse_datetime
 
-from pgq.conf import asked, database_of, get_settings, places
+from pgq.conf import Queues, asked, database_of, get_settings, places
 from pgq.conf.databases import chosen
 from pgq.conf.queues import are_named
 from pgq.management.command import PgqCommand
@@ -281,11 +281,7 @@ def _where(place: _Queues) -> dict[str, str]:
 
 
 def _servers(queue: str, place: _Queues) -> list[Stat]:
-    return [
-        pool
-        for pool in place.pools
-        if (pool.queues is None or are_named(queue, pool.queues)) and not are_named(queue, pool.exclude_queues)
-    ]
+    return [pool for pool in place.pools if Queues(pool.queues, pool.exclude_queues).serves(queue)]
 
 
 def _row(queue: QueueDepth, place: _Queues) -> list[Any]:
