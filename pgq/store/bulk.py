@@ -65,14 +65,14 @@ def look_failed(cursor: Cursor, match: Match, *, after: UUID, wanted: bool, canc
     return records(cursor, Looked, "look_failed", parameters, window=WINDOW)[0]
 
 
-def lock_queued(cursor: Cursor, ids: Sequence[UUID], *, states: list[str]) -> list[UUID]:
+def lock_queued(cursor: Cursor, ids: Sequence[UUID], *, states: Sequence[str]) -> list[UUID]:
     """Lock those that are still in one of these states; return them."""
-    return [row[0] for row in all_rows(cursor, "lock_queued", {"ids": list(ids), "states": states})]
+    return [row[0] for row in all_rows(cursor, "lock_queued", {"ids": list(ids), "states": list(states)})]
 
 
-def retry_queued(cursor: Cursor, ids: Sequence[UUID], *, states: list[str]) -> list[bool | None]:
+def retry_queued(cursor: Cursor, ids: Sequence[UUID], *, states: Sequence[str]) -> list[bool | None]:
     """Make those ready that are still in one of these states; return whether each was."""
-    return [row[0] for row in all_rows(cursor, "retry_queued", {"ids": list(ids), "states": states})]
+    return [row[0] for row in all_rows(cursor, "retry_queued", {"ids": list(ids), "states": list(states)})]
 
 
 def retry_failed(cursor: Cursor, ids: Sequence[UUID]) -> list[bool | None]:

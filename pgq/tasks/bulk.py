@@ -7,7 +7,7 @@ a long transaction arises on a table of millions. Each is checked again, under a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
@@ -96,7 +96,7 @@ def count(which: TaskFilter, *, most: int | None = None, progress: Progress | No
 
     def count_here() -> None:
         with callers_cursor(get_settings().database) as cursor:
-            for _failed, window in _windows(cursor, which, progress, wanted=False):
+            for _states, window in _windows(cursor, which, progress, wanted=False):
                 if seen.more:
                     break
                 seen.matched += window.matched
@@ -118,16 +118,7 @@ def cancel_matching(which: TaskFilter, *, limit: int | None = None, progress: Pr
         ValueError: `which` names a state that no live task has.
     """
     _only(which, CANCELLABLE, "cancelled")
-    states = list(which.states)
-
-    def treat(cursor: Cursor, failed: bool, ids: list[UUID]) -> list[str]:
-        names = {"queued": "cancelled", "running": "told to stop"}
-        # One transaction: what was in one of these states when it was locked is so when it is cancelled.
-        with transaction.atomic(using=get_settings().database):
-            found = ending.cancel(bulk.lock_queued(cursor, ids, states=states))
-        return [names.get(what, what) for what in found.values()]
-
-    return _treat(which, treat, limit, progress)
+    return _treat(which, cancel_some, limit, progress)
 
 
 def retry_matching(which: TaskFilter, *, limit: int | None = None, progress: Progress | None = None) -> Treated:
@@ -141,19 +132,32 @@ def retry_matching(which: TaskFilter, *, limit: int | None = None, progress: Pro
         ValueError: `which` names a state in which a task cannot be retried.
     """
     _only(which, RETRIABLE, "retried")
-    states = [state for state in which.states if state != FAILED]
-
-    def treat(cursor: Cursor, failed: bool, ids: list[UUID]) -> list[str]:
-        if failed:
-            names = {True: "run again", None: _REFERENCED, False: ""}
-            return [name for what in bulk.retry_failed(cursor, ids) if (name := names[what])]
-        return ["made ready" for what in bulk.retry_queued(cursor, ids, states=states) if what]
-
-    return _treat(which, treat, limit, progress)
+    return _treat(which, retry_some, limit, progress)
 
 
-#: What a treatment says of a failure that another table refers to.
-_REFERENCED = "referenced"
+#: What is said of a failure that another table refers to.
+REFERENCED = "referenced"
+
+
+def cancel_some(cursor: Cursor, ids: Sequence[UUID], states: Sequence[str]) -> list[str]:
+    """Cancel those tasks that are still in one of these states; return what was done with each of those.
+
+    Args:
+        cursor: On the caller's connection to the database at hand.
+    """
+    names = {"queued": "cancelled", "running": "told to stop"}
+    # One transaction: what was in one of these states when it was locked is so when it is cancelled.
+    with transaction.atomic(using=get_settings().database):
+        found = ending.cancel(bulk.lock_queued(cursor, ids, states=states))
+    return [names.get(what, what) for what in found.values()]
+
+
+def retry_some(cursor: Cursor, ids: Sequence[UUID], states: Sequence[str]) -> list[str]:
+    """Do the same as `cancel_some`, but retry. The states are FAILED, or those of live tasks."""
+    if FAILED in states:
+        names = {True: "run again", None: REFERENCED, False: ""}
+        return [name for what in bulk.retry_failed(cursor, ids) if (name := names[what])]
+    return ["made ready" for what in bulk.retry_queued(cursor, ids, states=states) if what]
 
 
 def _only(which: TaskFilter, states: tuple[str, ...], verb: str) -> None:
@@ -164,7 +168,7 @@ def _only(which: TaskFilter, states: tuple[str, ...], verb: str) -> None:
 
 def _treat(
     which: TaskFilter,
-    treat: Callable[[Cursor, bool, list[UUID]], list[str]],
+    treat: Callable[[Cursor, Sequence[UUID], Sequence[str]], list[str]],
     limit: int | None,
     progress: Progress | None,
 ) -> Treated:
@@ -172,20 +176,20 @@ def _treat(
 
     def treat_here() -> None:
         with callers_cursor(get_settings().database) as cursor:
-            for failed, window in _windows(cursor, which, progress, wanted=True):
+            for states, window in _windows(cursor, which, progress, wanted=True):
                 if treated.more:
                     break
-                treat_window(cursor, failed, window.ids)
+                treat_window(cursor, states, window.ids)
 
-    def treat_window(cursor: Cursor, failed: bool, ids: list[UUID]) -> None:
+    def treat_window(cursor: Cursor, states: list[str], ids: list[UUID]) -> None:
         if limit is not None and treated.matched + len(ids) > limit:
             ids, treated.more = ids[: limit - treated.matched], True
         treated.matched += len(ids)
         for first in range(0, len(ids), BATCH):
             batch = ids[first : first + BATCH]
-            done = Counter(treat(cursor, failed, batch))
+            done = Counter(treat(cursor, batch, states))
             treated.skipped += len(batch) - done.total()
-            treated.referenced += done.pop(_REFERENCED, 0)
+            treated.referenced += done.pop(REFERENCED, 0)
             treated.done += done
 
     # In each of PGQ["databases"]; inside of `pgq.conf.at` in that one alone.
@@ -195,8 +199,8 @@ def _treat(
 
 def _windows(
     cursor: Cursor, which: TaskFilter, progress: Progress | None, *, wanted: bool
-) -> Iterator[tuple[bool, bulk.Looked]]:
-    """Yield whether they are failures, and what matches, of each window of the tables in which something does."""
+) -> Iterator[tuple[list[str], bulk.Looked]]:
+    """Yield the states it was searched for, and what matches, of each window of the tables in which something does."""
     if which.until is None:
         # What fails again, or is enqueued, meanwhile is not meant.
         which = replace(which, until=overview.now(cursor))
@@ -208,12 +212,10 @@ def _windows(
         **{name: text and as_like(text) for name, text in texts.items()},
     )
     looked = matched = 0
-    for failed in (False, True):
-        if not (FAILED in which.states if failed else match.states):
-            continue
+    for states in filter(None, (match.states, [state for state in which.states if state == FAILED])):
         after = bulk.FIRST
         while True:
-            if failed:
+            if FAILED in states:
                 window = bulk.look_failed(cursor, match, after=after, wanted=wanted, cancelled=path_of(TaskCancelled))
             else:
                 window = bulk.look_queued(cursor, match, after=after, wanted=wanted)
@@ -221,7 +223,7 @@ def _windows(
             if progress is not None:
                 progress(looked, matched)
             if window.matched:
-                yield failed, window
+                yield states, window
             if window.last is None or window.looked < bulk.WINDOW:
                 break
             after = window.last

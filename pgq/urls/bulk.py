@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 from uuid import UUID
@@ -11,9 +9,9 @@ from uuid import UUID
 from django.core import signing
 from django.db import transaction
 
-from pgq.errors import StillReferenced
 from pgq.store.bounded import reading
-from pgq.tasks import control
+from pgq.store.caller import callers_cursor
+from pgq.tasks.bulk import REFERENCED, cancel_some, retry_some
 from pgq.urls import access, found, kinds
 from pgq.urls.access import Caller
 from pgq.urls.endpoint import PATIENCE, Call, endpoint
@@ -99,29 +97,15 @@ def _treat(call: Call) -> dict[str, Any]:
             limit=BATCH,
             live=action != "retry",
         )
-    outcomes = _treated(call, _deed(action, states), [row["id"] for row in page.rows])
+    treat = cancel_some if action == "cancel" else retry_some
+    ids = [UUID(row["id"]) for row in page.rows]
+    with transaction.atomic(using=call.database), callers_cursor(call.database) as cursor:
+        treated = treat(cursor, ids, states if wanted.state is None else (wanted.state,))
+    conflicts = treated.count(REFERENCED)
+    outcomes = {"done": len(treated) - conflicts, "skipped": len(ids) - len(treated), "conflicts": conflicts}
     following = None if page.before is None else _token(call, action, wanted, page.before)
-    access.log(call.caller, f"{action}_all", f"{action} of {said['filter']}: {dict(outcomes)}")
-    return {name: outcomes[name] for name in ("done", "skipped", "conflicts")} | {"next": following}
-
-
-def _treated(call: Call, deed: Callable[[UUID], bool], ids: list[str]) -> Counter[str]:
-    outcomes: Counter[str] = Counter()
-    with transaction.atomic(using=call.database):
-        for id in ids:
-            try:
-                with transaction.atomic(using=call.database):
-                    outcomes["done" if deed(UUID(id)) else "skipped"] += 1
-            except StillReferenced:
-                outcomes["conflicts"] += 1
-    return outcomes
-
-
-def _deed(action: str, states: tuple[str, ...]) -> Callable[[UUID], bool]:
-    """Return what treats one task, and says whether there was something to do."""
-    if action == "cancel":
-        return lambda id: control.cancel(id) in ("queued", "running")
-    return control.retry
+    access.log(call.caller, f"{action}_all", f"{action} of {said['filter']}: {outcomes}")
+    return {**outcomes, "next": following}
 
 
 def _seeing(call: Call) -> Caller:

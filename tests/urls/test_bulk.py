@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -9,9 +11,10 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from pgq.models import QueuedTask, Task
+from pgq.store.bounded import reading
 from pgq.tasks import async_task
 from pgq.urls import bulk, found
-from tests.support.admin import REGISTERED, finished, queued, snapshot
+from tests.support.admin import REGISTERED, finished, queued, snapshot, sql
 
 pytestmark = pytest.mark.django_db
 
@@ -78,6 +81,37 @@ def test_a_count_is_bounded_and_the_deed_goes_on_beyond(api: Any, monkeypatch: p
     counted = caller.post("v1/tasks/bulk", {"action": "cancel", "filter": {"queue": "a"}})
     assert not counted["matches"]["exact"]
     assert sum(answer["done"] for answer in treat(caller, counted["token"])) == 6
+
+
+@pytest.mark.parametrize(
+    ("action", "state", "change"),
+    [
+        ("cancel", "waiting", "UPDATE pgq_queue SET run_after = NULL, lock = now(), worker = id, receipt = id"),
+        ("run-now", "waiting", "UPDATE pgq_queue SET parked = 'odd'"),
+        ("retry", "failed", "UPDATE pgq_task SET success = true, exception = NULL"),
+    ],
+)
+def test_what_is_in_another_state_by_then_is_left_alone(
+    api: Any, monkeypatch: pytest.MonkeyPatch, action: str, state: str, change: str
+) -> None:
+    caller = api("act")
+    if state == "failed":
+        finished(success=False)
+    else:
+        async_task(REGISTERED, run_after=3600)
+    token = caller.post("v1/tasks/bulk", {"action": action, "filter": {"state": state}})["token"]
+
+    @contextmanager
+    def overtaken(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        with reading(*args, **kwargs) as cursor:
+            yield cursor
+        sql(change)
+
+    monkeypatch.setattr(bulk, "reading", overtaken)
+    assert treat(caller, token) == [{"done": 0, "skipped": 1, "conflicts": 0, "next": None}]
+    rows = [(row.cancelled, row.parked) for row in QueuedTask.objects.all()]
+    expected = {"cancel": [(False, None)], "run-now": [(False, "odd")], "retry": []}
+    assert rows == expected[action]
 
 
 @pytest.mark.fault("S10")
