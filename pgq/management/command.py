@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, connections
+from django.db import connections
 from django.db.utils import IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
 from pgq.conf import Settings, asked, at, get_settings
 from pgq.management.output import console, visible
+from pgq.store.outage import MISSING, cause_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -99,14 +100,11 @@ def checked_settings(chosen: str | None = None) -> Settings:
     return settings
 
 
-_MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedColumn)
-
-
 def explain(error: BaseException) -> str:
     """Return an error of the database in one line, for people."""
-    cause = error.__cause__ if isinstance(error, DatabaseError) and error.__cause__ is not None else error
+    cause = cause_of(error)
     lines = str(cause).strip().splitlines() or [type(cause).__name__]
-    if isinstance(cause, _MISSING):
+    if isinstance(cause, MISSING):
         return f"The tables of pgq are missing or old ({lines[0]}). Run: manage.py migrate pgq"
     if isinstance(cause, psycopg.errors.InsufficientPrivilege):
         return f"PostgreSQL: {lines[0]}"

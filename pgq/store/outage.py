@@ -7,10 +7,19 @@ import random
 import time
 
 import psycopg
+from django.db import Error
 
 from pgq.store.connection import Connection
 
 logger = logging.getLogger("pgq")
+
+#: What PostgreSQL says if the tables are missing or old.
+MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedColumn)
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return psycopg's error of which Django has made this one; else this one."""
+    return error.__cause__ if isinstance(error, Error) and error.__cause__ is not None else error
 
 
 def is_gone(connection: Connection, error: psycopg.Error) -> bool:

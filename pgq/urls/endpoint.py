@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 from asgiref.sync import sync_to_async
 from django.core.exceptions import RequestDataTooBig
-from django.db import DatabaseError, DataError, Error, connections, transaction
+from django.db import DataError, Error, connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.http.request import UnreadablePostError
 from django.urls import URLPattern, path
@@ -28,6 +28,7 @@ from pgq import conf
 from pgq.conf import get_settings, places
 from pgq.models import QueuedTask, Task
 from pgq.store.bounded import reading
+from pgq.store.outage import MISSING, cause_of
 from pgq.urls import access, kinds
 from pgq.urls.access import Caller
 from pgq.urls.kinds import Kind
@@ -348,15 +349,12 @@ def _refused(error: Exception) -> HttpResponseBase:
     raise error
 
 
-_MISSING = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedColumn)
-
-
 def _in_words(error: BaseException) -> str:
     """Say what PostgreSQL lacks, without its own words."""
-    cause = error.__cause__ if isinstance(error, DatabaseError) and error.__cause__ is not None else error
+    cause = cause_of(error)
     if isinstance(cause, psycopg.errors.QueryCanceled):
         return f"A statement took longer than {PATIENCE:g} s. Ask for less, or later."
-    if isinstance(cause, _MISSING):
+    if isinstance(cause, MISSING):
         return "The tables of pgq are missing or old. Run: manage.py migrate pgq"
     if isinstance(cause, psycopg.errors.InsufficientPrivilege):
         return "The role of this process may not do that in PostgreSQL."
