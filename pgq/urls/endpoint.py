@@ -12,15 +12,14 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
-from http import HTTPStatus
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
 from asgiref.sync import sync_to_async
 from django.core.exceptions import RequestDataTooBig
 from django.db import DataError, Error, connections, transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.http.request import UnreadablePostError
 from django.urls import URLPattern, path
 
@@ -79,7 +78,6 @@ class Answer:
 
     body: Any
     status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,9 +319,7 @@ def _response(answer: Any) -> HttpResponseBase:
         return answer
     if not isinstance(answer, Answer):
         answer = Answer(answer)
-    if answer.status == HTTPStatus.NO_CONTENT:
-        return HttpResponse(status=204)
-    return JsonResponse(answer.body, status=answer.status, headers=dict(answer.headers))
+    return JsonResponse(answer.body, status=answer.status)
 
 
 def _sealed(response: HttpResponseBase) -> HttpResponseBase:

@@ -26,10 +26,6 @@ from pgq.urls.problems import unknown
 _POOLS, _OF_GROUP, _FAILURES = 500, 10_000, 10_000
 
 
-def _count(number: int, limit: int) -> dict[str, Any]:
-    return {"count": min(number, limit), "exact": number <= limit}
-
-
 # ------------------------------------------------------------------------------------------------- state
 
 

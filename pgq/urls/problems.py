@@ -15,7 +15,6 @@ WORDS: Mapping[int, str] = {
     403: "forbidden",
     404: "unknown",
     405: "method",
-    406: "media-type",
     409: "state",
     413: "too-large",
     415: "media-type",

@@ -24,14 +24,13 @@ from pgq.store import pools as store_pools
 from pgq.store.metrics import OUTCOMES
 from pgq.urls.endpoint import Call, endpoint
 from pgq.urls.exposition import COUNTER, GAUGE, HISTOGRAM, OPEN, PLAIN, Family, render, wants_open
+from pgq.urls.found import LIVE
 
 #: Upper bounds of histograms: powers of two of microseconds, from half a millisecond to more than two hours.
 _POWERS = range(9, 34)
 #: Schedules that have a sample each.
 _SCHEDULES = 500
 _STATUSES = {findings.OK: 0, findings.WARNING: 1, findings.PROBLEM: 2}
-#: States of a queue's tasks.
-_STATES = ("ready", "running", "waiting", "parked")
 
 
 @endpoint(
@@ -107,7 +106,7 @@ def _queues(call: Call) -> Iterator[Family]:
             stale.add((now - gauge.at).total_seconds())
             continue
         ready[gauge.queue] = gauge.ready
-        for state in _STATES:
+        for state in LIVE:
             tasks.add(getattr(gauge, state), queue=gauge.queue, state=state)
         exact.add(int(gauge.exact), queue=gauge.queue)
         oldest.add(gauge.oldest_ready or 0.0, queue=gauge.queue)

@@ -222,11 +222,10 @@ def _responses(each: Any) -> dict[str, Any]:
     from pgq.urls.problems import phrase
 
     found: dict[str, Any] = {}
-    for status in (*([] if 201 in each.answers or 204 in each.answers else [200]), *each.answers):
-        found[str(status)] = {"description": phrase(status)}
-        if status != 204:
-            contents = _TEXTS if each.answer == "Metrics" else ("application/json",)
-            found[str(status)]["content"] = {content: {"schema": ref(each.answer)} for content in contents}
+    contents = _TEXTS if each.answer == "Metrics" else ("application/json",)
+    content = {name: {"schema": ref(each.answer)} for name in contents}
+    for status in (*([] if 201 in each.answers else [200]), *each.answers):
+        found[str(status)] = {"description": phrase(status), "content": dict(content)}
     problem = {"application/problem+json": {"schema": ref("Problem")}}
     for status in (*_ANY, *each.refusals, *(_OF_BODY if each.body is not None else ())):
         if str(status) in found:
