@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import psycopg
+from django.core.management.base import CommandParser
 
-from pgq.management.command import explain
-from pgq.management.output import T
+from pgq.management.command import PgqCommand, explain
+from pgq.management.output import T, emit
 from pgq.status import databases
 from pgq.status.databases import Away
 from pgq.store import connection as store_connection
@@ -24,9 +25,37 @@ from pgq.store.outage import Backoff
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+T_co = TypeVar("T_co", covariant=True)
+T_contra = TypeVar("T_contra", contravariant=True)
+
+#: Seconds between two looks, unless an option says otherwise.
+_INTERVAL = 2.0
 #: Seconds between two readings of the keyboard and of the size of the terminal; so the screen is drawn 4 times a second
 #: at most.
 _BLINK = 0.25
+
+
+class Readable(Protocol[T_co]):
+    """What is read again and again."""
+
+    def read(self) -> T_co: ...
+    def close(self) -> None: ...
+
+
+class View(Protocol[T_contra]):
+    """How what was read is shown."""
+
+    def page(self, seen: T_contra) -> list[RenderableType]:
+        """Return what is printed where there is no screen."""
+
+    def render(self, seen: T_contra | None, age: float, trouble: str | None) -> RenderableType:
+        """Return what the screen shows.
+
+        Args:
+            seen: What was read last; None: nothing yet.
+            age: Seconds since then.
+            trouble: What is wrong with PostgreSQL; None: nothing.
+        """
 
 
 class Source(Generic[T]):
@@ -63,7 +92,7 @@ class Source(Generic[T]):
             self.connection = None
 
 
-class SeveralSources(Source[Mapping[str, T | str]]):
+class SeveralSources(Generic[T]):
     """Reads the same from each of several databases at the same time; of one that is away, why.
 
     Args:
@@ -71,12 +100,8 @@ class SeveralSources(Source[Mapping[str, T | str]]):
     """
 
     def __init__(self, role: str, read: Callable[[store_connection.Cursor, T | None], T]) -> None:
-        super().__init__("", role, self._nothing)
-        self._read_one = read
+        self.role, self._read = role, read
         self._last: dict[str, T] = {}
-
-    def _nothing(self, cursor: store_connection.Cursor, before: Mapping[str, T | str] | None) -> Mapping[str, T | str]:
-        raise NotImplementedError
 
     def read(self) -> Mapping[str, T | str]:
         """Read once.
@@ -92,13 +117,16 @@ class SeveralSources(Source[Mapping[str, T | str]]):
         return {alias: explain(one.error) if isinstance(one, Away) else one for alias, one in seen.items()}
 
     def _one(self, alias: str, cursor: store_connection.Cursor) -> T:
-        return self._read_one(cursor, self._last.get(alias))
+        return self._read(cursor, self._last.get(alias))
+
+    def close(self) -> None:
+        """Do nothing: no connection outlives a reading."""
 
 
 class _Reader(threading.Thread, Generic[T]):
     """Reads in the background, so that a slow database never keeps the keyboard from being heard."""
 
-    def __init__(self, source: Source[T], interval: float) -> None:
+    def __init__(self, source: Readable[T], interval: float) -> None:
         super().__init__(name="pgq reader", daemon=True)
         self.source, self.interval = source, interval
         self.value: T | None = None
@@ -188,8 +216,8 @@ def _terminated_cleanly() -> Iterator[None]:
 
 def watch(
     out: Console,
-    source: Source[T],
-    render: Callable[[T | None, float, str | None], RenderableType],
+    source: Readable[T],
+    view: View[T],
     *,
     interval: float,
     press: Callable[[str, T | None], bool] | None = None,
@@ -197,7 +225,6 @@ def watch(
     """Show something that changes, on the whole screen, until q or Ctrl-C.
 
     Args:
-        render: Takes what was read last (None: nothing yet), how many seconds ago, and what is wrong (None: nothing).
         interval: Seconds between two readings.
         press: Takes other keys, and what was read last; returns whether to read at once.
     """
@@ -221,7 +248,7 @@ def watch(
                 now = (reader.version, out.size, int(time.monotonic()))
                 if now != drawn:
                     age = time.monotonic() - reader.read_at
-                    live.update(render(reader.value, age, reader.trouble), refresh=True)
+                    live.update(view.render(reader.value, age, reader.trouble), refresh=True)
                     drawn = now
                 pressed = keys(_BLINK)
                 if {"q", "Q", "\x03"} & set(pressed):
@@ -238,7 +265,7 @@ def watch(
 
 
 def repeat(
-    source: Source[T], show: Callable[[T], None], *, interval: float | None, trouble: Callable[[str], None]
+    source: Readable[T], show: Callable[[T], None], *, interval: float | None, trouble: Callable[[str], None]
 ) -> None:
     """Show something once, or every `interval` seconds, without a screen, until Ctrl-C.
 
@@ -265,6 +292,44 @@ def repeat(
                 time.sleep(pause)
         finally:
             source.close()
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """Add the arguments of a command that calls `show`."""
+    parser.add_argument("--run-once", action="store_true", help="print once and end")
+    parser.add_argument(
+        "--interval", type=positive_seconds, metavar="SECONDS", help=f"between two looks (default: {_INTERVAL:g})"
+    )
+
+
+def show(
+    command: PgqCommand,
+    options: Mapping[str, Any],
+    source: Readable[T],
+    view: Callable[[Console], View[T]],
+    as_json: Callable[[T], Any],
+    *,
+    press: Callable[[str, T | None], bool] | None = None,
+) -> None:
+    """Show something as the options say: on a screen, as lines, or as JSON; once, or again and again.
+
+    Args:
+        press: As for `watch`.
+    """
+    interval = None if options["run_once"] else options["interval"]
+
+    def printed(one: Callable[[T], None]) -> None:
+        repeat(source, one, interval=interval, trouble=command.stderr.write)
+
+    if options["json"]:
+        printed(lambda seen: command.print_json(as_json(seen)))
+        return
+    out = command.console(options)
+    shown = view(out)
+    if out.is_interactive and not options["run_once"]:
+        watch(out, source, shown, interval=interval or _INTERVAL, press=press)
+    else:
+        printed(lambda seen: emit(out, *shown.page(seen)))
 
 
 def positive_seconds(value: str) -> float:

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandError, CommandParser
 
 from pgq.conf import asked
+from pgq.management import live
 from pgq.management.command import PgqCommand
-from pgq.management.live import SeveralSources, Source, positive_seconds, repeat, watch
-from pgq.management.output import Column, emit, message, span, state, table, text
+from pgq.management.live import Readable, SeveralSources, Source
+from pgq.management.output import Column, message, span, state, table, text
 from pgq.pool import memory
 from pgq.pool.memory import PoolMemory, Reading, Usage
+from pgq.store.connection import Cursor
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-_INTERVAL = 2.0
 _MIB = 1024.0
 
 
@@ -30,46 +31,33 @@ class Command(PgqCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--run-once", action="store_true", help="print once and end")
+        live.add_arguments(parser)
         parser.add_argument("--workers", action="store_true", help="show each worker")
-        parser.add_argument(
-            "--interval", type=positive_seconds, metavar="SECONDS", help=f"between two looks (default: {_INTERVAL:g})"
-        )
         self.add_json(parser)
 
     def run(self, options: dict[str, Any]) -> None:
         if not memory.can_read():
             raise CommandError("pgq_memory reads /proc, which this system does not have.")
-        source = Source[Reading](self.settings.database, "pgq memory", lambda cursor, before: memory.read(cursor))
-        if len(asked()) > 1:
-            source = _SeveralReadings(self._trouble)
-        interval = None if options["run_once"] else options["interval"]
-        if options["json"]:
-            repeat(source, lambda seen: self.print_json(as_json(seen)), interval=interval, trouble=self._trouble)
-            return
-        out = self.console(options)
-        each = options["workers"]
-        if out.is_interactive and not options["run_once"]:
-            lowest: list[int] = []
-
-            def render(seen: Reading | None, age: float, trouble: str | None) -> RenderableType:
-                return _screen(out, seen, each, age, trouble, lowest)
-
-            watch(out, source, render, interval=interval or _INTERVAL)
-        else:
-            repeat(source, lambda seen: emit(out, *_page(out, seen, each)), interval=interval, trouble=self._trouble)
-
-    def _trouble(self, what: str) -> None:
-        self.stderr.write(what)
+        source: Readable[Reading] = (
+            Source(self.settings.database, "pgq memory", _read)
+            if len(asked()) == 1
+            else _SeveralReadings(self.stderr.write)
+        )
+        live.show(self, options, source, lambda out: _Screen(out, options["workers"]), as_json)
 
 
-class _SeveralReadings(Source[Reading]):
+def _read(cursor: Cursor, before: Reading | None) -> Reading:
+    return memory.read(cursor)
+
+
+class _SeveralReadings:
     """Reads the pools of several databases in one."""
 
     def __init__(self, trouble: Callable[[str], None]) -> None:
-        super().__init__("", "pgq memory", lambda cursor, before: memory.read(cursor))
-        self.several = SeveralSources[Reading](self.role, self._read)
-        self.trouble = trouble
+        self.several, self.trouble = SeveralSources("pgq memory", _read), trouble
+
+    def close(self) -> None:
+        self.several.close()
 
     def read(self) -> Reading:
         seen = self.several.read()
@@ -116,25 +104,6 @@ def _head(seen: Reading) -> Any:
     return text(line, "bold red" if percent < 5 else "bold")
 
 
-def _page(out: Console, seen: Reading, each: bool) -> list[RenderableType]:
-    made: list[RenderableType] = [_head(seen)]
-    if seen.pools:
-        made.append(table(out, _POOLS, [_pool(pool) for pool in seen.pools]))
-    else:
-        made.append(
-            message("No pool runs on this host." if seen.elsewhere else "No pools appear to be running.", "yellow")
-        )
-    if each and seen.pools:
-        made.append(table(out, _WORKERS, [row for pool in seen.pools for row in _workers(pool)]))
-    if seen.elsewhere:
-        hosts = ", ".join(sorted({stat.host for stat in seen.elsewhere}))
-        count = len(seen.elsewhere)
-        made.append(message(f"Not to be seen from here: {count} pool{'s' if count > 1 else ''} on {hosts}", "yellow"))
-    if any(pool.total.pss is None for pool in seen.pools):
-        made.append(message("?: the processes are another user's; run this as that user or as root.", "yellow"))
-    return made
-
-
 def _pool(pool: PoolMemory) -> list[Any]:
     return [
         pool.stat.host,
@@ -163,16 +132,43 @@ def _workers(pool: PoolMemory) -> list[list[Any]]:
     ]
 
 
-def _screen(
-    out: Console, seen: Reading | None, each: bool, age: float, trouble: str | None, lowest: list[int]
-) -> RenderableType:
-    from rich.console import Group
+class _Screen:
+    """The memory of the pools, and that of each worker if it is wanted."""
 
-    parts: list[RenderableType] = [text(f"{trouble} (last seen {span(age)} ago)", "bold red")] if trouble else []
-    if seen is None:
-        return Group(*parts, text("Waiting for PostgreSQL ...  q quits", "dim"))
-    lowest[:] = [min([*lowest, seen.machine.available])]
-    return Group(*parts, *_page(out, seen, each), text(f"lowest available: {_mib(lowest[0])} MiB  q quits", "dim"))
+    def __init__(self, out: Console, each: bool) -> None:
+        self.out, self.each = out, each
+        #: The least that was available, in kB; None: nothing was read yet.
+        self.lowest: int | None = None
+
+    def page(self, seen: Reading) -> list[RenderableType]:
+        made: list[RenderableType] = [_head(seen)]
+        if seen.pools:
+            made.append(table(self.out, _POOLS, [_pool(pool) for pool in seen.pools]))
+        else:
+            made.append(
+                message("No pool runs on this host." if seen.elsewhere else "No pools appear to be running.", "yellow")
+            )
+        if self.each and seen.pools:
+            made.append(table(self.out, _WORKERS, [row for pool in seen.pools for row in _workers(pool)]))
+        if seen.elsewhere:
+            hosts = ", ".join(sorted({stat.host for stat in seen.elsewhere}))
+            count = len(seen.elsewhere)
+            made.append(
+                message(f"Not to be seen from here: {count} pool{'s' if count > 1 else ''} on {hosts}", "yellow")
+            )
+        if any(pool.total.pss is None for pool in seen.pools):
+            made.append(message("?: the processes are another user's; run this as that user or as root.", "yellow"))
+        return made
+
+    def render(self, seen: Reading | None, age: float, trouble: str | None) -> RenderableType:
+        from rich.console import Group
+
+        parts: list[RenderableType] = [text(f"{trouble} (last seen {span(age)} ago)", "bold red")] if trouble else []
+        if seen is None:
+            return Group(*parts, text("Waiting for PostgreSQL ...  q quits", "dim"))
+        available = seen.machine.available
+        self.lowest = available if self.lowest is None else min(self.lowest, available)
+        return Group(*parts, *self.page(seen), text(f"lowest available: {_mib(self.lowest)} MiB  q quits", "dim"))
 
 
 def as_json(seen: Reading) -> dict[str, Any]:

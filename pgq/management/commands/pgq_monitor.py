@@ -10,18 +10,16 @@ from django.core.management.base import CommandError, CommandParser
 
 from pgq.conf import Queues, asked
 from pgq.ground.ids import task_name
+from pgq.management import live
 from pgq.management.command import PgqCommand
-from pgq.management.live import SeveralSources, Source, allot, positive_seconds, repeat, watch
+from pgq.management.live import SeveralSources, Source, allot
 from pgq.management.monitor import VIEWS, Monitor, Screen, Seen, extra_json, queues_in_order
-from pgq.management.output import Column, clock, emit, message, rate, span, state, text
+from pgq.management.output import Column, clock, message, rate, span, state, text
 from pgq.status import Stat, snapshot
 from pgq.status.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-
-#: Seconds between two readings.
-_INTERVAL = 2.0
 
 
 class Command(PgqCommand):
@@ -32,52 +30,26 @@ class Command(PgqCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--run-once", action="store_true", help="print once and end")
-        parser.add_argument(
-            "--interval", type=positive_seconds, metavar="SECONDS", help=f"between two looks (default: {_INTERVAL:g})"
-        )
+        live.add_arguments(parser)
         parser.add_argument("--view", choices=VIEWS, default=VIEWS[0], help=f"what to show first (default: {VIEWS[0]})")
         self.add_json(parser)
 
     def run(self, options: dict[str, Any]) -> None:
-        interval = None if options["run_once"] else options["interval"]
         if len(asked()) > 1:
-            self._run_several(options, interval)
+            if options["view"] != VIEWS[0]:
+                raise CommandError(f"--view {options['view']} is of one database: give --database as well")
+            several = SeveralSources("pgq monitor", snapshot.snapshot)
+            live.show(self, options, several, SeveralScreen, several_as_json)
             return
         monitor = Monitor(options["view"])
-        source = Source(self.settings.database, "pgq monitor", monitor.read)
-        if options["json"]:
-
-            def show(seen: Seen) -> None:
-                self.print_json({**as_json(seen.snapshot), **extra_json(monitor.view, seen)})
-
-            repeat(source, show, interval=interval, trouble=self._trouble)
-            return
-        out = self.console(options)
-        screen = Screen(out, monitor, _tables, _summary)
-        if out.is_interactive and not options["run_once"]:
-            watch(out, source, screen.render, interval=interval or _INTERVAL, press=monitor.press)
-        else:
-            repeat(source, lambda seen: emit(out, *screen.page(seen)), interval=interval, trouble=self._trouble)
-
-    def _run_several(self, options: dict[str, Any], interval: float | None) -> None:
-        if options["view"] != VIEWS[0]:
-            raise CommandError(f"--view {options['view']} is of one database: give --database as well")
-        source = SeveralSources("pgq monitor", snapshot.snapshot)
-        if options["json"]:
-            repeat(
-                source, lambda seen: self.print_json(several_as_json(seen)), interval=interval, trouble=self._trouble
-            )
-            return
-        out = self.console(options)
-        screen = SeveralScreen(out)
-        if out.is_interactive and not options["run_once"]:
-            watch(out, source, screen.render, interval=interval or _INTERVAL)
-        else:
-            repeat(source, lambda seen: emit(out, *screen.pages(seen)), interval=interval, trouble=self._trouble)
-
-    def _trouble(self, what: str) -> None:
-        self.stderr.write(what)
+        live.show(
+            self,
+            options,
+            Source(self.settings.database, "pgq monitor", monitor.read),
+            lambda out: Screen(out, monitor, _tables, _summary),
+            lambda seen: {**as_json(seen.snapshot), **extra_json(monitor.view, seen)},
+            press=monitor.press,
+        )
 
 
 # ------------------------------------------------------------------------------------------------- tables
@@ -216,7 +188,7 @@ class SeveralScreen:
     def __init__(self, out: Console) -> None:
         self.out, self.one = out, Screen(out, Monitor(), _tables, _summary)
 
-    def pages(self, seen: Mapping[str, Snapshot | str]) -> list[RenderableType]:
+    def page(self, seen: Mapping[str, Snapshot | str]) -> list[RenderableType]:
         """Return what is printed where there is no screen."""
         made: list[RenderableType] = []
         for alias, one in seen.items():
