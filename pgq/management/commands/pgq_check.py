@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -19,7 +18,7 @@ from pgq.store.caller import callers_cursor
 from pgq.store.connection import Cursor
 from pgq.store.overview import Finding
 
-_WHAT = "What was found, and what to do"
+_COLUMNS = (Column("Check"), Column("Status"), Column("What was found, and what to do"))
 _STYLES = {findings.OK: "green", findings.WARNING: "yellow", findings.PROBLEM: "red"}
 
 
@@ -40,54 +39,38 @@ class Command(PgqCommand):
             raise CommandError(*error.args, returncode=2) from error
 
     def run(self, options: dict[str, Any]) -> None:
-        if len(asked()) > 1:
-            self._run_several(options)
-            return
-        with callers_cursor(self.settings.database) as cursor:
-            found = _findings(cursor)
-        status = findings.overall(found)
-        if options["json"]:
-            self.print_json({"status": status, "checks": [dataclasses.asdict(finding) for finding in found]})
-        else:
-            self._show(found, options)
-        if status == findings.PROBLEM:
-            raise SystemExit(1)
-
-    def _run_several(self, options: dict[str, Any]) -> None:
-        seen = databases.look(_findings_of_one, "pgq check")
+        is_one = len(asked()) == 1
+        seen = self._one() if is_one else databases.look(_findings_of_one, "pgq check")
         found = {alias: _away(alias, each) if isinstance(each, Away) else each for alias, each in seen.items()}
-        status = findings.overall(finding for each in found.values() for finding in each)
+        checks = [({} if is_one else {"database": alias}, one) for alias, each in found.items() for one in each]
+        status = findings.overall(one for _, one in checks)
         if options["json"]:
-            checks = [{"database": alias, **dataclasses.asdict(one)} for alias, each in found.items() for one in each]
-            self.print_json({"status": status, "checks": checks})
+            shown = [{**where, **dataclasses.asdict(one)} for where, one in checks]
+            self.print_json({"status": status, "checks": shown})
         else:
-            self._show_several(found, options)
+            out = self.console(options)
+            columns = (*([] if is_one else [Column("Database")]), *_COLUMNS)
+            rows = [[*map(text, where.values()), *row] for where, one in checks for row in _rows(one)]
+            emit(out, table(out, columns, rows))
         if all(isinstance(each, Away) for each in seen.values()):
             raise CommandError("none of the databases could be checked")
         if status == findings.PROBLEM:
             raise SystemExit(1)
 
-    def _show(self, found: list[Finding], options: dict[str, Any]) -> None:
-        out = self.console(options)
-        emit(out, table(out, [Column("Check"), Column("Status"), Column(_WHAT)], _rows(found)))
-
-    def _show_several(self, found: Mapping[str, list[Finding]], options: dict[str, Any]) -> None:
-        out = self.console(options)
-        rows = [[text(alias), *row] for alias, each in found.items() for row in _rows(each)]
-        emit(out, table(out, [Column("Database"), Column("Check"), Column("Status"), Column(_WHAT)], rows))
+    def _one(self) -> dict[str, list[Finding] | Away]:
+        with callers_cursor(self.settings.database) as cursor:
+            return {self.settings.database: _findings(cursor)}
 
 
 def _findings(cursor: Cursor) -> list[Finding]:
     return [*findings.findings(cursor), drift.finding()]
 
 
-def _rows(found: Iterable[Finding]) -> list[list[Any]]:
-    rows: list[list[Any]] = []
-    for finding in found:
-        style = _STYLES.get(finding.status, "")
-        rows.append([text(finding.check), text(finding.status, style), message(finding.detail)])
-        if finding.advice:
-            rows.append(["", "", message(finding.advice, "bold")])
+def _rows(finding: Finding) -> list[list[Any]]:
+    style = _STYLES.get(finding.status, "")
+    rows: list[list[Any]] = [[text(finding.check), text(finding.status, style), message(finding.detail)]]
+    if finding.advice:
+        rows.append(["", "", message(finding.advice, "bold")])
     return rows
 
 
