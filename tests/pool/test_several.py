@@ -24,7 +24,7 @@ from tests.support.site import OwnServer
 SETTINGS = """
 DATABASES["second"] = database_from_url({second!r})
 for each in DATABASES.values():
-    each["OPTIONS"] = {{"connect_timeout": 3}}
+    each.update(OPTIONS={{"connect_timeout": 3}}, ATOMIC_REQUESTS=True)
 PGQ = {{"databases": {{"second": ["reports"]}}, "workers": 1, "poll": 0.1, "health_port": {port}}}
 ROOT_URLCONF = "project.urls"
 """
