@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 
+import django
 import pytest
 
 #: Regular expressions for the beginnings of reasons.
@@ -30,6 +31,8 @@ ALLOWED = (
     r"this kernel has no /proc/self/oom_score_adj",
     # A clone without history has no release before this one.
     r"needs a checkout with its history",
+    # What an older Django cannot do is tested with a newer one: by `make test`, and in other cells of the matrix.
+    *([r"Django 6.1 and later"] if django.VERSION < (6, 1) else []),
 )
 _ALLOWED = re.compile("|".join(ALLOWED))
 
