@@ -72,7 +72,7 @@ lint: $(VENV)/.installed-dev ## Run the linters and the type checker
 	@$(VENV)/bin/lint-imports
 
 .PHONY: docs
-docs: $(VENV)/.installed ## Write docs/reference.md, and the tables of docs/settings.md, from what the code declares
+docs: $(VENV)/.installed ## Write docs/reference/python.md, and the tables of docs/reference/settings.md, from what the code declares
 	@$(PY) -m tests.support.settings_page
 	@$(PY) -m tests.support.reference_page
 	@$(PY) -m tests.support.openapi

@@ -2,7 +2,7 @@
 
 ::
 
-    python -m bench                    all of it: docs/benchmarks.md, docs/images/bench-*.svg, bench/results.json
+    python -m bench                    all of it: docs/explain/benchmarks.md, its images, bench/results.json
     python -m bench --quick            a few systems and one short round, into .pgq/bench
     python -m bench --only pgq,floor   just these, into .pgq/bench
     python -m bench --list             what can be measured on this machine

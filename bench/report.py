@@ -91,7 +91,7 @@ class Spread(NamedTuple):
 
 
 def places(folder: Path | None) -> Places:
-    bench, docs = (ROOT / "bench", ROOT / "docs") if folder is None else (folder, folder)
+    bench, docs = (ROOT / "bench", ROOT / "docs" / "explain") if folder is None else (folder, folder)
     return Places(
         bench / "results.json", bench / "scaling.json", bench / "steady.json", docs / "benchmarks.md", docs / "images"
     )

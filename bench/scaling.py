@@ -2,7 +2,7 @@
 
 ::
 
-    python -m bench.scaling                         10,000 to 1,000,000 rows; a section of docs/benchmarks.md
+    python -m bench.scaling                         10,000 to 1,000,000 rows; a section of docs/explain/benchmarks.md
     python -m bench.scaling --largest 7             to 10,000,000 rows
     python -m bench.scaling --only queues           just these, into .pgq/bench
     python -m bench.scaling --only queues --anew    just these, beside what the report has of the others

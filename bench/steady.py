@@ -5,7 +5,7 @@
     python -m bench.steady                        30 minutes at half of what the pool can drain
     python -m bench.steady --pinned --minutes 10  at full load, while a transaction keeps vacuum from removing anything
 
-Each run has a section in docs/benchmarks.md, with a line for each minute. Checkpoints, autovacuum and upkeep run as
+Each run has a section in docs/explain/benchmarks.md, a line a minute. Checkpoints, autovacuum and upkeep run as
 always.
 """
 

@@ -17,7 +17,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
 ]
 
-# All keys have defaults: see docs/settings.md.
+# All keys have defaults: see docs/reference/settings.md.
 PGQ = {
     "name": "demo",
     # Keep all results; the default is the last 250 of those that succeeded.

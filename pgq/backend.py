@@ -2,7 +2,7 @@
 
     TASKS = {"default": {"BACKEND": "pgq.backend.PgqBackend"}}
 
-Any ``pgq_worker`` runs them. docs/django-tasks.md says what differs from other backends, and what pgq adds.
+Any ``pgq_worker`` runs them. docs/guide/django-tasks.md says what differs from other backends, and what pgq adds.
 
 Raises:
     ImportError: This Django has no tasks of its own, and the package django-tasks is not installed.

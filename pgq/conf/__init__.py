@@ -198,7 +198,9 @@ def _alternatives(setting: str, entries: Any) -> list[Problem]:
 
 
 def _nearest(
-    written: str, known: Iterable[str], otherwise: str = "Remove it, or see docs/settings.md for the keys there are."
+    written: str,
+    known: Iterable[str],
+    otherwise: str = "Remove it, or see docs/reference/settings.md for the keys there are.",
 ) -> str:
     import difflib
 
@@ -349,5 +351,5 @@ _INSTEAD = {
 
 def __getattr__(name: str) -> Any:
     if name in _INSTEAD:
-        raise ImportError(f"pgq.conf has no {name}: use {_INSTEAD[name]} (see docs/from-django-q.md)")
+        raise ImportError(f"pgq.conf has no {name}: use {_INSTEAD[name]} (see docs/migrate/django-q.md)")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

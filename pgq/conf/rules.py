@@ -151,7 +151,7 @@ def pauses(value: Any) -> str | None:
         if not callable(value):
             backoff.validate(value)
     except ValueError:
-        return "seconds, a list of seconds, a dict (see docs/settings.md), a function, or None"
+        return "seconds, a list of seconds, a dict (see docs/reference/settings.md), a function, or None"
     return None
 
 
@@ -177,7 +177,7 @@ def queue_limits(value: Any) -> str | None:
 def schedules(value: Any) -> str | None:
     """What each of them must be is said where they are read, since that imports what they name."""
     right = isinstance(value, list | tuple) or text(value) is None or hasattr(value, "to_schedules")
-    return None if right else "a list of schedules (see docs/schedules.md), or the dotted path of one"
+    return None if right else "a list of schedules (see docs/guide/schedules.md), or the dotted path of one"
 
 
 def release(value: Any) -> str | None:

@@ -71,8 +71,8 @@ def _kept_schedules(value: Any) -> Any:
 class Settings:
     """The settings of pgq: each key with its type, default, rule and meaning, from which all else is derived.
 
-    Times are seconds unless the name says otherwise. The page of the settings (docs/settings.md) is written from this
-    by ``make docs``.
+    Times are seconds unless the name says otherwise. The page of the settings (docs/reference/settings.md) is written
+    from this by ``make docs``.
     """
 
     name: str = declare(
@@ -96,7 +96,7 @@ class Settings:
         dict,
         rules.databases,
         "Queues, by name or by pattern, that lie in other databases, each with pgq's tables, on another server or not; "
-        "all other queues lie in `database`. See [several-databases.md](several-databases.md)",
+        "all other queues lie in `database`. See [several-databases.md](../guide/several-databases.md)",
         unit="dict {alias in `DATABASES`: [queues]}",
         read_by="all",
         shown="none",
@@ -123,7 +123,7 @@ class Settings:
         dict,
         rules.queue_limits,
         'What a queue may run at a time, and start in any time, over all pools: `{"mail": {"concurrency": 10, '
-        '"rate": "1000/h"}}`; see [limits.md](limits.md)',
+        '"rate": "1000/h"}}`; see [limits.md](../guide/limits.md)',
         unit="`{queue: {limit: value}}`",
         shown="none",
     )
@@ -232,7 +232,7 @@ class Settings:
     schedules: Any = declare(  # noqa: RUF009  # a dataclass field
         (),
         rules.schedules,
-        "Schedules in code, besides those of `@task(schedule=...)`; see [schedules.md](schedules.md)",
+        "Schedules in code, besides those of `@task(schedule=...)`; see [schedules.md](../guide/schedules.md)",
         unit="list, or dotted path of one",
         read_by="sync",
         shown="none",

@@ -93,7 +93,7 @@ class Every:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """A schedule in code. It is kept in the database under its name; see docs/schedules.md.
+    """A schedule in code. It is kept in the database under its name; see docs/guide/schedules.md.
 
     A dict with the same keys may stand in its place. When it fires is said by `when`, or by `schedule_type` and what
     belongs to it.

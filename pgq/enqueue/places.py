@@ -72,7 +72,7 @@ def check_together(tasks: Sequence[NewTask], what: str) -> None:
             raise EnqueueError(what, f"{why}; no transaction writes to both, see {_PAGE}")
 
 
-_PAGE = "docs/several-databases.md"
+_PAGE = "docs/guide/several-databases.md"
 
 
 def _elsewhere(queue: str, alias: str, other: str, other_alias: str) -> str:

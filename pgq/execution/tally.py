@@ -64,7 +64,7 @@ def _dense(counts: list[int]) -> tuple[int | None, list[int] | None]:
 
 
 def outcome_of(outcome: Outcome) -> str:
-    """Return the name under which an outcome is counted: see docs/metrics.md."""
+    """Return the name under which an outcome is counted: see docs/operate/metrics.md."""
     if type(outcome) is Succeeded:
         return "succeeded"
     if isinstance(outcome, Failed):

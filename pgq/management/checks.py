@@ -222,7 +222,7 @@ def check_schedules(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> l
     found: list[checks.CheckMessage] = []
     for finding in code.read().findings:
         if finding.is_error:
-            hint = "See docs/schedules.md. Until all are right, none of them is written to the table."
+            hint = "See docs/guide/schedules.md. Until all are right, none of them is written to the table."
             found.append(checks.Error(finding.message, hint=hint, id="pgq.E110"))
         else:
             found.append(checks.Warning(finding.message, id="pgq.W110"))

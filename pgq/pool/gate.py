@@ -3,7 +3,7 @@
 Large claims at the same time read the same rows. Each claim has to step over the rows that the others have locked.
 And a claim whose snapshot is older than the commit of another locks rows that the other worker holds already; that
 worker then waits for the end of the claim before it can settle them. 64 workers so took three times the processor time
-of 4 workers, for a third of the tasks (see docs/benchmarks.md).
+of 4 workers, for a third of the tasks (see docs/explain/benchmarks.md).
 
 The gate only saves work, and nothing relies on it: a worker that has waited too long goes on without a place, and so
 does a worker of a pool without a gate.

@@ -1,4 +1,4 @@
-"""Brings the table of schedules in step with the schedules in code, by name. docs/schedules.md has the table of cases.
+"""Brings the table of schedules in step with the schedules in code, by name; docs/guide/schedules.md has the cases.
 
 An operator's pause and edits stay; nothing fires because of it; what the code does not name any more is paused, and
 deleted only on demand. All of it is one transaction, and one follows another.

@@ -1,4 +1,4 @@
-"""Numbers over time, for charts, tables and programs that watch. See docs/metrics.md for what is counted.
+"""Numbers over time, for charts, tables and programs that watch. See docs/operate/metrics.md for what is counted.
 
     with callers_cursor(alias) as cursor:
         now = metrics.now(cursor)

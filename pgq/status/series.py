@@ -13,7 +13,7 @@ from pgq.store.connection import Cursor
 from pgq.store.metrics import ENDS, OTHER, OUTCOMES, SPANS
 from pgq.store.series import Counted, Wanted
 
-#: Metrics that `series` knows: tasks in a step; moments of a queue; seconds. See docs/metrics.md.
+#: Metrics that `series` knows: tasks in a step; moments of a queue; seconds. See docs/operate/metrics.md.
 COUNTS = (*OUTCOMES, "ended", "failures", "arrived")
 GAUGES = ("ready", "running", "waiting", "parked", "oldest_ready", "workers", "busy")
 TIMES = tuple(f"{which}_{what}" for which in ("run", "wait") for what in ("average", "median", "p95", "p99", "longest"))

@@ -1,8 +1,8 @@
 """The public functions, with Django-Q's names, arguments and options.
 
-Where they differ from Django-Q, its users asked for it (docs/from-django-q.md has the list): a chain stops at a failure
-unless told otherwise, hooks are called whatever becomes of the result, ``count=`` waits for *at least* so many, and
-waiting for a task that returned None ends when it has.
+Where they differ from Django-Q, its users asked for it (docs/migrate/django-q.md has the list): a chain stops at a
+failure unless told otherwise, hooks are called whatever becomes of the result, ``count=`` waits for *at least* so many,
+and waiting for a task that returned None ends when it has.
 """
 
 from __future__ import annotations

@@ -103,10 +103,10 @@ def task(
         takes_context: The function's first argument, named ``context``, is what pgq tells it of its task. Who enqueues
             it does not give it.
         schedule: When to enqueue it by itself: a cron expression, `pgq.config.cron(...)`, ``Every(...)`` or a
-            ``ScheduleConfig``, or a list of them; see docs/schedules.md. It is checked by ``manage.py check``.
+            ``ScheduleConfig``, or a list of them; see docs/guide/schedules.md. It is checked by ``manage.py check``.
         options: queue, priority, timeout, max_attempts, retry_backoff and the other options of `TaskOptions`, `backoff`
-            and `queue_name` as Django names them; ``key``, ``concurrency``, ``rate`` and ``order``, see docs/limits.md;
-            and ``atomic``: What the function writes to pgq's database, its
+            and `queue_name` as Django names them; ``key``, ``concurrency``, ``rate`` and ``order``, see
+            docs/guide/limits.md; and ``atomic``: What the function writes to pgq's database, its
             result and its receipt are one commit: exactly-once effects on that database. The function runs in a
             transaction, so it must not end it. And ``api``: It may be enqueued by REST.
 

@@ -1,7 +1,7 @@
 """REST over pgq's tables: ``path("pgq/", include("pgq.urls"))``.
 
 All of it is closed unless a login with the right permissions, or a token with the right scope, opens it: see
-docs/rest.md.
+docs/reference/rest.md.
 """
 
 from __future__ import annotations

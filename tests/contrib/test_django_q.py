@@ -265,8 +265,8 @@ class TestReal:
         assert not QueuedTask.objects.exists()
 
     def test_foreign_keys_follow_their_rows(self):
-        """What docs/from-django-q.md says to do with the columns of one's own that refer to Django-Q's rows."""
-        page = (Path(__file__).parents[2] / "docs" / "from-django-q.md").read_text()
+        """What docs/migrate/django-q.md says to do with the columns of one's own that refer to Django-Q's rows."""
+        page = (Path(__file__).parents[2] / "docs" / "migrate" / "django-q.md").read_text()
         [statements] = re.findall(r"^```sql\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
         run("--trust-schedules")
         with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""The files of deploy/ say what docs/deployment.md says; what can be seen without running them."""
+"""The files of deploy/ say what docs/operate/deployment.md says; what can be seen without running them."""
 
 from __future__ import annotations
 
@@ -120,13 +120,13 @@ def test_the_image_runs_no_shell_and_no_root() -> None:
 
 
 def test_every_file_is_on_the_page() -> None:
-    page = (DEPLOY.parent / "docs" / "deployment.md").read_text()
+    page = (DEPLOY.parent / "docs" / "operate" / "deployment.md").read_text()
     files = [str(file.relative_to(DEPLOY)) for file in DEPLOY.rglob("*") if file.is_file()]
     assert [name for name in files if f"deploy/{name}" not in page] == []
 
 
 def test_the_snippets_of_the_page_can_be_read() -> None:
-    page = (DEPLOY.parent / "docs" / "deployment.md").read_text()
+    page = (DEPLOY.parent / "docs" / "operate" / "deployment.md").read_text()
     snippets = re.findall(r"^```(\w+)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert {"toml", "yaml", "python", "sh"} == {language for language, _ in snippets}
     namespace: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The dicts of docs/sizing.md, each measured in a pool of its own; `make deploy-test ARGS=-rP` prints the numbers."""
+"""The dicts of docs/operate/sizing.md, each measured in its own pool; `make deploy-test ARGS=-rP` prints numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.deploy import DEPLOY, FULL, running
 from tests.support.pools import wait_for
 from tests.support.projects import Project
 
-PAGE = (DEPLOY.parent / "docs" / "sizing.md").read_text()
+PAGE = (DEPLOY.parent / "docs" / "operate" / "sizing.md").read_text()
 PRESETS: dict[str, dict[str, Any]] = {
     name: ast.literal_eval(text) for name, text in re.findall(r"^([A-Z_]+) = ({.*?^})", PAGE, re.MULTILINE | re.DOTALL)
 }

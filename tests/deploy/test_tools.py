@@ -86,7 +86,7 @@ def test_supervisord_starts_reloads_and_drains_a_pool(
 
 @pytest.mark.skipif(LOGROTATE is None, reason="no logrotate (Debian: apt install logrotate)")
 def test_logrotate_moves_the_file_and_the_pool_writes_a_new_one(shop: Project, tmp_path: Path) -> None:
-    page = (DEPLOY.parent / "docs" / "deployment.md").read_text()
+    page = (DEPLOY.parent / "docs" / "operate" / "deployment.md").read_text()
     log = tmp_path / "logs" / "pgq.log"
     log.parent.mkdir()
     shop.configure(re.findall(r"^LOGGING = .*?^}", page, re.MULTILINE | re.DOTALL)[-1].replace(PLACE, str(log)))

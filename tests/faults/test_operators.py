@@ -163,7 +163,7 @@ def test_the_dump_of_yesterday_is_restored(site, rounds, note, tmp_path):
 
 @pytest.mark.fault("F40", short=0, full=4)
 def test_a_queue_is_renamed(site, rounds, note):
-    # The name of the queue is signed, so whoever changes it makes the rows their own (see docs/sql.md).
+    # The name of the queue is signed, so whoever changes it makes the rows their own (see docs/reference/sql.md).
     site.start(workers=2, allowed=["tests.faults.tasks.registered"])
     with site.session() as session:
         for number in range(rounds):

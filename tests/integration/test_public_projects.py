@@ -1,7 +1,7 @@
 """How public projects use Django-Q: the shapes of their code, with the imports renamed.
 
 Each test is one shape that several projects share, in words of our own. What works another way here has a row in
-docs/from-django-q.md, whose last column names the test.
+docs/migrate/django-q.md, whose last column names the test.
 """
 
 from __future__ import annotations
@@ -819,7 +819,7 @@ RENAMED = {
 
 
 def test_the_command_that_renames(tmp_path):
-    page = (Path(__file__).parent.parent.parent / "docs" / "from-django-q.md").read_text()
+    page = (Path(__file__).parent.parent.parent / "docs" / "migrate" / "django-q.md").read_text()
     [command] = re.findall(r"^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     file = tmp_path / "code.py"
     file.write_text("\n".join(RENAMED))

@@ -211,7 +211,7 @@ def test_unknown_key_is_named_with_the_nearest():
     [problem] = problems(worker=3)
     assert (problem.serious, problem.message) == (True, "PGQ has no key 'worker'.")
     assert problem.hint == "Did you mean 'workers'?"
-    assert "docs/settings.md" in problems(zzz=1)[0].hint
+    assert "docs/reference/settings.md" in problems(zzz=1)[0].hint
 
 
 def test_all_wrong_keys_are_named_at_once():

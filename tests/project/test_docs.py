@@ -57,7 +57,7 @@ def blocks(name, language):
 
 
 def rows():
-    for line in page("from-django-q.md").splitlines():
+    for line in page("migrate/django-q.md").splitlines():
         if line.startswith("| ") and not line.startswith("| Django-Q |"):
             yield [cell.strip() for cell in line.strip("|").split("|")]
 
@@ -84,7 +84,7 @@ def test_snippets_for_those_who_move(monkeypatch):
     hooks.print_result = _module_function("shop.hooks", "def print_result(task): pass")
     monkeypatch.setitem(sys.modules, "shop", types.ModuleType("shop"))
     monkeypatch.setitem(sys.modules, "shop.hooks", hooks)
-    [snippet] = blocks("from-django-q.md", "python")
+    [snippet] = blocks("migrate/django-q.md", "python")
     name = "shop.snippet"
     try:
         exec(compile(snippet, name, "exec"), {"__name__": name})
@@ -115,7 +115,7 @@ def test_snippets_of_the_settings(monkeypatch):
     for name in ("init", "capture_exception", "flush"):
         setattr(sdk, name, lambda *args, name=name: sdk.calls.append((name, *args)))
     monkeypatch.setitem(sys.modules, "sentry_sdk", sdk)
-    for snippet in blocks("settings.md", "python"):
+    for snippet in blocks("reference/settings.md", "python"):
         namespace = {"__name__": "snippet"}
         exec(snippet, namespace)
         if "PGQ" in namespace:
@@ -131,7 +131,7 @@ def test_snippets_of_the_settings(monkeypatch):
     "backoff", [None, 30, [1, 10, 60], {"kind": "exponential", "base": 5, "factor": 2, "max": 3600, "jitter": 0.5}]
 )
 def test_backoffs_of_the_settings_page(backoff):
-    assert f"| `{str(backoff).replace(chr(39), chr(34))}` |" in page("settings.md")
+    assert f"| `{str(backoff).replace(chr(39), chr(34))}` |" in page("reference/settings.md")
     with override_settings(PGQ={"retry_backoff": backoff}):
         assert conf.get_settings().retry_backoff == backoff
 
@@ -142,7 +142,7 @@ def test_backoffs_of_the_settings_page(backoff):
 @pytest.mark.django_db
 def test_snippets_of_schedules_and_of_the_configuration(monkeypatch):
     """Each runs, and what it gives to PGQ is right and becomes schedules."""
-    beside, *others = [*blocks("schedules.md", "python"), *blocks("configuration.md", "python")]
+    beside, *others = [*blocks("guide/schedules.md", "python"), *blocks("guide/configuration.md", "python")]
     module = types.ModuleType("shop.tasks")
     monkeypatch.setitem(sys.modules, "shop", types.ModuleType("shop"))
     monkeypatch.setitem(sys.modules, "shop.tasks", module)
@@ -170,9 +170,9 @@ def test_snippets_of_schedules_and_of_the_configuration(monkeypatch):
 
 def test_the_page_of_schedules_names_all_that_sync_may_do():
     for option in ("--dry-run", "--check", "--prune", "--force", "--adopt"):
-        assert option in page("schedules.md")
+        assert option in page("guide/schedules.md")
     for word in recurrence.KIND_WORDS:
-        assert word in page("schedules.md")
+        assert word in page("guide/schedules.md")
 
 
 # ------------------------------------------------------------------------------------------------- testing.md
@@ -194,7 +194,7 @@ class _Receipts:
 # Django's TestCase closes the connection when its class is done.
 @pytest.mark.django_db(transaction=True)
 def test_snippets_for_tests(monkeypatch):
-    first, *others = blocks("testing.md", "python")
+    first, *others = blocks("guide/testing.md", "python")
     modules = {name: types.ModuleType(name) for name in ("shop", "shop.models", "shop.tasks", "shop.tests")}
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
@@ -217,7 +217,7 @@ def test_snippets_of_the_context(monkeypatch):
     module = types.ModuleType("shop.tasks")
     monkeypatch.setitem(sys.modules, "shop", types.ModuleType("shop"))
     monkeypatch.setitem(sys.modules, "shop.tasks", module)
-    source, setting, reading = blocks("context.md", "python")
+    source, setting, reading = blocks("guide/context.md", "python")
     namespace = {"__name__": "snippet"}
     try:
         exec(source, vars(module))
@@ -242,7 +242,7 @@ def test_every_member_of_the_context_is_on_the_page():
         "messages",
         "end",
     }
-    text = page("context.md")
+    text = page("guide/context.md")
     assert [name for name in members if f"`{name}" not in text] == []
 
 
@@ -269,7 +269,7 @@ def test_example_of_the_module():
 
 @pytest.mark.django_db
 def test_snippets_of_tasks(monkeypatch):
-    first, *others = blocks("tasks.md", "python")
+    first, *others = blocks("guide/tasks.md", "python")
     modules = {name: types.ModuleType(name) for name in ("shop", "shop.models", "shop.tasks", "shop.views")}
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
@@ -292,7 +292,7 @@ def test_snippets_of_tasks(monkeypatch):
 
 @pytest.mark.django_db
 def test_snippets_of_unique(monkeypatch):
-    source, *others = blocks("unique.md", "python")
+    source, *others = blocks("guide/unique.md", "python")
     modules = {name: types.ModuleType(name) for name in ("shop", "shop.tasks")}
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
@@ -304,7 +304,7 @@ def test_snippets_of_unique(monkeypatch):
         assert given["late"].created
         [row] = enqueued(given["rebuild_search"])
         assert row.run_after is not None
-        [insert] = blocks("unique.md", "sql")
+        [insert] = blocks("guide/unique.md", "sql")
         with connection.cursor() as cursor:
             for count in (1, 0):
                 cursor.execute(insert)
@@ -320,12 +320,12 @@ def test_snippets_of_unique(monkeypatch):
 @pytest.mark.django_db
 def test_snippets_of_sql(monkeypatch):
     """Each statement runs, and gives the columns that the page shows."""
-    [source] = blocks("sql.md", "python")
+    [source] = blocks("reference/sql.md", "python")
     module = types.ModuleType("shop.tasks")
     monkeypatch.setitem(sys.modules, "shop", types.ModuleType("shop"))
     monkeypatch.setitem(sys.modules, "shop.tasks", module)
     exec(source, vars(module))
-    shown = re.findall(r"^```sql\n(.*?)^```\n(?:```\n(.*?)^```)?", page("sql.md"), re.MULTILINE | re.DOTALL)
+    shown = re.findall(r"^```sql\n(.*?)^```\n(?:```\n(.*?)^```)?", page("reference/sql.md"), re.MULTILINE | re.DOTALL)
     assert len(shown) > 10
     try:
         with connection.cursor() as cursor:
@@ -344,7 +344,7 @@ def test_snippets_of_sql(monkeypatch):
 
 def test_every_view_and_function_is_on_the_page():
     sql = "".join(file.read_text() for file in (ROOT / "migrations_sql").glob("*.up.sql"))
-    text = page("sql.md")
+    text = page("reference/sql.md")
     inner = {"pgq_queue_inserted", "pgq_uuid7", "pgq_make_keyed", "pgq_keyed_ready", "pgq_pin_search_path"}
     for name in set(re.findall(r"CREATE OR REPLACE (?:VIEW|FUNCTION) (\w+)", sql)) - inner:
         assert name in text, name
@@ -356,7 +356,7 @@ def test_snippets_of_limits(monkeypatch, session):
     modules = {name: types.ModuleType(name) for name in names}
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
-    tasks, calls, settings, changes = blocks("limits.md", "python")
+    tasks, calls, settings, changes = blocks("guide/limits.md", "python")
     try:
         exec(tasks, vars(modules["shop.tasks"]))
         exec(calls, vars(modules["shop.tasks"]))
@@ -369,7 +369,7 @@ def test_snippets_of_limits(monkeypatch, session):
         exec(settings, namespace)
         assert conf.read("PGQ", namespace["PGQ"])[1] == []
         exec(changes, vars(modules["shop.tasks"]))
-        for statement in blocks("limits.md", "sql"):
+        for statement in blocks("guide/limits.md", "sql"):
             for line in statement.splitlines():
                 session().execute(line)
         assert session().execute("SELECT name, concurrency, rate, pinned FROM pgq_limit").fetchall() == [

@@ -1,4 +1,4 @@
-"""docs/from-elsewhere.md: each row names a test, a page and its section, or a later release."""
+"""docs/migrate/elsewhere.md: each row names a test, a page and its section, or a later release."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.pools import ROOT
 DOCS = ROOT / "docs"
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
-    for line in (DOCS / "from-elsewhere.md").read_text().splitlines()
+    for line in (DOCS / "migrate/elsewhere.md").read_text().splitlines()
     if line.startswith("| ") and not line.startswith("| you had |")
 ]
 

@@ -95,7 +95,7 @@ def test_readme_leads_nowhere_on_the_page_of_an_index(built):
         [name] = [name for name in wheel.namelist() if name.endswith("/METADATA")]
         shown = wheel.read(name).decode()
     assert "Description-Content-Type: text/markdown" in shown
-    assert "See docs/from-django-q.md." in " ".join(shown.split())
+    assert "See docs/migrate/django-q.md." in " ".join(shown.split())
     assert re.findall(r"\]\((?!https?://)[^)]*\)", shown) == []
     readme = (ROOT / "README.md").read_text()
     targets = re.findall(r"\]\((?!https?://)([^)#]*)", readme)

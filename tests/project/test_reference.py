@@ -1,4 +1,4 @@
-"""docs/reference.md has every public name, as the code has it."""
+"""docs/reference/python.md has every public name, as the code has it."""
 
 from __future__ import annotations
 

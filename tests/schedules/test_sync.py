@@ -1,4 +1,4 @@
-"""The table of schedules kept in step with the schedules in code: each case of the table in docs/schedules.md."""
+"""The table of schedules kept in step with the schedules in code: each case of the table in docs/guide/schedules.md."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def test_two_rows_cannot_swap_what_they_do(session: Any, oracle: Any) -> None:
 
 @pytest.mark.fault("S2")
 def test_a_replay_of_a_finished_task_changes_no_result(session: Any, oracle: Any) -> None:
-    """It is run again, as by pgq_retry, which who can write to all tables could call as well; see docs/security.md."""
+    """It is run again, as by pgq_retry, which who can write to all tables could call; see docs/explain/security.md."""
     own = session()
     id = async_task(MARK, "a", group="g")
     own.execute("CREATE TEMP TABLE stolen AS SELECT * FROM pgq_queue")

@@ -1,4 +1,4 @@
-"""Write pgq/urls/openapi.json, and the table of docs/rest.md, from what the endpoints declare.
+"""Write pgq/urls/openapi.json, and the table of docs/reference/rest.md, from what the endpoints declare.
 
 ::
 
@@ -21,7 +21,7 @@ from pgq.conf.tokens import SCOPES
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "pgq/urls/openapi.json"
-PAGE = ROOT / "docs/rest.md"
+PAGE = ROOT / "docs/reference/rest.md"
 _TABLE = re.compile(r"(<!-- routes -->\n).*?(<!-- end -->)", re.DOTALL)
 
 TEXT, BOOLEAN, WHOLE, NUMBER = ({"type": kind} for kind in ("string", "boolean", "integer", "number"))
@@ -243,7 +243,7 @@ def written() -> str:
 
 
 def page(text: str) -> str:
-    """Return docs/rest.md with its table as it should be."""
+    """Return docs/reference/rest.md with its table as it should be."""
     from pgq.urls.endpoint import ENDPOINTS
 
     lines = ["| route | what it does | scope | permissions of a login |", "|---|---|---|---|"]

@@ -1,4 +1,4 @@
-"""Write docs/reference.md from the docstrings, signatures and declarations of what is public.
+"""Write docs/reference/python.md from the docstrings, signatures and declarations of what is public.
 
 ::
 
@@ -26,7 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-PAGE = Path(__file__).parents[2] / "docs/reference.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/python.md"
 #: In this order. Those that are not there are left out.
 MODULES = (
     "pgq", "pgq.tasks", "pgq.testing", "pgq.signals", "pgq.errors", "pgq.status", "pgq.health", "pgq.backend",

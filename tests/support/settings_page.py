@@ -1,4 +1,4 @@
-"""Write the tables of docs/settings.md from what is declared in pgq/conf/__init__.py.
+"""Write the tables of docs/reference/settings.md from what is declared in pgq/conf/__init__.py.
 
 ::
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pgq import conf
 
-PAGE = Path(__file__).parents[2] / "docs/settings.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/settings.md"
 _TABLE = re.compile(r"(<!-- (?:settings: ([^>]*)|keys without meaning) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

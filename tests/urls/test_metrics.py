@@ -193,7 +193,7 @@ def test_the_page_names_each_metric_and_its_rules_no_other(api: Any) -> None:
         ODD,
     )
     served = {re.sub("_(bucket|sum|count)$", "", name) for name in scraped(api, "")}
-    text = (Path(__file__).parents[2] / "docs/rest.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs/reference/rest.md").read_text(encoding="utf-8")
     section = text.partition("## Prometheus")[2].partition("\n## ")[0]
     rows = "\n".join(line for line in section.splitlines() if line.startswith("| `pgq_"))
     assert set(re.findall(r"`(pgq_\w+)`", rows)) == served
