@@ -210,13 +210,19 @@ def _check(task: NewTask) -> None:
         )
     if type(attempts) is not int or not 0 <= attempts < 2**31:
         raise EnqueueError("max_attempts", f"must be a whole number, 0 (no limit) or above, got {attempts!r}")
-    for name, moment in (("run_after", task.run_after), ("expires", task.expires_at)):
-        if moment is not None and not _EARLIEST <= moment <= _LATEST:
-            raise EnqueueError(name, f"must be in the years 2 to 9998, got {moment}")
+    if task.run_after is not None:
+        _check_moment("run_after", task.run_after)
+    if task.expires_at is not None:
+        _check_moment("expires", task.expires_at)
     for field in _TEXTS:
         value = getattr(task, field)
         if value is not None:
             check_text(field, value)
+
+
+def _check_moment(field: str, moment: datetime) -> None:
+    if not _EARLIEST <= moment <= _LATEST:
+        raise EnqueueError(field, f"must be in the years 2 to 9998, got {moment}")
 
 
 def check_text(field: str, value: Any) -> None:

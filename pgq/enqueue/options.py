@@ -93,6 +93,9 @@ def with_policy(options: TaskOptions, policy: Policy) -> TaskOptions:
 
 
 def options_text(options: TaskOptions, policy: Policy, settings: Settings) -> str:
+    if options is NO_OPTIONS and policy.retry_backoff is None and not (policy.ack_failures or settings.cached):
+        # Most calls: nothing is to be added, and nothing to be stored.
+        return "{}"
     options = with_policy(followed(options), policy)
     # As in Django-Q, `cached` of the producer's settings travels with the task.
     if settings.cached and options.cached is None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def submit(new: NewTask, sync: bool) -> TaskId[Any]:
     """Write one task, or run it at once if `sync`; return its id."""
     id = inline.run(new) if sync else enqueue(new)
-    return TaskId.of(id, created=id == new.id)
+    return TaskId.of(id, created=id is new.id or id == new.id)
 
 
 def async_task(func: str | Callable[..., Any], *args: Any, **kwargs: Any) -> TaskId[Any]:
