@@ -342,6 +342,18 @@ def test_a_worker_that_is_held_by_a_rate_sleeps(session):
     assert Turns().is_any_ready(own.cursor())
 
 
+@pytest.mark.parametrize("many", [{"concurrency": 2}, {"concurrency": None, "rate": 2, "period": 60.0}])
+def test_a_key_in_several_queues_has_its_room_once(session, many):
+    own, turns = session(), Turns()
+    limit(own, "k", **many)
+    for name in ("a", "b", "c"):
+        put(own, "k", 5, queue=name)
+    # As a worker of eight places does: each lane alone would have room for two.
+    claims = [claim for _ in range(4) for claim in take(own, 64, turns, places=8)]
+    [(strands,)] = own.execute("SELECT count(DISTINCT strand) FROM pgq_queue").fetchall()
+    assert (strands if "rate" not in many else len(claims)) == 2
+
+
 # ------------------------------------------------------------------------------------------------- strict order
 
 

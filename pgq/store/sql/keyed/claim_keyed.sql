@@ -13,7 +13,7 @@ WITH bound AS MATERIALIZED (
     SELECT low.last_value AS low, {strands} AS strands, extract(epoch FROM clock_timestamp())::float8 AS now
       FROM pgq_strand_low low
 ), chosen AS MATERIALIZED (
-    SELECT k.queue, k.key, k.low, k.n, k.queue_locked, k.key_locked
+    SELECT k.queue, k.key, k.low, k.n, k.queue_locked, k.key_locked, row_number() OVER (PARTITION BY k.key ORDER BY k.n) AS turn
       FROM unnest(%(queues)s::text[], %(keys)s::text[], %(lows)s::bigint[], %(queue_limited)s::boolean[],
                   %(key_limited)s::boolean[]) WITH ORDINALITY AS k (queue, key, low, queue_locked, key_locked, n)
 ), total AS MATERIALIZED (
@@ -51,7 +51,8 @@ WITH bound AS MATERIALIZED (
       LEFT JOIN pgq_limit l ON l.scope = 'key' AND l.name = split_part(k.key, ':', 1)
       LEFT JOIN pgq_limit m ON m.scope = 'queue' AND m.name = k.queue
       LEFT JOIN total ON total.queue = k.queue
-     WHERE (l.name IS NULL OR k.key_locked) AND (m.name IS NULL OR k.queue_locked)
+     -- A key may have lanes in several queues. Each would be given all the room, so of a limited key the first one has its turn.
+     WHERE (l.name IS NULL OR (k.key_locked AND k.turn = 1)) AND (m.name IS NULL OR k.queue_locked)
        AND NOT (coalesce(l.strict, false) AND EXISTS (
            SELECT FROM pgq_queue q
             WHERE q.key = k.key AND q.attempts > 0 AND (q.run_after IS NOT NULL OR q.parked IS NOT NULL)))
