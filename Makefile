@@ -119,6 +119,11 @@ soak: $(VENV)/.installed-dev postgres ## Work for MINUTES=30 while everything is
 	@echo "==> Soak: random faults for $(MINUTES) minutes"
 	@$(PY) -m tests.soak.faults --minutes $(MINUTES) $(ARGS)
 
+.PHONY: soak-flow
+soak-flow: $(VENV)/.installed-dev postgres ## A million starts under random limits while everything fails (ARGS='--seed N --starts 1': one round)
+	@echo "==> Limits, rates, unique keys and order under fire"
+	@$(PY) -m tests.soak.flow $(ARGS)
+
 .PHONY: soak-schedules
 soak-schedules: $(VENV)/.installed-dev postgres ## Fire 200 schedules a second while pools are killed and frozen (5 minutes)
 	@echo "==> Schedules under fire"

@@ -106,20 +106,25 @@ class Producer(threading.Thread):
 class Nemesis:
     """Does its worst, one thing after the other."""
 
-    def __init__(self, site: Site, server: OwnServer, rng: random.Random) -> None:
+    def __init__(
+        self, site: Site, server: OwnServer, rng: random.Random, *, crashes: bool = True, **settings: Any
+    ) -> None:
+        """`crashes`: PostgreSQL's, too. `settings`: of the pools, as for `Site.start`."""
         self.site, self.server, self.rng = site, server, rng
+        self.crashes, self.settings = crashes, settings
         self.done: Counter[str] = Counter()
         self.pools = [self._start(number) for number in range(2)]
 
     def _start(self, number: int) -> Pool:
         # A task that is hit by chance again and again is no poison.
-        return self.site.start("--name", f"pool{number}", ready=False, workers=2, max_crashes=1000)
+        return self.site.start("--name", f"pool{number}", ready=False, workers=2, max_crashes=1000, **self.settings)
 
     def attack(self) -> None:
         """One of the faults, chosen by its weight."""
         weights: dict[Callable[[], None], int] = {
             self.kill_worker: 30, self.freeze_worker: 10, self.freeze_pool: 10, self.kill_pool: 10, self.stop_pool: 5,
-            self.terminate_sessions: 25, self.terminate_one: 10, self.crash_postgresql: 3, self.reload_pool: 5,
+            self.terminate_sessions: 25, self.terminate_one: 10, self.crash_postgresql: 3 * self.crashes,
+            self.reload_pool: 5,
         }  # fmt: skip
         fault = self.rng.choices(list(weights), list(weights.values()))[0]
         fault()

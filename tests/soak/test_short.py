@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak import faults, schedules
+from tests.soak import faults, flow, schedules
 
 
 @pytest.mark.slow
@@ -36,3 +36,14 @@ def test_nothing_is_lost_while_everything_fails(tmp_path: Path) -> None:
     assert not report.violations, report
     assert report.tasks > 200, report
     assert sum(report.attacks.values()) >= 3, report
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("processes")
+def test_limits_hold_while_everything_fails(tmp_path: Path) -> None:
+    report = flow.run(1, seed=12, folder=tmp_path, seconds=9, rate=150, storm=0.3)
+
+    assert not report.violations, report
+    assert report.starts > 300, report
+    assert report.limits_set > 3, report
+    assert sum(report.attacks.values()) >= 2, report
