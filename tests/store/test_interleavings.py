@@ -13,7 +13,7 @@ from pgq.conf import ALL
 from pgq.store import keyed, leases
 from pgq.store.keyed import ABOVE_ALL, LaneOfKey
 from pgq.store.texts import sql
-from tests.support.explorer import Connection, Step, explore
+from tests.support.explorer import Connection, Session, Step, explore
 from tests.support.pools import connect
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -107,6 +107,81 @@ def test_found_if_what_was_counted_before_the_lock_is_believed(monkeypatch):
 
     monkeypatch.setattr(keyed, "sql", believing)
     assert explore(connect, scripts(1, late, late), over(1), most=120, first=True)
+
+
+def test_what_was_counted_before_the_lock_was_there_is_counted_anew(session):
+    """`choose` may count, and then get the lock that another claim has released since: both in one statement."""
+    one, two, gate = session(), session(), session()
+    begin(one)
+    # Between the snapshot of that statement and its lock this one waits at a gate.
+    two.execute(
+        """CREATE FUNCTION public.pg_try_advisory_xact_lock(bigint) RETURNS boolean LANGUAGE plpgsql AS $$
+           BEGIN
+               PERFORM pg_advisory_xact_lock(4711);
+               RETURN pg_catalog.pg_try_advisory_xact_lock($1);
+           END $$"""
+    )
+    two.execute("SET search_path = public, pg_catalog")
+    first, second = Claimer(ends="never"), Claimer(ends="never")
+    stepping = Session(lambda: two)
+    try:
+        choose, claim, commit, _ = first.steps()
+        choose(one)
+        claim(one)
+        gate.execute("SELECT pg_advisory_lock(4711)")
+        stepping.take(second.choose)
+        stepping.wait(gate)
+        assert stepping.is_busy()
+        commit(one)
+        gate.execute("SELECT pg_advisory_unlock(4711)")
+        stepping.wait(gate)
+        assert second.chosen.queues == ["q"], "it was counted as empty, and the lock was to be had"
+        stepping.take(second.claim)
+        stepping.take(lambda session: session.execute("COMMIT"))
+        stepping.wait(gate)
+        assert over(1)(gate, True) is None
+    finally:
+        one.execute("DROP FUNCTION public.pg_try_advisory_xact_lock(bigint)")
+        stepping.close()
+
+
+def test_a_limit_that_is_set_between_choosing_and_claiming_holds():
+    """What is claimed under no limit's lock would count for none."""
+
+    def start(monitor: Connection) -> Sequence[Sequence[Step]]:
+        begin(monitor, None)
+        monitor.execute("SELECT pgq_drop_limit('k')")
+        several = [Claimer(ends="never"), Claimer(ends="never")]
+        return [
+            *(one.steps()[:3] for one in several),
+            [lambda session: session.execute("SELECT pgq_set_limit('k', 1)")],
+        ]
+
+    def wrong(monitor: Connection, ended: bool) -> str | None:
+        # Each claim takes one task, and claims of before the limit do not count.
+        [(running,)] = monitor.execute(
+            "SELECT count(*) FROM pgq_queue WHERE lock > (SELECT updated_at FROM pgq_limit)"
+        ).fetchall()
+        return f"{running} at a time" if running > 1 else None
+
+    assert explore(connect, start, wrong, most=25) == []
+
+
+def test_giving_back_never_meets_another_task_s_unique_key():
+    """The key went with the claim; meanwhile another call has it."""
+    insert = "INSERT INTO pgq_queue (func, queue, key, unique_key) VALUES ('f', 'q', 'k', 'k') ON CONFLICT DO NOTHING"
+
+    def start(monitor: Connection) -> Sequence[Sequence[Step]]:
+        begin(monitor, 1, rows=0)
+        monitor.execute(insert)
+        claimer = Claimer(ends="release")
+        return [claimer.steps(), [lambda session: session.execute(insert)]]
+
+    def wrong(monitor: Connection, ended: bool) -> str | None:
+        [(of_key,)] = monitor.execute("SELECT count(*) FROM pgq_queue WHERE unique_key = 'k'").fetchall()
+        return f"{of_key} have the key" if of_key > 1 else None
+
+    assert explore(connect, start, wrong) == []
 
 
 # ------------------------------------------------------------------------------------------------- lanes

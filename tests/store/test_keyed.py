@@ -242,6 +242,16 @@ def test_a_claim_that_another_session_is_making_is_not_waited_for(session):
     assert len(take(two, 1)) == 1
 
 
+def test_a_claim_locks_no_more_limits_than_it_uses(session):
+    one, two = session(), session()
+    for name in "abc":
+        limit(one, name, 1)
+        put(one, name)
+    with one.transaction():
+        assert len(take(one, 1)) == 1
+        assert len(take(two, 8)) == 2
+
+
 # ------------------------------------------------------------------------------------------------- rates
 
 
@@ -307,6 +317,17 @@ def test_a_claim_that_rolls_back_has_counted_nothing(session):
     with own.transaction(force_rollback=True):
         assert len(take(own, 1)) == 1
     assert take_all(own) == 3
+
+
+def test_a_start_counts_at_no_time_before_it_was(session):
+    """Else a window could hold those of the sixtieth in which it begins besides."""
+    own = session()
+    limit(own, "k", None, rate=10, period=3600)
+    put(own, "k")
+    take(own, 1)
+    text = """SELECT (r.starts #>> '{0,0}')::float8 - extract(epoch FROM q.lock)::float8
+                FROM pgq_rate r JOIN pgq_queue q ON q.key = r.name"""
+    assert 0 <= value(own, text) <= 60.01
 
 
 def test_the_rate_of_a_queue_is_shared_by_its_keys(session):

@@ -210,6 +210,7 @@ def _strict_results(inner: Any) -> Any:
 # ------------------------------------------------------------------------------------------------- all of them
 
 SAME_RECEIPT = r"q\.id = r\.id AND q\.receipt = r\.receipt"
+INTERLEAVINGS, KEYED = "tests/store/test_interleavings.py", "tests/store/test_keyed.py"
 SLOT_TEST = "tests/schedules/test_schedules.py::test_a_slot_is_fired_once"
 
 MUTANTS = {
@@ -273,6 +274,78 @@ MUTANTS = {
         "only a task that has not started expires",
         edit("take_ended", "AND attempts = 0 AND NOT cancelled", "AND NOT cancelled"),
         "tests/execution/test_ending.py::test_a_task_that_has_started_does_not_expire",
+    ),
+    "limits are not locked": Mutant(
+        "a claim locks the limits under which it counts",
+        edit(
+            "choose",
+            r"CASE WHEN NOT %\(locking\)s THEN true",
+            "CASE WHEN NOT %(locking)s THEN true WHEN true THEN true",
+        ),
+        f"{INTERLEAVINGS}::test_never_over_the_limit",
+    ),
+    "limits are counted with their locks": Mutant(
+        "a claim counts in a statement of its own, whose snapshot is younger than the locks",
+        edit("claim_keyed", r"> bound\.low\b", "> bound.low + 1000000000"),
+        f"{INTERLEAVINGS}::test_what_was_counted_before_the_lock_was_there_is_counted_anew",
+    ),
+    "limits are counted before their locks": Mutant(
+        "the same; here the locks come in a statement after the count",
+        edit("claim_keyed", r"> bound\.low\b", "> bound.low + 1000000000"),
+        f"{INTERLEAVINGS}::test_found_if_what_was_counted_before_the_lock_is_believed",
+    ),
+    "limits of lanes that are left out": Mutant(
+        "only the limits of lanes that a claim takes are locked: LIMIT comes before the locks",
+        both(
+            edit("lanes_with_room", r"LIMIT \{lanes\}", ""),
+            edit("choose", r"  FROM held\s*$", "  FROM (SELECT * FROM held ORDER BY turn, n LIMIT {lanes}) held"),
+        ),
+        f"{KEYED}::test_a_claim_locks_no_more_limits_than_it_uses",
+    ),
+    "limits set in the meantime": Mutant(
+        "a limit that was set since the lanes were chosen, and is not locked, leaves its lanes out",
+        edit("claim_keyed", r"l\.name IS NULL OR \(k\.key_locked AND k\.turn = 1\)", "true"),
+        f"{INTERLEAVINGS}::test_a_limit_that_is_set_between_choosing_and_claiming_holds",
+    ),
+    "a key in several queues": Mutant(
+        "of a limited key one lane has its turn in a claim",
+        edit("claim_keyed", r"k\.turn = 1", "true"),
+        f"{KEYED}::test_a_key_in_several_queues_has_its_room_once",
+    ),
+    "strand outlives its lease": Mutant(
+        "a rescued task gives its place up",
+        edit("rescue_expired", r"strand = NULL, ", ""),
+        f"{KEYED}::test_a_task_that_is_given_back_frees_its_place_and_keeps_its_turn",
+        schema="ALTER TABLE pgq_queue DROP CONSTRAINT IF EXISTS pgq_queue_strand_check",
+    ),
+    "a key's own attempts overtake it": Mutant(
+        "of a strict key a task that waits for another attempt holds back the others",
+        both(
+            edit("claim_keyed", r"AND NOT \(coalesce\(l\.strict, false\)", "AND NOT (false"),
+            edit("lanes_with_room", r"WHERE NOT \(coalesce\(l\.strict, false\)", "WHERE NOT (false"),
+        ),
+        f"{KEYED}::test_of_a_strict_key_a_task_that_is_tried_again_holds_back_the_others",
+    ),
+    "idle lanes are not swept": Mutant(
+        "a lane that was marked as idle is looked at again when what was open then has ended",
+        edit("stray_keyed", "WHERE NOT EXISTS", "WHERE false AND NOT EXISTS"),
+        f"{INTERLEAVINGS}::test_no_row_is_lost_in_an_idle_lane",
+    ),
+    "hasty watermark of strands": Mutant(
+        "the watermark of strands stays below each that runs",
+        edit("raise_strand_low", r"SELECT q\.strand - 1", "SELECT q.strand"),
+        "tests/upkeep/test_keyed.py::test_the_watermark_of_strands_stays_below_each_that_runs",
+    ),
+    "sixty cells": Mutant(
+        "a start counts for a rate from the end of its sixtieth of the window",
+        edit("count_starts", r"/ win\.length\) \+ 1\)", "/ win.length))"),
+        f"{KEYED}::test_a_start_counts_at_no_time_before_it_was",
+    ),
+    "released with its unique key": Mutant(
+        "a task that is given back is unique no more",
+        edit("release", r"strand = NULL,", "strand = NULL, unique_key = 'k', unique_until = 'start',"),
+        f"{INTERLEAVINGS}::test_giving_back_never_meets_another_task_s_unique_key",
+        sign=".*UniqueViolation",
     ),
     "no renewal": Mutant(
         "the renewal of leases",
