@@ -19,6 +19,8 @@ from pgq.store.turns import Turns
 
 #: Seconds between the first two polls of the queue; they double, up to `poll`.
 _FIRST_PAUSE_SECONDS = 0.02
+#: Seconds after a rate opens at which to poll: pools that wait for the same one come one after the other.
+_AFTER_OPENING_SECONDS = (0.002, 0.01)
 #: Seconds for which all workers must have been busy before the flag is lowered.
 _BUSY_SECONDS = 0.1
 
@@ -62,10 +64,13 @@ class Sleepers:
             queues=self.settings.served,
             turns=self.turns,
         )
-        if ready:
-            self.wake(1)
         self.pause = min(self.pause * 2, poll)
         self.poll_at = now + self.pause * random.uniform(0.9, 1.0)
+        if ready:
+            self.wake(1)
+        elif (seconds := self.turns.opens_in(cursor)) is not None:
+            # Nothing notifies of the passing of time: tasks that a rate holds may start then, and not before.
+            self.poll_at = min(self.poll_at, now + seconds + random.uniform(*_AFTER_OPENING_SECONDS))
 
     def find_ready(self, cursor: Cursor) -> bool:
         """Return whether a task is ready, and lower the flag."""
@@ -96,14 +101,15 @@ class Sleepers:
         self.poll_at = 0.0
         self.wake(self.settings.workers)
 
-    def fell_asleep(self, worker: Child) -> None:
-        """Note that a worker has found nothing to do."""
+    def fell_asleep(self, worker: Child, *, held: bool = False) -> None:
+        """Note that a worker has found nothing to do. `held`: limits may hold tasks that it looked at."""
         worker.state = State.ASLEEP
         self.all_busy_since = None
         if self.missed_wake:
             self.missed_wake = False
             self.wake(1)
-        elif not self.flag or self.pause >= self.settings.poll:
-            # The flag is lowered, or may soon be: raise it now. A caller may just have enqueued without notifying.
+        elif not self.flag or self.pause >= self.settings.poll or held:
+            # The flag is lowered, or may soon be: raise it now. A caller may just have enqueued without notifying. And
+            # what the worker ran may have used a rate up: look when it opens.
             self.pause = _FIRST_PAUSE_SECONDS / 2
             self.poll_at = 0.0

@@ -19,7 +19,7 @@ from pgq.pool import signalled
 from pgq.pool.children import Child, Children, State, python_path
 from pgq.pool.former_ids import FormerId
 from pgq.pool.liveness import Pulse
-from pgq.pool.protocol import BYE, IDLE, LARGE, MORE, READY, RENAMED, STOP, TICKED
+from pgq.pool.protocol import BYE, HELD, IDLE, LARGE, MORE, READY, RENAMED, STOP, TICKED
 from pgq.pool.session import Clock, Session
 from pgq.pool.sleepers import Sleepers
 from pgq.pool.watchers import Watchers
@@ -200,8 +200,8 @@ class Supervisor:
             self.session.heartbeat.next = 0.0
             if self.stops:
                 child.post(STOP)
-        elif message == IDLE:
-            self.sleepers.fell_asleep(child)
+        elif message in (IDLE, HELD):
+            self.sleepers.fell_asleep(child, held=message == HELD)
         elif message == MORE and self.children.any_worker(State.ASLEEP):
             self.sleepers.wake(1)
         elif message == TICKED:

@@ -92,6 +92,12 @@ def choose(
     return records(cursor, Chosen, "choose", parameters, lanes_with_room=part, lanes=lanes)[0]
 
 
+def rate_opens(cursor: Cursor) -> float | None:
+    """Return in how many seconds the first of the rates that are used up lets a task start; None: none is used up."""
+    seconds = one_row(cursor, "rate_opens", {})[0]
+    return None if seconds is None else float(seconds)
+
+
 class LaneOfKey(NamedTuple):
     """A lane of a key, by what it is known."""
 

@@ -33,11 +33,12 @@ class Turns:
     Attributes:
         busy: The last claim found nothing, but another session was just claiming from lanes that have room.
         more: The last claim may have left tasks that another worker could take.
+        has_keys: The last look found lanes of keys in use, or queues with a limit.
     """
 
     def __init__(self, queues: Queues = ALL) -> None:
         self.queues = queues
-        self.busy = self.more = False
+        self.busy = self.more = self.has_keys = False
         #: The queue whose turn comes last: of tasks without a key, and with one.
         self._after: str | None = None
         self._after_keyed = ""
@@ -80,6 +81,13 @@ class Turns:
         """
         return self._choose(cursor, 1, locking=False) is not None
 
+    def opens_in(self, cursor: Cursor) -> float | None:
+        """Return in how many seconds the first rate that is used up lets a task start; None: none is known of.
+
+        For a supervisor, after `is_any_ready` found none. It asks PostgreSQL only if there are tasks with keys.
+        """
+        return keyed.rate_opens(cursor) if self.has_keys else None
+
     def _look(self, cursor: Cursor) -> bool:
         self._in_use = keyed.in_use(cursor)
         return self._in_use
@@ -111,8 +119,9 @@ class Turns:
             )
             self.busy = self.busy or chosen.busy > 0
             if chosen.priority is None:
-                self._in_use = below != ABOVE_ALL
+                self._in_use = self.has_keys = below != ABOVE_ALL
                 return None
+            self.has_keys = True
             self._remember(chosen)
             if chosen.queues:
                 return chosen

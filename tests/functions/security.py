@@ -40,7 +40,7 @@ def chatter(seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         for pipe in _pipes():
-            for message in (protocol.IDLE, protocol.READY, protocol.MORE, b"?", b""):
+            for message in (protocol.IDLE, protocol.HELD, protocol.READY, protocol.MORE, b"?", b""):
                 pipe.send_bytes(message)
     say("end")
 

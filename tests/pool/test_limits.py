@@ -48,6 +48,14 @@ def set_limits(session) -> None:
         session.execute("SELECT pgq_set_limit(%s, %s)", (name, concurrency))
 
 
+def commits(session) -> int:
+    """Transactions of the test's database so far, as far as the statistics know."""
+    [(count,)] = session.execute(
+        "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+    ).fetchall()
+    return count
+
+
 def test_never_more_than_the_limit_whoever_is_killed(pool, oracle, session):
     own, chance = session(), random.Random(7)
     set_limits(own)
@@ -104,6 +112,22 @@ def test_a_place_that_becomes_free_is_taken_at_once(pool, oracle, session, tmp_p
     wait_for(all_settled, timeout=8)
     times = [float(line[3]) for line in oracle.lines()]
     assert max(later - earlier for earlier, later in zip(times[1::2], times[2::2], strict=False)) < 1
+
+
+def test_a_task_that_a_rate_holds_starts_when_its_window_opens(pool, oracle, session):
+    """Not at the next poll, which is 10 s away; and until then no poll follows the other."""
+    own = session()
+    own.execute("SELECT pgq_set_limit('k', rate => 2, period => 1.5)")
+    pool(workers=1, poll=10)
+    enqueue_many(NAP, [(f"k/{number}", 0) for number in range(6)], key="k")
+    before = commits(own)
+    # Its own looks are few, too.
+    wait_for(all_settled, timeout=8, pause=0.2)
+    times = sorted(oracle.times(f"k/{number}")[0] for number in range(6))
+    for place in (2, 4):
+        # A sixtieth of the window, and what a busy machine takes.
+        assert 1.49 <= times[place] - times[place - 2] < 2.3
+    assert commits(own) - before < 200
 
 
 def test_first_in_first_out_within_a_key_whose_limit_is_one(pool, oracle, session):
