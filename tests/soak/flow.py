@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from tests.support.site import OwnServer, Site
 
 WORK = "tests.functions.flow.work"
-#: Seconds that a key with a ready task and room may be left alone.
-IDLE = 2.0
+#: Seconds that a key with a ready task and room may be left alone while others are claimed; and while none is.
+IDLE, ALL_IDLE = 2.0, 6.0
 #: Seconds within which pools are as they were, after the worst of it: leases of QUICK are 3 s.
 RECOVERY = 6.0
 
@@ -199,19 +199,24 @@ class Watch(threading.Thread):
                             since = {}
                             continue
                         self.calm += now - before
-                        since = self._judge(rows, since, now)
+                        since = self._judge(session, rows, since, now)
             except psycopg.Error:
                 since = {}
 
-    def _judge(self, rows: list[Any], since: dict[str, float], now: float) -> dict[str, float]:
+    def _judge(
+        self, session: psycopg.Connection[Any], rows: list[Any], since: dict[str, float], now: float
+    ) -> dict[str, float]:
         offset = time.time() - now
+        [(last,)] = session.execute(
+            "SELECT coalesce(extract(epoch FROM max(at))::float8, 0) FROM noted_claim"
+        ).fetchall()
         alone = {}
         for name, claimed in rows:
             # A claim in the meantime begins it anew.
             alone[name] = max(since.get(name, now), claimed - offset)
             passed = now - alone[name]
             self.longest = max(self.longest, passed)
-            if passed > IDLE:
+            if passed > (IDLE if last - offset > alone[name] + IDLE / 2 else ALL_IDLE):
                 self.found.append(f"{name} has a ready task and room, and was left alone for {passed:.1f} s")
                 alone[name] = now
         return alone
