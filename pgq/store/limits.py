@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from pgq.ground.limits import Limit
 from pgq.store.connection import Cursor
-from pgq.store.statement import all_rows, one_row
+from pgq.store.statement import all_rows, one_row, records
 
 
 def set_limit(cursor: Cursor, limit: Limit, *, keep_strict: bool, pinned: bool) -> None:
@@ -46,3 +48,32 @@ def write_limits(cursor: Cursor, limits: Sequence[Limit]) -> list[tuple[str, str
         "stricts": [limit.strict for limit in limits],
     }
     return [(row[0], row[1]) for row in all_rows(cursor, "write_limits", parameters)]
+
+
+@dataclass(frozen=True, slots=True)
+class LimitState:
+    """A limit as the table has it, and what is under it now."""
+
+    scope: str
+    name: str
+    concurrency: int | None
+    rate: int | None
+    #: Seconds.
+    period: float | None
+    smooth: bool
+    strict: bool
+    #: An operator set it, not code.
+    pinned: bool
+    updated_at: datetime
+    #: Strands that run, and tasks that are ready: of the queue, or of all keys of that name.
+    running: int
+    ready: int
+    #: Until when the rate of the queue is used up; None: it is not, or the limit is of keys.
+    not_before: datetime | None
+
+
+def limits(
+    cursor: Cursor, *, most: int, bound: int, scope: str | None = None, name: str | None = None
+) -> list[LimitState]:
+    """Return limits by scope and name, `most` at most; counted up to `bound`. `scope`, `name`: only these."""
+    return records(cursor, LimitState, "limits", {"scope": scope, "name": name}, most=most, bound=bound)

@@ -19,13 +19,14 @@ from pgq.admin.dashboard import alike, look
 from pgq.admin.dashboard.tasks import parse
 from pgq.ground import ids
 from pgq.models import QueuedTask, Task
-from pgq.tasks import async_chain, async_iter, async_task, cancel, pause, schedule
+from pgq.tasks import async_chain, async_iter, async_task, cancel, pause, schedule, set_limit
 from tests.support.admin import PLAIN, REGISTERED, finished, queued, sql
 from tests.support.pool_rows import ID, WORKERS, make_pool
 
 pytestmark = pytest.mark.django_db
 PAGES = (
-    "changelist", "queues", "functions", "marks", "flows", "errors", "tasks", "workers", "schedules", "doctor", "audit",
+    "changelist", "queues", "limits", "functions", "marks", "flows", "errors", "tasks", "workers", "schedules",
+    "doctor", "audit",
 )  # fmt: skip
 #: Statements of one page; the session, the user and the rights of the user included.
 MOST = 20
@@ -159,6 +160,46 @@ def test_a_queue_is_paused_and_resumed(user_with: Any) -> None:
     assert [one["action"] for one in heard] == ["pause", "resume"]
     assert heard[0]["facts"] == {"queue": "a/b c"}
     assert "Queue a/b c is resumed." in text_of(client, "audit")
+
+
+def test_limits_are_shown_set_and_dropped(user_with: Any) -> None:
+    set_limit("stripe", concurrency=2, pin=False)
+    sql("SELECT pgq_set_limit('mail', 0, rate => 100, period => 60, smooth => true, scope => 'queue')")
+    for number in range(3):
+        queued(key="stripe:<7>", args=json.dumps([number]))
+    queued(queue="mail")
+    reader = user_with("view_dashboard")
+    shown = text_of(reader, "limits")
+    assert "holds all" in shown
+    assert "100 in 60 s, smooth" in shown
+    assert "Set…" not in shown
+    for page, args in (("new_limit", ()), ("set_limit", ("key", "stripe")), ("drop_limit", ("key", "stripe"))):
+        assert reader.post(address(page, *args)).status_code == 403
+
+    client = user_with("view_dashboard", "change_limit", "delete_limit")
+    form = text_of(client, "set_limit", "queue", "mail")
+    assert 'name="concurrency" min="0" step="1" value="0"' in form
+    told: list[Any] = []
+    signals.operator_action.connect(lambda **given: told.append(given), weak=False, dispatch_uid="limits")
+    given = {"concurrency": "5", "rate": "10", "period": "0.5", "order": "strict"}
+    assert client.post(address("set_limit", "key", "stripe"), given).status_code == 302
+    row = "SELECT concurrency, rate, period, smooth, strict, pinned FROM pgq_limit WHERE name = "
+    assert sql(row + "'stripe'") == [(5, 10, 0.5, False, True, True)]
+    client.post(address("new_limit"), {"scope": "queue", "name": "slow", "concurrency": "1", "order": "fifo"})
+    assert sql(row + "'slow'") == [(1, None, None, False, False, True)]
+    client.post(address("drop_limit", "queue", "mail"))
+    assert sql(row + "'mail'") == []
+    signals.operator_action.disconnect(dispatch_uid="limits")
+    assert [one["action"] for one in told] == ["set_limit", "new_limit", "drop_limit"]
+    assert [entry.object_repr for entry in LogEntry.objects.order_by("pk")] == ["stripe", "slow", "mail"]
+
+    # What cannot be is said, and sets nothing.
+    for wrong in ({"concurrency": "-1"}, {"concurrency": "x"}, {"rate": "5"}, {"rate": "5", "period": "nan"}):
+        shown = client.post(address("set_limit", "key", "stripe"), wrong, follow=True).content.decode()
+        assert "must be" in shown or "a rate is" in shown, wrong
+    assert sql(row + "'stripe'")[0][0] == 5
+    assert client.get(address("set_limit", "nonsense", "x")).status_code == 404
+    assert LogEntry.objects.count() == 3
 
 
 def test_a_task_is_run_again_and_cancelled_once(admin_client: Client) -> None:

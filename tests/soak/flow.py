@@ -81,18 +81,16 @@ class Limits:
             Promise("queue", "slow", rate=most(), period=1.0),
         ]
 
-    def values(self, promise: Promise) -> tuple[int | None, int | None]:
-        """Return a concurrency and a rate by chance."""
-        choose = self.rng.choice
+    def values(self, promise: Promise, *, holding: bool) -> tuple[int | None, int | None]:
+        """Return a concurrency and a rate by chance; if not `holding`, the largest."""
+        choose = self.rng.choice if holding else max
         fixed = {"one": 1, "two": 2, "fifo": choose((1, 1, 0))}
         concurrency = None if promise.concurrency is None else fixed.get(promise.name, choose((0, 1, 2, 3, 5)))
         rate = None if promise.rate is None else choose((21, 40, 100, 250) if promise.smooth else (5, 20, 100, 400))
         return concurrency, rate
 
     def set(self, site: Site, promise: Promise, *, holding: bool = True) -> None:
-        concurrency, rate = self.values(promise)
-        if concurrency == 0 and not holding:
-            concurrency = 1
+        concurrency, rate = self.values(promise, holding=holding)
         began, confirmed = time.time(), None
         with suppress(psycopg.Error), site.session(connect_timeout=2) as session:
             session.execute(

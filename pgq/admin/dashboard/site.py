@@ -27,6 +27,7 @@ from pgq.admin.dashboard import (
     errors,
     flows,
     functions,
+    limits,
     marks,
     overview,
     queues,
@@ -63,6 +64,7 @@ PAGES = (
     Page("changelist", "", overview.build, gettext_lazy("Overview"), "o"),
     Page("queues", "queues/", queues.build, gettext_lazy("Queues"), "q"),
     Page("queue", "queues/<str:name>/", queues.build_one, gettext_lazy("Queue")),
+    Page("limits", "limits/", limits.build, gettext_lazy("Limits"), "l"),
     Page("functions", "functions/", functions.build, gettext_lazy("Functions"), "f", 30),
     Page("function", "functions/<str:path>/", functions.build_one, gettext_lazy("Function"), "", 30),
     Page("errors", "errors/", errors.build, gettext_lazy("Errors"), "e"),
@@ -87,7 +89,7 @@ class DashboardAdminMixin(PgqAdminMixin):
     #: Add a `Page` of your own in a subclass.
     pages: ClassVar[Sequence[Page]] = PAGES
     #: What can be done, likewise.
-    acts: ClassVar[Sequence[Act]] = (*ACTS, alike.RETRY_ALIKE)
+    acts: ClassVar[Sequence[Act]] = (*ACTS, alike.RETRY_ALIKE, *limits.ACTS)
 
     @property
     def media(self) -> Media:
