@@ -32,6 +32,7 @@ DECLARE
     others bigint;
     holder record;
     held record;
+    before record;
     is_paused boolean;
     blocked text := '';
 BEGIN
@@ -189,6 +190,29 @@ BEGIN
      LIMIT 1;
     EXCEPTION WHEN insufficient_privilege THEN held := NULL;
     END;
+    -- The limit tells the order, too: of a strict key another attempt, or a parked task, holds back those behind it.
+    IF held.scope IS NULL AND q.key IS NOT NULL THEN
+        BEGIN
+            SELECT b.id, b.run_after, b.parked IS NOT NULL AS is_parked, b.attempts + 1 AS attempt
+              INTO before
+              FROM pgq_queue b
+             WHERE b.key = q.key AND b.attempts > 0 AND (b.run_after IS NOT NULL OR b.parked IS NOT NULL) AND b.id <> task
+               AND EXISTS (SELECT FROM pgq_limit l WHERE l.scope = 'key' AND l.name = split_part(q.key, ':', 1) AND l.strict)
+             ORDER BY b.run_after DESC NULLS FIRST
+             LIMIT 1;
+        EXCEPTION WHEN insufficient_privilege THEN before := NULL;
+        END;
+        IF before.id IS NOT NULL THEN
+            code := 'held';
+            facts := facts || jsonb_build_object('key', q.key, 'limit', 'key', 'order', 'strict',
+                                                 'before', replace(before.id::text, '-', ''), 'run_after', before.run_after);
+            sentence := format('It is ready, and held by the strict order of its key %s: %s before it ', q.key,
+                               replace(before.id::text, '-', ''))
+                        || CASE WHEN before.is_parked THEN 'is parked.'
+                                ELSE format('waits for attempt %s, in %s.', before.attempt, pgq_span(before.run_after - at)) END;
+            RETURN;
+        END IF;
+    END IF;
     IF held.scope IS NOT NULL THEN
         code := 'held';
         facts := facts || jsonb_build_object('key', q.key, 'limit', held.scope, 'concurrency', held.concurrency,
@@ -200,8 +224,9 @@ BEGIN
         RETURN;
     END IF;
 
-    -- How many go before it in its queue, or of its key, and how many of a higher priority in other queues. Keys of a queue take
-    -- turns, so those of other keys are not counted.
+    -- How many go before it in its queue, or of its key, and how many of a higher priority in other queues or of other keys.
+    -- Keys of a queue take turns, so those of other keys are not counted, unless their priority is higher: those come first,
+    -- in any queue, but for those that a limit holds, which are counted all the same.
     IF q.key IS NULL THEN
         SELECT count(*) INTO ahead
           FROM (SELECT FROM pgq_lane l
@@ -234,6 +259,18 @@ BEGIN
              WHERE l.queue <> q.queue AND l.priority > q.priority
                AND NOT EXISTS (SELECT FROM pgq_lane o WHERE o.queue = l.queue AND o.paused)
              LIMIT bound) x;
+    SELECT others + count(*) INTO others
+      FROM (SELECT FROM pgq_keyed l
+             CROSS JOIN LATERAL (
+                   SELECT FROM pgq_queue r
+                    WHERE r.queue = l.queue AND r.key = l.key AND r.priority = l.priority AND r.position > l.low
+                      AND r.lock IS NULL AND r.run_after IS NULL AND r.parked IS NULL AND r.remaining IS NULL
+                      AND r.key IS NOT NULL
+                    ORDER BY r.position LIMIT bound) r
+             WHERE l.idle_since IS NULL AND l.priority > q.priority
+               AND (q.key IS NULL OR (l.queue, l.key) <> (q.queue, q.key))
+               AND NOT EXISTS (SELECT FROM pgq_lane o WHERE o.queue = l.queue AND o.paused)
+             LIMIT greatest(bound - others, 0)) x;
     facts := facts || jsonb_build_object('ahead', ahead, 'ahead_exact', ahead < bound, 'ahead_elsewhere', others,
                                          'ahead_elsewhere_exact', others < bound);
     code := CASE WHEN ahead > 0 OR others > 0 THEN 'behind' WHEN pool.busy >= pool.workers THEN 'busy' ELSE 'next' END;
@@ -243,7 +280,7 @@ BEGIN
                 CASE WHEN ahead > 0 THEN format('behind %s%s other tasks of its %s', ahead,
                                                 CASE WHEN ahead >= bound THEN ' or more' ELSE '' END,
                                                 CASE WHEN q.key IS NULL THEN 'queue' ELSE 'key' END) END,
-                CASE WHEN others > 0 THEN format('behind %s%s of a higher priority in other queues', others,
+                CASE WHEN others > 0 THEN format('behind %s%s of a higher priority in other queues or of other keys', others,
                                                  CASE WHEN others >= bound THEN ' or more' ELSE '' END) END)
         WHEN 'busy' THEN 'the next one of its ' || CASE WHEN q.key IS NULL THEN 'queue' ELSE 'key' END
         ELSE format('the next one of its %s, and a worker is free', CASE WHEN q.key IS NULL THEN 'queue' ELSE 'key' END) END;

@@ -89,7 +89,7 @@ def test_how_many_go_before_it() -> None:
     verdict = why(tasks[3])
     assert verdict.code == "behind"
     assert (verdict.facts["ahead"], verdict.facts["ahead_exact"], verdict.facts["ahead_elsewhere"]) == (4, True, 1)
-    assert "behind 4 other tasks of its queue, and behind 1 of a higher priority in other queues" in verdict.sentence
+    assert "behind 4 other tasks of its queue, and behind 1 of a higher priority in other queues or of other keys" in verdict.sentence
     assert why(urgent).code == "next"
     pause("elsewhere")
     assert why(tasks[0]).facts["ahead_elsewhere"] == 0
@@ -189,3 +189,21 @@ def test_limits_and_keys() -> None:
     assert said(other) == ("held", "It is ready, and held by the limit of its queue default: 1 of 0 run.")
     plain = async_task(NAME, 1)
     assert said(plain)[0] == "held"
+
+
+def test_a_strict_key_is_held_by_what_goes_before_and_higher_priorities_of_other_keys_are_counted() -> None:
+    make_pool(workers=FREE)
+    sql("INSERT INTO pgq_limit (scope, name, strict) VALUES ('key', 'ship', true)")
+    first, second = queued(key="ship:7"), queued(key="ship:7")
+    sql("UPDATE pgq_queue SET attempts = 1, run_after = now() + interval '40.4 s' WHERE id = %s", first)
+    code, sentence = said(second)
+    assert (code, sentence) == (
+        "held",
+        f"It is ready, and held by the strict order of its key ship:7: {first} before it waits for attempt 2, in 40 s.",
+    )
+    sql("UPDATE pgq_queue SET run_after = NULL, parked = 'broken' WHERE id = %s", first)
+    assert said(second)[1].endswith(f"{first} before it is parked.")
+    plain = async_task(NAME, 1)
+    for number in range(3):
+        queued(key=f"mail:{number}", queue="other", priority=5)
+    assert "behind 3 of a higher priority in other queues or of other keys" in said(plain)[1]

@@ -12,6 +12,7 @@ import pytest
 from pgq.conf import Queues
 from pgq.records import Claim
 from pgq.store import lanes, leases, queue
+from pgq.store.leases import Blame
 from pgq.store.turns import Turns
 from tests.support.hand import WORKER, value
 
@@ -397,3 +398,20 @@ def test_of_a_strict_key_a_task_that_is_tried_again_holds_back_the_others(sessio
     assert [claim.id for claim in again] == [claim.id for claim in first]
     end(own, again)
     assert len(take(own, 8, turns)) == 1
+
+
+@pytest.mark.parametrize("how", ["release_worker", "rescue_expired"])
+def test_of_a_strict_key_a_task_that_takes_workers_down_keeps_its_place(session, how):
+    """Others go to the end at their second crash; here those behind it would go before it."""
+    own, since = session(), leases.BEFORE_ALL_LEASES
+    limit(own, "k", None, strict=True)
+    put(own, "k", 3)
+    for _ in range(3):
+        [held] = take(own, 1)
+        if how == "release_worker":
+            leases.release_worker(own.cursor(), WORKER, Blame(held.id, crash=True, error="{}"), since=since)
+        else:
+            later = own.execute("SELECT now() + interval '1 hour'").fetchone()[0]
+            leases.rescue_expired(own.cursor(), since=since, before=later, age=-60, error="{}")
+    [again] = take(own, 1)
+    assert (again.id, again.position, again.crashes) == (held.id, held.position, 3)

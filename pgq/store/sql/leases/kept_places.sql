@@ -20,7 +20,13 @@ lane AS MATERIALIZED (
      ORDER BY l.queue, l.key, l.priority
        {lock}
 ), placed AS MATERIALIZED (
-    SELECT lost.*, CASE WHEN coalesce(lane.low, keyed_lane.low) IS NOT NULL AND NOT lost.to_end THEN lost.position END AS place,
+    -- A row of a strict key keeps its place in any case: at the end, those behind it would go before it. If its lane is locked,
+    -- the sweep lowers the watermark.
+    SELECT lost.*, CASE WHEN (coalesce(lane.low, keyed_lane.low) IS NOT NULL AND NOT lost.to_end)
+                          OR (lost.key IS NOT NULL AND EXISTS (
+                              SELECT FROM pgq_limit l
+                               WHERE l.scope = 'key' AND l.name = split_part(lost.key, ':', 1) AND l.strict))
+                        THEN lost.position END AS place,
            lost.key IS NOT NULL AND keyed_lane.low IS NULL AS laneless
       FROM lost
       LEFT JOIN lane ON lost.key IS NULL AND lane.queue = lost.queue AND lane.priority = lost.priority
