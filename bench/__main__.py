@@ -27,7 +27,17 @@ from bench.lab import Failed, Lab, describe, laboratory
 from bench.redis import find as find_redis
 from bench.systems.base import ROOT, System
 
-QUICK_SYSTEMS = ("pgq", "pgq-tasks", "floor", "django-q2", "django-tasks-db", "procrastinate", "pgqueuer-100", "awa-pg")
+QUICK_SYSTEMS = (
+    "pgq",
+    "pgq-tasks",
+    "floor",
+    "django-q2",
+    "django-tasks-db",
+    "procrastinate",
+    "pgqueuer-100",
+    "awa-pg",
+    "dbos",
+)
 PARTIAL = ROOT / ".pgq" / "bench"
 #: What can go wrong in one cell without being the end of the run.
 TROUBLE = (Failed, OSError, RuntimeError, ValueError)
@@ -75,12 +85,16 @@ class Run:
         for kind in self.plan.kinds:
             for workers in self.plan.workers:
                 yield "drain", kind, workers
+        for kind in self.plan.limited:
+            yield "drain", kind, self.plan.pool
         yield "pick-up", "", 0
         yield "kill", "", 0
 
     def _measure(self, number: int, system: System, cell: tuple[str, str, int]) -> None:
         what, kind, workers = cell
-        able = {"pick-up": system.picks_up, "kill": system.rescues}.get(what, not kind or kind in system.kinds)
+        able = {"pick-up": system.picks_up, "kill": system.rescues}.get(
+            what, not kind or kind in system.kinds or kind in system.limited
+        )
         if not able:
             return
         began = time.monotonic()
@@ -115,6 +129,8 @@ class Run:
         """About how many tasks a second it will do: the more is known, the better the guess."""
         if known := self._known(system, kind, workers):
             return known
+        if kind in system.limited:
+            return system.limited[kind]
         noop = next(
             (rate for fewer in sorted(self.plan.workers, reverse=True) if (rate := self._known(system, "noop", fewer))),
             system.rate * min(workers, 2),

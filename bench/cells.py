@@ -38,6 +38,8 @@ class Plan(NamedTuple):
     idle: float
     pick_up: float
     load: float
+    #: What to drain under limits, with `pool` workers.
+    limited: tuple[str, ...] = ("one-key", "keys", "rated")
     #: Probes a second, idle and under load.
     rate: float = 33.0
     #: Workers of the pool in the cells pick-up and kill.
@@ -63,7 +65,18 @@ QUICK = Plan(
     kills=10,
     minutes=6,
 )
-TINY = Plan(rounds=1, workers=(2,), kinds=("noop",), drain=0.5, enqueue=0.1, idle=0.2, pick_up=0.3, load=0.2, kills=2)
+TINY = Plan(
+    rounds=1,
+    workers=(2,),
+    kinds=("noop",),
+    drain=0.5,
+    enqueue=0.1,
+    idle=0.2,
+    pick_up=0.3,
+    load=0.2,
+    kills=2,
+    limited=(),
+)
 
 
 # --------------------------------------------------------------------------------------------------- enqueue

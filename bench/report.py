@@ -12,7 +12,7 @@ from bench import charts, goals, measure
 from bench.charts import Bar, Row
 from bench.course import Course
 from bench.growth import Growth
-from bench.systems.base import ROOT
+from bench.systems.base import KEYS, ROOT, System
 from bench.tables import table as _table
 
 #: Drains are compared with so many workers, if nothing else is said.
@@ -257,11 +257,32 @@ class Report:
                     rows.append((name, *map(_rate, found), _ratio(ours, self.drained(name, kind))))
             if rows:
                 parts.append(_table(header, rows))
+        if limited := self._limited():
+            parts.append(limited)
         parts.append(
             '"pgq is": with the usual number of workers, so many times as fast. 10 ms of sleep say how many tasks a '
             "worker has in hand: event loops and threads wait for many at once, a process for one."
         )
         return "\n\n".join(parts)
+
+    def _limited(self) -> str:
+        """Return the table of drains under limits, with the usual number of workers; "": there are none."""
+        titles = {
+            "one-key": "one key, 1 at a time",
+            "keys": f"{KEYS:,} keys, 2 at a time of each",
+            "rated": f"at most {System.per_second} a second",
+        }
+        kinds = [kind for kind in self.results["plan"].get("limited", ()) if kind in titles]
+        rows = []
+        for name in self.names:
+            found = [self.drained(name, kind) for kind in kinds]
+            if any(found):
+                rows.append((name, *map(_rate, found), _ratio(self.drained("pgq", "one-key"), found[0])))
+        if not rows:
+            return ""
+        return _table(("no-op under a limit", *(titles[kind] for kind in kinds), "with one key pgq is"), rows) + (
+            "\n\nprocrastinate's `lock` is of one at a time, also of its keys; a dash: there is no such limit."
+        )
 
     def _enqueues(self) -> str:
         ours_one, ours_many = self.enqueued("pgq", "one"), self.enqueued("pgq", "many")

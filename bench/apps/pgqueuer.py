@@ -21,6 +21,10 @@ async def main(batch_size: int) -> None:
     async def noop(job: Job) -> None:
         tasks.noop()
 
+    @app.entrypoint("one-key", concurrency_limit=1)
+    async def one_key(job: Job) -> None:
+        tasks.noop()
+
     @app.entrypoint("cpu")
     async def cpu(job: Job) -> None:
         tasks.cpu()

@@ -17,6 +17,7 @@ _CLASSES = {
     "pgqueuer-10": "pgqueuer:Pgqueuer10",
     "pgqueuer-100": "pgqueuer:Pgqueuer100",
     "awa-pg": "awa:Awa",
+    "dbos": "dbos:Dbos",
     "chancy": "chancy:Chancy",
     "celery": "celery:Celery",
     "dramatiq": "dramatiq:Dramatiq",

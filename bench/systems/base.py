@@ -11,9 +11,11 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+#: Of the tasks of the kind "keys".
+KEYS = 10_000
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -38,6 +40,10 @@ class System:
     sleepers = 1
     #: What can be measured. The bare loops have no functions to call.
     kinds: Sequence[str] = ("noop", "cpu", "sleep")
+    #: The same with limits, and about how many a second a pool does: "one-key": one at a time; "keys": two at a time of
+    #: each of KEYS keys; "rated": `per_second`. Of these there are more, since a second's worth starts at once.
+    limited: Mapping[str, float] = {}
+    per_second = 200
     picks_up = True
     #: A task whose worker was killed starts again within seconds, not when a timeout of minutes has passed.
     rescues = False

@@ -6,7 +6,7 @@ import json
 import os
 from itertools import cycle, islice
 
-from bench.systems.base import System, django_setup, migrate
+from bench.systems.base import KEYS, System, django_setup, migrate
 
 COROUTINES = 500
 
@@ -21,6 +21,7 @@ class Pgq(System):
     rate = 15000.0
     chunk = 5000
     sleepers = COROUTINES
+    limited = {"one-key": 8000.0, "keys": 8000.0, "rated": 1000.0}
     rescues = True
 
     def __init__(self, queues: int = 1) -> None:
@@ -39,6 +40,11 @@ class Pgq(System):
 
     def prepare(self) -> None:
         migrate()
+        from pgq.tasks import Rate, set_limit
+
+        set_limit("one-key", concurrency=1)
+        set_limit("keys", concurrency=2)
+        set_limit("rated", rate=Rate(self.per_second, 1))
 
     def open(self) -> None:
         django_setup()
@@ -52,6 +58,13 @@ class Pgq(System):
         self._tasks.async_task(_path(task), *args)
 
     def enqueue_many(self, task: str, count: int) -> None:
+        if task == "keys":
+            keys = (self._options(key=f"keys:{number % KEYS}") for number in range(count))
+            self._write.enqueue_all(self._make.make_task("bench.tasks.noop", options=options) for options in keys)
+            return
+        if task in self.limited:
+            self._tasks.enqueue_many("bench.tasks.noop", ((),) * count, chunk=5000, key=task)
+            return
         if self.queues == 1:
             self._tasks.enqueue_many(_path(task), ((),) * count, chunk=5000)
             return

@@ -16,6 +16,8 @@ class Pgqueuer10(System):
     done = "SELECT count(*) FROM pgqueuer_log WHERE status = 'successful'"
     rate = 2000.0
     sleepers = 0
+    #: An entrypoint has a `concurrency_limit`; there are no keys, and no rates since 1.0.
+    limited = {"one-key": 200.0}
 
     @property
     def settings(self) -> str:  # type: ignore[override]
