@@ -47,6 +47,14 @@ AXES = (
         "queues, their tasks enqueued in turns, drained by a pool of two workers, with all that upkeep does for them",
         unit="µs for a task",
     ),
+    Axis("keys", "Keys", "keys, each with a limit of 2, drained by a pool of two workers", unit="µs for a task"),
+    Axis(
+        "behind", "Behind a full key", "ready tasks of a key whose limit is 0; 100 other keys are drained",
+        unit="µs for a task",
+    ),
+    Axis(
+        "idle", "Idle keys", "lanes of keys without ready tasks; 100 other keys are drained", unit="µs for a task"
+    ),
     Axis("workers", "Workers", "workers of one pool that drains no-op tasks", unit="µs for a task"),
 )  # fmt: skip
 
@@ -63,7 +71,7 @@ connections has some claims behind it, until the last has its result, with the p
 and server."""
 
 #: What whole pools drain.
-POOLS = ("pools", "workers")
+POOLS = ("pools", "keys", "behind", "idle", "workers")
 
 
 class Growth:

@@ -47,6 +47,8 @@ COLD = 5
 TICK = 10
 #: Drains are timed from this share of their tasks on: 64 connections know their statements only after some claims each.
 WARM = 1 / 3
+#: The axes of keys and limits.
+LIMITED = ("keys", "behind", "idle")
 #: So much is claimed at once at most, or a batch of large tasks would measure the client's memory.
 BATCH_BYTES = 2**21
 
@@ -71,6 +73,10 @@ class Plan(NamedTuple):
     rows: tuple[int, ...]
     queues: tuple[int, ...] = (1, 10, 100, 1000)
     workers: tuple[int, ...] = (1, 2, 4, 16, 64)
+    keys: tuple[int, ...] = (1, 100, 10_000)
+    #: Tasks behind a full key; lanes of keys that are idle.
+    behind: tuple[int, ...] = (1000, 100_000, 1_000_000)
+    idle: tuple[int, ...] = (100, 10_000, 100_000)
     payload: tuple[int, ...] = (100, 1000, 10_000, 100_000, 1_000_000)
     #: Rows of the backlog, where it is not the backlog that grows.
     usual: int = 100_000
@@ -89,7 +95,7 @@ class Plan(NamedTuple):
 
 TINY = Plan(
     rows=(1000, 2000), queues=(1, 10), workers=(1, 2), payload=(100, 100_000), usual=1000, batch=64, turns=1, passes=2,
-    ahead=10, drain=128, seconds=0.5,
+    ahead=10, drain=128, seconds=0.5, keys=(1, 10), behind=(10, 1000), idle=(10, 1000),
 )  # fmt: skip
 
 
@@ -133,6 +139,15 @@ class Scaling:
         batches = plan.drain * max(plan.workers)
         if "pools" in only:
             self._drains("pools", plan.queues, lambda queues: self._drain(Pgq(queues), 2, batches // 2))
+        # The same with limits: of many keys, beside a full one, beside those that are not in use.
+        limited = {
+            "keys": (plan.keys, lambda keys: Pgq(keys=keys)),
+            "behind": (plan.behind, lambda rows: Pgq(keys=100, behind=rows)),
+            "idle": (plan.idle, lambda lanes: Pgq(keys=100, idle=lanes)),
+        }
+        for axis, (sizes, system) in limited.items():
+            if axis in only:
+                self._drains(axis, sizes, lambda size, system=system: self._drain(system(size), 2, batches // 4))  # type: ignore[misc]
         if "workers" in only:
             self._drains("workers", plan.workers, lambda workers: self._drain(self.pgq, workers, batches))
 
@@ -395,7 +410,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--largest", type=int, choices=(4, 5, 6, 7), default=6, help="10 to the power of this (default: 6)"
     )
-    axes = ("backlog", "history", "queues", "mixed", "payload", "pools", "workers")
+    axes = ("backlog", "history", "queues", "mixed", "payload", "pools", *LIMITED, "workers")
     parser.add_argument("--only", metavar="A,B", help=f"only these: {', '.join(axes)}")
     parser.add_argument("--anew", action="store_true", help="with --only: into the report, beside the other axes")
     parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)

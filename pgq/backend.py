@@ -29,7 +29,7 @@ from pgq.enqueue.unique import Existing
 from pgq.errors import EnqueueError, UnknownFunction
 from pgq.execution import django_results
 from pgq.ground import ids
-from pgq.options import TaskOptions, unknown_option
+from pgq.options import By, TaskOptions, unknown_option
 from pgq.recurrence import moments
 from pgq.store import queue as store_queue
 from pgq.store import results as store_results
@@ -46,10 +46,23 @@ if TYPE_CHECKING:
     TaskResult: TypeAlias = base.TaskResult[..., Any]
 
 #: What OPTIONS may hold besides the database: options of each task of the backend.
-TASK_OPTIONS = ("timeout", "max_attempts", "backoff", "keep", "unique", "debounce", "expires")
+TASK_OPTIONS = ("timeout", "max_attempts", "backoff", "keep", "key", "unique", "debounce", "expires")
 _KNOWN = ("database", *TASK_OPTIONS)
 #: Options of django-tasks-db that mean nothing here, and why: so its users may change the line of the BACKEND alone.
 WITHOUT_MEANING = {"id_function": "ids are UUIDv7, ordered by time"}
+
+
+def _parsed(given: Mapping[str, Any]) -> TaskOptions:
+    """Return what OPTIONS say of each task; "key" as in pgq's `@task`: an argument's name, or a function of them.
+
+    Raises:
+        EnqueueError: A value is wrong.
+    """
+    rest = {name: value for name, value in given.items() if name != "key"}
+    options = TaskOptions.of(**rest)
+    if given.get("key") is None:
+        return options
+    return options.but(key=TaskOptions.of(By.TASK, key=given["key"]).key)
 
 
 class PgqBackend(BaseTaskBackend):
@@ -101,7 +114,7 @@ class PgqBackend(BaseTaskBackend):
             if name not in _KNOWN:
                 raise unknown_option(name, _KNOWN, of=f"TASKS[{self.alias!r}]['OPTIONS']")
         given.pop("database", None)
-        return TaskOptions.of(**given)
+        return _parsed(given)
 
     # --------------------------------------------------------------------------------------------- tasks
 
@@ -273,8 +286,9 @@ class PgqBackend(BaseTaskBackend):
                 found.append(checks.Error(str(error), hint="Correct the key, or take it away.", id="pgq.E020"))
             elif key != "database":
                 try:
-                    make_options = TaskOptions.of(**{key: self.options[key]})
-                    make_task("pgq.ground.ids.new_id", options=make_options)
+                    options = _parsed({key: self.options[key]})
+                    if key != "key":  # It is about the arguments of each task.
+                        make_task("pgq.ground.ids.new_id", options=options)
                 except EnqueueError as error:
                     found.append(checks.Error(f"{name}: {error}", hint="Correct the value.", id="pgq.E021"))
         alias = self.options.get("database")

@@ -114,6 +114,14 @@ def test_the_options_of_a_backend_are_those_of_its_tasks():
     assert enqueued()[2].timeout == 9
 
 
+def test_the_key_of_a_task_by_the_options_of_its_backend():
+    with backend(OPTIONS={"key": lambda *args, **kwargs: f"tenant:{args[0]}" if args else None}):
+        for number in (1, 1, 2):
+            functions.echo.enqueue(number)
+        functions.nothing.enqueue()
+    assert [row.task_key for row in enqueued()] == ["tenant:1", "tenant:1", "tenant:2", None]
+
+
 def test_unique_tasks_and_those_that_expire():
     with backend(OPTIONS={"unique": True, "expires": "1h"}):
         first, other = functions.echo.enqueue(1), functions.echo.enqueue(2)

@@ -10,7 +10,19 @@ from pgq.enqueue import write
 from pgq.errors import EnqueueError
 from pgq.models import Limit, QueuedTask, Task
 from pgq.schedules.fire import run_now
-from pgq.tasks import Rate, async_task, drop_limit, enqueue_from, enqueue_many, fetch, retry, schedule, set_limit, task
+from pgq.tasks import (
+    Rate,
+    async_task,
+    drop_limit,
+    enqueue_from,
+    enqueue_many,
+    fetch,
+    left_limits,
+    retry,
+    schedule,
+    set_limit,
+    task,
+)
 from pgq.testing import drain
 from tests.app.models import Note
 from tests.functions import limits as functions
@@ -144,6 +156,21 @@ def test_code_writes_its_limits_but_not_over_an_operators():
         assert stripe.concurrency == 5, "it is not pinned"
     assert drop_limit("mail", scope="queue")
     assert not drop_limit("mail", scope="queue")
+
+
+def test_a_limit_that_code_gives_no_more_is_told_until_it_is_dropped():
+    with override_settings(PGQ={"queue_limits": {"mail": {"concurrency": 10}}}):
+        drain()
+        assert left_limits.finding().status == "ok"
+    found = left_limits.finding()
+    assert (found.status, "queue mail" in found.detail) == ("warning", True)
+    assert "drop_limit('mail', scope='queue')" in found.advice
+    set_limit("mail", concurrency=10, scope="queue")
+    assert left_limits.finding().status == "ok", "it is an operator's now"
+    set_limit("mail", concurrency=10, scope="queue", pin=False)
+    assert left_limits.finding().status == "warning"
+    drop_limit("mail", scope="queue")
+    assert left_limits.finding().status == "ok"
 
 
 def test_enqueue_of_a_task_without_a_key_names_no_column_of_limits(monkeypatch):

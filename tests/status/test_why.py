@@ -89,7 +89,10 @@ def test_how_many_go_before_it() -> None:
     verdict = why(tasks[3])
     assert verdict.code == "behind"
     assert (verdict.facts["ahead"], verdict.facts["ahead_exact"], verdict.facts["ahead_elsewhere"]) == (4, True, 1)
-    assert "behind 4 other tasks of its queue, and behind 1 of a higher priority in other queues or of other keys" in verdict.sentence
+    assert (
+        "behind 4 other tasks of its queue, and behind 1 of a higher priority in other queues or of other keys"
+        in verdict.sentence
+    )
     assert why(urgent).code == "next"
     pause("elsewhere")
     assert why(tasks[0]).facts["ahead_elsewhere"] == 0

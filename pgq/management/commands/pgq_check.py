@@ -17,6 +17,7 @@ from pgq.status.databases import Away
 from pgq.store.caller import callers_cursor
 from pgq.store.connection import Cursor
 from pgq.store.overview import Finding
+from pgq.tasks import left_limits
 
 _COLUMNS = (Column("Check"), Column("Status"), Column("What was found, and what to do"))
 _STYLES = {findings.OK: "green", findings.WARNING: "yellow", findings.PROBLEM: "red"}
@@ -63,7 +64,7 @@ class Command(PgqCommand):
 
 
 def _findings(cursor: Cursor) -> list[Finding]:
-    return [*findings.findings(cursor), drift.finding()]
+    return [*findings.findings(cursor), drift.finding(), left_limits.finding()]
 
 
 def _rows(finding: Finding) -> list[list[Any]]:
