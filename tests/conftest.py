@@ -24,6 +24,7 @@ pytest_plugins = [
     "tests.support.faults",
     "tests.support.selection",
     "tests.support.skips",
+    "tests.support.costs",
 ]
 
 SERVER_SETTINGS = {
