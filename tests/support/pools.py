@@ -29,6 +29,7 @@ from django.db import connection as django_connection
 from psycopg.conninfo import make_conninfo
 
 from pgq.pool.orphans import process_stat
+from tests.support import warm
 
 ROOT = Path(__file__).parents[2]
 #: Long: it is only waited for when a test fails, and the machines that run tests are slow and busy.
@@ -154,7 +155,11 @@ class Pool:
             "PYTHONPATH": str(ROOT),
             **(env or {}),
         }
+        self.process: subprocess.Popen[bytes] | warm.WarmProcess
         with log.open("ab") as output:
+            if not wrapper and warm.may_start_warm(env or {}):
+                self.process = warm.WARMTH.start(["pgq_worker", *arguments], str(ROOT), environment, output.fileno())
+                return
             self.process = subprocess.Popen(
                 [*wrapper, sys.executable, "-m", "django", "pgq_worker", *arguments],
                 cwd=ROOT,
