@@ -55,7 +55,7 @@ def test_without_its_tables_a_pool_waits_for_migrate(empty_database, pool, oracl
     assert "there are none: run manage.py migrate pgq" in once.log()
 
     port = free_port()
-    running = pool(dsn=empty_database, allowed=[MARK], health_port=port, ready=False)
+    running = pool(dsn=empty_database, allowed=[MARK], health_port=port, ready=False, cold=True)
     running.wait_for(lambda: "there are none: run manage.py migrate pgq" in running.log())
     running.wait_for(lambda: ask(port)[0] == 503 and "/health: this release needs its tables" in running.log())
     with psycopg.connect(empty_database, autocommit=True) as session:

@@ -137,9 +137,13 @@ class Pool:
         dsn: str | None = None,
         look_dsn: str | None = None,
         wrapper: Sequence[str] = (),
+        cold: bool = False,
         **settings: Any,
     ) -> None:
-        """`dsn` is the pool's database, `look_dsn` how the test gets there itself; None: Django's test database."""
+        """`dsn` is the pool's database, `look_dsn` how the test gets there itself; None: Django's test database.
+
+        `cold`: it starts with interpreters of its own, and has no child but those that it starts (see warm.py).
+        """
         self.log_path = log
         self.dsn = dsn or test_dsn()
         self.look_dsn = look_dsn or self.dsn
@@ -157,7 +161,7 @@ class Pool:
         }
         self.process: subprocess.Popen[bytes] | warm.WarmProcess
         with log.open("ab") as output:
-            if not wrapper and warm.may_start_warm(env or {}):
+            if not (wrapper or cold) and warm.may_start_warm(env or {}):
                 self.process = warm.WARMTH.start(["pgq_worker", *arguments], str(ROOT), environment, output.fileno())
                 return
             self.process = subprocess.Popen(

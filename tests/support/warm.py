@@ -6,8 +6,8 @@ fork server, which remains the supervisor's child. From then on they do what int
 environment, set Django up, run the command. What a pool executes anew (HUP) starts cold, and so does a second fork
 server.
 
-A pool starts cold that runs under a wrapper, or whose environment is made for interpreters or the loader (PYTHONPATH,
-LD_PRELOAD). With PGQ_TEST_COLD=1 all do, and in the long forms of the suite (`make faults`, `make deploy-test`).
+A pool starts cold if the test says so or has it run under a wrapper, or if its environment is made for interpreters or
+the loader (PYTHONPATH, LD_PRELOAD). With PGQ_TEST_COLD=1 all do, and in the long forms of the suite (`make faults`, `make deploy-test`).
 """
 
 from __future__ import annotations
