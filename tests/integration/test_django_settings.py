@@ -91,7 +91,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, pg_dsn: str) -> Iterator[Proj
     """One project for all settings: they change nothing that would have to be migrated anew."""
     with new_databases(pg_dsn) as new_database:
         apps = {"shop": {"models.py": MODELS, "tasks.py": TASKS}}
-        project = Project(tmp_path_factory.mktemp("shop"), new_database(), apps=apps)
+        project = Project(tmp_path_factory.mktemp("shop"), new_database(), apps=apps, warm=True)
         project.manage("migrate", "--run-syncdb", "--verbosity=0")
         project.sql(
             "DO $$ BEGIN CREATE ROLE pgq_stranger; EXCEPTION WHEN duplicate_object OR unique_violation THEN END $$"

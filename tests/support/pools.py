@@ -162,7 +162,8 @@ class Pool:
         self.process: subprocess.Popen[bytes] | warm.WarmProcess
         with log.open("ab") as output:
             if not (wrapper or cold) and warm.may_start_warm(env or {}):
-                self.process = warm.WARMTH.start(["pgq_worker", *arguments], str(ROOT), environment, output.fileno())
+                command = ["-m", "django", "pgq_worker", *arguments]
+                self.process = warm.WARMTH.start(command, ROOT, environment, output, output)
                 return
             self.process = subprocess.Popen(
                 [*wrapper, sys.executable, "-m", "django", "pgq_worker", *arguments],

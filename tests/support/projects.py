@@ -19,16 +19,19 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psycopg
 import pytest
 from django.core.management import call_command
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from tests.support import warm
 
 #: Seconds that a command may take. Only waited for when something is wrong.
 PATIENCE = 120.0
@@ -107,6 +110,7 @@ class Project:
         apps: For each app its modules' sources by their paths in it: ``{"shop": {"tasks.py": "..."}}``. A package
             without an ``__init__.py`` gets one.
         installed: What is put into INSTALLED_APPS; None: pgq, then the apps.
+        warm: `manage` and `python` start warm (see `tests.support.warm`): for tests of much else than of starting.
     """
 
     #: Where settings and urls are, as given to `startproject`.
@@ -120,8 +124,9 @@ class Project:
         *,
         apps: Mapping[str, Mapping[str, str]] | None = None,
         installed: tuple[str, ...] | None = None,
+        warm: bool = False,
     ) -> None:
-        self.folder, self.dsn = folder, dsn
+        self.folder, self.dsn, self.warm = folder, dsn, warm
         self.installed = ("pgq", *(apps or {})) if installed is None else installed
         folder.mkdir(parents=True, exist_ok=True)
         call_command("startproject", self.NAME, str(folder))
@@ -182,10 +187,24 @@ class Project:
             code: With which the test fails if it ends otherwise; None: any.
             timeout: Seconds after which the test fails, and the program with all it started is killed.
         """
+        environment = clean_environment(**(env or {}))
+        # An interpreter with flags of its own is one of its own.
+        plain = command[0] == sys.executable and command[1] in ("manage.py", "-c", "-m")
+        if self.warm and plain and warm.may_start_warm(env or {}):
+            done = self._run_warm(command, timeout, environment)
+        else:
+            done = self._run_cold(command, timeout, environment)
+        if code is not None and done.returncode != code:
+            pytest.fail(f"{command} ended with {done.returncode}, not {code}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def _run_cold(
+        self, command: tuple[str, ...], timeout: float, env: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
         with subprocess.Popen(
             command,
             cwd=self.folder,
-            env=clean_environment(**(env or {})),
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -201,9 +220,26 @@ class Project:
                 if not isinstance(error, subprocess.TimeoutExpired):
                     raise
                 pytest.fail(f"{command} has not ended after {timeout:g} s\n{out}\n{err}")
-        if code is not None and process.returncode != code:
-            pytest.fail(f"{command} ended with {process.returncode}, not {code}\n{out}\n{err}")
         return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    def _run_warm(
+        self, command: tuple[str, ...], timeout: float, env: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+
+            def said(output: IO[bytes]) -> str:
+                output.seek(0)
+                return output.read().decode(errors="replace")
+
+            process = warm.WARMTH.start(command[1:], self.folder, env, out, err)
+            try:
+                process.wait(timeout)
+            except BaseException as error:
+                os.killpg(process.pid, 9)
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
+                pytest.fail(f"{command} has not ended after {timeout:g} s\n{said(out)}\n{said(err)}")
+            return subprocess.CompletedProcess(command, process.wait(), said(out), said(err))
 
     def manage(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run ``manage.py``; the options are those of `run`."""

@@ -1,13 +1,14 @@
-"""Pools that start warm: the two interpreters of a pool are forks of a process that has imported what both import.
+"""Interpreters that start warm: they are forks of a process that has imported what each of them imports.
 
-Tests start hundreds of pools, and half a second of the processor went into each interpreter. Here a process, one for
-each process of pytest, imports Django and psycopg and sets nothing up. The supervisor is a fork of it, and so is the
-fork server, which remains the supervisor's child. From then on they do what interpreters of their own would: read the
-environment, set Django up, run the command. What a pool executes anew (HUP) starts cold, and so does a second fork
-server.
+Tests start hundreds of pools, and half a second of the processor went into each interpreter: two for a pool. Here a
+process, one for each process of pytest, imports Django and psycopg and sets nothing up. The supervisor is a fork of it,
+and so is the fork server, which remains the supervisor's child. From then on they do what interpreters of their own
+would: read the environment, set Django up, run the command. What a pool executes anew (HUP) starts cold, and so does a
+second fork server. Programs of a project (see `projects`) start warm only where a test asks for it.
 
 A pool starts cold if the test says so or has it run under a wrapper, or if its environment is made for interpreters or
-the loader (PYTHONPATH, LD_PRELOAD). With PGQ_TEST_COLD=1 all do, and in the long forms of the suite (`make faults`, `make deploy-test`).
+the loader (PYTHONPATH, LD_PRELOAD). With PGQ_TEST_COLD=1 all do, and in the long forms of the suite (`make faults`,
+`make deploy-test`).
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ import signal
 import socket
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Mapping, Sequence
-from multiprocessing import util
-from typing import Any
+from multiprocessing import process, util
+from pathlib import Path
+from typing import IO, Any
 
+ROOT = Path(__file__).parents[2]
 #: What a pool imports before Django is set up; nothing of a project, and nothing that needs settings.
 IMPORTED = (
     "django.core.management", "django.core.management.commands.check", "django.core.handlers.wsgi",
@@ -75,22 +79,36 @@ class Warmth:
         self.orders: socket.socket | None = None
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, arguments: Sequence[str], cwd: str, env: Mapping[str, str], output: int) -> WarmProcess:
-        """Start ``python -m django`` with these arguments, in a session of its own; `output` is its stdout, stderr."""
+    def start(
+        self, command: Sequence[str], cwd: Path, env: Mapping[str, str], out: IO[bytes], err: IO[bytes]
+    ) -> WarmProcess:
+        """Start a program of Python in a session of its own.
+
+        Args:
+            command: What follows the interpreter: ``-m django ...``, ``-c SOURCE ...`` or ``SCRIPT ...``.
+            cwd: Its working directory.
+            env: Its whole environment.
+            out: Its stdout, a file with a descriptor.
+            err: Its stderr.
+
+        Raises:
+            RuntimeError: The process that is forked has ended.
+        """
         if self.orders is None:
             self.orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self.orders.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST)
             with theirs:
                 self.process = subprocess.Popen(
                     [sys.executable, "-m", "tests.support.warm", str(theirs.fileno())],
-                    cwd=cwd, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
-                    env={**os.environ, "PYTHONPATH": cwd},
+                    cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
                 )  # fmt: skip
         ended, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            order = json.dumps({"arguments": list(arguments), "cwd": cwd, "env": dict(env)}).encode()
-            socket.send_fds(self.orders, [order], [output, theirs.fileno()])
-        return WarmProcess(int(ended.recv(16)), ended)
+            order = json.dumps({"command": list(command), "cwd": str(cwd), "env": dict(env)}).encode()
+            socket.send_fds(self.orders, [order], [out.fileno(), err.fileno(), theirs.fileno()])
+        if not (pid := ended.recv(16)):
+            raise RuntimeError("the process that is forked for warm interpreters (tests/support/warm.py) has ended")
+        return WarmProcess(int(pid), ended)
 
 
 WARMTH = Warmth()
@@ -106,7 +124,7 @@ def may_start_warm(env: Mapping[str, str]) -> bool:
 def serve(orders: socket.socket) -> Callable[[], None] | None:
     """Fork as ordered. Returns in each fork what it is to run, and in this process None, when no order will come."""
     while True:
-        order, fds, *_ = socket.recv_fds(orders, LONGEST, 2)
+        order, fds, *_ = socket.recv_fds(orders, LONGEST, 3)
         if not order:
             return None
         if os.fork() == 0:
@@ -117,12 +135,13 @@ def serve(orders: socket.socket) -> Callable[[], None] | None:
             os.close(fd)
 
 
-def _watched(order: dict[str, Any], output: int, ended: int) -> Callable[[], None]:
+def _watched(order: dict[str, Any], out: int, err: int, ended: int) -> Callable[[], None]:
     """Fork once more: the supervisor. This process waits for it and says how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if pid := os.fork():
         os.setsid()
-        os.close(output)
+        os.close(out)
+        os.close(err)
         with socket.socket(fileno=ended) as says:
             says.send(b"%d" % pid)
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -131,19 +150,36 @@ def _watched(order: dict[str, Any], output: int, ended: int) -> Callable[[], Non
                 says.send(b"%d" % code)
         os._exit(0)
     os.setsid()
-    for fd in (1, 2):
-        os.dup2(output, fd)
+    os.dup2(out, 1)
+    os.dup2(err, 2)
     os.closerange(3, 1 << 16)
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["env"])
-    sys.argv[1:] = order["arguments"]
-    sys.orig_argv[1:] = ["-m", "django", *order["arguments"]]
-    return _spare_fork_server() or _run_django
+    return _spare_fork_server() or _program(order["command"])
 
 
-def _run_django() -> None:
-    runpy.run_module("django", run_name="__main__", alter_sys=True)
+def _program(command: list[str]) -> Callable[[], None]:
+    """Return what runs the program as ``python COMMAND`` would, after it has set `sys` as that would."""
+    kind, cwd = command[0], os.getcwd()
+    sys.orig_argv[1:] = command
+    sys.argv[:] = command if kind not in ("-m", "-c") else [kind, *command[2:]]
+    # That of a script, of -m and of -c; then the environment's; then what is installed, pgq in its checkout the last.
+    first = {"-m": cwd, "-c": ""}.get(kind, str(Path(cwd, kind).parent))
+    named = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:] = [first, *named, *(path for path in sys.path if path not in ("", str(ROOT))), str(ROOT)]
+    process.ORIGINAL_DIR = cwd  # type: ignore[attr-defined]  # where a child of multiprocessing looks for the script
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+        del sys.modules[name]
+    if kind == "-m":
+        return lambda: runpy.run_module(command[1], run_name="__main__", alter_sys=True) and None
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    if kind == "-c":
+        code = compile(command[1], "<string>", "exec")
+    else:
+        main.__file__ = str(Path(cwd, kind))
+        code = compile(Path(main.__file__).read_bytes(), main.__file__, "exec")
+    return lambda: exec(code, main.__dict__)
 
 
 def _spare_fork_server() -> Callable[[], None] | None:
