@@ -2,7 +2,7 @@
 #
 #   PYTHON=...        the interpreter to make $(VENV) with (default: the newest that works)
 #   DATABASE_URL=...  a PostgreSQL to use instead of one that is started for the occasion
-#   TESTERS=...       processes that run tests (default: one more than processors, 4 at most)
+#   TESTERS=...       processes that run tests (default: two for each processor, 8 at most)
 #   ARGS=...          arguments for pytest, the benchmark or the matrix
 
 .DEFAULT_GOAL := help
@@ -39,8 +39,8 @@ demo: $(VENV)/.installed postgres ## Run the demo: a database, workers and the a
 	@echo "==> Starting the demo"
 	@exec $(PY) -m demo
 
-# Most tests of pools wait for something: one process more than there are processors.
-TESTERS ?= $(shell $(PY) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+# Many tests wait for something, and stand beside those that do not (tests/support/selection.py): two for each processor.
+TESTERS ?= $(shell $(PY) -c 'import os; print(min(8, 2 * (os.cpu_count() or 1)))')
 
 .PHONY: test
 test: lint postgres ## Run all checks and all tests

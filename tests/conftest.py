@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -80,9 +82,25 @@ def _compile_once(config: pytest.Config) -> None:
     config.add_cleanup(folder.cleanup)
     # Some tests start processes of other users.
     Path(folder.name).chmod(0o755)
+    _link_what_is_compiled(folder.name)
     del os.environ["PYTHONDONTWRITEBYTECODE"]
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = folder.name
     sys.dont_write_bytecode = False
+
+
+def _link_what_is_compiled(folder: str) -> None:
+    """Link what is compiled of Python's and of installed packages' modules to where it is looked for from now on."""
+    paths = sysconfig.get_paths()
+    for root in {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}:
+        for cache in Path(root).rglob("__pycache__"):
+            if {"test", "tests"}.intersection(cache.relative_to(root).parts):
+                continue
+            place = Path(folder, *cache.parent.parts[1:])
+            place.mkdir(parents=True, exist_ok=True)
+            for compiled in cache.glob(f"*.{sys.implementation.cache_tag}*.pyc"):
+                # Of two that are one, by a link between the folders, the first will do.
+                with contextlib.suppress(FileExistsError):
+                    (place / compiled.name).symlink_to(compiled)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -290,7 +290,7 @@ print(sorted((order.task.group if order.task else "") for order in Order.objects
 
 def test_models_that_refer_to_tasks(project):
     """Django's on_delete holds for what the ORM deletes, and only there; upkeep leaves what is referred to."""
-    shop = project(apps={"shop": {"models.py": MODELS}}, migrate=False)
+    shop = project(apps={"shop": {"models.py": MODELS}}, migrate=False, warm=True)
     warned = shop.manage("makemigrations", "shop").stderr
     assert "shop.Ticket: (pgq.W006) shop.Ticket.task is a foreign key to QueuedTask" in warned
     assert "Ticket.other" not in warned

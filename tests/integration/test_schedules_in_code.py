@@ -64,7 +64,7 @@ APPS = {"shop": {"tasks.py": TASKS, "management/__init__.py": "", "management/co
 
 @pytest.fixture
 def shop(project):
-    made = project(SETTINGS, apps=APPS, migrate=False)
+    made = project(SETTINGS, apps=APPS, migrate=False, warm=True)
     made.manage("migrate", "--verbosity=0", env={"SYNC": "off"})
     return made
 

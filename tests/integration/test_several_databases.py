@@ -265,7 +265,7 @@ assert result_.return_value == 3 and default_task_backend.get_result(result_.id)
 @pytest.mark.slow
 def test_each_door_knows_of_several_databases(project, new_database):
     apps = {"shop": {"tasks.py": TASKS + "\n\ndef plain(number):\n    return number\n"}}
-    shop = project(SETTINGS.format(second=new_database()), apps=apps)
+    shop = project(SETTINGS.format(second=new_database()), apps=apps, warm=True)
     shop.manage("migrate", "--database=second")
     shop.python(COMMON + DOORS + TOGETHER + BY_ID + ASTRAY + TRANSACTIONS + SCHEDULES + IN_CODE + QUEUES + INLINE)
     shop.python(
@@ -424,6 +424,6 @@ assert client.get("/admin/pgq/queuedtask/?database=second").status_code == 403
 
 @pytest.mark.slow
 def test_the_admin_shows_each_database(project, new_database):
-    shop = project(SETTINGS.format(second=new_database()), apps={"shop": {"tasks.py": TASKS}})
+    shop = project(SETTINGS.format(second=new_database()), apps={"shop": {"tasks.py": TASKS}}, warm=True)
     shop.manage("migrate", "pgq", "--database=second")
     shop.python(COMMON + ADMIN)

@@ -2,7 +2,7 @@
 
 A test that takes long and burns little waits for something, and may wait beside others; one that burns is what makes
 the suite long. Counted are the process that runs the test and what it started and waited for. Not counted are the
-PostgreSQL server and what outlives its parent, such as the fork server of a pool.
+PostgreSQL server, what outlives its parent, and what starts warm (see warm.py).
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 ``--no-processes`` (``make check``) leaves out what starts pools, servers or browsers. The tests of the benchmark are
 taken when bench/ is no longer what they passed with last: its digest stands in tests/bench/passed.txt, and
 ``make bench-test`` writes it anew.
+
+And in which order: tests that wait for processes stand evenly among those that use the processor.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ BENCH = ROOT / "tests" / "bench"
 PASSED = BENCH / "passed.txt"
 #: Fixtures whose tests start processes.
 PROCESSES = {"pool", "project", "site", "own_server", "browser", "new_database"}
+#: Those whose tests wait, most of the time, for what pools do.
+WAITING = {"pool", "site", "own_site"}
 
 
 def digest() -> str:
@@ -44,6 +48,33 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
+    if hasattr(config, "workerinput"):
+        items[:] = mixed(items)
+
+
+def mixed(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Return the tests with those that wait spread evenly among the others, which else would run without them.
+
+    Of a module whose fixture serves several tests, those follow each other: apart, it would be made for each anew.
+    """
+    waiting = [item for item in items if WAITING.intersection(getattr(item, "fixturenames", ()))]
+    blocks: list[list[pytest.Item]] = []
+    for item in (item for item in items if not WAITING.intersection(getattr(item, "fixturenames", ()))):
+        if blocks and blocks[-1][-1].path == item.path and _shares_a_fixture(item):
+            blocks[-1].append(item)
+        else:
+            blocks.append([item])
+    places = [(number / len(blocks), block) for number, block in enumerate(blocks)]
+    places += [((number + 0.5) / len(waiting), [item]) for number, item in enumerate(waiting)]
+    places.sort(key=lambda place: place[0])
+    return [item for _, block in places for item in block]
+
+
+def _shares_a_fixture(item: pytest.Item) -> bool:
+    found = getattr(item, "_fixtureinfo", None)
+    made = found.name2fixturedefs.values() if found else ()
+    # Those of plugins serve all tests.
+    return any(fixtures[-1].baseid and fixtures[-1].scope in ("class", "module") for fixtures in made)
 
 
 if __name__ == "__main__":
