@@ -11,7 +11,7 @@ import pytest
 
 from pgq.conf import Queues
 from pgq.records import Claim
-from pgq.store import lanes, leases, queue
+from pgq.store import keyed, lanes, leases, queue
 from pgq.store.leases import Blame
 from pgq.store.turns import Turns
 from tests.support.hand import WORKER, value
@@ -140,6 +140,26 @@ def test_a_full_key_takes_no_worker_and_lets_others_pass(session):
     assert take(own, 8) == []
     end(own, held)
     assert keys_of(take(own, 1)) == ["full:1"]
+
+
+@pytest.mark.parametrize("how", ["full", "empty"])
+def test_what_lies_behind_many_lanes_without_a_task_to_start_is_found(session, how):
+    """The ring goes on behind those that were looked at, until all were."""
+    own, turns = session(), Turns()
+    limit(own, "k", 1)
+    count = 3 * keyed.LOOKED
+    own.execute(
+        "INSERT INTO pgq_queue (func, queue, key) SELECT 'by.hand', 'q', 'k:' || i FROM generate_series(1000, %s) i",
+        (1000 + count - 1,),
+    )
+    others, claims = Turns(), []
+    while found := take(own, 256, others):
+        claims += found
+    assert len(claims) == count
+    if how == "empty":
+        end(own, claims)
+    put(own, "k:9")
+    assert keys_of(take(own, 1, turns)) == ["k:9"]
 
 
 def test_a_strand_is_one_place_however_many_tasks_it_has(session):

@@ -70,7 +70,8 @@ best AS MATERIALIZED (
                   FROM pgq_keyed k
                  WHERE k.idle_since IS NULL AND k.priority = (SELECT priority FROM best) AND k.queue = served.queue
                    AND k.key > coalesce(served.after, '')
-                 ORDER BY k.key LIMIT {looked})
+                 -- As many as all of it: else a key of the next lap would be taken for the one where the ring goes on.
+                 ORDER BY k.key LIMIT {looked} + 1)
                 UNION ALL
                (SELECT k.key, k.low, 2
                   FROM pgq_keyed k
