@@ -238,6 +238,10 @@ class PgqBackend(BaseTaskBackend):
         if given != own:
             reason = f"PGQ['sync'] runs tasks in {own!r}, and TASKS[{self.alias!r}] has {given!r}"
             raise EnqueueError("database", reason)
+        found = inline.taken(new)
+        if found is not None:
+            there: TaskResult = self.get_result(found.hex)
+            return there
         self._was_enqueued(result, moments.now())
         inline.run_settled(new, lambda error: isinstance(error, KeyboardInterrupt))
         result.refresh()

@@ -56,13 +56,23 @@ def run(task: NewTask) -> UUID:
         Exception: What the function raised. Then nothing is written of the task, as in Django-Q; what the function
             itself had written stays, as in a worker, unless the task is atomic.
     """
-    if task.unique is not None:
-        with at(database_of(task.queue)), _transaction(get_settings()) as cursor:
-            found = unique.resolve(cursor, task)
-        if found is not None:
-            return found
+    found = taken(task)
+    if found is not None:
+        return found
     report = run_settled(task, _raises_all)
     return report.claim.id
+
+
+def taken(task: NewTask) -> UUID | None:
+    """Return the id of the task that has the unique key of this one, and do to it what this one wants; None: none has.
+
+    Raises:
+        NotUnique: One has it, and the call is to be refused then.
+    """
+    if task.unique is None:
+        return None
+    with at(database_of(task.queue)), _transaction(get_settings()) as cursor:
+        return unique.resolve(cursor, task)
 
 
 def _raises_all(error: BaseException) -> bool:

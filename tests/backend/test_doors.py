@@ -122,6 +122,15 @@ def test_the_key_of_a_task_by_the_options_of_its_backend():
     assert [row.task_key for row in enqueued()] == ["tenant:1", "tenant:1", "tenant:2", None]
 
 
+def test_under_sync_a_taken_key_is_respected():
+    with backend(OPTIONS={"unique": True}):
+        waiting = functions.echo.enqueue(1)
+        with override_settings(PGQ={"sync": True}):
+            again, other = functions.echo.enqueue(1), functions.echo.enqueue(2)
+    assert (again.id, str(again.status)) == (waiting.id, "READY")
+    assert (other.id == waiting.id, str(other.status)) == (False, "SUCCESSFUL")
+
+
 def test_unique_tasks_and_those_that_expire():
     with backend(OPTIONS={"unique": True, "expires": "1h"}):
         first, other = functions.echo.enqueue(1), functions.echo.enqueue(2)
