@@ -61,9 +61,17 @@ def _table(visit: Visit, found: Sequence[LimitState]) -> SafeString:
         for limit in found
     ]
     headings = (
-        _("name"), _("of"), _("at a time"), _("rate"), _("order"), _("running"), _("ready"), _("set by"), _("since"),
+        _("name"),
+        _("of"),
+        _("at a time"),
+        _("rate"),
+        _("order"),
+        _("running"),
+        _("ready"),
+        _("set by"),
+        _("since"),
         "",
-    )  # fmt: skip
+    )
     shown: SafeString = widgets.table(headings, rows, empty=_("There is none."), numbers=(2, 5, 6))
     return shown
 
@@ -116,8 +124,11 @@ def _fields(limit: LimitState | None) -> SafeString:
     def number(name: str, value: float | None, step: str, least: str) -> SafeString:
         return format_html(
             '<input type="number" name="{}" min="{}" step="{}" value="{}">',
-            name, least, step, "" if value is None else f"{value:g}",
-        )  # fmt: skip
+            name,
+            least,
+            step,
+            "" if value is None else f"{value:g}",
+        )
 
     smooth = format_html('<input type="checkbox" name="smooth"{}>', " checked" if limit and limit.smooth else "")
     order = "strict" if limit and limit.strict else "fifo"
@@ -175,8 +186,15 @@ def _set(visit: Visit, scope: str, name: str) -> Done:
         order=order or None,  # type: ignore[arg-type]  # looked at above
         scope=scope,  # type: ignore[arg-type]  # `set_limit` looks at it
     )
-    facts = {"scope": scope, "name": name, "concurrency": concurrency, "rate": rate, "period": period,
-             "smooth": smooth, "order": order}  # fmt: skip
+    facts = {
+        "scope": scope,
+        "name": name,
+        "concurrency": concurrency,
+        "rate": rate,
+        "period": period,
+        "smooth": smooth,
+        "order": order,
+    }
     told = ", ".join(f"{key} {value}" for key, value in facts.items() if key not in ("scope", "name"))
     text = _("The limit of the %(scope)s %(name)s is set: %(told)s.") % {"scope": scope, "name": name, "told": told}
     return Done(text, f"{scope}:{name}"[:200], name, visit.address("limits"), facts=facts)
