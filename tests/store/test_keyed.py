@@ -373,6 +373,25 @@ def test_smooth_spreads_the_starts(session):
     assert take_all(own) == 1
 
 
+@pytest.mark.parametrize(("rate", "period"), [(25, 1), (3, 0.1)])
+def test_smooth_never_lets_more_start_than_the_rate(session, rate, period):
+    """Also where what starts at once is no divisor of it: here two of 25."""
+    own, turns, passed = session(), Turns(), 0.0
+    limit(own, "k", None, rate=rate, period=period, smooth=True)
+    put(own, "k", 200)
+    times: list[float] = []
+    for _ in range(80):
+        claims = take(own, 8, turns)
+        times += [
+            passed + value(own, "SELECT coalesce(extract(epoch FROM max(lock)), 0)::float8 FROM pgq_queue")
+        ] * len(claims)
+        end(own, claims)
+        later(own, period / 50)
+        passed += period / 50
+    most = max(sum(at - period < other <= at for other in times) for at in times)
+    assert rate * 0.7 <= most <= rate
+
+
 def test_a_worker_that_is_held_by_a_rate_sleeps(session):
     own = session()
     limit(own, "k", None, rate=1, period=60)

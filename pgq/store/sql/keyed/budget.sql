@@ -3,6 +3,8 @@
 -- time is never before the claims that it stands for, no window of that length has more than `most`; a task may start late
 -- by a sixtieth. (Times, not numbers of cells: they stay right if the limit is changed. Those far ahead are of a clock that
 -- was set back since.)
+-- Smooth: what 50 ms of the rate let start, in a window that goes a whole number of times into the period: so those windows
+-- together never have more than the rate.
 -- One claim takes no more than about its own time's worth, at least 1: what a worker gives back unstarted is lost to the rate.
 CASE WHEN {limit}.rate IS NOT NULL THEN (
     SELECT greatest(0, least(
@@ -14,8 +16,9 @@ CASE WHEN {limit}.rate IS NOT NULL THEN (
                       AND (start ->> 0)::float8 > bound.now - win.length
                       AND (start ->> 0)::float8 < bound.now + 2 * win.length), 0),
                greatest(1, floor(win.most / win.length * %(seconds)s::float8))))::bigint
-      FROM (SELECT CASE WHEN {limit}.smooth THEN even.most ELSE {limit}.rate END AS most,
-                   CASE WHEN {limit}.smooth THEN even.most * {limit}.period / greatest({limit}.rate, 1) ELSE {limit}.period END
+      FROM (SELECT CASE WHEN {limit}.smooth THEN floor({limit}.rate / even.windows) ELSE {limit}.rate END AS most,
+                   CASE WHEN {limit}.smooth THEN {limit}.period / even.windows ELSE {limit}.period END
                    AS length
-              FROM (SELECT greatest(1, ceil({limit}.rate * 0.05 / {limit}.period)) AS most) even) win)
+              FROM (SELECT greatest(1, floor({limit}.rate / greatest(1, ceil({limit}.rate * 0.05 / {limit}.period)))) AS windows)
+                   even) win)
 END

@@ -12,9 +12,10 @@ WITH clock AS MATERIALIZED (
       JOIN pgq_limit l
         ON l.scope = c.scope AND l.name = CASE c.scope WHEN 'queue' THEN c.name ELSE split_part(c.name, ':', 1) END
      CROSS JOIN LATERAL (
-           SELECT CASE WHEN l.smooth THEN even.most ELSE l.rate END AS most,
-                  CASE WHEN l.smooth THEN even.most * l.period / greatest(l.rate, 1) ELSE l.period END AS length
-             FROM (SELECT greatest(1, ceil(l.rate * 0.05 / l.period)) AS most) even) win
+           SELECT CASE WHEN l.smooth THEN floor(l.rate / even.windows) ELSE l.rate END AS most,
+                  CASE WHEN l.smooth THEN l.period / even.windows ELSE l.period END AS length
+             FROM (SELECT greatest(1, floor(l.rate / greatest(1, ceil(l.rate * 0.05 / l.period)))) AS windows)
+                   even) win
      WHERE l.rate IS NOT NULL
 ), entries AS MATERIALIZED (
     SELECT all_of.scope, all_of.name, all_of.cell, sum(all_of.number) AS number
