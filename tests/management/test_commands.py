@@ -601,7 +601,8 @@ class TestLive:
 
 class TestMemory:
     def test_a_real_pool(self, pool):
-        running = pool(workers=2)
+        # It is known by its command line.
+        running = pool(workers=2, cold=True)
         seen = run_json("pgq_memory", "--run-once")
         (one,) = seen["pools"]
         assert [worker["pid"] for worker in one["workers"]] == running.worker_pids()

@@ -6,9 +6,10 @@ and so is the fork server, which remains the supervisor's child. From then on th
 would: read the environment, set Django up, run the command. What a pool executes anew (HUP) starts cold, and so does a
 second fork server. Programs of a project (see `projects`) start warm only where a test asks for it.
 
-A pool starts cold if the test says so or has it run under a wrapper, or if its environment is made for interpreters or
-the loader (PYTHONPATH, LD_PRELOAD). With PGQ_TEST_COLD=1 all do, and in the long forms of the suite (`make faults`,
-`make deploy-test`).
+What starts warm has the command line of the process that was forked, and a pool has one child more until its fork
+server is used. A pool starts cold if the test says so or has it run under a wrapper, or if its environment is made for
+interpreters or the loader (PYTHONPATH, LD_PRELOAD). With PGQ_TEST_COLD=1 all do, and in the long forms of the suite
+(`make faults`, `make deploy-test`).
 """
 
 from __future__ import annotations
