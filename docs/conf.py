@@ -1,0 +1,73 @@
+"""The site: Sphinx, furo and MyST over the pages of this folder, which stay readable as they are in a repository.
+
+`make docs` builds it with warnings as errors, into .pgq/site. Nothing is fetched when it is read: fonts are the
+reader's own, the search is an index beside the pages.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+
+project = "pgq"
+author = "The pgq maintainers"
+copyright = author
+version = release = re.search(r'^__version__ = "(.+)"', (ROOT / "pgq/__init__.py").read_text(), re.MULTILINE)[1]
+
+extensions = ["myst_parser", "sphinx_copybutton"]
+myst_enable_extensions = ["colon_fence", "deflist", "fieldlist", "attrs_inline"]
+# As deep as the pages link into each other.
+myst_heading_anchors = 3
+# A block's prompt is no part of what is copied.
+copybutton_prompt_text = r"\$ |>>> |\.\.\. |[a-z]+=[#>] "
+copybutton_prompt_is_regexp = True
+
+html_theme = "furo"
+html_title = f"pgq {version}"
+html_static_path = ["_static"]
+html_css_files = ["pgq.css"]
+html_copy_source = False
+html_show_sphinx = False
+
+linkcheck_timeout = 20
+linkcheck_retries = 2
+# The pages' own hosts, which exist on the reader's machine only.
+linkcheck_ignore = [r"https?://(localhost|127\.0\.0\.1|[\w.-]*example\.(com|org|net))"]
+
+# Where the files of the repository can be seen, with a slash at the end. Without it, what leads out of docs/ is text.
+_REPOSITORY = os.environ.get("PGQ_DOCS_REPOSITORY", "")
+_FENCE = re.compile(r"^(?:```|~~~).*?^(?:```|~~~)[ \t]*$", re.MULTILINE | re.DOTALL)
+_ALL_OF = re.compile(r"^[a-z]+/\*$", re.MULTILINE)
+_LINK = re.compile(r"(?<!!)\[([^]]*)\]\(((?:\.\./)[^)\s#]*)(#[^)\s]*)?\)")
+
+
+def _links_out_of_the_site(app: Any, page: str, source: list[str]) -> None:
+    """A file of the repository is no page: its link leads into the repository, or becomes its text."""
+    # A folder without pages has no place in the index: Sphinx warns of it, and nothing turns that off.
+    source[0] = _ALL_OF.sub(lambda found: found[0] if any(DOCS.glob(found[0] + ".md")) else "", source[0])
+    folder = (DOCS / page).parent
+
+    def lead(found: re.Match[str]) -> str:
+        text, path, anchor = found[1], found[2], found[3] or ""
+        target = Path(os.path.normpath(folder / path))
+        if target.is_relative_to(DOCS):
+            return found[0]
+        if not _REPOSITORY:
+            return text
+        return f"[{text}]({_REPOSITORY}{target.relative_to(ROOT)}{anchor})"
+
+    parts, end = [], 0
+    for fence in _FENCE.finditer(source[0]):
+        parts += [_LINK.sub(lead, source[0][end : fence.start()]), fence[0]]
+        end = fence.end()
+    source[0] = "".join([*parts, _LINK.sub(lead, source[0][end:])])
+
+
+def setup(app: Any) -> dict[str, bool]:
+    app.connect("source-read", _links_out_of_the_site)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
