@@ -125,6 +125,19 @@ deploy-test: $(VENV)/.installed-dev postgres ## Run each file of deploy/ by its 
 	@PGQ_DEPLOY=full $(PY) -m pytest tests/deploy tests/contrib/test_prodserver.py tests/contrib/test_packages.py \
 		tests/pool/test_rolling.py -q $(ARGS)
 
+.PHONY: examples
+examples: ## List the examples; `make -C examples shop` runs one
+	@$(MAKE) --no-print-directory -C examples list
+
+.PHONY: examples-ready
+examples-ready: $(VENV)/.installed postgres
+	@$(PY) -c 'import uvicorn' 2>/dev/null || $(PIP) --group examples
+
+.PHONY: examples-test
+examples-test: $(VENV)/.installed-dev postgres ## Run each example as a user would, in its long form, and look at its page
+	@echo "==> Examples"
+	@PGQ_EXAMPLES=full $(PY) -m pytest tests/examples -q $(ARGS)
+
 MINUTES ?= 30
 .PHONY: soak
 soak: $(VENV)/.installed-dev postgres ## Work for MINUTES=30 while everything is killed, frozen and cut off at random

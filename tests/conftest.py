@@ -27,6 +27,7 @@ pytest_plugins = [
     "tests.support.selection",
     "tests.support.skips",
     "tests.support.costs",
+    "tests.support.examples",
 ]
 
 SERVER_SETTINGS = {

@@ -1,0 +1,10 @@
+import os
+
+from pgq.contrib.embedded import database_from_url
+
+SECRET_KEY = "for this machine only"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATABASES = {"default": database_from_url(os.environ.get("DATABASE_URL", "postgresql:///ledger"))}
+INSTALLED_APPS = ["pgq", "ledger"]
+PGQ = {"workers": 3, "log_level": "ERROR"}
