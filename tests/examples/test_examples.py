@@ -7,6 +7,7 @@ import urllib.error
 
 import pytest
 
+from tests.support.browser import CHROMIUM, DRIVER
 from tests.support.examples import EXAMPLES, FULL
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("examples")]
@@ -107,3 +108,24 @@ def test_a_wrong_name_is_answered_with_the_names(example) -> None:
     wrong = example("shpo")
     assert wrong.end() == 2
     assert f"NAME is one of: {', '.join(NAMES)}" in wrong.said
+
+
+@pytest.mark.skipif(not FULL, reason="PGQ_EXAMPLES is not full: make examples-test")
+@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver (Debian: chromium-driver)")
+@pytest.mark.parametrize("name", ["shop", "webhooks", "reports"])
+def test_a_page_fits_a_phone_and_the_browser_has_no_complaints(example, chromium, name) -> None:
+    page = example(name).ready()
+    for width in (1280, 320):
+        chromium.devtools(
+            "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False
+        )
+        chromium.open(page.address)
+        chromium.leave_by("main form button")
+        assert not chromium.run("return document.documentElement.scrollWidth > innerWidth")
+        labels = "return [...document.querySelectorAll('main form:first-of-type input:not([type=hidden])')]"
+        assert chromium.run(f"{labels}.every(field => field.labels.length === 1)")
+    if name == "reports":  # The script replaces the fragment until it is a link.
+        chromium.fill("[name=rows]", "20")
+        chromium.leave_by("main form button")
+        page.wait_for(lambda: "Report 3: ready" in chromium.text, "the report")
+    assert chromium.complaints() == []

@@ -14,9 +14,11 @@ import pytest
 
 #: Regular expressions for the beginnings of reasons.
 ALLOWED = (
-    # Run by other commands: `make test PGQ_TEST_FULL=1`, `make deploy-test`, `make matrix`, test_mutants.py.
+    # Run by other commands: `make test PGQ_TEST_FULL=1`, `make deploy-test`, `make examples-test`, `make matrix`,
+    # test_mutants.py.
     r"PGQ_TEST_FULL is not set",
     r"PGQ_DEPLOY is not full",
+    r"PGQ_EXAMPLES is not full",
     r"run by test_mutants.py",
     r"the pools of this test find their database by PGDATABASE, which DATABASE_URL overrides",
     r"Debian's server cannot be moved",

@@ -20,9 +20,12 @@ from shop.models import DailySales, Order
     retry_backoff={"kind": "exponential", "base": 10, "max": 3600},
 )
 def send_receipt(order_id: int, customer: str) -> str:
+    """Send the letter, and note that it is sent. A worker that dies between the two sends it again: a mail server is no
+    part of the transaction, so there is either one letter too many or one too few, and a receipt had better come twice.
+    """
     order = Order.objects.get(pk=order_id)
     if order.receipt_sent_at:
-        return "sent before"  # By an attempt whose worker died before the end.
+        return "sent before"  # By an attempt that died after it had noted so.
     send_mail(f"Your order {order.pk}", f"Thank you for {order.total} EUR.", "shop@example.com", [customer])
     order.receipt_sent_at = timezone.now()
     order.save(update_fields=["receipt_sent_at"])

@@ -10,7 +10,7 @@ from shop.orders import Declined, place
 class OrderForm(forms.Form):
     customer = forms.EmailField(initial="ada@example.com")
     total = forms.DecimalField(min_value=1, max_digits=8, decimal_places=2, initial=25)
-    declined = forms.BooleanField(required=False, label="the card is declined")
+    declined = forms.BooleanField(required=False, label="Card declined")
 
 
 def index(request: HttpRequest) -> HttpResponse:
