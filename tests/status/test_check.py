@@ -44,7 +44,7 @@ CHECKS = [
     "vacuum", "notifications", "rights",
 ]  # fmt: skip
 #: Those of the command, which knows the code.
-OF_COMMAND = [*CHECKS, "code"]
+OF_COMMAND = [*CHECKS, "code", "limits"]
 
 
 class Checked:
