@@ -60,7 +60,7 @@ RECORDS: list[tuple[type, Callable[[Any], object]]] = [
     (lanes.Marks, lanes.marks),
     (keyed.LaneLook, lambda cursor: keyed.look_at_lanes(cursor, behind=keyed.FIRST_LANE, limit=1)),
     (keyed.Chosen, lambda cursor: keyed.choose(cursor, lanes=1, below=9, queues=ALL, after="", keys={})),
-    (limits.LimitState, limits.limits),
+    (limits.LimitState, lambda cursor: limits.limits(cursor, most=1, bound=1)),
     (pools.PoolRow, pools.pools),
     (overview.QueueCounts, lambda cursor: overview.queue_counts(cursor, limit=1)),
     (overview.QueueDepth, lambda cursor: overview.queue_depths(cursor, limit=1, most=1)),
