@@ -7,4 +7,4 @@ USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASES = {"default": database_from_url(os.environ.get("DATABASE_URL", "postgresql:///ledger"))}
 INSTALLED_APPS = ["pgq", "ledger"]
-PGQ = {"workers": 3, "log_level": "ERROR"}
+PGQ = {"max_crashes": 100, "workers": 3, "log_level": "ERROR"}
