@@ -167,6 +167,24 @@ def test_a_limit_that_is_set_between_choosing_and_claiming_holds():
     assert explore(connect, start, wrong, most=25) == []
 
 
+def test_a_strict_key_keeps_its_order_if_a_task_is_given_back_between_choosing_and_claiming(session):
+    """The watermark has passed it, and is lowered by what gives it back: `choose` has read the former one."""
+    one, two = session(), session()
+    begin(one, None, rows=3)
+    one.execute("SELECT pgq_set_limit('k', strict => true)")
+    first, second = Claimer(ends="release"), Claimer(ends="never")
+    for step in first.steps()[:3]:
+        step(one)
+    [(last,)] = one.execute("SELECT last_value FROM pgq_position").fetchall()
+    with one.transaction():
+        keyed.advance_keyed(one.cursor(), [LANE], safe=last, idle=False)
+    second.choose(two)
+    first.end(one)
+    second.claim(two)
+    two.execute("COMMIT")
+    assert [claim.id for claim in second.claims] == [claim.id for claim in first.claims]
+
+
 def test_giving_back_never_meets_another_task_s_unique_key():
     """The key went with the claim; meanwhile another call has it."""
     insert = "INSERT INTO pgq_queue (func, queue, key, unique_key) VALUES ('f', 'q', 'k', 'k') ON CONFLICT DO NOTHING"
