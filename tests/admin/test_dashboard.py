@@ -187,6 +187,10 @@ def test_limits_are_shown_set_and_dropped(user_with: Any) -> None:
     assert sql(row + "'stripe'") == [(5, 10, 0.5, False, True, True)]
     client.post(address("new_limit"), {"scope": "queue", "name": "slow", "concurrency": "1", "order": "fifo"})
     assert sql(row + "'slow'") == [(1, None, None, False, False, True)]
+    # All digits stand in the form: what is posted as it was shown changes nothing.
+    set_limit("many", concurrency=1_234_567, rate="2000001/3s")
+    form = text_of(client, "set_limit", "key", "many")
+    assert [f'value="{number}"' in form for number in (1_234_567, 2_000_001, 3)] == [True] * 3
     client.post(address("drop_limit", "queue", "mail"))
     assert sql(row + "'mail'") == []
     signals.operator_action.disconnect(dispatch_uid="limits")

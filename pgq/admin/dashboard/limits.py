@@ -84,7 +84,12 @@ def _rate(limit: LimitState) -> str:
     if limit.rate is None:
         return "-"
     words = _("%(rate)s in %(period)s s, smooth") if limit.smooth else _("%(rate)s in %(period)s s")
-    return words % {"rate": f"{limit.rate:,}", "period": f"{limit.period:g}"}
+    return words % {"rate": f"{limit.rate:,}", "period": _exact(limit.period)}
+
+
+def _exact(value: float | None) -> str:
+    """Return a number as a field of a form takes it: all its digits, and none behind a point where there is nothing."""
+    return f"{value:.15g}"
 
 
 def _links(visit: Visit, limit: LimitState) -> SafeString:
@@ -127,7 +132,7 @@ def _fields(limit: LimitState | None) -> SafeString:
             name,
             least,
             step,
-            "" if value is None else f"{value:g}",
+            "" if value is None else _exact(value),
         )
 
     smooth = format_html('<input type="checkbox" name="smooth"{}>', " checked" if limit and limit.smooth else "")
