@@ -68,8 +68,6 @@ class LimitState:
     #: Strands that run, and tasks that are ready: of the queue, or of all keys of that name.
     running: int
     ready: int
-    #: Until when the rate of the queue is used up; None: it is not, or the limit is of keys.
-    not_before: datetime | None
 
 
 def limits(

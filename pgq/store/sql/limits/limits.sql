@@ -1,5 +1,5 @@
 -- Returns {most} limits at most, by scope and name, each with how many strands run under it and how many tasks are ready, both
--- counted up to {bound}; of keys, in 10,000 lanes in use at most. `not_before`: when the first rate of it opens that is used up.
+-- counted up to {bound}; of keys, in 10,000 lanes in use at most.
 -- The keys of a limit are its name, and what lies between "name:" and "name;", the next text by bytes.
 WITH listed AS MATERIALIZED (
     SELECT * FROM pgq_limit
@@ -41,9 +41,6 @@ SELECT l.scope, l.name, l.concurrency, l.rate, l.period, l.smooth, l.strict, l.p
                          LIMIT {bound}) ready
                   WHERE l.scope = 'queue' AND lane.queue = l.name
                   LIMIT {bound})
-                 LIMIT {bound}) ready) AS ready,
-       CASE l.scope WHEN 'queue' THEN (SELECT r.not_before FROM pgq_rate r
-                                        WHERE r.scope = 'queue' AND r.name = l.name AND r.not_before > clock_timestamp())
-       END AS not_before
+                 LIMIT {bound}) ready) AS ready
   FROM listed l
  ORDER BY l.scope, l.name
