@@ -52,19 +52,6 @@ _KNOWN = ("database", *TASK_OPTIONS)
 WITHOUT_MEANING = {"id_function": "ids are UUIDv7, ordered by time"}
 
 
-def _parsed(given: Mapping[str, Any]) -> TaskOptions:
-    """Return what OPTIONS say of each task; "key" as in pgq's `@task`: an argument's name, or a function of them.
-
-    Raises:
-        EnqueueError: A value is wrong.
-    """
-    rest = {name: value for name, value in given.items() if name != "key"}
-    options = TaskOptions.of(**rest)
-    if given.get("key") is None:
-        return options
-    return options.but(key=TaskOptions.of(By.TASK, key=given["key"]).key)
-
-
 class PgqBackend(BaseTaskBackend):
     """A backend of django.tasks that writes each task as a row of pgq, in the caller's transaction.
 
@@ -114,7 +101,8 @@ class PgqBackend(BaseTaskBackend):
             if name not in _KNOWN:
                 raise unknown_option(name, _KNOWN, of=f"TASKS[{self.alias!r}]['OPTIONS']")
         given.pop("database", None)
-        return _parsed(given)
+        # "key" means what it means to `@task`: an argument's name, or a function of the arguments.
+        return TaskOptions.of(By.TASK, **given)
 
     # --------------------------------------------------------------------------------------------- tasks
 
@@ -290,7 +278,7 @@ class PgqBackend(BaseTaskBackend):
                 found.append(checks.Error(str(error), hint="Correct the key, or take it away.", id="pgq.E020"))
             elif key != "database":
                 try:
-                    options = _parsed({key: self.options[key]})
+                    options = TaskOptions.of(By.TASK, **{key: self.options[key]})
                     if key != "key":  # It is about the arguments of each task.
                         make_task("pgq.ground.ids.new_id", options=options)
                 except EnqueueError as error:
