@@ -8,7 +8,6 @@ import datetime as dt
 import io
 import json
 import pickle
-import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from pgq.contrib.django_q.queued import TAKEN
 from pgq.ground import ids
 from pgq.models import QueuedTask, Schedule, Task
 from pgq.tasks.control import retry
+from tests.support.blocks import texts
 from tests.support.hand import Hand
 
 DATA = json.loads((Path(__file__).parents[1] / "support" / "data" / "django_q2.json").read_text())
@@ -266,8 +266,7 @@ class TestReal:
 
     def test_foreign_keys_follow_their_rows(self):
         """What docs/migrate/django-q.md says to do with the columns of one's own that refer to Django-Q's rows."""
-        page = (Path(__file__).parents[2] / "docs" / "migrate" / "django-q.md").read_text()
-        [statements] = re.findall(r"^```sql\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+        [statements] = texts("docs/migrate/django-q.md", "sql")
         run("--trust-schedules")
         with connection.cursor() as cursor:
             cursor.execute("SELECT id, name FROM django_q_schedule WHERE name = 'stopped'")

@@ -17,6 +17,7 @@ from django.db import connection
 
 from pgq.contrib.prodserver import PgqWorker
 from pgq.tasks import async_task
+from tests.support.blocks import blocks
 from tests.support.deploy import DEPLOY, lines_of
 
 #: Seconds that running tasks are given in the page's example, and how long a pool may take after that.
@@ -126,8 +127,7 @@ def test_every_file_is_on_the_page() -> None:
 
 
 def test_the_snippets_of_the_page_can_be_read() -> None:
-    page = (DEPLOY.parent / "docs" / "operate" / "deployment.md").read_text()
-    snippets = re.findall(r"^```(\w+)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    snippets = [(block.language, block.text) for block in blocks("docs/operate/deployment.md") if block.language]
     assert {"toml", "yaml", "python", "sh"} == {language for language, _ in snippets}
     namespace: dict[str, Any] = {}
     several: dict[str, Any] = {}

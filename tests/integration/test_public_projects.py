@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import subprocess
 import uuid
 from datetime import timedelta
-from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -56,6 +54,7 @@ from pgq.tasks import (
 )
 from pgq.testing import drain, fire_schedules
 from tests.functions import common as functions
+from tests.support.blocks import texts
 
 pytestmark = pytest.mark.django_db
 
@@ -819,8 +818,7 @@ RENAMED = {
 
 
 def test_the_command_that_renames(tmp_path):
-    page = (Path(__file__).parent.parent.parent / "docs" / "migrate" / "django-q.md").read_text()
-    [command] = re.findall(r"^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    [command] = texts("docs/migrate/django-q.md", "bash")
     file = tmp_path / "code.py"
     file.write_text("\n".join(RENAMED))
     # Files are those of git; here there is one.

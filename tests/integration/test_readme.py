@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
-from pathlib import Path
 
 import pytest
 
+from tests.support.blocks import texts
 from tests.support.django_settings import SETTINGS
 
 #: Boots by a manage.py of its own; see `Project.boot_by_importer`.
 CONFIGURATIONS = "django-configurations"
-README = (Path(__file__).parents[2] / "README.md").read_text()
-
-
-def snippets(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+snippets = partial(texts, "README.md")
 
 
 RESULTS = """

@@ -21,6 +21,7 @@ from pgq.models import QueuedTask, Schedule
 from pgq.schedules import code, declared
 from pgq.testing import drain, enqueued, fire_schedules
 from tests.app.models import Note
+from tests.support.blocks import texts
 
 ROOT = Path(__file__).parent.parent.parent
 TESTS = ROOT / "tests"
@@ -50,7 +51,7 @@ def page(name):
 
 
 def blocks(name, language):
-    return re.findall(rf"^```{language}\n(.*?)^```", page(name), re.MULTILINE | re.DOTALL)
+    return texts(f"docs/{name}", language)
 
 
 # ------------------------------------------------------------------------------------------------- from-django-q.md

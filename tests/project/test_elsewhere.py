@@ -9,6 +9,7 @@ import pytest
 
 from pgq.tasks import async_task, result, task
 from pgq.testing import drain
+from tests.support.links import anchors
 from tests.support.pools import ROOT
 
 DOCS = ROOT / "docs"
@@ -17,12 +18,6 @@ ROWS = [
     for line in (DOCS / "migrate/elsewhere.md").read_text().splitlines()
     if line.startswith("| ") and not line.startswith("| you had |")
 ]
-
-
-def anchors(page: str) -> set[str]:
-    """Return the anchors of a page's headings, as they are made where it is shown."""
-    headings = re.findall(r"^#+ (.*)$", (DOCS / page).read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_every_row_is_shown_by_something() -> None:
@@ -44,7 +39,7 @@ def test_every_row_is_shown_by_something() -> None:
         else:
             page, _, anchor = shown.partition("#")
             assert (DOCS / page).exists(), page
-            assert not anchor or anchor in anchors(page), shown
+            assert not anchor or anchor in anchors((DOCS / page).read_text()), shown
 
 
 @task

@@ -57,6 +57,11 @@ def blocks(page: str) -> list[Block]:
     return found
 
 
+def texts(page: str, language: str) -> list[str]:
+    """Those of one language, for a test that runs them in its own way."""
+    return [block.text for block in blocks(page) if block.language == language]
+
+
 class Run:
     """The blocks of one page, one after the other, in one namespace; a block `# shop/tasks.py` is that module."""
 
