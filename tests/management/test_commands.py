@@ -33,6 +33,7 @@ from pgq.management import live, output
 from pgq.management.monitor import VIEWS
 from pgq.models import Lane, Schedule, Task
 from pgq.models.metrics import Mark
+from pgq.recurrence import moments
 from pgq.tasks import async_task, enqueue_many, schedule
 from pgq.upkeep import clean
 from tests.support.environment import environment
@@ -363,8 +364,10 @@ class TestMonitor:
             cursor.execute("UPDATE pgq_queue SET lock = now(), worker = %s, receipt = %s", ["a" * 32, uuid4()])
             cursor.execute("UPDATE pgq_worker SET workers = replace(workers::text, %s, %s)::jsonb", ["b" * 32, id])
         finish(2, success=False, name="\x1b[31m")
+        # Hours away whenever this runs: within the last hour, the column would be as narrow as "paused".
+        hour = (moments.now().hour + 12) % 24
         for name, values in (("nightly", {}), ("broken", {"error": "no such\x1b[31m function"}), ("later", {})):
-            schedule(MARK, 1, name=name, schedule_type="C", cron="0 3 * * *")
+            schedule(MARK, 1, name=name, schedule_type="C", cron=f"0 {hour} * * *")
             Schedule.objects.filter(name=name).update(**values)
         Schedule.objects.filter(name="later").update(paused=True)
         shown = {view: run("pgq_monitor", "--view", view) for view in VIEWS}
@@ -375,7 +378,7 @@ class TestMonitor:
         assert re.search(r"^ +2 .*ValueError +no", shown["failures"], re.MULTILINE)
         # Those with errors first, and those that do not fire last.
         assert re.findall("broken|nightly|later", shown["schedules"]) == ["broken", "nightly", "later"]
-        assert re.search(r"broken +at 03:00 every day +no such", shown["schedules"])
+        assert re.search(rf"broken +at {hour:02}:00 every day +no such", shown["schedules"])
         assert re.search(r"^ +paused +later", shown["schedules"], re.MULTILINE)
         assert "\x1b" not in "".join(shown.values())
         (group,) = run_json("pgq_monitor", "--view", "failures")["failure_groups"]
