@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -31,6 +34,8 @@ def as_events(
     for number in (*SIGNALS, *others):
         signal.signal(number, lambda *_: None)
     fd = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    # What `execute_anew` has held back comes now.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
         yield
     finally:
@@ -44,3 +49,15 @@ def as_events(
                 signal.signal(number, signal.SIG_IGN)
         reading.close()
         writing.close()
+
+
+def execute_anew(*arguments: str) -> NoReturn:
+    """Execute this program anew, as it was started, with further arguments.
+
+    A second SIGHUP waits until the new program has handlers: by default it would end the pool. Those that stop a pool
+    do not wait, for what is loaded anew may hang.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], *arguments])  # noqa: S606  # no shell is wanted

@@ -363,6 +363,21 @@ def test_hup_replaces_the_workers_and_keeps_the_supervisor(pool, oracle):
     wait_for(lambda: WorkerPool.objects.count() == 1)
 
 
+def test_a_pool_that_is_told_to_reload_while_it_reloads_does_so_again(pool):
+    """By default SIGHUP ends a program, and a pool that is executed anew is a while without handlers."""
+    running = pool(workers=1)
+    running.signal(signal.SIGHUP)
+    wait_for(lambda: "reloading" in running.log())
+
+    def starts() -> bool:
+        running.signal(signal.SIGHUP)
+        return running.log().count(f"pid {running.pid}") > 1
+
+    wait_for(starts, "it is executed anew", pause=0.02)
+    assert fetch(async_task(MARK, "after"), wait=30_000).success
+    assert running.process.poll() is None
+
+
 def test_worn_out_worker_is_replaced(pool, oracle):
     running = pool(workers=1, recycle=20)
     first = running.worker_pids()

@@ -169,7 +169,10 @@ class Nemesis:
         self.pools[place] = self._start(place)
 
     def reload_pool(self) -> None:
-        self.rng.choice(self.pools).signal(signal.SIGHUP)
+        pool = self.rng.choice(self.pools)
+        # Before it has handlers, SIGHUP ends it, as it ends any program.
+        if f"pid {pool.pid}" in pool.log():
+            pool.signal(signal.SIGHUP)
 
     def terminate_sessions(self) -> None:
         self._terminate("true")

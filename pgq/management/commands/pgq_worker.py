@@ -7,7 +7,6 @@ import dataclasses
 import logging
 import os
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,7 +23,7 @@ from pgq.management import config_check
 from pgq.management.autoreload import CodeWatch
 from pgq.pool import boot
 from pgq.pool.logs import set_up_logging
-from pgq.pool.signalled import SIGNALS
+from pgq.pool.signalled import SIGNALS, execute_anew
 
 logger = logging.getLogger("pgq")
 
@@ -171,9 +170,7 @@ class Command(BaseCommand):
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from None
         if supervisor.run():
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], *own])  # noqa: S606  # this program, as it was started
+            execute_anew(*own)
         if supervisor.failed is not None:
             raise CommandError(f"nothing could be run: {supervisor.failed}")
 
