@@ -59,6 +59,12 @@ BEGIN
             held.signature, held.history, held.key)
     -- The id of a finished task: the row was inserted by hand. See settle.sql.
     ON CONFLICT (id) DO NOTHING;
+    -- Counted as workers count what they settle (0005), in this transaction; not if this role may not.
+    IF has_table_privilege(to_regclass('pgq_metric_raw'), 'INSERT') THEN
+        INSERT INTO pgq_metric_raw (worker, seq, body)
+        VALUES (gen_random_uuid(), 0, jsonb_build_array(jsonb_build_array(
+                left(held.queue, 200), left(held.func, 200), 'cancelled', 1, 0, 0, '[null, null]'::jsonb, 0, 0, '[null, null]'::jsonb)));
+    END IF;
     PERFORM pg_notify('pgq_settled', '')
        FROM pgq_wait_until
       WHERE last_value > extract(epoch FROM clock_timestamp()) * 1000 AND pg_notification_queue_usage() < 0.5;

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from uuid import UUID, uuid4
@@ -21,10 +22,11 @@ from pgq.conf import Settings, get_settings
 from pgq.errors import Expired, TaskCancelled
 from pgq.execution import prepare, settle
 from pgq.execution.outcome import final
+from pgq.execution.tally import outcome_of
 from pgq.ground import events
 from pgq.options import NO_OPTIONS
 from pgq.records import Claim, Failed, Report
-from pgq.store import endings
+from pgq.store import endings, metrics
 from pgq.store.caller import callers_cursor, savepoint
 from pgq.store.connection import Cursor
 
@@ -66,7 +68,9 @@ def cancel(ids: Sequence[UUID]) -> dict[UUID, str]:
 def _cancel_some(cursor: Cursor, ids: Sequence[UUID], settings: Settings) -> dict[UUID, str]:
     claims = endings.take(cursor, ids, worker=_NO_WORKER, receipt=uuid4())
     found = dict.fromkeys((claim.id for claim in claims), "queued")
-    for report in _end(cursor, claims, settings):
+    reports = _end(cursor, claims, settings)
+    _count(cursor, reports)
+    for report in reports:
         transaction.on_commit(partial(_tell, report), using=settings.database)
     others = [id for id in ids if id not in found]
     return {**found, **endings.cancel(cursor, others)} if others else found
@@ -83,8 +87,10 @@ def settle_ended(cursor: Cursor, settings: Settings, *, limit: int) -> list[Repo
 
 
 def for_upkeep(settings: Settings, cursor: Cursor, limit: int) -> list[Callable[[], None]]:
-    """Do what `settle_ended` does; return for each task what is to be called after the commit."""
-    return [partial(announce, report) for report in settle_ended(cursor, settings, limit=limit)]
+    """Do what `settle_ended` does, and count it; return for each task what is to be called after the commit."""
+    reports = settle_ended(cursor, settings, limit=limit)
+    _count(cursor, reports)
+    return [partial(announce, report) for report in reports]
 
 
 def announce(report: Report) -> None:
@@ -111,6 +117,12 @@ def _end(cursor: Cursor, claims: Sequence[Claim], settings: Settings) -> list[Re
             if not _is_written(cursor, [report], settings):
                 settle.write(cursor, [_alone(report)], settings.name)
     return reports
+
+
+def _count(cursor: Cursor, reports: Sequence[Report]) -> None:
+    """Count them, as workers count theirs: in this transaction, so a cancel that is rolled back counts nothing."""
+    ended = Counter((report.claim.queue, report.claim.func, outcome_of(report.outcome)) for report in reports)
+    metrics.count_not_run(cursor, ended)
 
 
 def _is_written(cursor: Cursor, reports: Sequence[Report], settings: Settings) -> bool:

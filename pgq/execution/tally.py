@@ -2,7 +2,8 @@
 
 It listens to `events.settle`, so it counts what PostgreSQL has accepted, after the commit. What it holds goes to
 pgq_metric_raw with a settlement, each ten seconds, and upkeep adds that up (`pgq.upkeep.metrics`). A worker that is
-killed takes what it has counted since its last flush with it.
+killed takes what it has counted since its last flush with it. Tasks that end without a worker are counted by
+`pgq.execution.ending`.
 
 A flush has a number, and stays as it is until its commit is known: sent again, it is counted once.
 """

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import psycopg
+from django import db
 
 from pgq.conf import Queues
 from pgq.store.caller import savepoint
@@ -22,6 +23,16 @@ from pgq.store.statement import all_rows, one_row
 from pgq.store.texts import sql
 
 logger = logging.getLogger("pgq")
+
+#: What PostgreSQL answers if the table is missing, or the role may not write it; by psycopg's cursor or by Django's.
+_REFUSED = (
+    psycopg.ProgrammingError,
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    db.ProgrammingError,
+    db.DataError,
+    db.IntegrityError,
+)
 
 #: Stands for the queues and functions beyond those that are told apart.
 OTHER = "(other)"
@@ -40,18 +51,28 @@ def flush(cursor: Cursor, *, worker: UUID, seq: int, body: str) -> None:
 
 
 def count_crashes(cursor: Cursor, freed: Iterable[Freed]) -> None:
-    """Count the attempts that ended with their workers: those cannot. If the table cannot be written, only log it."""
-    charged = Counter((one.queue[:LENGTH], one.func[:LENGTH]) for one in freed if one.charged)
-    if not charged:
+    """Count the attempts that ended with their workers: those cannot."""
+    count_not_run(cursor, Counter((one.queue, one.func, "crashed") for one in freed if one.charged))
+
+
+def count_not_run(cursor: Cursor, numbers: Counter[tuple[str, str, str]]) -> None:
+    """Count what no worker has run, by queue, function and outcome; part of the caller's transaction, if there is one.
+
+    If the table cannot be written, that is only logged: the tasks must end all the same.
+    """
+    cut: Counter[tuple[str, str, str]] = Counter()
+    for (queue, func, outcome), number in numbers.items():
+        cut[queue[:LENGTH], func[:LENGTH], outcome] += number
+    if not cut:
         return
     nothing = [None, None]
-    entries = [[queue, func, "crashed", n, 0, 0, nothing, 0, 0, nothing] for (queue, func), n in charged.items()]
+    entries = [[*key, number, 0, 0, nothing, 0, 0, nothing] for key, number in cut.items()]
     try:
         # A savepoint, in a transaction of the caller's.
         with savepoint(cursor):
             flush(cursor, worker=uuid4(), seq=0, body=json.dumps(entries))
-    except (psycopg.ProgrammingError, psycopg.DataError, psycopg.IntegrityError) as error:
-        logger.warning("that %d attempts crashed cannot be counted: %s", charged.total(), error)
+    except _REFUSED as error:
+        logger.warning("%d tasks or attempts that ended cannot be counted: %s", cut.total(), error)
 
 
 class Raw(NamedTuple):

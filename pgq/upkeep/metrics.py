@@ -213,8 +213,8 @@ class Metrics:
 
     def _fold(self, connection: store_connection.Connection) -> float | None:
         with self.leadership.leading(connection) as cursor:
-            # Behind thousands of workers there may be more than one transaction adds up.
-            return 0.5 if cursor is not None and fold(cursor) == FLUSHES else None
+            # Behind thousands of workers, or of cancels, there may be more than one transaction adds up.
+            return 0.1 if cursor is not None and fold(cursor) == FLUSHES else None
 
     def _mark_release(self, cursor: Cursor) -> None:
         release = release_of(self.settings)

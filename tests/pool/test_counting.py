@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -9,7 +13,8 @@ import pytest
 from pgq.status import metrics
 from pgq.upkeep.metrics import fold
 from tests.support import quick_flush
-from tests.support.pools import wait_for
+from tests.support.failpoints import COUNTING
+from tests.support.pools import ROOT, wait_for
 from tests.support.proxy import Proxy
 from tests.support.site import Site
 
@@ -71,3 +76,62 @@ def test_each_accepted_report_is_counted_once(site, proxy):
     # Each is in one row of each span.
     for span in (1, 10, 60):
         assert site.value("SELECT sum(succeeded + failed) FROM pgq_metric WHERE span = %s", span) == 110
+
+
+CANCELLER = """
+import os, signal, sys
+import django
+django.setup()
+from django.db import transaction
+from pgq.tasks import cancel_many
+ids = sys.stdin.read().split()
+for number, first in enumerate(range(0, len(ids), 5)):
+    with transaction.atomic():
+        cancel_many(ids[first : first + 5])
+        if number == int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        transaction.set_rollback(number % 3 == 1)
+"""
+
+
+def test_what_ends_without_a_worker_is_counted_once_though_everybody_is_killed(site: Site) -> None:
+    """Cancels in transactions that commit, roll back or die with their process; expiry by an upkeep that is killed."""
+    tokens = {point: site.folder / f"token {point}" for point in COUNTING}
+    points = [{"at": point, "do": "kill9", "token": str(token)} for point, token in tokens.items()]
+    pool = site.start(workers=1, queues=["served"], tick=0.1, failpoints=points, django={"INSTALLED_APPS": APPS})
+    cancelled = site.enqueue("work", 200, queue="held")
+    # Each of these is ended by upkeep a little later than the one before.
+    for number in range(60):
+        site.enqueue("work", queue="held", expires=0.1 * number + 0.1)
+    site.enqueue("work", 20, queue="served")
+    for token in tokens.values():
+        token.touch()
+        pool.wait_for(lambda: not token.exists(), f"upkeep is killed at {token.name}")  # noqa: B023
+    for dies_at in (6, 12, 99):
+        code = _cancel_in_another_process(site, cancelled, dies_at)
+        assert code == (0 if dies_at == 99 else -signal.SIGKILL)
+    # Those whose transactions were rolled back.
+    left = site.value("SELECT count(*) FROM pgq_queue WHERE expires_at IS NULL AND queue = 'held'")
+    assert 0 < left < 100
+    with site.session() as session:
+        session.execute("SELECT pgq_cancel(id) FROM pgq_queue WHERE expires_at IS NULL AND queue = 'held'")
+    site.drain()
+    assert site.stop() == []
+    found = counted(site)
+    assert (found.succeeded, found.cancelled, found.failed, found.all) == (20, 200, 60, 280)
+    assert found.ended == site.value("SELECT count(*) FROM pgq_task")
+    for span in (1, 10, 60):
+        assert site.value("SELECT sum(succeeded + cancelled + failed) FROM pgq_metric WHERE span = %s", span) == 280
+
+
+def _cancel_in_another_process(site: Site, ids: Sequence[str], dies_at: int) -> int:
+    """Cancel five by five, each in a transaction, of which every third is rolled back; return the exit code."""
+    environment = {
+        **os.environ,
+        "DATABASE_URL": site.dsn,
+        "DJANGO_SETTINGS_MODULE": "tests.support.fault_settings",
+        "PGQ_TEST_SETTINGS": "{}",
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [sys.executable, "-c", CANCELLER, str(dies_at)]
+    return subprocess.run(command, input=" ".join(ids), env=environment, cwd=ROOT, text=True, check=False).returncode

@@ -50,6 +50,9 @@ NAMES = (
     "atomic.committed",
 )
 
+#: Of what upkeep counts: in the transactions of `fold` and of what ends without a worker, and after them.
+COUNTING = ("fold.added", "fold.committed", "ended.written", "ended.committed")
+
 _points: dict[str, list[dict[str, Any]]] = defaultdict(list)
 
 
@@ -120,15 +123,15 @@ def _around(owner: Any, name: str, before: str | None = None, after: str | None 
 
 def install(points: Sequence[dict[str, Any]]) -> None:
     """Wrap pgq's functions in this process and in what it forks."""
-    from pgq.execution import call, settle
+    from pgq.execution import call, ending, settle
     from pgq.execution.atomic import Atomic
     from pgq.pool.worker.loop import Worker
     from pgq.schedules import fire
     from pgq.store import keyed, leases, pools, queue, schedules
-    from pgq.upkeep import chores
+    from pgq.upkeep import chores, metrics
 
     for point in points:
-        if point["at"] not in NAMES:
+        if point["at"] not in (*NAMES, *COUNTING):
             raise ValueError(f"no such failpoint: {point['at']}")
         _points[point["at"]].append(dict(point))
     _around(queue, "claim_and_look", after="claim.locked", when=lambda found: bool(found[0]))
@@ -149,6 +152,10 @@ def install(points: Sequence[dict[str, Any]]) -> None:
     _around(Atomic, "begin", after="atomic.begun")
     _around(Atomic, "_settle", after="atomic.written", when=bool)
     _around(Atomic, "end", after="atomic.committed")
+    _around(metrics, "fold", after="fold.added", when=bool)
+    _around(metrics.Metrics, "_fold", after="fold.committed")
+    _around(ending, "for_upkeep", after="ended.written", when=bool)
+    _around(chores.Upkeep, "_end", after="ended.committed")
     _wrap_transaction(settle)
 
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from time import sleep
 from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgq.conf import get_settings
+from pgq.execution import ending
 from pgq.execution.tally import Tally
 from pgq.ground import events, histogram
+from pgq.models import QueuedTask, Task
 from pgq.models.metrics import Gauge, Mark, Metric, Total
 from pgq.pool.former_ids import FormerId, FormerIds
 from pgq.pool.worker.exchange import flush_tally
 from pgq.records import Blame
 from pgq.status import metrics
 from pgq.store import lanes
-from pgq.store.metrics import OTHER
-from pgq.tasks import async_task, enqueue_many
+from pgq.store.metrics import LENGTH, OTHER
+from pgq.tasks import async_task, cancel, cancel_many, enqueue_many
 from pgq.upkeep import gauges
 from pgq.upkeep import metrics as folding
 from tests.support.hand import MARK, WORKER, Hand, claim, run, settle
@@ -139,6 +143,54 @@ def test_what_was_settled_can_be_read(hand, session):
     assert [point.value for point in median.points if point.value is not None] == [times.median]
     rows = own.execute("SELECT queue, func, succeeded, failed, retried, discarded FROM pgq_functions ORDER BY 1, 2")
     assert rows.fetchall()[0] == ("a", MARK, 5, 0, 0, 0)
+
+
+def test_what_ends_without_a_worker_is_counted_with_its_transaction(transactional_db, session, caplog):
+    """By cancel in Python, by pgq_cancel in psql, with a hook or without one; and by upkeep, whose time is over."""
+    own = session()
+    settings = get_settings()
+    plain = enqueue_many(MARK, [(n,) for n in range(3)], queue="q" * 300)
+    hooked = async_task(MARK, 3, hook=FAIL, run_after=60)
+    for _ in range(2):
+        async_task(MARK, 4, q_options={"expires": 0.001})
+    cut = async_task(FAIL, 5)
+    with transaction.atomic():
+        assert cancel_many([*plain, hooked]) == dict.fromkeys([*plain, hooked], "queued")
+        transaction.set_rollback(True)
+    fold(own)
+    assert all_reports() == 0
+    assert cancel(plain[0]) == "queued"
+    assert cancel_many([plain[1], hooked]) == dict.fromkeys([plain[1], hooked], "queued")
+    assert cancel(plain[0]) == "finished"
+    for id in (plain[2], plain[2]):
+        own.execute("SELECT pgq_cancel(%s)", [id])
+    own.execute("UPDATE pgq_queue SET cancelled = true WHERE id = %s", [cut])
+    sleep(0.01)
+    with own.transaction():
+        told = ending.for_upkeep(settings, own.cursor(), 100)
+    assert len(told) == 3
+    fold(own)
+    with connection.cursor() as cursor:
+        found = {(total.queue, total.func): total.counts for total in metrics.totals(cursor)}
+    assert found == {
+        ("q" * LENGTH, MARK): metrics.Counts(cancelled=3),
+        ("default", MARK): metrics.Counts(cancelled=1, failed=2),
+        ("default", FAIL): metrics.Counts(cancelled=1),
+    }
+    assert sum(counts.ended for counts in found.values()) == Task.objects.count()
+    # Nobody ran them: they tell nothing of times.
+    [row] = own.execute("SELECT sum(run_us_sum + wait_us_sum) FROM pgq_total").fetchall()
+    assert row == (0,)
+    # Who may not count, may cancel.
+    last = async_task(MARK, 6)
+    own.execute("ALTER TABLE pgq_metric_raw RENAME TO pgq_gone")
+    try:
+        assert cancel(last) == "queued"
+        own.execute("SELECT pgq_cancel(%s)", [async_task(MARK, 7)])
+    finally:
+        own.execute("ALTER TABLE pgq_gone RENAME TO pgq_metric_raw")
+    assert "cannot be counted" in caplog.text
+    assert (QueuedTask.objects.filter(func=MARK).count(), all_reports()) == (0, 7)
 
 
 def test_a_flush_that_is_sent_twice_is_counted_once(hand, session):
