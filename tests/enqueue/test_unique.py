@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from django.db import connection, transaction
@@ -15,7 +15,11 @@ from django.utils import timezone
 
 from pgq import testing
 from pgq.errors import EnqueueError, NotUnique
+from pgq.ground import events
 from pgq.models import QueuedTask, Task, UniqueKey
+from pgq.records import Blame, Fired
+from pgq.store import leases
+from pgq.store import queue as store_queue
 from pgq.store import unique as store_unique
 from pgq.store.caller import callers_cursor
 from pgq.tasks import (
@@ -35,7 +39,7 @@ from pgq.tasks import (
 from pgq.testing import drain, fire_schedules
 from tests.app.models import Note
 from tests.functions import common, unique
-from tests.support.hand import claim, run, settle, value
+from tests.support.hand import WORKER, claim, run, settle, value
 from tests.support.pools import wait_for
 
 pytestmark = pytest.mark.django_db
@@ -179,6 +183,23 @@ def test_an_attempt_that_follows_goes_on_without_the_key():
     assert QueuedTask.objects.get(pk=again).unique_key
 
 
+@pytest.mark.parametrize("how", ["worker", "host", "unknown"])
+def test_a_task_that_starts_anew_after_its_worker_died_says_that_it_has_no_key(how):
+    first, plain = async_task(unique.by_name, 7), async_task(common.echo, 1)
+    with callers_cursor("default") as cursor:
+        claims = store_queue.claim(cursor, limit=2, worker=WORKER, receipt=uuid4())
+        since, later = leases.BEFORE_ALL_LEASES, timezone.now() + timedelta(hours=1)
+        if how == "worker":
+            leases.release_worker(cursor, WORKER, Blame(None, crash=True, error="{}"), since=since)
+        elif how == "host":
+            leases.rescue_expired(cursor, since=since, before=later, age=-60, error="{}")
+        else:
+            store_queue.postpone(cursor, [(each.id, each.receipt, 1.0, '{"postponed": 1}') for each in claims])
+    row, other = (QueuedTask.objects.get(pk=id) for id in (first, plain))
+    assert (row.unique_key, row.history[-1]["unique"]) == (None, False)
+    assert "unique" not in other.history[-1]
+
+
 # ------------------------------------------------------------------------------------------------- conflicts
 
 
@@ -311,6 +332,26 @@ def test_schedules():
     assert len(drain()) == 2
     with pytest.raises(EnqueueError, match="expires: of a schedule's tasks"):
         schedule(unique.any_number, q_options={"expires": timezone.now() + timedelta(days=1)})
+
+
+@pytest.mark.parametrize("options", [{}, {"unique": Unique("order", until="1h")}])
+def test_a_slot_whose_key_is_taken_names_the_task_that_has_it(options, monkeypatch):
+    """It has made none, so nothing is told of it; a task that is not there would be no help to who looks."""
+    waiting = unique.by_name.using(**options).enqueue(7)
+    told: list[Fired] = []
+    made = schedule(unique.by_name, 7, name="a", schedule_type="D", q_options=options)
+    monkeypatch.setattr(events.fire, "listeners", (told.append,))
+    assert fire_schedules() == 0
+    made.refresh_from_db()
+    assert (made.task, told) == (waiting, [])
+    assert made.last_slot is not None
+    drain()
+    UniqueKey.objects.all().delete()
+    made.next_run = timezone.now()
+    made.save()
+    assert fire_schedules() == 1
+    made.refresh_from_db()
+    assert made.task == QueuedTask.objects.get().id
 
 
 def test_inline_and_sync():

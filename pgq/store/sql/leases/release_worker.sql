@@ -21,7 +21,9 @@ UPDATE pgq_queue q
        attempts = q.attempts - (NOT lost.charged)::integer,
        crashes = q.crashes + (lost.charged AND %(crash)s)::integer,
        history = CASE WHEN lost.charged THEN q.history || (%(error)s::jsonb || jsonb_build_object(
-                     'attempt', q.attempts, 'worker', q.worker, 'at', clock_timestamp(), 'started', q.lock))
+                     'attempt', q.attempts, 'worker', q.worker, 'at', clock_timestamp(), 'started', q.lock)
+                     -- As in retry.sql: it goes on without its unique key.
+                     || CASE WHEN q.unique_until IS NOT NULL AND q.unique_key IS NULL THEN '{"unique": false}' ELSE '{}' END::jsonb)
                  ELSE q.history END
   FROM placed lost
  WHERE q.id = lost.id

@@ -18,7 +18,9 @@ UPDATE pgq_queue q
    SET lock = NULL, worker = NULL, receipt = NULL, strand = NULL, position = coalesce(lost.place, nextval('pgq_position')),
        ready_at = clock_timestamp(), crashes = q.crashes + 1,
        history = q.history || (%(error)s::jsonb || jsonb_build_object(
-                     'attempt', q.attempts, 'worker', q.worker, 'at', clock_timestamp(), 'started', q.lock))
+                     'attempt', q.attempts, 'worker', q.worker, 'at', clock_timestamp(), 'started', q.lock)
+                     -- As in retry.sql: it goes on without its unique key.
+                     || CASE WHEN q.unique_until IS NOT NULL AND q.unique_key IS NULL THEN '{"unique": false}' ELSE '{}' END::jsonb)
   FROM placed lost
  WHERE q.id = lost.id
 RETURNING q.id, true, q.queue, q.func,
