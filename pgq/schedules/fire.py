@@ -8,7 +8,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -85,10 +85,9 @@ def _fire(cursor: Cursor, due: Due, settings: Settings) -> int:
     tasks = [_task(due, slot, settings) for slot in slots]
     repeats = max(due.repeats - max(len(slots), 1), 0) if due.repeats > 0 else -1
     if following is None and due.schedule_type == "O" and due.repeats < 0:
-        if tasks:
-            _enqueue(cursor, due, tasks, settings)
-        _end(cursor, due, tasks[-1].id if tasks else None)
-        return len(tasks)
+        written = _enqueue(cursor, due, tasks, settings) if tasks else _NOTHING
+        _end(cursor, due, written.last)
+        return written.count
     moved = schedules.fire(
         cursor,
         id=due.id,
@@ -100,19 +99,35 @@ def _fire(cursor: Cursor, due: Due, settings: Settings) -> int:
         task=tasks[-1].id if tasks else None,
         last_slot=slots[-1] if slots else None,
     )
-    if moved and tasks:
-        _enqueue(cursor, due, tasks, settings)
-    return len(tasks) if moved else 0
+    if not moved or not tasks:
+        return 0
+    written = _enqueue(cursor, due, tasks, settings)
+    if written.last != tasks[-1].id:
+        schedules.name_task(cursor, due.id, written.last)
+    return written.count
 
 
-def _enqueue(cursor: Cursor, due: Due, tasks: list[NewTask], settings: Settings) -> None:
+class _Written(NamedTuple):
+    """What became of the tasks of some slots."""
+
+    #: How many were enqueued: a slot whose unique key is taken makes none.
+    count: int
+    #: The task of the last slot, or the one that has its unique key.
+    last: UUID | None
+
+
+_NOTHING = _Written(0, None)
+
+
+def _enqueue(cursor: Cursor, due: Due, tasks: list[NewTask], settings: Settings) -> _Written:
     with watched(tuple(tasks), settings.database) as writing:
         ids = write_many(cursor, writing.tasks)
         writing.count = sum(id == task.id for id, task in zip(ids, tasks, strict=True))
-    if events.fire.listeners:
-        for task in writing.tasks:
+    for id, task in zip(ids, writing.tasks, strict=True):
+        if id == task.id and events.fire.listeners:
             assert task.slot is not None
             events.fire.tell(Fired(due.id, due.name, task.slot, task))
+    return _Written(writing.count, ids[-1])
 
 
 def _end(cursor: Cursor, due: Due, task: UUID | None) -> None:

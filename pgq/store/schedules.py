@@ -76,6 +76,11 @@ def fire(
     return bool(all_rows(cursor, "fire", {"id": id, "slot": slot, **after, "task": task, "last_slot": last_slot}))
 
 
+def name_task(cursor: Cursor, id: int, task: UUID | None) -> None:
+    """Write another task as the last one of a schedule."""
+    cursor.execute(sql("name_task"), {"id": id, "task": task})
+
+
 def fault_schedule(cursor: Cursor, id: int, error: str, *, pause: float) -> None:
     """Write why a schedule could not be fired; it is tried again in `pause` seconds."""
     cursor.execute(sql("fault_schedule"), {"id": id, "error": error, "pause": pause})
