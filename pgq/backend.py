@@ -21,6 +21,7 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from pgq.conf import at, database_of, get_settings, places, problems
+from pgq.conf.queues import are_named, is_pattern
 from pgq.enqueue import django_tasks, write
 from pgq.enqueue.calls import all_arguments, several
 from pgq.enqueue.django_api import BaseTaskBackend, InvalidTask, TaskResultDoesNotExist, task_enqueued
@@ -52,6 +53,13 @@ _KNOWN = ("database", *TASK_OPTIONS)
 WITHOUT_MEANING = {"id_function": "ids are UUIDv7, ordered by time"}
 
 
+class _Names(frozenset[str]):
+    """The names of QUEUES; a pattern holds each queue that it matches, as in PGQ["queues"]: ``mail.*``."""
+
+    def __contains__(self, queue: object) -> bool:
+        return super().__contains__(queue) or are_named(str(queue), self)
+
+
 class PgqBackend(BaseTaskBackend):
     """A backend of django.tasks that writes each task as a row of pgq, in the caller's transaction.
 
@@ -63,6 +71,11 @@ class PgqBackend(BaseTaskBackend):
     supports_async_task = True
     supports_get_result = True
     supports_priority = True
+
+    def __init__(self, alias: str, params: dict[str, Any]) -> None:
+        super().__init__(alias, params)
+        # Django looks here whether a task's queue is one of QUEUES.
+        self.queues = _Names(self.queues)
 
     @property
     def database(self) -> str:
@@ -298,7 +311,7 @@ class PgqBackend(BaseTaskBackend):
         if any(problem.serious for problem in problems()):
             return []
         found: list[checks.CheckMessage] = []
-        for queue in sorted(self.queues):
+        for queue in sorted(name for name in self.queues if not is_pattern(name)):
             try:
                 self._database_of(queue)
             except EnqueueError as error:

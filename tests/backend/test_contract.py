@@ -127,6 +127,16 @@ def test_the_task_is_validated_when_it_is_enqueued():
     assert enqueued() == []
 
 
+def test_a_queue_may_match_a_pattern():
+    with backend(QUEUES=["default", "mail.*"]):
+        for queue in ("default", "mail.", "mail.bulk"):
+            functions.nothing.using(queue_name=queue).enqueue()
+        with pytest.raises(InvalidTask, match="Queue 'mail' is not valid for backend"):
+            functions.nothing.using(queue_name="mail").enqueue()
+        assert functions.nothing.get_backend().check() == []
+    assert [row.queue for row in enqueued()] == ["default", "mail.", "mail.bulk"]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_enqueuing_is_part_of_the_callers_transaction():
     with transaction.atomic():
