@@ -18,7 +18,7 @@ class Kind(enum.Enum):
 # Messages on the pipe between the supervisor and a child: one byte, and an id where one is needed.
 WAKE, STOP, CANCEL = b"w", b"s", b"c"
 READY, IDLE, MORE, TICKED, BYE, ENDING = b"r", b"i", b"m", b"t", b"b", b"e"
-# As IDLE, and the worker found tasks with keys, or queues with a limit: what a rate holds may start without being told.
+# As IDLE, and there are rates: what one of them holds may start without being told.
 HELD = b"h"
 # With an id: from now on the worker claims under that one, and holds nothing under the one before.
 RENAMED = b"n"

@@ -102,7 +102,7 @@ class Sleepers:
         self.wake(self.settings.workers)
 
     def fell_asleep(self, worker: Child, *, held: bool = False) -> None:
-        """Note that a worker has found nothing to do. `held`: limits may hold tasks that it looked at."""
+        """Note that a worker has found nothing to do. `held`: a rate may hold tasks that it looked at."""
         worker.state = State.ASLEEP
         self.all_busy_since = None
         if self.missed_wake:

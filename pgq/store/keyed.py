@@ -50,6 +50,8 @@ class Chosen:
     plain_above: bool
     #: Or the same.
     plain_beside: bool
+    #: Whether any limit is one of a rate.
+    rates: bool
     #: Milliseconds that the session may be idle in this transaction; None: it was not changed.
     idle_limit: str | None
 

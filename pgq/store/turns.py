@@ -33,12 +33,12 @@ class Turns:
     Attributes:
         busy: The last claim found nothing, but another session was just claiming from lanes that have room.
         more: The last claim may have left tasks that another worker could take.
-        has_keys: The last look found lanes of keys in use, or queues with a limit.
+        has_rates: The last look found, with lanes of keys or queues with a limit, that a rate may hold tasks.
     """
 
     def __init__(self, queues: Queues = ALL) -> None:
         self.queues = queues
-        self.busy = self.more = self.has_keys = False
+        self.busy = self.more = self.has_rates = False
         #: The queue whose turn comes last: of tasks without a key, and with one.
         self._after: str | None = None
         self._after_keyed = ""
@@ -84,9 +84,9 @@ class Turns:
     def opens_in(self, cursor: Cursor) -> float | None:
         """Return in how many seconds the first rate that is used up lets a task start; None: none is known of.
 
-        For a supervisor, after `is_any_ready` found none. It asks PostgreSQL only if there are tasks with keys.
+        For a supervisor, after `is_any_ready` found none. It asks PostgreSQL only if there are rates.
         """
-        return keyed.rate_opens(cursor) if self.has_keys else None
+        return keyed.rate_opens(cursor) if self.has_rates else None
 
     def _look(self, cursor: Cursor) -> bool:
         self._in_use = keyed.in_use(cursor)
@@ -119,9 +119,10 @@ class Turns:
             )
             self.busy = self.busy or chosen.busy > 0
             if chosen.priority is None:
-                self._in_use = self.has_keys = below != ABOVE_ALL
+                self._in_use = below != ABOVE_ALL
+                self.has_rates = self._in_use and chosen.rates
                 return None
-            self.has_keys = True
+            self.has_rates = chosen.rates
             self._remember(chosen)
             if chosen.queues:
                 return chosen

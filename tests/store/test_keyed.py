@@ -266,6 +266,22 @@ def test_a_claim_that_another_session_is_making_is_not_waited_for(session):
 def test_a_claim_locks_no_more_limits_than_it_uses(session):
     one, two = session(), session()
     for name in "abc":
+def test_only_a_rate_makes_a_pool_wait_for_the_passing_of_time(session):
+    """A worker that finds nothing tells its supervisor whether to look when a window opens."""
+    own, turns = session(), Turns()
+    limit(own, "k", 1)
+    put(own, "k", 2)
+    assert len(take(own, 1, turns)) == 1
+    assert take(own, 1, turns) == []
+    assert (turns.has_rates, turns.opens_in(own.cursor())) == (False, None)
+    limit(own, "l", None, rate=1, period=60)
+    put(own, "l", 2)
+    assert len(take(own, 1, turns)) == 1
+    assert take(own, 1, turns) == []
+    assert turns.has_rates
+    assert 50 < turns.opens_in(own.cursor()) <= 62
+
+
         limit(one, name, 1)
         put(one, name)
     with one.transaction():

@@ -85,7 +85,7 @@ class Guard:
         self._woken.clear()
         self._asleep = True
         # The supervisor then polls the queue: a task that came just before this wakes the worker again.
-        self.post(protocol.HELD if self.exchange.turns.has_keys else protocol.IDLE)
+        self.post(protocol.HELD if self.exchange.turns.has_rates else protocol.IDLE)
         # The message to stop may have come just before the clear.
         if not self.stopping:
             self._woken.wait()

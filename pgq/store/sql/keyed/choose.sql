@@ -37,6 +37,7 @@ SELECT (SELECT priority FROM best) AS priority,
                   AND l.low < pg_sequence_last_value('pgq_position'::regclass)) AS plain_above,
        EXISTS (SELECT FROM pgq_lane l WHERE l.priority = (SELECT priority FROM best)
                   AND l.low < pg_sequence_last_value('pgq_position'::regclass)) AS plain_beside,
+       EXISTS (SELECT FROM pgq_limit l WHERE l.rate > 0) AS rates,
        -- A worker that freezes before its commit would keep the locks: PostgreSQL ends such a transaction after so many
        -- milliseconds.
        CASE WHEN %(idle_limit)s::text IS NOT NULL
