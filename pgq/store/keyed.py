@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -69,6 +69,7 @@ def choose(
     queues: Queues,
     after: str,
     keys: Mapping[str, str],
+    plain_last: Collection[str] = (),
     locking: bool = True,
 ) -> Chosen:
     """Choose up to `lanes` lanes of keys that have ready rows and room, and lock their limits until the commit.
@@ -78,6 +79,7 @@ def choose(
         below: Only of priorities below this one.
         after: The queue that has its turn last.
         keys: For each queue that was served lately the key that has its turn last.
+        plain_last: Queues with a limit whose tasks without a key have their turn after all keys.
         locking: Lock the limits; else it only looks.
     """
     parameters = {
@@ -86,6 +88,7 @@ def choose(
         "after": after,
         "ring_queues": list(keys),
         "ring_keys": list(keys.values()),
+        "plain_last": list(plain_last),
         # A caller's own transaction may take as long as the caller wants.
         "idle_limit": None if isinstance(cursor, CursorWrapper) or not locking else "10000",
         "locking": locking,

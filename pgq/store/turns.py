@@ -44,6 +44,10 @@ class Turns:
         self._after_keyed = ""
         #: The key of each queue whose turn comes last, the queue that was served last at the end.
         self._keys: dict[str, str] = {}
+        #: Queues with a limit where the keys have their turn before the tasks without one.
+        self._plain_last: set[str] = set()
+        #: `_keys` as they were before the lanes were chosen, of their queues.
+        self._before: dict[str, str | None] = {}
         self._lanes = _LANES
         self._in_use = True
         self._keyed_first = False
@@ -115,6 +119,7 @@ class Turns:
                 queues=self.queues,
                 after=self._after_keyed,
                 keys=self._keys,
+                plain_last=self._plain_last,
                 locking=locking,
             )
             self.busy = self.busy or chosen.busy > 0
@@ -134,11 +139,38 @@ class Turns:
     def _remember(self, chosen: Chosen) -> None:
         if chosen.after is not None:
             self._after_keyed = chosen.after
+        self._before = {name: self._keys.get(name) for name in chosen.queues}
         for name, key in zip(chosen.ring_queues or (), chosen.ring_keys or (), strict=True):
             self._keys.pop(name, None)
             self._keys[name] = key
         while len(self._keys) > _RINGS:
-            del self._keys[next(iter(self._keys))]
+            self._forget(next(iter(self._keys)))
+
+    def _forget(self, name: str) -> None:
+        self._keys.pop(name, None)
+        self._plain_last.discard(name)
+
+    def _go_on(self, chosen: Chosen, claims: Sequence[Claim]) -> None:
+        """Begin the next claim where this one ended, if the rate of a queue, or the size, was used up before all had a turn.
+
+        A lane that brought nothing has had its turn as well: else one that cannot bring anything would stop the ring.
+        """
+        brought = {(claim.queue, claim.key or "") for claim in claims}
+        lanes: dict[str, list[str]] = {}
+        for name, key in zip(chosen.queues, chosen.keys, strict=True):
+            lanes.setdefault(name, []).append(key)
+        for name, keys in lanes.items():
+            served = [key for key in keys if (name, key) in brought] or keys[:1]
+            if served[-1] == keys[-1]:
+                self._plain_last.discard(name)
+                continue
+            last, before = served[-1], self._before.get(name)
+            self._forget(name)
+            if "" in served:
+                self._plain_last.add(name)
+            key = last or before
+            if key is not None:
+                self._keys[name] = key
 
     def _claim_keyed(self, cursor: Cursor, chosen: Chosen, plain: _Plain, limit: int, places: int) -> list[Claim]:
         if limit < 1:
@@ -156,6 +188,7 @@ class Turns:
             worker=plain.worker,
             receipt=plain.receipt,
         )
+        self._go_on(chosen, claims)
         self.more = len(claims) >= share
         # As many lanes as fill a claim: more if they gave too little.
         if lanes == self._lanes:

@@ -231,6 +231,21 @@ def test_key_and_queue_both_limit(session):
     assert take(own, 64, places=8) == []
 
 
+@pytest.mark.parametrize("plain", [False, True])
+def test_keys_take_turns_also_where_the_rate_of_their_queue_lets_few_start(session, plain):
+    """A claim of one at most: it is not always of the same key, and every other one is of a task without a key."""
+    own, turns = session(), Turns()
+    limit(own, "q", None, rate=20, period=60, scope="queue")
+    for name in ["a", "b", "c", *([None] if plain else [])]:
+        put(own, name, 20)
+    claims = [keys_of(take(own, 64, turns)) for _ in range(12)]
+    assert all(len(found) == 1 for found in claims)
+    found = [key for [key] in claims]
+    counts = Counter(found)
+    assert counts == ({None: 6, "a": 2, "b": 2, "c": 2} if plain else {"a": 4, "b": 4, "c": 4})
+    assert len(set(found[:6])) == len(counts)
+
+
 @pytest.mark.parametrize("how", ["release", "release_uncharged", "rescue_expired"])
 def test_a_task_that_is_given_back_frees_its_place_and_keeps_its_turn(session, how):
     own = session()
@@ -251,21 +266,6 @@ def test_a_task_that_is_given_back_frees_its_place_and_keeps_its_turn(session, h
     assert [claim.id for claim in take(own, 1)] == [held.id]
 
 
-def test_a_claim_that_another_session_is_making_is_not_waited_for(session):
-    one, two = session(), session()
-    limit(one, "k", 2)
-    put(one, "k", 8)
-    with one.transaction():
-        assert len(take(one, 1)) == 1
-        turns = Turns()
-        assert take(two, 1, turns) == []
-        assert turns.busy
-    assert len(take(two, 1)) == 1
-
-
-def test_a_claim_locks_no_more_limits_than_it_uses(session):
-    one, two = session(), session()
-    for name in "abc":
 def test_only_a_rate_makes_a_pool_wait_for_the_passing_of_time(session):
     """A worker that finds nothing tells its supervisor whether to look when a window opens."""
     own, turns = session(), Turns()
@@ -282,6 +282,21 @@ def test_only_a_rate_makes_a_pool_wait_for_the_passing_of_time(session):
     assert 50 < turns.opens_in(own.cursor()) <= 62
 
 
+def test_a_claim_that_another_session_is_making_is_not_waited_for(session):
+    one, two = session(), session()
+    limit(one, "k", 2)
+    put(one, "k", 8)
+    with one.transaction():
+        assert len(take(one, 1)) == 1
+        turns = Turns()
+        assert take(two, 1, turns) == []
+        assert turns.busy
+    assert len(take(two, 1)) == 1
+
+
+def test_a_claim_locks_no_more_limits_than_it_uses(session):
+    one, two = session(), session()
+    for name in "abc":
         limit(one, name, 1)
         put(one, name)
     with one.transaction():

@@ -3,7 +3,7 @@
 -- Queues take turns, and within a queue its keys: so the lanes are looked at in a ring of queues behind `after`, and in each
 -- queue in a ring of keys behind the one that `keys` names for it. {looked} lanes at most are looked at, shared by the
 -- queues, so that a claim costs no more however many keys are full. A queue that has a limit brings its rows without a key
--- as one lane more, whose key is ''.
+-- as one lane more, whose key is ''. It comes first, or last for the queues of `plain_last`.
 --
 -- Example: queue a has the keys x and y, queue b has z; after = 'a', keys = {a: x}. The turns are b z, a y, a x.
 --
@@ -33,7 +33,8 @@ best AS MATERIALIZED (
 ), served AS MATERIALIZED (
     SELECT ring.queue, ring.n, m.name IS NOT NULL AS limited, m.concurrency, m.rate,
            (SELECT g.key FROM unnest(%(ring_queues)s::text[], %(ring_keys)s::text[]) AS g (queue, key)
-             WHERE g.queue = ring.queue) AS after
+             WHERE g.queue = ring.queue) AS after,
+           ring.queue = ANY (%(plain_last)s::text[]) AS plain_last
       FROM ring
       LEFT JOIN pgq_limit m ON m.scope = 'queue' AND m.name = ring.queue
       LEFT JOIN pgq_rate r ON r.scope = 'queue' AND r.name = ring.queue AND m.rate IS NOT NULL
@@ -61,7 +62,7 @@ best AS MATERIALIZED (
            row_number() OVER (PARTITION BY served.n ORDER BY k.part, k.key) AS turn
       FROM served
      CROSS JOIN LATERAL (
-           SELECT '' COLLATE "C" AS key, l.low, 0 AS part
+           SELECT '' COLLATE "C" AS key, l.low, CASE WHEN served.plain_last THEN 3 ELSE 0 END AS part
              FROM pgq_lane l
             WHERE served.limited AND l.queue = served.queue AND l.priority = (SELECT priority FROM best)
             UNION ALL
