@@ -151,7 +151,7 @@ class Turns:
         self._plain_last.discard(name)
 
     def _go_on(self, chosen: Chosen, claims: Sequence[Claim]) -> None:
-        """Begin the next claim where this one ended, if the rate of a queue, or the size, was used up before all had a turn.
+        """Begin the next claim where this one ended, if a rate, or the size, left lanes without a turn.
 
         A lane that brought nothing has had its turn as well: else one that cannot bring anything would stop the ring.
         """
