@@ -129,6 +129,13 @@ def say_from_a_thread(context: Context) -> None:
     thread.join()
 
 
+@task(takes_context=True)
+def measure(context: Context, path: str) -> int:
+    """Says what it does, and fails as long as there is no such file."""
+    context.log.info("measuring %s", path)
+    return os.path.getsize(path)
+
+
 kept: list[Context] = []
 
 
