@@ -40,6 +40,7 @@ def look_at(browser: Browser, name: str) -> None:
         with contextlib.suppress(AssertionError, pytest.fail.Exception):
             wait_for(lambda: not browser.run(asked("contrasts")), "the colours have changed", 2)
         assert browser.run(asked("contrasts")) == [], (name, mode)
+        assert browser.barriers() == [], (name, mode)
         take(browser, f"{name}-{mode}", 1280)
     assert browser.run(asked("names")) == [], name
     browser.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])

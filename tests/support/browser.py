@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +149,20 @@ class Browser:
 
     def devtools(self, command: str, **parameters: Any) -> Any:
         return self.ask("POST", f"/session/{self.session}/goog/cdp/execute", {"cmd": command, "params": parameters})
+
+    def barriers(self) -> list[str]:
+        """What axe-core finds in this page that keeps people out: what it calls serious or critical."""
+        # axe-core-python is of the group `test`, and brings the script.
+        axe = Path(os.environ.get("PGQ_AXE") or str(find_spec("axe_core_python").origin).replace("__init__.py", "axe.min.js"))  # type: ignore[union-attr]
+        self.run(axe.read_text(encoding="utf-8") + ";window.axe = axe")
+        script = "const done = arguments[0]; axe.run(document, {preload: false}).then(it => done(it.violations), it => done(`${it}`))"
+        found = self.do("execute/async", script=script, args=[])
+        assert isinstance(found, list), found
+        return [
+            f"{one['id']}: {one['help']}: {[node['html'][:160] for node in one['nodes'][:5]]}"
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
 
     def complaints(self) -> list[str]:
         """What the browser complained of in its console since it was last asked."""

@@ -164,7 +164,8 @@ def _drawn(layers: Sequence[Sequence[_Box]]) -> SafeString:
     )
     label = _("A graph of %d boxes in %d layers; the table below says the same.") % (len(boxes), len(layers))
     return format_html(
-        '<div class="pgq-sideways"><svg class="pgq-graph" viewBox="-1 -1 {0} {1}" width="{0}" height="{1}" role="img"'
+        # Not an image: there are links in it.
+        '<div class="pgq-sideways"><svg class="pgq-graph" viewBox="-1 -1 {0} {1}" width="{0}" height="{1}" role="group"'
         ' aria-label="{2}">{3}{4}</svg></div>',
         width,
         height,
