@@ -243,7 +243,7 @@ COMMENT ON FUNCTION pgq_is_named IS 'Whether one of the names is that of the que
 -- Checks what should hold, while all of it runs; one row for each check. Reads only, by index and within bounds: where
 -- dead entries make an index long, it reads back in growing steps for a tenth of a second and reports how far it came.
 -- STABLE, so that all it compares is of one moment; lock_timeout, so that a locked table is a finding and no wait.
-CREATE OR REPLACE FUNCTION pgq_check(patience interval DEFAULT '5 minutes', needed integer DEFAULT 2)
+CREATE OR REPLACE FUNCTION pgq_check(patience interval DEFAULT '5 minutes', needed integer DEFAULT NULL)
 RETURNS TABLE ("check" text, status text, detail text, advice text)
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET lock_timeout = '500ms' AS $$
 #variable_conflict use_column
@@ -283,11 +283,15 @@ BEGIN
             WHEN 'schema' THEN
                 SELECT max(version), string_agg(wanted::text, ', ' ORDER BY wanted) FILTER (WHERE version IS NULL)
                   INTO number, listed
-                  FROM generate_series(1, needed) wanted FULL JOIN pgq_schema ON version = wanted;
+                  FROM generate_series(1, coalesce(needed, (SELECT max(version) FROM pgq_schema))) wanted
+                  FULL JOIN pgq_schema ON version = wanted;
                 detail := 'version ' || coalesce(number, 0);
                 IF listed IS NOT NULL THEN
                     status := 'problem'; detail := detail || ', missing: ' || listed;
                     advice := 'Run: manage.py migrate pgq (or the files of migrations_sql by psql).';
+                ELSIF number > needed THEN
+                    status := 'warning'; detail := format('%s; this code is made for version %s', detail, needed);
+                    advice := 'Normal during a deploy. If it stays so, upgrade pgq where this was asked: its pools too.';
                 END IF;
 
             WHEN 'locks' THEN

@@ -131,6 +131,9 @@ def test_schema(checked, own):
     there = schema.VERSION
     assert checked("schema", needed=there + 1).status == "problem"
     assert checked("schema", needed=there + 1).detail == f"version {there}, missing: {there + 1}"
+    newer = f"^version {there}; this code is made for version {there - 1}$"
+    checked.assert_only("schema", "warning", newer, "Normal during a deploy", needed=there - 1)
+    assert own.execute("SELECT status FROM pgq_check() WHERE \"check\" = 'schema'").fetchone() == ("ok",)
     own.execute("DELETE FROM pgq_schema WHERE version = 1")
     try:
         checked.assert_only("schema", "problem", "missing: 1", "manage.py migrate pgq")
