@@ -33,6 +33,12 @@ def django_q_take(cursor: Cursor, id: int, *, lock: Any, mark: Any) -> bool:
     return cursor.rowcount == 1
 
 
+def django_q_take_schedule(cursor: Cursor, id: int, *, next_run: Any, mark: Any) -> bool:
+    """Have Django-Q fire a schedule no more, by setting its next run to `mark`; return whether it had not moved."""
+    cursor.execute(sql("django_q_take_schedule"), {"id": id, "next_run": next_run, "mark": mark})
+    return cursor.rowcount == 1
+
+
 def import_results(cursor: Cursor, rows: Sequence[dict[str, Any]]) -> set[UUID]:
     """Write finished tasks; return the ids of those that were new."""
     return {row[0] for row in all_rows(cursor, "import_results", {key: [row[key] for row in rows] for key in rows[0]})}

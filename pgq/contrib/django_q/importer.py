@@ -1,8 +1,9 @@
 """From Django-Q's tables into pgq's. Django-Q itself need not be installed: its tables are read as they are.
 
 It can be repeated. A schedule notes its id there in its options. A task gets an id made from the old one and its time,
-so it is always the same, and stands in the right place among the others. A queued task is also marked as taken in
-Django-Q's own table (its lock is set to the year 9000), so that no cluster there runs it a second time.
+so it is always the same, and stands in the right place among the others. A queued task and a schedule are also marked
+as taken in Django-Q's own tables (the lock of the one and the next run of the other are set to the year 9000), so that
+no cluster there runs or fires it a second time.
 
 What is trusted:
 
@@ -43,8 +44,8 @@ def run(plan: Plan, progress: Callable[[str, int], None] = lambda kind, read: No
     """
     settings = get_settings()
     kinds = _kinds(plan)
-    schedule_rows = [row for batch in _batches(plan, "schedules") for row in batch] if "schedules" in kinds else []
-    results = Results(plan, settings, {str(row["task"]) for row in schedule_rows if row.get("task")})
+    wanted = {str(row["task"]) for row in _schedule_rows(plan) if row.get("task")} if "schedules" in kinds else set()
+    results = Results(plan, settings, wanted)
     queued, schedules = QueuedTasks(plan, settings), Schedules(plan, settings, results.new_ids)
     for kind, importer in (("results", results), ("queued", queued)):
         for batch in _batches(plan, kind) if kind in kinds else ():
@@ -52,7 +53,8 @@ def run(plan: Plan, progress: Callable[[str, int], None] = lambda kind, read: No
                 importer.write(batch)
             progress(kind, importer.tally.read)
     if "schedules" in kinds:
-        schedules.write(schedule_rows)
+        # Read anew: a cluster that still runs has fired some meanwhile.
+        schedules.write(_schedule_rows(plan))
     tallies = {"results": results.tally, "queued": queued.tally, "schedules": schedules.tally}
     return {kind: tallies[kind] for kind in kinds}
 
@@ -66,6 +68,10 @@ def _kinds(plan: Plan) -> list[str]:
         names = ", ".join(TABLES[kind] for kind in plan.kinds)
         raise LookupError(f"the database {plan.source!r} has no table {names}")
     return kinds
+
+
+def _schedule_rows(plan: Plan) -> list[Row]:
+    return [row for batch in _batches(plan, "schedules") for row in batch]
 
 
 def _batches(plan: Plan, kind: str) -> Iterator[list[Row]]:

@@ -12,11 +12,14 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings as django_settings
+from django.db import connections
 
 from pgq import codec
 from pgq.conf import get_settings
 
 TABLES = {"results": "django_q_task", "queued": "django_q_ormq", "schedules": "django_q_schedule"}
+#: What has been imported is not due there before that: the lock of a queued task, the next run of a schedule.
+TAKEN = datetime(9000, 1, 1, tzinfo=UTC)
 #: Skipped rows that are named one by one.
 _EXAMPLES = 50
 
@@ -103,6 +106,16 @@ def moment(value: Any) -> datetime | None:
     if not isinstance(value, datetime):
         return None
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value
+
+
+def mark_of_taken(source: str) -> Any:
+    """Return TAKEN as that database's driver wants it."""
+    ops = connections[source].ops
+    try:
+        return ops.adapt_datetimefield_value(TAKEN)
+    except ValueError:
+        # Without USE_TZ, databases other than PostgreSQL take no zone.
+        return ops.adapt_datetimefield_value(TAKEN.replace(tzinfo=None))
 
 
 def clean(value: Any) -> str | None:

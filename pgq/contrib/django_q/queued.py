@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django.core import signing as django_signing
-from django.db import connections
 
 from pgq import codec
 from pgq.codec import signing
 from pgq.conf import Settings
-from pgq.contrib.django_q.plan import Plan, Row, Skip, Tally, derived_id, load_trusted, moment
+from pgq.contrib.django_q.plan import TAKEN, Plan, Row, Skip, Tally, derived_id, load_trusted, mark_of_taken, moment
 from pgq.enqueue import make
 from pgq.errors import EnqueueError, PgqError
 from pgq.options import TaskOptions
@@ -22,9 +21,6 @@ from pgq.store import django_q, queue
 from pgq.store.caller import callers_cursor
 from pgq.tasks import iter_chain as public
 from pgq.workflows import follow_ons
-
-#: A task with this lock has been imported: no cluster of Django-Q takes it before that.
-TAKEN = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 class QueuedTasks:
@@ -53,8 +49,7 @@ class QueuedTasks:
     def _enqueue(self, made: list[tuple[Row, NewTask]]) -> None:
         with callers_cursor(self.settings.database) as cursor:
             known = django_q.known_tasks(cursor, [task.id for _, task in made])
-        ops = connections[self.plan.source].ops
-        mark = ops.adapt_datetimefield_value(TAKEN)
+        mark = mark_of_taken(self.plan.source)
         new = []
         with callers_cursor(self.plan.source) as cursor:
             for row, task in made:
@@ -151,7 +146,9 @@ class QueuedTasks:
             # As Django-Q does, on to the next link whatever becomes of this one.
             chain = follow_ons.chained([task, *links], pass_results=False, continue_on_failure=True)
             task = chain._replace(run_after=run_after)
-        noted = codec.canonical({**json.loads(task.options), "django_q_id": str(package["id"])})
+        # The row, too, whose payload only Python can read: by it SQL gives back what has not run.
+        origin = {"django_q_id": str(package["id"]), "django_q_row": row["id"]}
+        noted = codec.canonical({**json.loads(task.options), **origin})
         id = derived_id("queued", str(package["id"]), started)
         return signing.signed(task._replace(id=id, options=noted, signature=None))
 

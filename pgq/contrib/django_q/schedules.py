@@ -1,8 +1,9 @@
-"""Schedules of Django-Q: rows of pgq_schedule, signed if the operator trusts that table."""
+"""Schedules of Django-Q: rows of pgq_schedule, signed if the operator trusts that table, and marked as taken there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from pgq import codec
 from pgq.codec import literals, signing
 from pgq.codec.stored import StoredText, stored_text
 from pgq.conf import Settings
-from pgq.contrib.django_q.plan import Plan, Row, Skip, Tally, clean, moment
+from pgq.contrib.django_q.plan import TAKEN, Plan, Row, Skip, Tally, clean, mark_of_taken, moment
 from pgq.enqueue import make, registry
 from pgq.enqueue.options import path
 from pgq.errors import EnqueueError
@@ -36,51 +37,86 @@ class Schedules:
 
     def write(self, rows: list[Row]) -> None:
         """Import them, in a transaction of its own: all that can be, each by itself."""
-        database = self.settings.database
-        with transaction.atomic(using=database):
-            with callers_cursor(database) as cursor:
-                present = django_q.imported_schedules(cursor)
-            known = list(Schedule.objects.using(database).all())
-            names = {schedule.name for schedule in known}
+        with self._transaction():
+            with callers_cursor(self.settings.database) as cursor:
+                self.present = django_q.imported_schedules(cursor)
+            known = list(Schedule.objects.using(self.settings.database).all())
+            self.names = {schedule.name for schedule in known}
             # What the project's own code has made here, at a start or in a migration, is not made twice.
-            made_here = {_identity(schedule) for schedule in known if "django_q_id" not in schedule.options}
+            self.made_here = {_identity(schedule) for schedule in known if "django_q_id" not in schedule.options}
             for row in rows:
                 which = f"schedule {row['id']} ({', '.join(filter(None, (row['name'], row['func'])))})"
-                if str(row["id"]) in present:
-                    self.tally.present += 1
-                    continue
                 try:
-                    with transaction.atomic(using=database):
-                        new = self._schedule(row)
-                        if _identity(new) in made_here:
-                            self.tally.present += 1
-                            self.tally.note(
-                                f"The schedule {new} is here already, made by the project: it stays as it is."
-                            )
-                            continue
-                        new.name = self._free_name(row, names)
-                        new.save(using=database)
+                    with self._transaction():
+                        self._import(row)
                 except Skip as skip:
                     self.tally.skip(which, str(skip))
                 except ValidationError as error:
                     self.tally.skip(which, " ".join(error.messages))
                 except (EnqueueError, ValueError) as error:
                     self.tally.skip(which, str(error))
-                else:
-                    names.add(new.name)
-                    self.tally.imported += 1
             if self.plan.dry_run:
-                transaction.set_rollback(True, using=database)
+                for alias in {self.plan.source, self.settings.database}:
+                    transaction.set_rollback(True, using=alias)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with transaction.atomic(using=self.plan.source), transaction.atomic(using=self.settings.database):
+            yield
+
+    def _import(self, row: Row) -> None:
+        """Import one.
+
+        Raises:
+            Skip, ValidationError, EnqueueError, ValueError: It cannot be imported, or should not.
+        """
+        here = self.present.get(str(row["id"]))
+        if here is not None or moment(row["next_run"]) == TAKEN:
+            self._take_again(row, here)
+            self.tally.present += 1
+            return
+        new = self._schedule(row)
+        self._take(row)
+        if _identity(new) in self.made_here:
+            self.tally.present += 1
+            self.tally.note(f"The schedule {new} is here already, made by the project: it stays as it is.")
+            return
+        new.name = self._free_name(row, self.names)
+        new.save(using=self.settings.database)
+        self.names.add(new.name)
+        self.tally.imported += 1
+
+    def _take(self, row: Row) -> None:
+        """Have Django-Q fire it no more, so that a cluster which still runs fires no slot that is fired here.
+
+        Raises:
+            Skip: A cluster has fired it since it was read.
+        """
+        if self.plan.pause:
+            return
+        mark = mark_of_taken(self.plan.source)
+        with callers_cursor(self.plan.source) as cursor:
+            if not django_q.django_q_take_schedule(cursor, row["id"], next_run=row["next_run"], mark=mark):
+                raise Skip("a Django-Q cluster has just fired it: import again")
+
+    def _take_again(self, row: Row, here: int | None) -> None:
+        """Take one that is here already and is fired there still, since it was imported with `pause`."""
+        next_run = moment(row["next_run"])
+        if self.plan.pause or next_run in (None, TAKEN):
+            return
+        self._take(row)
+        if here is not None:
+            # It goes on where Django-Q was.
+            paused = Schedule.objects.using(self.settings.database).filter(pk=here, paused=True)
+            paused.update(next_run=next_run, repeats=_repeats(row))
 
     def _schedule(self, row: Row) -> Schedule:
         """Return the row for one of Django-Q's, checked and not saved."""
         func, hook, args, kwargs, q_options = self._call(row)
-        next_run, repeats = moment(row["next_run"]), max(row["repeats"], -1)
+        next_run = moment(row["next_run"])
         if next_run is None:
             raise Skip("it has no next run, so Django-Q never fires it")
         kind = row["schedule_type"]
-        # Kept after it has run, or a second import would run it again.
-        repeats = 1 if kind == Schedule.ONCE and repeats < 0 else repeats
         args_text, kwargs_text = make.encode_arguments(args, kwargs, self.settings)
         options = codec.encode(self._schedule_options(row, q_options))
         cluster = row.get("cluster") or q_options.get("cluster") or q_options.get("broker_name")
@@ -96,7 +132,7 @@ class Schedules:
             schedule_type=kind,
             minutes=row["minutes"] or (1 if kind == Schedule.MINUTES else None),
             cron=clean(row.get("cron")) or None,
-            repeats=repeats,
+            repeats=_repeats(row),
             next_run=next_run,
             intended_date_kwarg=clean(row.get("intended_date_kwarg")) or None,
             paused=self.plan.pause,
@@ -156,6 +192,12 @@ class Schedules:
     def _last_task(self, row: Row) -> str | None:
         id = self.new_ids.get(str(row.get("task")))
         return None if id is None else id.hex
+
+
+def _repeats(row: Row) -> int:
+    repeats: int = max(row["repeats"], -1)
+    # Kept after it has run, or a second import would run it again.
+    return 1 if row["schedule_type"] == Schedule.ONCE and repeats < 0 else repeats
 
 
 def _identity(schedule: Schedule) -> tuple[str | None, ...]:

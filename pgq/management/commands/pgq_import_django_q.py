@@ -21,9 +21,10 @@ class Command(PgqCommand):
     takes_database = False
     help = (
         "Copies schedules, queued tasks and results from the tables of Django-Q, which need not be installed any more. "
-        "Stop its clusters first. Can be run again: what is here is left alone. A queued task is marked in Django-Q's "
-        "table, so that no cluster runs it a second time; otherwise nothing changes there. Tasks that wait in Redis or "
-        "another broker are in no table: let qcluster finish them. Exits with 1 if rows were left, and says why."
+        "Stop its clusters first. Can be run again: what is here is left alone. Queued tasks and schedules are marked "
+        "in Django-Q's tables (their lock or next run is in the year 9000), so that no cluster runs or fires them a "
+        "second time; otherwise nothing changes there. Tasks that wait in Redis or another broker are in no table: let "
+        "qcluster finish them. Exits with 1 if rows were left, and says why."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -61,7 +62,10 @@ class Command(PgqCommand):
             help="also queued tasks that a cluster has taken, if none is running",
         )
         parser.add_argument(
-            "--pause", action="store_true", help="import schedules paused (see pgq_schedules resume --all)"
+            "--pause",
+            action="store_true",
+            help="import schedules paused, and leave them to Django-Q. Once qcluster has stopped, import again without "
+            "it: they go on where it was (see pgq_schedules resume --all)",
         )
         self.add_json(parser)
 
@@ -132,7 +136,7 @@ class Command(PgqCommand):
         advice = []
         schedules, results = tallies.get("schedules"), tallies.get("results")
         if schedules and schedules.imported and not plan.pause:
-            advice.append("The schedules are in both now: stop qcluster for good before pgq_worker starts.")
+            advice.append("Django-Q fires these schedules no more: its rows have their next run in the year 9000.")
         keep = self.settings.save_limit
         if results and 0 < keep < results.imported:
             advice.append(f"PGQ['save_limit'] is {keep:,}: upkeep deletes the oldest successes beyond that.")
