@@ -152,10 +152,12 @@ class Browser:
 
     def barriers(self) -> list[str]:
         """What axe-core finds in this page that keeps people out: what it calls serious or critical."""
-        # axe-core-python is of the group `test`, and brings the script.
-        axe = Path(os.environ.get("PGQ_AXE") or str(find_spec("axe_core_python").origin).replace("__init__.py", "axe.min.js"))  # type: ignore[union-attr]
+        package = find_spec("axe_core_python")
+        assert package is not None, "axe-core-python is in the dependency group `test`"
+        axe = Path(os.environ.get("PGQ_AXE") or Path(str(package.origin)).with_name("axe.min.js"))
         self.run(axe.read_text(encoding="utf-8") + ";window.axe = axe")
-        script = "const done = arguments[0]; axe.run(document, {preload: false}).then(it => done(it.violations), it => done(`${it}`))"
+        script = "const done = arguments[0], asked = axe.run(document, {preload: false});"
+        script += "asked.then(it => done(it.violations), it => done(`${it}`))"
         found = self.do("execute/async", script=script, args=[])
         assert isinstance(found, list), found
         return [
