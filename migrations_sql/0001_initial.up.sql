@@ -103,6 +103,24 @@ CREATE TABLE IF NOT EXISTS pgq_queue (
     toast_tuple_target = 8160
 );
 COMMENT ON TABLE pgq_queue IS 'Live tasks: ready, waiting for a time, running or parked. A finished task leaves for pgq_task.';
+COMMENT ON COLUMN pgq_queue.id IS 'UUIDv7, made from the time of the enqueue: ids are in order of it.';
+COMMENT ON COLUMN pgq_queue.priority IS '-100 to 100; larger is claimed sooner.';
+COMMENT ON COLUMN pgq_queue.cancelled IS
+    'Whether it is to be cancelled: a running task is interrupted, another one ends without being run.';
+COMMENT ON COLUMN pgq_queue.queue IS 'Where it waits. Pools serve queues.';
+COMMENT ON COLUMN pgq_queue.func IS 'Dotted path of the function.';
+COMMENT ON COLUMN pgq_queue.args IS 'Positional arguments, as tagged JSON.';
+COMMENT ON COLUMN pgq_queue.kwargs IS 'Keyword arguments, as tagged JSON.';
+COMMENT ON COLUMN pgq_queue.options IS 'Options that are no columns, by name.';
+COMMENT ON COLUMN pgq_queue.name IS 'Given by the caller. NULL: Python makes one of the id.';
+COMMENT ON COLUMN pgq_queue."group" IS 'Label of tasks whose results are asked for together.';
+COMMENT ON COLUMN pgq_queue.hook IS 'Dotted path of the function that is called with the finished task.';
+COMMENT ON COLUMN pgq_queue.schedule IS 'Id of the schedule that enqueued it.';
+COMMENT ON COLUMN pgq_queue.slot IS 'The instant for which that schedule fired.';
+COMMENT ON COLUMN pgq_queue.signature IS
+    'HMAC of Python over what is to be run. NULL: written by hand, so only a registered function is run.';
+COMMENT ON COLUMN pgq_queue.enqueued_at IS 'When the row was written (clock of the database).';
+COMMENT ON COLUMN pgq_queue.worker IS 'Id of the worker that holds it. NULL: not running.';
 COMMENT ON COLUMN pgq_queue.position IS 'FIFO ticket, drawn anew whenever the row becomes ready.';
 COMMENT ON COLUMN pgq_queue.run_after IS 'Not before this time. NULL once due: upkeep clears it.';
 COMMENT ON COLUMN pgq_queue.remaining IS 'Waits until so many other tasks have settled (a group collector). NULL when it waits for none.';
@@ -136,6 +154,8 @@ CREATE TABLE IF NOT EXISTS pgq_lane (
     PRIMARY KEY (queue, priority)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 200);
 COMMENT ON TABLE pgq_lane IS 'One row for each queue and priority in use; claims go lane by lane.';
+COMMENT ON COLUMN pgq_lane.queue IS 'Name of the queue.';
+COMMENT ON COLUMN pgq_lane.priority IS 'Priority of its tasks.';
 COMMENT ON COLUMN pgq_lane.low IS 'Watermark: no ready row of this lane has a position at or below it.';
 COMMENT ON COLUMN pgq_lane.paused IS 'If set on any lane of a queue, no worker claims from that queue.';
 -- What a claim reads: the lanes of a priority in a circle, by name.
@@ -174,6 +194,30 @@ CREATE TABLE IF NOT EXISTS pgq_task (
                                              AND greatest(enqueued_at, started, stopped) < '9999-12-30 00:00Z')
 ) PARTITION BY RANGE (id);
 COMMENT ON TABLE pgq_task IS 'Finished tasks with their results, partitioned by the time in their ids.';
+COMMENT ON COLUMN pgq_task.id IS 'That of the queued task.';
+COMMENT ON COLUMN pgq_task.success IS 'Whether the function returned; false: it failed, or was cancelled.';
+COMMENT ON COLUMN pgq_task.attempt_count IS 'How many attempts there were.';
+COMMENT ON COLUMN pgq_task.priority IS 'That of the queued task.';
+COMMENT ON COLUMN pgq_task.max_attempts IS 'That of the queued task.';
+COMMENT ON COLUMN pgq_task.timeout IS 'Seconds one attempt could run. NULL: no limit.';
+COMMENT ON COLUMN pgq_task.started IS 'When the last attempt began.';
+COMMENT ON COLUMN pgq_task.stopped IS 'When it ended.';
+COMMENT ON COLUMN pgq_task.enqueued_at IS 'When the task was enqueued.';
+COMMENT ON COLUMN pgq_task.func IS 'Dotted path of the function.';
+COMMENT ON COLUMN pgq_task.queue IS 'Where it waited.';
+COMMENT ON COLUMN pgq_task.args IS 'Positional arguments, as tagged JSON.';
+COMMENT ON COLUMN pgq_task.kwargs IS 'Keyword arguments, as tagged JSON.';
+COMMENT ON COLUMN pgq_task.options IS 'Options that are no columns, by name.';
+COMMENT ON COLUMN pgq_task.result IS 'What the function returned, as tagged JSON. NULL: of a failure.';
+COMMENT ON COLUMN pgq_task.name IS 'Given by the caller. NULL: Python makes one of the id.';
+COMMENT ON COLUMN pgq_task."group" IS 'Label of tasks whose results are asked for together.';
+COMMENT ON COLUMN pgq_task.hook IS 'Dotted path of the function that is called with the finished task.';
+COMMENT ON COLUMN pgq_task.cluster IS 'Name of the pool that ran it last.';
+COMMENT ON COLUMN pgq_task.worker IS 'Id of the worker that ran it last.';
+COMMENT ON COLUMN pgq_task.schedule IS 'Id of the schedule that enqueued it.';
+COMMENT ON COLUMN pgq_task.message IS 'Text of that exception.';
+COMMENT ON COLUMN pgq_task.traceback IS 'Its traceback, as text.';
+COMMENT ON COLUMN pgq_task.history IS 'Earlier attempts: when, where, and what went wrong.';
 COMMENT ON COLUMN pgq_task.signature IS 'That of the queued row, so that a retry can prove where the task came from.';
 COMMENT ON COLUMN pgq_task.exception IS 'Dotted path of the exception a failed task ended with.';
 CREATE INDEX IF NOT EXISTS pgq_task_failure ON pgq_task (id) WHERE NOT success;
@@ -203,6 +247,9 @@ CREATE TABLE IF NOT EXISTS pgq_progress (
     CONSTRAINT pgq_progress_times_check CHECK (updated_at > '0001-01-02 00:00Z' AND updated_at < '9999-12-30 00:00Z')
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE pgq_progress IS 'What running and finished tasks say of themselves: how far they are, and their last log lines.';
+COMMENT ON COLUMN pgq_progress.task IS 'Id of the task.';
+COMMENT ON COLUMN pgq_progress.text IS 'What it does at present, as it says.';
+COMMENT ON COLUMN pgq_progress.updated_at IS 'When this was written last.';
 COMMENT ON COLUMN pgq_progress.done IS 'How much is done, in units of the task''s own. NULL: it has only logged.';
 COMMENT ON COLUMN pgq_progress.total IS 'How much there is to do. NULL: not known.';
 COMMENT ON COLUMN pgq_progress.log IS 'Objects with at, level, attempt and message: the last 200 of all attempts, 64 kB at most.';
@@ -300,6 +347,32 @@ CREATE TABLE IF NOT EXISTS pgq_schedule (
                                                   AND greatest(next_run, last_slot) < '9999-12-30 00:00Z')
 );
 COMMENT ON TABLE pgq_schedule IS 'Schedules: what to enqueue, and when next.';
+COMMENT ON COLUMN pgq_schedule.id IS 'Drawn from a sequence.';
+COMMENT ON COLUMN pgq_schedule.name IS 'Unique. NULL: it has none.';
+COMMENT ON COLUMN pgq_schedule.func IS 'Dotted path of the function that its tasks call.';
+COMMENT ON COLUMN pgq_schedule.hook IS 'Dotted path of the function that is called with each finished task.';
+COMMENT ON COLUMN pgq_schedule.args IS 'Positional arguments of its tasks, as tagged JSON.';
+COMMENT ON COLUMN pgq_schedule.kwargs IS 'Keyword arguments of its tasks, as tagged JSON.';
+COMMENT ON COLUMN pgq_schedule.options IS 'Options of its tasks that are no columns, by name.';
+COMMENT ON COLUMN pgq_schedule.queue IS 'Where its tasks wait. NULL: as the function or the settings say.';
+COMMENT ON COLUMN pgq_schedule.priority IS 'That of its tasks.';
+COMMENT ON COLUMN pgq_schedule.schedule_type IS
+    'O once, S seconds, I minutes, H hourly, D daily, W weekly, BW biweekly, M monthly, BM bimonthly, Q quarterly, Y yearly, C cron.';
+COMMENT ON COLUMN pgq_schedule.minutes IS 'Of type I: the interval.';
+COMMENT ON COLUMN pgq_schedule.seconds IS 'Of type S: the interval.';
+COMMENT ON COLUMN pgq_schedule.cron IS 'Of type C: five fields, or six with seconds as the last.';
+COMMENT ON COLUMN pgq_schedule.time_zone IS 'Whose days and hours are meant. NULL: as the settings say.';
+COMMENT ON COLUMN pgq_schedule.catch_up IS
+    'Whether missed slots are fired one by one; false: one task for all of them. NULL: as the settings say.';
+COMMENT ON COLUMN pgq_schedule.overlap IS
+    'What happens to a slot while a task of the schedule waits or runs: allow, skip, or queue_one.';
+COMMENT ON COLUMN pgq_schedule.jitter IS 'Seconds by which each task is delayed at most, at random.';
+COMMENT ON COLUMN pgq_schedule.paused IS 'Whether it does not fire.';
+COMMENT ON COLUMN pgq_schedule.intended_date_kwarg IS 'Keyword argument of the function that is given the slot. NULL: none.';
+COMMENT ON COLUMN pgq_schedule.task IS 'Id of the task that it enqueued last.';
+COMMENT ON COLUMN pgq_schedule.last_slot IS 'The slot that was fired last.';
+COMMENT ON COLUMN pgq_schedule.signature IS
+    'HMAC of Python over what its tasks run. NULL: written by hand, so only a registered function is run.';
 COMMENT ON COLUMN pgq_schedule.next_run IS 'The slot to fire next. NULL: never again.';
 COMMENT ON COLUMN pgq_schedule.repeats IS 'How many more times; negative: for ever; 0: no more.';
 COMMENT ON COLUMN pgq_schedule.day IS 'Day a schedule comes back to after a shorter month: of the month, or of the week (Monday 1).';
@@ -331,6 +404,15 @@ CREATE TABLE IF NOT EXISTS pgq_worker (
     CONSTRAINT pgq_worker_status_check CHECK (status IN ('starting','working','idle','stopping','stopped'))
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 200);
 COMMENT ON TABLE pgq_worker IS 'Running pools: one row for each supervisor, with what its workers do now.';
+COMMENT ON COLUMN pgq_worker.id IS 'Random, made anew at each start of the pool.';
+COMMENT ON COLUMN pgq_worker.name IS 'That of the pool. Several may have it.';
+COMMENT ON COLUMN pgq_worker.host IS 'Where it runs.';
+COMMENT ON COLUMN pgq_worker.pid IS 'Process id of the supervisor there.';
+COMMENT ON COLUMN pgq_worker.status IS 'starting, working, idle, stopping or stopped.';
+COMMENT ON COLUMN pgq_worker.started_at IS 'When the pool started.';
+COMMENT ON COLUMN pgq_worker.heartbeat IS 'When it was last heard of. Silent for 20 s: it counts as gone.';
+COMMENT ON COLUMN pgq_worker.version IS 'Release of pgq that it runs.';
+COMMENT ON COLUMN pgq_worker.workers IS 'What each worker does now: state, process id, task, for how long, counts.';
 COMMENT ON COLUMN pgq_worker.queues IS 'The queues that it serves. NULL: all.';
 COMMENT ON COLUMN pgq_worker.exclude_queues IS 'The queues that it does not serve. NULL: there are none of these.';
 COMMENT ON COLUMN pgq_worker.retry IS 'Length of the leases of its tasks, in seconds.';

@@ -280,6 +280,7 @@ BEGIN
         "check" := name; status := 'ok'; detail := ''; advice := ''; listed := NULL; more := NULL;
         BEGIN
             CASE name
+            -- A file of `migrations_sql` was not run, or the code that asks needs a newer one.
             WHEN 'schema' THEN
                 SELECT max(version), string_agg(wanted::text, ', ' ORDER BY wanted) FILTER (WHERE version IS NULL)
                   INTO number, listed
@@ -294,6 +295,7 @@ BEGIN
                     advice := 'Normal during a deploy. If it stays so, upgrade pgq where this was asked: its pools too.';
                 END IF;
 
+            -- A session has held a lock on a table of pgq for 2 s that keeps others from writing.
             WHEN 'locks' THEN
                 SELECT string_agg(DISTINCT format('%s on %s by %s', l.mode, l.relation::regclass,
                                                   coalesce(format('pid %s (%s %s)', l.pid, a.usename, a.application_name),
@@ -313,6 +315,7 @@ BEGIN
                                      'SELECT pg_terminate_backend(%s);', number);
                 END IF;
 
+            -- No pool runs, or one has fallen silent for 20 s.
             WHEN 'pools' THEN
                 SELECT count(*) FILTER (WHERE heartbeat > alive AND status <> 'stopping'),
                        string_agg(format('%s on %s (pid %s) has been silent for %s s', name, host, pid,
@@ -328,6 +331,7 @@ BEGIN
                               'leases have run out.';
                 END IF;
 
+            -- Tasks are ready in a queue that no pool serves.
             WHEN 'queues' THEN
                 blind := false; heads := '[]';
                 -- The first ready task of each lane, as claims find it; for the next checks, too.
@@ -352,6 +356,7 @@ BEGIN
                     advice := 'Start a pool for them: manage.py pgq_worker --queues NAMES (without --queues it serves all).';
                 END IF;
 
+            -- Ready tasks wait for 10 s though a worker is free, or no worker is ready.
             WHEN 'claims' THEN
                 SELECT string_agg(format('%s on %s (pid %s): ready tasks wait since %s s though a worker is free', name, host,
                                          pid, extract(epoch FROM at - stalled_since)::int), '; ')
@@ -375,6 +380,7 @@ BEGIN
                               'pg_locks); then restart the pool.';
                 END IF;
 
+            -- Tasks are ready in a paused queue (a problem if all queues are paused).
             WHEN 'paused' THEN
                 IF blind THEN
                     RAISE lock_not_available;
@@ -390,6 +396,7 @@ BEGIN
                     advice := 'If that is no longer wanted: SELECT pgq_resume(''QUEUE'');';
                 END IF;
 
+            -- Upkeep did not make a task ready whose time came 30 s ago.
             WHEN 'due' THEN
                 SELECT q.run_after INTO since FROM pgq_queue q WHERE q.run_after IS NOT NULL ORDER BY q.run_after LIMIT 1;
                 IF since < at - interval '30 seconds' THEN
@@ -398,6 +405,7 @@ BEGIN
                     advice := 'Upkeep does that: look for "upkeep" in the logs of the pools, and at the check "leader".';
                 END IF;
 
+            -- Some could not be fired, or have been overdue for a minute.
             WHEN 'schedules' THEN
                 SELECT count(*) FILTER (WHERE error IS NOT NULL),
                        min(next_run) FILTER (WHERE error IS NULL AND next_run < at - interval '1 minute'),
@@ -415,6 +423,7 @@ BEGIN
                     advice := 'Run a pool with PGQ["scheduler"] = True that serves the schedule''s queue; see also "leader".';
                 END IF;
 
+            -- Some have run out, and upkeep did not make their tasks ready again.
             WHEN 'leases' THEN
                 blind := false; looked := 0; lost := 0; other := 0; floor := NULL;
                 -- Upkeep that has just begun watches for as long as a lease, a minute at most, before it takes one away.
@@ -442,6 +451,7 @@ BEGIN
                     advice := 'Upkeep makes such tasks ready again: look for "upkeep" in the logs of the pools, and at "leader".';
                 END IF;
 
+            -- Tasks are claimed by workers that no pool reports.
             WHEN 'workers' THEN
                 -- Of the loop above.
                 IF blind THEN
@@ -452,6 +462,7 @@ BEGIN
                               'works that is not in pgq_worker, restart it.';
                 END IF;
 
+            -- A session has held the leader's key for 30 s.
             WHEN 'leader' THEN
                 SELECT format('pid %s (%s %s)', l.pid, a.usename, a.application_name), a.xact_start, l.pid
                   INTO listed, since, number
@@ -467,6 +478,7 @@ BEGIN
                     advice := format('A tick takes less than some seconds; the pools go on without it. SELECT pg_terminate_backend(%s);', number);
                 END IF;
 
+            -- Tasks are ready without a lane, so no claim sees them.
             WHEN 'lanes' THEN
                 -- Between each lane and the next: so the index of ready rows is entered where it should have nothing.
                 WITH priorities AS (
@@ -514,6 +526,7 @@ BEGIN
                               'queue: end it (the check "horizon"). Or look for "upkeep" in the logs of the pools.';
                 END IF;
 
+            -- A ready task stands below its lane's watermark, so no claim sees it.
             WHEN 'watermarks' THEN
                 SELECT max(low) INTO top FROM pgq_lane;
                 back := 0; width := 1000; until := clock_timestamp() + budget;
@@ -539,6 +552,7 @@ BEGIN
                     detail := format('read the %s positions below each watermark only', back);
                 END IF;
 
+            -- `pgq_queue_inserted` is disabled or missing.
             WHEN 'trigger' THEN
                 SELECT tgenabled::text INTO listed
                   FROM pg_trigger WHERE tgrelid = 'pgq_queue'::regclass AND tgname = 'pgq_queue_inserted';
@@ -550,6 +564,7 @@ BEGIN
                               || ' Without it no worker is woken, and a new lane is made only after 10 s.';
                 END IF;
 
+            -- A live task has a result already.
             WHEN 'results' THEN
                 -- From the newest live task backwards, a thousand at a time; collectors are looked for on the same way.
                 last := 'ffffffff-ffff-ffff-ffff-ffffffffffff'; until := clock_timestamp() + budget;
@@ -586,6 +601,7 @@ BEGIN
                               'DELETE FROM pgq_queue WHERE id = ...;';
                 END IF;
 
+            -- A group's collector waits for tasks that are gone.
             WHEN 'collectors' THEN
                 detail := coalesce(known[2], '');
                 IF blind THEN
@@ -597,6 +613,7 @@ BEGIN
                                      known[1], known[1]);
                 END IF;
 
+            -- There are parked tasks.
             WHEN 'parked' THEN
                 SELECT sum(n), string_agg(format('%s: %s', n, reason), '; ' ORDER BY n DESC) FILTER (WHERE place <= 3)
                   INTO number, listed
@@ -610,6 +627,7 @@ BEGIN
                     advice := 'Mend the cause, then SELECT pgq_retry(id) FROM pgq_queue WHERE parked IS NOT NULL; or DELETE them.';
                 END IF;
 
+            -- Those of this week or the next are missing, or results of these weeks are in `pgq_task_other`.
             WHEN 'partitions' THEN
                 SELECT string_agg(partition, ', ' ORDER BY partition) FILTER (WHERE to_regclass(partition) IS NULL)
                   INTO listed
@@ -628,6 +646,7 @@ BEGIN
                               'a week gets no partition while pgq_task_other holds its results: delete those, or leave it so.';
                 END IF;
 
+            -- Pools of several versions run.
             WHEN 'versions' THEN
                 SELECT count(DISTINCT version),
                        string_agg(DISTINCT format('%s: %s on %s', version, name, host), '; ')
@@ -640,6 +659,7 @@ BEGIN
                     SELECT coalesce(max(version), '') INTO detail FROM pgq_worker WHERE heartbeat > alive;
                 END IF;
 
+            -- A host's clock is more than 2 s off the database's.
             WHEN 'clocks' THEN
                 SELECT string_agg(DISTINCT format('%s: %s s', host, round(clock_skew::numeric, 1)), '; ')
                            FILTER (WHERE abs(clock_skew) > 2),
@@ -652,6 +672,8 @@ BEGIN
                     advice := 'Only the database''s clock decides when tasks run, but ids and logs carry the hosts''. Run NTP there.';
                 END IF;
 
+            -- A transaction, a prepared one or a replication slot keeps dead rows from being removed, for 5 minutes already
+            -- (`pgq_check('1 minute')`: for one).
             WHEN 'horizon' THEN
                 WITH holder AS (
                     SELECT format('pid %s (%s %s), %s since %s', pid, usename, application_name, state, date_trunc('second', xact_start))
@@ -681,6 +703,7 @@ BEGIN
                     advice := 'Tables and indexes grow meanwhile, all of this database''s. If it is not needed: ' || more;
                 END IF;
 
+            -- Autovacuum is off, or cannot keep up.
             WHEN 'vacuum' THEN
                 SELECT string_agg(format('%s has %s dead rows beside %s living', s.relname, s.n_dead_tup, s.n_live_tup), '; ')
                            FILTER (WHERE s.n_dead_tup > greatest(100000, 2 * s.n_live_tup)),
@@ -709,6 +732,7 @@ BEGIN
                               ELSE 'In a quiet minute: VACUUM FULL pgq_queue; it locks the table while it runs.' END;
                 END IF;
 
+            -- The queue of NOTIFY is more than a tenth full.
             WHEN 'notifications' THEN
                 detail := format('the queue of NOTIFY is %s %% full', round((100 * pg_notification_queue_usage())::numeric, 1));
                 IF pg_notification_queue_usage() > 0.1 THEN
@@ -717,6 +741,7 @@ BEGIN
                               'xact_start): end it. From half full on pgq sends no more; workers then find tasks by polling.';
                 END IF;
 
+            -- There are sessions whose state this role may not see.
             WHEN 'rights' THEN
                 SELECT count(*) INTO number FROM pg_stat_activity
                  WHERE query = '<insufficient privilege>' AND datname = current_database();

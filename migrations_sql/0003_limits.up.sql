@@ -33,6 +33,7 @@ COMMENT ON COLUMN pgq_queue.unique_until IS 'Until when it is unique: start (the
 COMMENT ON COLUMN pgq_queue.expires_at IS 'A task that has not started by then ends as failed. NULL: never.';
 -- A finished task keeps its key, so that it has it again if it is run again.
 ALTER TABLE pgq_task ADD COLUMN IF NOT EXISTS key text;
+COMMENT ON COLUMN pgq_task.key IS 'The key that the queued task had. NULL: none.';
 
 -- Rows without a key are claimed as ever. The predicates are repeated in the statements that claim.
 DROP INDEX IF EXISTS pgq_queue_ready;
@@ -65,6 +66,9 @@ CREATE TABLE IF NOT EXISTS pgq_keyed (
     PRIMARY KEY (queue, key, priority)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE pgq_keyed IS 'The lanes of keys: one row for each queue, key and priority that had ready tasks lately.';
+COMMENT ON COLUMN pgq_keyed.queue IS 'Name of the queue.';
+COMMENT ON COLUMN pgq_keyed.key IS 'The key of its tasks.';
+COMMENT ON COLUMN pgq_keyed.priority IS 'Priority of its tasks.';
 COMMENT ON COLUMN pgq_keyed.low IS 'Watermark: no ready row of this lane has a position at or below it.';
 COMMENT ON COLUMN pgq_keyed.idle_since IS 'Since when upkeep knows of no ready row here; claims leave such a lane out. NULL: it is in use.';
 -- What a claim reads: the lanes in use in a circle, by queue and key.
@@ -91,6 +95,10 @@ CREATE TABLE IF NOT EXISTS pgq_limit (
     CONSTRAINT pgq_limit_times_check       CHECK (updated_at > '0001-01-02 00:00Z' AND updated_at < '9999-12-30 00:00Z')
 );
 COMMENT ON TABLE pgq_limit IS 'Limits: of a queue, or of all keys whose part before the first colon is the name. Read by each claim.';
+COMMENT ON COLUMN pgq_limit.scope IS 'What it limits: key or queue.';
+COMMENT ON COLUMN pgq_limit.name IS 'Of a queue; or the part of keys before the first colon.';
+COMMENT ON COLUMN pgq_limit.period IS 'Seconds that `rate` is about. NULL: there is no rate.';
+COMMENT ON COLUMN pgq_limit.updated_at IS 'When it was set last.';
 COMMENT ON COLUMN pgq_limit.concurrency IS 'How many strands may run at the same time, of each key or of the queue. 0: none. NULL: no limit.';
 COMMENT ON COLUMN pgq_limit.rate IS 'How many tasks may be claimed in any `period` seconds. 0: none. NULL: no limit.';
 COMMENT ON COLUMN pgq_limit.smooth IS 'Whether the starts are spread over the period.';
@@ -110,6 +118,9 @@ CREATE TABLE IF NOT EXISTS pgq_rate (
                                             AND greatest(updated_at, not_before) < '9999-12-30 00:00Z')
 ) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE pgq_rate IS 'The starts that count for a rate: of each key, or of a queue.';
+COMMENT ON COLUMN pgq_rate.scope IS 'That of the limit: key or queue.';
+COMMENT ON COLUMN pgq_rate.name IS 'The key, in full, or the queue.';
+COMMENT ON COLUMN pgq_rate.updated_at IS 'When it was counted last.';
 COMMENT ON COLUMN pgq_rate.starts IS 'Arrays of two: the number of a cell, a sixtieth of the period, and how many were claimed in it.';
 COMMENT ON COLUMN pgq_rate.not_before IS 'The rate is used up until then. NULL: it is not known to be.';
 

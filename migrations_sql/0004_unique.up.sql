@@ -26,6 +26,9 @@ CREATE TABLE IF NOT EXISTS pgq_unique (
     CONSTRAINT pgq_unique_times_check CHECK (until > '0001-01-02 00:00Z' AND until < '9999-12-30 00:00Z')
 ) WITH (fillfactor = 75, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE pgq_unique IS 'Unique keys that are taken for a time: which task took each, and until when. Upkeep deletes them.';
+COMMENT ON COLUMN pgq_unique.key IS 'The unique key.';
+COMMENT ON COLUMN pgq_unique.task IS 'Id of the task that took it.';
+COMMENT ON COLUMN pgq_unique.until IS 'Until when it is taken.';
 CREATE INDEX IF NOT EXISTS pgq_unique_until ON pgq_unique (until);
 
 -- What upkeep reads: tasks that have a time to start by, and have not started.

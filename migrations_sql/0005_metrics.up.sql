@@ -22,6 +22,10 @@ CREATE UNLOGGED TABLE IF NOT EXISTS pgq_metric_raw (
     PRIMARY KEY (worker, seq)
 ) WITH (autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE pgq_metric_raw IS 'What each worker has counted, on its way to pgq_metric and pgq_total. Lost in a crash of PostgreSQL.';
+COMMENT ON COLUMN pgq_metric_raw.worker IS 'Id of the worker.';
+COMMENT ON COLUMN pgq_metric_raw.at IS 'When it was written.';
+COMMENT ON COLUMN pgq_metric_raw.body IS 'The counts, by queue, function and outcome, and the histograms.';
+COMMENT ON COLUMN pgq_metric_raw.folded IS 'When it was added up. NULL: not yet.';
 COMMENT ON COLUMN pgq_metric_raw.seq IS 'The number of the flush: one that is sent twice is counted once.';
 CREATE INDEX IF NOT EXISTS pgq_metric_raw_new ON pgq_metric_raw (at) WHERE folded IS NULL;
 CREATE INDEX IF NOT EXISTS pgq_metric_raw_old ON pgq_metric_raw (folded) WHERE folded IS NOT NULL;
@@ -51,6 +55,22 @@ CREATE TABLE IF NOT EXISTS pgq_metric (
     CONSTRAINT pgq_metric_span_check CHECK (span IN (1, 10, 60))
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE pgq_metric IS 'What was settled, by queue and function: minutes of 2 days, ten minutes of 14 days, hours of 400 days.';
+COMMENT ON COLUMN pgq_metric.at IS 'When that time begins.';
+COMMENT ON COLUMN pgq_metric.queue IS 'Name of the queue.';
+COMMENT ON COLUMN pgq_metric.succeeded IS 'How many tasks returned.';
+COMMENT ON COLUMN pgq_metric.failed IS 'How many failed, with no attempt left.';
+COMMENT ON COLUMN pgq_metric.retried IS 'How many attempts failed that are followed by another one.';
+COMMENT ON COLUMN pgq_metric.cancelled IS 'How many were cancelled.';
+COMMENT ON COLUMN pgq_metric.timed_out IS 'How many failed by their timeout.';
+COMMENT ON COLUMN pgq_metric.crashed IS 'How many attempts ended with the death of their worker.';
+COMMENT ON COLUMN pgq_metric.parked IS 'How many rows could not run as they were.';
+COMMENT ON COLUMN pgq_metric.discarded IS 'How many ended by Discard.';
+COMMENT ON COLUMN pgq_metric.run_us_sum IS 'Microseconds that all runs took.';
+COMMENT ON COLUMN pgq_metric.run_us_max IS 'Microseconds that the longest took.';
+COMMENT ON COLUMN pgq_metric.run_from IS 'The first bucket of run_hist.';
+COMMENT ON COLUMN pgq_metric.wait_us_sum IS 'Microseconds that all waited from ready to claimed.';
+COMMENT ON COLUMN pgq_metric.wait_us_max IS 'Microseconds that the longest waited.';
+COMMENT ON COLUMN pgq_metric.wait_from IS 'The first bucket of wait_hist.';
 COMMENT ON COLUMN pgq_metric.span IS 'Minutes that the row is about, from `at` on: 1, 10 or 60. Each settlement is in one row of each.';
 COMMENT ON COLUMN pgq_metric.func IS 'Its first 200 characters; (other): the functions beyond the first 200 of that time.';
 COMMENT ON COLUMN pgq_metric.run_hist IS 'How many runs took as long as each bucket says, beginning with the bucket run_from; see pgq_bucket.';
@@ -80,6 +100,27 @@ CREATE TABLE IF NOT EXISTS pgq_total (
     PRIMARY KEY (queue, func)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE pgq_total IS 'The same since the beginning: counters that only grow. A row goes when its function was idle for 90 days.';
+COMMENT ON COLUMN pgq_total.queue IS 'Name of the queue.';
+COMMENT ON COLUMN pgq_total.func IS 'Its first 200 characters; (other): the functions beyond the first 2,000.';
+COMMENT ON COLUMN pgq_total.succeeded IS 'How many tasks returned.';
+COMMENT ON COLUMN pgq_total.failed IS 'How many failed, with no attempt left.';
+COMMENT ON COLUMN pgq_total.retried IS 'How many attempts failed that are followed by another one.';
+COMMENT ON COLUMN pgq_total.cancelled IS 'How many were cancelled.';
+COMMENT ON COLUMN pgq_total.timed_out IS 'How many failed by their timeout.';
+COMMENT ON COLUMN pgq_total.crashed IS 'How many attempts ended with the death of their worker.';
+COMMENT ON COLUMN pgq_total.parked IS 'How many rows could not run as they were.';
+COMMENT ON COLUMN pgq_total.discarded IS 'How many ended by Discard.';
+COMMENT ON COLUMN pgq_total.run_us_sum IS 'Microseconds that all runs took.';
+COMMENT ON COLUMN pgq_total.run_us_max IS 'Microseconds that the longest took.';
+COMMENT ON COLUMN pgq_total.run_from IS 'The first bucket of run_hist.';
+COMMENT ON COLUMN pgq_total.wait_us_sum IS 'Microseconds that all waited from ready to claimed.';
+COMMENT ON COLUMN pgq_total.wait_us_max IS 'Microseconds that the longest waited.';
+COMMENT ON COLUMN pgq_total.wait_from IS 'The first bucket of wait_hist.';
+COMMENT ON COLUMN pgq_total.run_hist IS
+    'How many runs took as long as each bucket says, beginning with the bucket run_from; see pgq_bucket.';
+COMMENT ON COLUMN pgq_total.wait_hist IS 'The same of the time from ready to claimed.';
+COMMENT ON COLUMN pgq_total.since IS 'When counting began.';
+COMMENT ON COLUMN pgq_total.updated_at IS 'When it was added to last.';
 
 CREATE TABLE IF NOT EXISTS pgq_gauge (
     span          smallint         NOT NULL DEFAULT 1,
@@ -98,6 +139,15 @@ CREATE TABLE IF NOT EXISTS pgq_gauge (
     CONSTRAINT pgq_gauge_span_check CHECK (span IN (1, 10, 60))
 );
 COMMENT ON TABLE pgq_gauge IS 'How many tasks each queue had at a moment, once a minute; kept as pgq_metric is.';
+COMMENT ON COLUMN pgq_gauge.span IS 'Minutes that the row stands for: 1, 10 or 60.';
+COMMENT ON COLUMN pgq_gauge.at IS 'The moment.';
+COMMENT ON COLUMN pgq_gauge.ready IS 'Tasks that could be claimed.';
+COMMENT ON COLUMN pgq_gauge.running IS 'Tasks that workers hold.';
+COMMENT ON COLUMN pgq_gauge.waiting IS 'Tasks that wait for a time or for other tasks.';
+COMMENT ON COLUMN pgq_gauge.parked IS 'Tasks that cannot run as they are.';
+COMMENT ON COLUMN pgq_gauge.workers IS 'Workers that serve the queue.';
+COMMENT ON COLUMN pgq_gauge.busy IS 'How many of them run a task.';
+COMMENT ON COLUMN pgq_gauge.paused IS 'Whether nothing is claimed from the queue.';
 COMMENT ON COLUMN pgq_gauge.queue IS 'Empty: of all queues.';
 COMMENT ON COLUMN pgq_gauge.oldest_ready IS 'Seconds since the first ready task became ready. NULL: none was.';
 COMMENT ON COLUMN pgq_gauge.exact IS 'False: what was more than could be counted is an estimate.';
@@ -112,6 +162,11 @@ CREATE TABLE IF NOT EXISTS pgq_mark (
     CONSTRAINT pgq_mark_kind_check  CHECK (kind IN ('mark', 'release'))
 );
 COMMENT ON TABLE pgq_mark IS 'Moments to show in charts: new releases, and what pgq_mark() was told.';
+COMMENT ON COLUMN pgq_mark.id IS 'Drawn from a sequence.';
+COMMENT ON COLUMN pgq_mark.at IS 'The moment.';
+COMMENT ON COLUMN pgq_mark.label IS 'What to show, 200 characters at most.';
+COMMENT ON COLUMN pgq_mark.kind IS 'mark, or release, of which there is one with each label.';
+COMMENT ON COLUMN pgq_mark.author IS 'Who made the mark.';
 CREATE INDEX IF NOT EXISTS pgq_mark_at ON pgq_mark (at);
 -- A release is marked once, however many pools start with it.
 CREATE UNIQUE INDEX IF NOT EXISTS pgq_mark_release ON pgq_mark (label) WHERE kind = 'release';
@@ -125,6 +180,11 @@ CREATE TABLE IF NOT EXISTS pgq_finding (
     checked_at  timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE pgq_finding IS 'What pgq_check() found when upkeep last ran it, once a minute.';
+COMMENT ON COLUMN pgq_finding."check" IS 'Name of the check.';
+COMMENT ON COLUMN pgq_finding.status IS 'ok, warning or problem.';
+COMMENT ON COLUMN pgq_finding.detail IS 'What was found.';
+COMMENT ON COLUMN pgq_finding.advice IS 'What to do.';
+COMMENT ON COLUMN pgq_finding.checked_at IS 'When upkeep last ran it.';
 COMMENT ON COLUMN pgq_finding.since IS 'Since when the status is this one.';
 
 CREATE OR REPLACE FUNCTION pgq_bucket(bucket integer) RETURNS double precision
