@@ -73,10 +73,10 @@ lint: $(VENV)/.installed-dev ## Run the linters and the type checker
 
 SITE = .pgq/site
 .PHONY: docs
-docs: $(VENV)/.installed-docs ## Write the pages of docs/reference that are made from code, and build the site into $(SITE)
+docs: $(VENV)/.installed-dev ## Write the pages of docs/reference that are made from code, and build the site into $(SITE)
 	@$(PY) -m tests.support.settings_page
-	@$(PY) -m tests.support.reference_page
 	@$(PY) -m tests.support.openapi
+	@$(PY) -m tests.support.reference
 	@echo "==> Site (sphinx)"
 	@$(PY) -m sphinx -W -n --keep-going -q -j auto -b dirhtml docs $(SITE)
 	@echo "==> It is in $(SITE)/index.html; make docs-serve shows it"

@@ -42,14 +42,20 @@ linkcheck_ignore = [r"https?://(localhost|127\.0\.0\.1|[\w.-]*example\.(com|org|
 # Where the files of the repository can be seen, with a slash at the end. Without it, what leads out of docs/ is text.
 _REPOSITORY = os.environ.get("PGQ_DOCS_REPOSITORY", "")
 _FENCE = re.compile(r"^(?:```|~~~).*?^(?:```|~~~)[ \t]*$", re.MULTILINE | re.DOTALL)
-_ALL_OF = re.compile(r"^[a-z]+/\*$", re.MULTILINE)
+_ALL_OF, _NAMED = re.compile(r"^[a-z]+/\*$", re.MULTILINE), re.compile(r"^[a-z]+/[\w-]+$", re.MULTILINE)
 _LINK = re.compile(r"(?<!!)\[([^]]*)\]\(((?:\.\./)[^)\s#]*)(#[^)\s]*)?\)")
 
 
 def _links_out_of_the_site(app: Any, page: str, source: list[str]) -> None:
     """A file of the repository is no page: its link leads into the repository, or becomes its text."""
-    # A folder without pages has no place in the index: Sphinx warns of it, and nothing turns that off.
-    source[0] = _ALL_OF.sub(lambda found: found[0] if any(DOCS.glob(found[0] + ".md")) else "", source[0])
+    # Where no page of a folder is left for "all others", Sphinx warns, and nothing turns that off.
+    named = set(_NAMED.findall(source[0]))
+
+    def others(found: re.Match[str]) -> str:
+        there = {f"{each.parent.name}/{each.stem}" for each in DOCS.glob(found[0] + ".md")}
+        return found[0] if there - named else ""
+
+    source[0] = _ALL_OF.sub(others, source[0])
     folder = (DOCS / page).parent
 
     def lead(found: re.Match[str]) -> str:

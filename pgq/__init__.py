@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pgq.tasks import task as task
 
+__all__ = ["VERSION", "__version__", "task"]
+
+#: The release, as a text.
 __version__ = "0.1.0"
+#: The same as numbers.
 VERSION = tuple(int(part) for part in __version__.split("."))
 
 

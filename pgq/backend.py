@@ -36,6 +36,8 @@ from pgq.store import queue as store_queue
 from pgq.store import results as store_results
 from pgq.store.caller import callers_cursor
 
+__all__ = ["TASK_OPTIONS", "WITHOUT_MEANING", "PgqBackend"]
+
 if TYPE_CHECKING:
     from typing import TypeAlias
 
@@ -280,7 +282,7 @@ class PgqBackend(BaseTaskBackend):
     # --------------------------------------------------------------------------------------------- checks
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
-        """Return what is wrong with the entry of TASKS. It asks no database."""
+        """Name what is wrong with the entry of TASKS. It asks no database."""
         name, found = f"TASKS[{self.alias!r}]['OPTIONS']", list[checks.CheckMessage]()
         for key in self.options:
             if key in WITHOUT_MEANING:
@@ -307,7 +309,7 @@ class PgqBackend(BaseTaskBackend):
         return found
 
     def _check_queues(self, name: str) -> list[checks.CheckMessage]:
-        """Return an error for each queue that PGQ["databases"] puts into another database than OPTIONS["database"]."""
+        """Name each queue that PGQ["databases"] puts into another database than OPTIONS["database"]."""
         if any(problem.serious for problem in problems()):
             return []
         found: list[checks.CheckMessage] = []

@@ -25,6 +25,8 @@ from pgq.status import Stat, Status
 from pgq.store import pools
 from pgq.store.caller import callers_cursor
 
+__all__ = ["Cluster"]
+
 logger = logging.getLogger("pgq")
 
 #: Seconds a pool may take until its row is in pgq_worker.
@@ -143,14 +145,17 @@ class Cluster:
 
     @property
     def is_starting(self) -> bool:
+        """Whether it was started and does not run tasks yet."""
         return self._lives and not self._asked_to_stop and self.stat.status in (status.STARTING, status.STOPPED)
 
     @property
     def is_running(self) -> bool:
+        """Whether it lives and has not been told to stop."""
         return self._lives and self.stat.status in (status.WORKING, status.IDLE)
 
     @property
     def is_stopping(self) -> bool:
+        """Whether it was told to stop and has not ended yet."""
         return self._lives and (self._asked_to_stop or self.stat.status == status.STOPPING)
 
     @property

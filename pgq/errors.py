@@ -35,16 +35,19 @@ __all__ = [
     "Expired",
     "NotAllowed",
     "NotCommitted",
+    "NotFinished",
     "NotStorable",
     "NotUnique",
     "PgqError",
     "Retry",
     "StillReferenced",
     "TaskCancelled",
+    "TaskFailed",
     "TaskTimeout",
     "UnknownFunction",
     "UnknownOption",
     "WorkerDied",
+    "WrongCall",
 ]
 
 

@@ -238,7 +238,12 @@ class TaskOptions:
     ack_failure: bool | None = _stored("True: a failure is final, whatever is left", By.BOTH)
     ack: str | None = _stored("'task': settle this task by itself, at once", By.BOTH, check=_ack)
     sensitive: bool | None = _stored("True: the admin shows digests, no values", By.BOTH)
-    retry_backoff: Any = _stored("see `pgq.ground.backoff`", By.BOTH, key="backoff", check=check_backoff)
+    retry_backoff: Any = _stored(
+        "pause before the next attempt: seconds, a list of them, a dict or a function; see settings.md",
+        By.BOTH,
+        key="backoff",
+        check=check_backoff,
+    )
     retry_on: list[str] | None = _stored("exceptions to retry, no others", By.BOTH, check=_exceptions)
     no_retry_on: list[str] | None = _stored("final exceptions", By.BOTH, check=_exceptions)
 

@@ -15,6 +15,24 @@ from uuid import UUID
 
 from pgq.options import NO_OPTIONS, TaskOptions
 
+__all__ = [
+    "Call",
+    "Claim",
+    "Claimed",
+    "Enqueued",
+    "Failed",
+    "Failure",
+    "Fired",
+    "NewTask",
+    "Parked",
+    "Postponed",
+    "Report",
+    "Rescued",
+    "Retried",
+    "Settled",
+    "Succeeded",
+]
+
 PRIORITY_MIN, PRIORITY_MAX = -100, 100
 
 
@@ -165,7 +183,9 @@ class Failure:
 
     #: Dotted path of the exception's class.
     exception: str
+    #: Its text.
     message: str
+    #: Its traceback, as text.
     traceback: str
 
 
@@ -176,6 +196,7 @@ class Succeeded(NamedTuple):
     result: str
     #: Write a row to pgq_task.
     keep: bool = True
+    #: Tasks that are enqueued by its settling.
     follow_ons: tuple[NewTask, ...] = ()
 
 
@@ -183,7 +204,9 @@ class Succeeded(NamedTuple):
 class Failed:
     """The function raised, and there is no attempt left."""
 
+    #: What went wrong.
     failure: Failure
+    #: Tasks that are enqueued by its settling.
     follow_ons: tuple[NewTask, ...] = ()
     #: False: the task was cancelled or had no attempt left; the worker did not run it, so this claim is no attempt.
     ran: bool = True
@@ -195,6 +218,7 @@ class Failed:
 class Retried:
     """The function raised, and the task will be run again."""
 
+    #: What went wrong.
     failure: Failure
     #: Seconds from now.
     delay: float
@@ -204,6 +228,7 @@ class Retried:
 class Parked:
     """The row cannot be run as it is. It stays, with the reason."""
 
+    #: Why it cannot be run.
     reason: str
 
 
@@ -211,6 +236,7 @@ class Parked:
 class Postponed:
     """This worker's code lacks what the row names; a worker of another release may have it. The task is given back."""
 
+    #: What is not known here.
     failure: Failure
     #: Seconds from now.
     delay: float
@@ -224,9 +250,13 @@ Outcome: TypeAlias = Succeeded | Failed | Retried | Parked | Postponed
 class Report(NamedTuple):
     """A claim, what came of it, and when by the worker's monotonic clock (seconds). A tuple, as `Claim` is."""
 
+    #: The claim.
     claim: Claim
+    #: What came of it.
     outcome: Outcome
+    #: When the function was called, monotonic seconds.
     started: float
+    #: When it had ended, monotonic seconds.
     stopped: float
     #: The value that the function returned, for the result cache; settle writes the outcome's text instead.
     value: Any = None
@@ -256,6 +286,7 @@ class Enqueued(NamedTuple):
 class Claimed(NamedTuple):
     """Tasks that a worker has claimed."""
 
+    #: One for each task.
     claims: tuple[Claim, ...]
     #: Its number in its pool, from 0.
     worker: int
@@ -264,6 +295,7 @@ class Claimed(NamedTuple):
 class Settled(NamedTuple):
     """What became of the reports of one commit."""
 
+    #: Those that were written.
     accepted: tuple[Report, ...]
     #: Their lease was lost before: nothing was written of them.
     refused: tuple[Report, ...]
@@ -272,6 +304,7 @@ class Settled(NamedTuple):
 class Rescued(NamedTuple):
     """Tasks that are ready again, since their worker is gone."""
 
+    #: How many.
     number: int
     #: Which tasks, in words.
     why: str
@@ -280,10 +313,13 @@ class Rescued(NamedTuple):
 class Fired(NamedTuple):
     """A task that a schedule has enqueued for one slot; the transaction of the tick is still open."""
 
-    #: Id and name of the schedule.
+    #: Id of the schedule.
     schedule: int
+    #: Name of the schedule; None: it has none.
     name: str | None
+    #: The instant it fired for, aware.
     slot: datetime
+    #: What was enqueued.
     task: NewTask
 
 
@@ -319,12 +355,17 @@ class Blame:
 class Call(NamedTuple):
     """A claim that is ready to run: options parsed, function found, arguments decoded."""
 
+    #: The claim.
     claim: Claim
+    #: Its options, with those of `@task`.
     options: TaskOptions
     #: Whether Python signed the claim: its signature was verified.
     trusted: bool
+    #: The function.
     func: Callable[..., Any]
+    #: Its positional arguments.
     args: tuple[Any, ...]
+    #: Its keyword arguments.
     kwargs: dict[str, Any]
     #: Monotonic seconds.
     started: float

@@ -223,6 +223,7 @@ def assert_enqueued(
     """Assert that calls of a function are in the queue; return them.
 
     Args:
+        func: The function itself, or its path.
         args, kwargs, queue: What they must have been called with; None: anything.
         count: Exactly so many; None: at least one. 0 asserts that there is none.
 

@@ -20,7 +20,7 @@ from pgq.admin.dashboard.site import DashboardAdminMixin
 from pgq.admin.finished import FailureAdminMixin, SuccessAdminMixin, TaskAdminMixin
 from pgq.admin.pools import WorkerPoolAdminMixin
 from pgq.admin.queued import QueuedTaskAdminMixin
-from pgq.admin.related import TasksOfObjectMixin
+from pgq.admin.related import TasksOfObjectMixin, group_of
 from pgq.admin.schedules import ScheduleAdminMixin
 from pgq.models import Dashboard, Failure, QueuedTask, Schedule, Success, WorkerPool
 
@@ -41,6 +41,7 @@ __all__ = [
     "TaskAdminMixin",
     "TasksOfObjectMixin",
     "WorkerPoolAdminMixin",
+    "group_of",
 ]
 
 if TYPE_CHECKING:
@@ -51,29 +52,29 @@ else:
 
 @admin.register(QueuedTask)
 class QueueAdmin(QueuedTaskAdminMixin, _ModelAdmin):
-    pass
+    """Queued tasks."""
 
 
 @admin.register(Success)
 class TaskAdmin(SuccessAdminMixin, _ModelAdmin):
-    pass
+    """Tasks that succeeded."""
 
 
 @admin.register(Failure)
 class FailAdmin(FailureAdminMixin, _ModelAdmin):
-    pass
+    """Tasks that failed."""
 
 
 @admin.register(Schedule)
 class ScheduleAdmin(ScheduleAdminMixin, _ModelAdmin):
-    pass
+    """Schedules."""
 
 
 @admin.register(WorkerPool)
 class PoolAdmin(WorkerPoolAdminMixin, _ModelAdmin):
-    pass
+    """Running pools."""
 
 
 @admin.register(Dashboard)
 class DashboardAdmin(DashboardAdminMixin, _ModelAdmin):
-    pass
+    """The dashboard."""

@@ -26,6 +26,9 @@ _SHOWN = 20
 def group_of(instance: Model) -> str:
     """Return the group of the tasks of an object: ``shop.order:7``. Enqueue with ``group=group_of(order)``.
 
+    Args:
+        instance: A saved object of any model.
+
     Raises:
         ValueError: The object was not saved yet, so it has no primary key.
     """

@@ -18,13 +18,21 @@ from pgq.config.schedule import ScheduleConfig
 class _Job:
     """What both modules of django-cfg say of a job: its name, and the command or function that it runs."""
 
+    #: What the schedule is found by at the next deploy.
     name: str
+    #: False: it is not made, and one that is there is paused.
     enabled: bool = True
+    #: A management command; None: a function.
     command: str | None = None
+    #: The command's positional arguments.
     command_args: Sequence[Any] = ()
+    #: The command's options.
     command_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    #: Dotted path of a function; None: a command.
     func: str | None = None
+    #: The function's positional arguments.
     args: Sequence[Any] = ()
+    #: The function's keyword arguments.
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def _scheduled(self, **fields: Any) -> ScheduleConfig:
@@ -47,13 +55,19 @@ class DjangoQ2ScheduleConfig(_Job):
 
     #: cron, minutes, hourly, daily, weekly, monthly, yearly, once.
     schedule_type: str = "cron"
+    #: The interval, of the type minutes.
     minutes: int | None = None
+    #: The expression, of the type cron.
     cron: str | None = None
-    #: Seconds.
+    #: Seconds an attempt may run.
     timeout: float | None = None
+    #: How often; negative: for ever.
     repeats: int = -1
+    #: Dotted path of a function, called with each finished task.
     hook: str | None = None
+    #: Django-Q's name for the queue.
     cluster: str | None = None
+    #: Where its tasks wait.
     queue: str | None = None
 
     def to_schedule(self) -> ScheduleConfig:
@@ -83,20 +97,33 @@ class DjangoQ2Config:
 
     #: False: its schedules are paused. Which processes run is not a matter of settings here.
     enabled: bool = True
+    #: Worker processes.
     workers: int = 4
-    #: Seconds.
+    #: Seconds an attempt may run.
     timeout: float | None = 300
+    #: Not carried over: here it is the length of a lease.
     retry: float | None = None
+    #: Without a meaning here.
     broker_class: str | None = None
+    #: Without a meaning here.
     broker_url: str | None = None
+    #: Without a meaning here.
     queue_limit: int | None = None
+    #: How many results of successes are kept.
     save_limit: int = 250
+    #: Not carried over: here it is seconds in the cache.
     cached: int | bool | None = None
+    #: Without a meaning here.
     monitor_interval: float | None = None
+    #: Of the logger pgq.
     log_level: str = "INFO"
+    #: Compress long arguments.
     compress: bool = False
+    #: Fire missed slots one by one.
     catch_up: bool = True
+    #: Run tasks at once in the caller.
     sync: bool = False
+    #: The schedules.
     schedules: Sequence[DjangoQ2ScheduleConfig | ScheduleConfig] = ()
 
     def to_config(self) -> Config:
@@ -148,10 +175,15 @@ class DjangoQ2Config:
 class CrontabJobConfig(_Job):
     """A line of a crontab, as django-cfg had it."""
 
+    #: As in a crontab.
     minute: str = "*"
+    #: As in a crontab.
     hour: str = "*"
+    #: As in a crontab.
     day_of_month: str = "*"
+    #: As in a crontab.
     month_of_year: str = "*"
+    #: As in a crontab.
     day_of_week: str = "*"
 
     def to_schedule(self) -> ScheduleConfig:
@@ -164,7 +196,9 @@ class CrontabJobConfig(_Job):
 class CrontabConfig:
     """A crontab, as django-cfg had it: ``PGQ = Config(schedules=CrontabConfig(jobs=[...]))``."""
 
+    #: False: all of them are paused.
     enabled: bool = True
+    #: The jobs.
     jobs: Sequence[CrontabJobConfig] = ()
 
     def to_schedules(self) -> list[ScheduleConfig]:

@@ -16,6 +16,7 @@ class Config(Settings):
     What equals its default counts as not given.
     """
 
+    #: Settings of pools by their names, see docs/reference/settings.md.
     ALT_CLUSTERS: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_settings(self) -> dict[str, Any]:

@@ -14,9 +14,12 @@ from pgq.errors import invalid
 class Cron:
     """A cron expression; see `cron`."""
 
+    #: Minute, hour, day of month, month, day of week; seconds may stand as a sixth.
     expression: str
     _: KW_ONLY
+    #: Whose days and hours are meant; None: PGQ["time_zone"] or TIME_ZONE.
     time_zone: str | None = None
+    #: The schedule's, for ``@task(schedule=...)``; None: the path of the function.
     name: str | None = None
 
     def rule(self) -> dict[str, Any]:
@@ -55,16 +58,25 @@ class Every:
     counted at midnight, weeks on Sunday, months and years on the first, or at the time that `at` says.
     """
 
+    #: Seconds, fractions too, from the first slot on.
     seconds: float | None = None
+    #: Minutes.
     minutes: int | None = None
+    #: Hours.
     hours: int | None = None
+    #: 1: each day.
     days: int | None = None
+    #: 1 or 2.
     weeks: int | None = None
+    #: 1, 2 or 3.
     months: int | None = None
+    #: 1.
     years: int | None = None
     #: The time of the day, such as "02:30", for days and longer.
     at: str | time | None = None
+    #: Whose days and hours are meant; None: PGQ["time_zone"] or TIME_ZONE.
     time_zone: str | None = None
+    #: The schedule's, for ``@task(schedule=...)``; None: the path of the function.
     name: str | None = None
 
     def rule(self) -> dict[str, Any]:
@@ -106,14 +118,19 @@ class ScheduleConfig:
     func: str | Callable[..., Any] | None = None
     #: A management command instead of a function. What it prints is kept as the result.
     command: str | None = None
+    #: Positional arguments, of the function or the command.
     args: Sequence[Any] = ()
+    #: Keyword arguments, of the function or the command.
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     #: `cron(...)` or `Every(...)`.
     when: Cron | Every | None = None
     #: A word, such as "daily", or a letter of `pgq.models.Schedule`.
     schedule_type: str | None = None
+    #: Of the type MINUTES: the interval.
     minutes: int | None = None
+    #: Of the type SECONDS: the interval.
     seconds: float | None = None
+    #: Of the type CRON: the expression.
     cron: str | None = None
     #: The time of the day, such as "02:30", for days and longer.
     at: str | time | None = None
@@ -121,18 +138,25 @@ class ScheduleConfig:
     next_run: datetime | None = None
     #: How often; negative: for ever. Once is once, whatever this says.
     repeats: int = -1
+    #: Whose days and hours are meant; None: PGQ["time_zone"] or TIME_ZONE.
     time_zone: str | None = None
+    #: Fire missed slots one by one; False: one task for all of them; None: as PGQ["catch_up"] says.
     catch_up: bool | None = None
+    #: "allow"; "skip" a slot while a task of it waits or runs; "queue_one": let one wait.
     overlap: str = "allow"
-    #: Seconds.
+    #: Seconds by which each task is delayed at most, at random.
     jitter: float = 0
+    #: Keyword argument that is given the slot, as ISO text; None: none.
     intended_date_kwarg: str | None = None
+    #: Where its tasks wait.
     queue: str | None = None
     #: None: like each other option that is not given, as `@task` of the function says, or else PGQ.
     priority: int | None = None
+    #: A function, or its dotted path, called with each finished task.
     hook: str | Callable[..., Any] | None = None
     #: Seconds an attempt may run.
     timeout: float | None = None
+    #: Attempts of each task; 0: no limit.
     max_attempts: int | None = None
     #: The other options of `async_task`, such as group and retry_backoff.
     options: Mapping[str, Any] = field(default_factory=dict)

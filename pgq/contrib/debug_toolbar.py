@@ -29,6 +29,8 @@ from pgq.options import TaskOptions
 from pgq.records import Enqueued, NewTask
 from pgq.recurrence import moments
 
+__all__ = ["PgqPanel"]
+
 #: So many single enqueues of one function are better one enqueue_many.
 MANY = 10
 #: Rows that a panel shows, and characters of arguments of each.

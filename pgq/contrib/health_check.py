@@ -21,6 +21,8 @@ from pgq.status.snapshot import queue_depths
 from pgq.store.caller import callers_cursor
 from pgq.store.connection import Cursor
 
+__all__ = ["PgqHealthCheck"]
+
 
 @dataclasses.dataclass
 class PgqHealthCheck(HealthCheck):  # type: ignore[misc]  # the package is not typed

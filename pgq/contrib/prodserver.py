@@ -25,6 +25,8 @@ from django_prodserver.backends import base
 
 from pgq.ground.private import option_strings
 
+__all__ = ["PgqWorker"]
+
 _COMMAND = "pgq_worker"
 #: 3.0 lets `worker` run backends for workers alone, and `server` and its old name `prodserver` those for servers alone.
 #: 2.x knows servers only.

@@ -25,6 +25,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
+__all__ = [
+    "EXIT_SECONDS",
+    "Around",
+    "Event",
+    "around_enqueue",
+    "around_run",
+    "before_exit",
+    "claim",
+    "end",
+    "enqueue",
+    "fire",
+    "rescue",
+    "settle",
+    "start",
+    "wake",
+]
+
 logger = logging.getLogger("pgq")
 
 #: Seconds that all functions given to `before_exit` may take together.

@@ -89,7 +89,7 @@ def check_alias(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
 
 
 def _doubts(aliases: Sequence[str]) -> Iterator[checks.CheckMessage]:
-    """Yield what makes several databases less independent than they are meant to be."""
+    """Name what makes several databases less independent than they are meant to be."""
     if len(aliases) == 1:
         return
     for place, alias in enumerate(aliases):
@@ -118,6 +118,7 @@ def check_database(
 
 
 def _check_tables(alias: str) -> list[checks.CheckMessage]:
+    """Make sure that the tables of one database are in a PostgreSQL, and new enough for this code."""
     connection = connections[alias]
     if connection.vendor != "postgresql":
         return [

@@ -24,10 +24,30 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-class PgqCommand(BaseCommand):
+#: What every command ends with where it says nothing else.
+EXIT_CODES: Mapping[int, str] = {
+    0: "it is done",
+    1: "something went wrong: one line on stderr says what",
+    2: "the arguments are wrong",
+    130: "it was ended by Ctrl-C",
+}
+
+
+class TellsExitCodes(BaseCommand):
+    """A command whose ``--help`` says what its exit codes mean."""
+
+    exit_codes = EXIT_CODES
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        meanings = "; ".join(f"{code}: {meaning}" for code, meaning in self.exit_codes.items())
+        kwargs.setdefault("epilog", f"Exit codes: {meanings}.")
+        return super().create_parser(prog_name, subcommand, **kwargs)
+
+
+class PgqCommand(TellsExitCodes):
     """A command that reads the tables. What is wrong it prints in one line, and exits with 1.
 
-    A subclass has `run`. Exit codes: 0, 1 for what went wrong, 2 for wrong arguments, 130 after Ctrl-C.
+    A subclass has `run`, and `exit_codes` if it has others than `EXIT_CODES`.
     """
 
     requires_migrations_checks = False

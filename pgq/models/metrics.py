@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+__all__ = ["Finding", "Gauge", "Mark", "Metric", "RawMetric", "Total"]
+
 _CLOCK = models.Func(function="clock_timestamp")
 
 

@@ -16,15 +16,19 @@ _SHARES = {"median": 0.5, "p95": 0.95, "p99": 0.99}
 class Counts:
     """How many reports had which outcome."""
 
+    #: Tasks that returned.
     succeeded: int = 0
+    #: Tasks that failed, with no attempt left.
     failed: int = 0
     #: Attempts that failed and were followed by another one.
     retried: int = 0
+    #: Tasks that were cancelled.
     cancelled: int = 0
     #: Tasks that failed since they ran too long.
     timed_out: int = 0
     #: Attempts that ended with the death of their worker.
     crashed: int = 0
+    #: Rows that cannot run as they are.
     parked: int = 0
     #: Tasks that raised Discard.
     discarded: int = 0
@@ -58,10 +62,15 @@ class Times:
     number: int
     #: All together.
     total: float
+    #: Of all.
     average: float | None
+    #: Half of them took no longer.
     median: float | None
+    #: Of a hundred, 95 took no longer.
     p95: float | None
+    #: Of a hundred, 99 took no longer.
     p99: float | None
+    #: Exact.
     longest: float | None
 
     @classmethod

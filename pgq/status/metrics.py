@@ -70,9 +70,13 @@ def now(cursor: Cursor) -> datetime:
 class FunctionStats:
     """What was settled of one function in one queue."""
 
+    #: The queue.
     queue: str
+    #: Dotted path of the function; (other): those that are not told apart.
     func: str
+    #: How the reports ended.
     counts: Counts
+    #: How long the runs took.
     run: Times
     #: From ready to claimed.
     wait: Times
@@ -89,6 +93,10 @@ def functions(
     """Return what was settled from a time to another, by queue and function: those with the most failures first.
 
     Of times shorter than 6 hours minutes are looked at, of longer ones ten minutes or hours, so both ends are as exact.
+
+    Args:
+        start, end: Aware times.
+        queue, func: Only of these; None: of all.
     """
     length = (end - start).total_seconds()
     age = (now(cursor) - start).total_seconds()
@@ -108,7 +116,11 @@ def functions(
 
 
 def summary(cursor: Cursor, *, start: datetime, end: datetime, queue: str | None = None) -> FunctionStats:
-    """Return the same of all functions together; `queue` and `func` are empty where they are all."""
+    """Return the same of all functions together; `queue` and `func` are empty where they are all.
+
+    Args:
+        start, end, queue: As for `functions`.
+    """
     rows = functions(cursor, start=start, end=end, queue=queue)
     counts = Counts(**{name: sum(getattr(row.counts, name) for row in rows) for name in OUTCOMES})
     return FunctionStats(
@@ -128,16 +140,23 @@ def _together(times: Iterable[Times]) -> Times:
 class TotalCounts:
     """Counters of one queue and function that only grow, for programs that compute rates themselves."""
 
+    #: The queue.
     queue: str
+    #: Dotted path of the function; (other): those that are not told apart.
     func: str
+    #: How the reports ended.
     counts: Counts
-    #: Seconds of all runs, and of all waits.
+    #: Seconds of all runs.
     run_seconds: float
+    #: Seconds of all waits.
     wait_seconds: float
-    #: How many runs and waits took as long as each bucket of `pgq.ground.histogram` says.
+    #: How many runs took as long as each bucket of `pgq.ground.histogram` says.
     runs: Mapping[int, int]
+    #: The same of the waits.
     waits: Mapping[int, int]
+    #: When counting began.
     since: datetime
+    #: When it was added to last.
     updated_at: datetime
 
 
@@ -175,10 +194,15 @@ def findings(cursor: Cursor) -> tuple[KeptFinding, ...]:
 class Rate:
     """How fast a queue went, in tasks a second, over some whole minutes."""
 
+    #: Its name; empty: of all queues.
     queue: str
+    #: Tasks that ended, however.
     ended: float
+    #: Tasks that returned.
     succeeded: float
+    #: Tasks that failed, but those that were cancelled.
     failures: float
+    #: Attempts that failed and were followed by another one.
     retried: float
     #: Seconds of a run, on average; None: none ended.
     average: float | None
@@ -215,12 +239,15 @@ def _rate(queue: str, rows: Sequence[Counted], seconds: float) -> Rate:
 class Forecast:
     """When a queue will be empty, if all goes on as in the last five minutes."""
 
+    #: Its name; empty: of all queues.
     queue: str
+    #: Tasks that wait to be claimed.
     ready: int
     #: Whether `ready` was counted; else it is an estimate.
     exact: bool
-    #: Tasks a second that end, and that come (derived: what has ended, and by how much the queue has grown).
+    #: Tasks a second that end.
     ended: float
+    #: Tasks a second that come: what has ended, and by how much the queue has grown.
     arrived: float
     #: Seconds until it is empty; None: it does not become shorter.
     seconds: float | None
@@ -232,7 +259,12 @@ class Forecast:
 
 
 def forecast(cursor: Cursor, queue: str | None = None, *, minutes: int = 5) -> Forecast:
-    """Return when a queue, or all of them together (None), will be empty."""
+    """Return when a queue, or all of them together (None), will be empty.
+
+    Args:
+        queue: Its name; None: all together.
+        minutes: How far back is looked.
+    """
     latest = next((gauge for gauge in gauges(cursor) if gauge.queue == (queue or "")), None)
     end = floor(now(cursor) - timedelta(seconds=LAG), 60)
     start, seconds = end - timedelta(minutes=minutes), 60.0 * minutes

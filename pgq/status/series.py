@@ -13,9 +13,11 @@ from pgq.store.connection import Cursor
 from pgq.store.metrics import ENDS, OTHER, OUTCOMES, SPANS
 from pgq.store.series import Counted, Wanted
 
-#: Metrics that `series` knows: tasks in a step; moments of a queue; seconds. See docs/operate/metrics.md.
+#: Metrics of `series` that count tasks in a step, see docs/operate/metrics.md.
 COUNTS = (*OUTCOMES, "ended", "failures", "arrived")
+#: Metrics of `series` that say how a queue was at the begin of a step.
 GAUGES = ("ready", "running", "waiting", "parked", "oldest_ready", "workers", "busy")
+#: Metrics of `series` in seconds.
 TIMES = tuple(f"{which}_{what}" for which in ("run", "wait") for what in ("average", "median", "p95", "p99", "longest"))
 
 #: Points of a series, at most: a longer time has longer steps.
@@ -30,7 +32,9 @@ ROWS = 100_000
 class Point:
     """A value of the time that begins at `at`; None: there is none."""
 
+    #: When the step begins.
     at: datetime
+    #: None: there is none.
     value: float | None
 
 
@@ -38,6 +42,7 @@ class Point:
 class Series:
     """A metric over time."""
 
+    #: One of COUNTS, TIMES or GAUGES.
     metric: str
     #: The queue, function or outcome; "": of all; "(other)": of those that are not told apart.
     key: str
@@ -53,6 +58,7 @@ class Series:
 
     @property
     def largest(self) -> float | None:
+        """The largest value; None: there is none."""
         return max((point.value for point in self.points if point.value is not None), default=None)
 
 

@@ -15,6 +15,8 @@ from pgq.store import why as store_why
 from pgq.store.caller import callers_cursor
 from pgq.store.connection import Cursor
 
+__all__ = ["STUCK", "Verdict", "why"]
+
 #: What a verdict may say. Of a task that is not there, or has ended:
 UNKNOWN, SUCCEEDED, FAILED = "unknown", "succeeded", "failed"
 #: Of one that a worker has claimed: it runs; it begins, or has just ended; it was told to stop; its worker is silent.
@@ -36,6 +38,7 @@ STUCK = frozenset({PARKED, PAUSED, NO_POOL, UNSERVED})
 class Verdict:
     """Why a task is not running, or what became of it, as of one moment."""
 
+    #: The task's.
     id: UUID
     #: One of the constants of this module.
     code: str
@@ -50,6 +53,7 @@ class Verdict:
         return self.code in STUCK
 
     def as_json(self) -> dict[str, Any]:
+        """Return it as JSON has it; the id is 32 hex digits."""
         return {"id": self.id.hex, "code": self.code, "sentence": self.sentence, "facts": dict(self.facts)}
 
 

@@ -76,17 +76,25 @@ def histograms(
 class Gauge:
     """How many tasks a queue had at a moment; the queue is empty for all queues together."""
 
+    #: The moment.
     at: datetime
+    #: Its name; empty: of all queues.
     queue: str
+    #: Tasks that could be claimed.
     ready: int
+    #: Tasks that workers held.
     running: int
+    #: Tasks that waited for a time or for other tasks.
     waiting: int
+    #: Tasks that could not run as they were.
     parked: int
     #: Seconds since the first ready task became ready; None: none was.
     oldest_ready: float | None
-    #: Workers that served the queue, and how many tasks of it ran.
+    #: Workers that served it.
     workers: int
+    #: How many tasks of it ran.
     busy: int
+    #: Whether nothing was claimed from it.
     paused: bool
     #: False: `ready` is an estimate.
     exact: bool
@@ -112,11 +120,15 @@ def totals(cursor: Cursor, *, limit: int) -> list[tuple[Any, ...]]:
 class Mark:
     """A moment to show in charts."""
 
+    #: The row's.
     id: int
+    #: The moment.
     at: datetime
+    #: What to show.
     label: str
     #: "release", or "mark": set by hand.
     kind: str
+    #: Who made it; None: a pool.
     author: str | None
 
 
@@ -129,13 +141,17 @@ def marks(cursor: Cursor, *, start: datetime, end: datetime, limit: int) -> list
 class KeptFinding:
     """What one check found when upkeep last ran it."""
 
+    #: Name of the check.
     check: str
     #: "ok", "warning" or "problem", see `pgq.store.overview.Finding`.
     status: str
+    #: What was found.
     detail: str
+    #: What to do.
     advice: str
     #: Since when it has that status, and when it was last checked.
     since: datetime
+    #: When upkeep last ran it.
     checked_at: datetime
 
 

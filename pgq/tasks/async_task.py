@@ -73,6 +73,7 @@ def enqueue_many(
     """Enqueue many calls of a function, `chunk` of them in one statement, all in one transaction.
 
     Args:
+        func: As for `async_task`.
         calls: What to call it with: each a tuple of arguments, a dict of keyword arguments, a `TaskCall` of it, or one
             single argument. May be a generator of any length.
         then: Called with the name of the group once all of them have settled, however they ended.
@@ -138,6 +139,7 @@ async def aenqueue_many(
     """Do the same as `enqueue_many` in a coroutine, by the caller's connection and in its transaction.
 
     Args:
+        func, then, chunk, options: As for `enqueue_many`.
         calls: As for `enqueue_many`. A generator runs in the thread that has the caller's connection.
     """
     return await sync_to_async(enqueue_many)(func, calls, then=then, chunk=chunk, **options)
@@ -153,6 +155,7 @@ def enqueue_from(
     PGQ["sync"] says so, all rows are read, and the tasks run at once.
 
     Args:
+        queryset: The rows, or a manager of them.
         func: A function registered with @task, or its path: rows made by the database cannot be signed.
         args: Names of the query's columns or annotations, in the order of the function's arguments. They come as JSON
             has them: a date as its text.

@@ -23,9 +23,13 @@ from pgq.store import bulk, overview
 from pgq.store.caller import callers_cursor
 from pgq.store.connection import Cursor
 
+__all__ = ["BATCH", "CANCELLABLE", "RETRIABLE", "TaskFilter", "Treated", "cancel_matching", "count", "retry_matching"]
+
 #: The states of live tasks, and of those that ended as failures.
 READY, RUNNING, WAITING, PARKED, FAILED = "ready", "running", "waiting", "parked", "failed"
+#: States in which a task can be cancelled.
 CANCELLABLE = (READY, RUNNING, WAITING, PARKED)
+#: States in which a task can be run again, or at once.
 RETRIABLE = (FAILED, WAITING, PARKED)
 #: Tasks treated in one transaction.
 BATCH = 500
@@ -44,8 +48,11 @@ class TaskFilter:
 
     #: Some of ready, running, waiting, parked, failed.
     states: tuple[str, ...]
+    #: Its queue.
     queue: str | None = None
+    #: Dotted path of its function.
     func: str | None = None
+    #: Its group.
     group: str | None = None
     #: Dotted path of the exception a task failed with. Without it, tasks that were cancelled are no failures.
     exception: str | None = None
@@ -74,6 +81,7 @@ class TaskFilter:
 class Treated:
     """What became of the tasks that matched."""
 
+    #: How many tasks the filter matched.
     matched: int = 0
     #: How many by what was done: "cancelled", "told to stop", "made ready", "run again".
     done: Counter[str] = field(default_factory=Counter)
@@ -89,6 +97,7 @@ def count(which: TaskFilter, *, most: int | None = None, progress: Progress | No
     """Count the tasks that match, and change nothing.
 
     Args:
+        which: The tasks that are meant.
         most: Stop there, with `more` set.
         progress: Called after each window.
     """

@@ -30,6 +30,9 @@ def cancel(task_id: str | UUID) -> str:
     A task that no worker holds, whatever it waits for, ends here as failed, with `TaskCancelled`: its result
     is written, and its hook, its chain and its group's collector hear of it. A running one is interrupted.
 
+    Args:
+        task_id: Of the task.
+
     Returns:
         ``queued``: it has ended without running; ``running``: it is being interrupted; ``finished``: too late;
         ``unknown``.
@@ -80,6 +83,9 @@ def _cancel(task_ids: Sequence[UUID]) -> dict[UUID, str]:
 
 def retry(task_id: str | UUID) -> bool:
     """Run a finished task again, under its id and with its history; or release a parked or waiting one now.
+
+    Args:
+        task_id: Of the task.
 
     Returns:
         Whether there was such a task.

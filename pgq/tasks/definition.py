@@ -100,6 +100,7 @@ def task(
     that psql, the ORM or the admin wrote.
 
     Args:
+        func: A function at the top of a module; None where options are given.
         takes_context: The function's first argument, named ``context``, is what pgq tells it of its task. Who enqueues
             it does not give it.
         schedule: When to enqueue it by itself: a cron expression, `pgq.config.cron(...)`, ``Every(...)`` or a

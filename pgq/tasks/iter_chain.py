@@ -29,6 +29,7 @@ def async_iter(func: str | Callable[..., Any], args_iter: Iterable[Any], **kwarg
     """Call a function with each of many arguments, and collect the results in one.
 
     Args:
+        func: A function at the top of a module, its dotted path, or a Task object of django.tasks.
         args_iter: The arguments: each a tuple, or one single argument.
         kwargs: Options as for `async_task` (hook: of the whole), and keyword arguments for each call.
 
@@ -73,6 +74,8 @@ def async_chain(
     """Run functions one after the other.
 
     Args:
+        cached, sync: As for `async_task`, of each link.
+        broker: Ignored, as everywhere; the broker is PostgreSQL.
         chain: Links: a function, or (function,), (function, args), (function, args, kwargs with options), or what
             `call_of` of a task returns.
         group: Their group; None: a new one.

@@ -22,6 +22,7 @@ def fetch(task_id: str | UUID, wait: int = 0, cached: Any = None) -> Task | None
     """Return the finished `Task` of that id or name, or None if it has not finished in time.
 
     Args:
+        task_id: The id of the task, or its name.
         wait: Milliseconds; 0: read once; -1: for ever.
         cached: Read the cache; None: as PGQ["cached"] says.
 
@@ -41,7 +42,12 @@ async def afetch(task_id: str | UUID, wait: int = 0, cached: Any = None) -> Task
 
 
 def fetch_cached(task_id: str | UUID, wait: int = 0, broker: Any = None) -> Task | None:
-    """Return the finished task from the cache; saving it makes it last."""
+    """Return the finished task from the cache; saving it makes it last.
+
+    Args:
+        task_id, wait: As for `fetch`.
+        broker: Ignored.
+    """
     return fetch(task_id, wait, cached=True)
 
 
@@ -81,7 +87,12 @@ def _value(found: Task | None, task_id: str | UUID, raise_error: bool) -> Any:
 
 
 def result_cached(task_id: str | UUID, wait: int = 0, broker: Any = None, *, raise_error: bool = False) -> Any:
-    """Return what a task returned, from the cache."""
+    """Return what a task returned, from the cache.
+
+    Args:
+        task_id, wait, raise_error: As for `result`.
+        broker: Ignored.
+    """
     return result(task_id, wait, cached=True, raise_error=raise_error)
 
 
@@ -93,6 +104,8 @@ def fetch_group(
     It is a queryset, as in Django-Q; a list if it comes from the cache, or from several databases.
 
     Args:
+        group_id: The name of the group.
+        cached: Read the cache; None: as PGQ["cached"] says.
         failures: With those that failed.
         wait: Milliseconds to wait for the first, or for `count`; -1: for ever.
         count: How many to wait for, failures included.
@@ -127,7 +140,12 @@ def _group_wait(wait: int, count: int | None) -> int:
 def fetch_group_cached(
     group_id: str, failures: bool = True, wait: int = 0, count: int | None = None, broker: Any = None
 ) -> QuerySet[Task] | list[Task] | None:
-    """Return the finished tasks of a group from the cache."""
+    """Return the finished tasks of a group from the cache.
+
+    Args:
+        group_id, failures, wait, count: As for `fetch_group`.
+        broker: Ignored.
+    """
     return fetch_group(group_id, failures, wait, count, cached=True)
 
 
@@ -150,38 +168,71 @@ async def aresult_group(
 def result_group_cached(
     group_id: str, failures: bool = False, wait: int = 0, count: int | None = None, broker: Any = None
 ) -> list[Any] | None:
-    """Return the results of a group from the cache."""
+    """Return the results of a group from the cache.
+
+    Args:
+        group_id, failures, wait, count: As for `fetch_group`.
+        broker: Ignored.
+    """
     return result_group(group_id, failures, wait, count, cached=True)
 
 
 def count_group(group_id: str, failures: bool = False, cached: Any = None) -> int:
-    """Return how many tasks of a group have finished; `failures`: how many of them have failed."""
+    """Return how many tasks of a group have finished; `failures`: how many of them have failed.
+
+    Args:
+        group_id, cached: As for `fetch_group`.
+    """
     return waiting.count_group(group_id, failures=failures, cached=_in_cache(cached))
 
 
 def count_group_cached(group_id: str, failures: bool = False, broker: Any = None) -> int:
-    """Return how many tasks of a group are in the cache."""
+    """Return how many tasks of a group are in the cache.
+
+    Args:
+        group_id: The name of the group.
+        failures: As for `count_group`.
+        broker: Ignored.
+    """
     return count_group(group_id, failures, cached=True)
 
 
 def delete_group(group_id: str, tasks: bool = False, cached: Any = None) -> Any:
-    """Take the label off a group's finished tasks and return how many; with `tasks` delete them."""
+    """Take the label off a group's finished tasks and return how many; with `tasks` delete them.
+
+    Args:
+        group_id, cached: As for `fetch_group`.
+    """
     if _in_cache(cached):
         return result_cache.delete_group(group_id)
     return Task.delete_group(group_id, tasks)
 
 
 def delete_group_cached(group_id: str, broker: Any = None) -> int:
-    """Take a group's finished tasks out of the cache."""
+    """Take a group's finished tasks out of the cache.
+
+    Args:
+        group_id: The name of the group.
+        broker: Ignored.
+    """
     return result_cache.delete_group(group_id)
 
 
 def delete_cached(task_id: str, broker: Any = None) -> bool:
-    """Take a finished task out of the cache."""
+    """Take a finished task out of the cache.
+
+    Args:
+        task_id: Of the task.
+        broker: Ignored.
+    """
     return result_cache.delete(task_id)
 
 
 def queue_size(broker: Any = None) -> int:
-    """Return how many tasks are ready and not yet running."""
+    """Return how many tasks are ready and not yet running.
+
+    Args:
+        broker: Ignored.
+    """
     ready = {"lock": None, "run_after": None, "parked": None, "remaining": None}
     return sum(places.each(lambda: waiting.queued().filter(**ready).count()))

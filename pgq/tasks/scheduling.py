@@ -45,6 +45,7 @@ def schedule(
     """Enqueue a call of a function again and again, or once at a time.
 
     Args:
+        paused: Do not fire until it is resumed.
         func: A function at the top of a module, its dotted path, or a Task object of django.tasks.
         args, kwargs: The function's: anything that a task can be given, not only literals. Keywords that are options
             of `async_task`, such as ``timeout``, are options of the tasks, as if they stood in q_options.

@@ -20,5 +20,7 @@ assert prometheus
 assert schedules
 assert tasks
 
+#: The namespace of the names of routes: ``reverse("pgq:...")``.
 app_name = "pgq"
+#: What ``include`` takes.
 urlpatterns = patterns(ENDPOINTS)

@@ -134,5 +134,7 @@ def _result(row: Task) -> str | None:
     return None if value is None else (value if isinstance(value, str) else json.dumps(value))[:_RESULT]
 
 
+#: The namespace of the names of routes: ``reverse("pgq:...")``.
 app_name = "pgq_django_cfg"
+#: What ``include`` takes.
 urlpatterns = patterns(ENDPOINTS)

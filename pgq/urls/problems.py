@@ -20,6 +20,18 @@ WORDS: Mapping[int, str] = {
     415: "media-type",
     503: "unavailable",
 }
+#: When each is answered, for docs/reference/errors.md.
+MEANINGS: Mapping[int, str] = {
+    400: "a parameter, a field or the body is wrong, unknown, or given twice; `errors` names each",
+    401: "there is no login and no known token",
+    403: "the scope of the token, or a permission of the login, is missing; or the CSRF token",
+    404: "it is not there, or may not be seen: the answer is the same",
+    405: "the route has other methods; the header `Allow` names them",
+    409: "the state has changed, so that the action makes no sense any more",
+    413: "the body has more than 1,000,000 bytes",
+    415: "the body is not `application/json`",
+    503: "PostgreSQL does not answer, its tables are missing or old, or a statement took longer than 2 s",
+}
 TYPE = "urn:pgq:problem:"
 #: Python's own words for 413 differ from release to release.
 _TOO_LARGE = "Content Too Large"

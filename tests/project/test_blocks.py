@@ -12,6 +12,12 @@ import pytest
 
 from tests.support.blocks import ROOT, Block, Run, blocks, modules_of_the_page, pages
 
+#: Pages that are made from the code, whose blocks are signatures and examples of docstrings.
+MADE = {
+    "backend": ["python"], "configuration": ["python"], "errors": ["python", "text"], "functions": ["python"],
+    "integrations": ["python"], "models": ["python"], "options": ["python"], "signals": ["python"],
+    "status": ["python"], "testing": ["python"],
+}  # fmt: skip
 #: Blocks that a test of their own runs: page, language, and the test; or `none: ` and the reason why nothing is run.
 ELSEWHERE = {
     ("README.md", "python"): "tests/integration/test_readme.py::test_first_page",
@@ -42,8 +48,14 @@ ELSEWHERE = {
     ("docs/operate/deployment.md", "yaml"): "tests/deploy/test_files.py::test_the_snippets_of_the_page_can_be_read",
     ("docs/operate/metrics.md", ""): "none: a drawing",
     ("docs/operate/observability.md", ""): "none: a drawing",
-    ("docs/reference/python.md", "python"): "tests/project/test_reference.py::test_the_page_is_what_the_code_says",
-    ("docs/reference/python.md", "text"): "tests/project/test_reference.py::test_the_page_is_what_the_code_says",
+    **{
+        (f"docs/reference/{name}.md", language): "tests/project/test_reference.py::test_each_page_is_what_the_code_says"
+        for name, languages in MADE.items()
+        for language in languages
+    },
+    ("docs/reference/commands.md", "console"): (
+        "tests/project/test_commands_page.py::test_each_command_prints_what_the_page_shows"
+    ),
     ("docs/reference/settings.md", "python"): "tests/project/test_docs.py::test_snippets_of_the_settings",
     ("docs/reference/sql.md", "python"): "tests/project/test_docs.py::test_snippets_of_sql",
     ("docs/reference/sql.md", "sql"): "tests/project/test_docs.py::test_snippets_of_sql",

@@ -675,6 +675,6 @@ def test_overall_is_the_worst():
 
 
 def test_the_documentation_names_each_check():
-    text = (ROOT / "docs" / "reference" / "sql.md").read_text()
+    text = (ROOT / "docs" / "reference" / "checks.md").read_text()
     for check in OF_COMMAND:
         assert f"`{check}`" in text, check

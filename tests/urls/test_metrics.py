@@ -193,10 +193,10 @@ def test_the_page_names_each_metric_and_its_rules_no_other(api: Any) -> None:
         ODD,
     )
     served = {re.sub("_(bucket|sum|count)$", "", name) for name in scraped(api, "")}
-    text = (Path(__file__).parents[2] / "docs/reference/rest.md").read_text(encoding="utf-8")
-    section = text.partition("## Prometheus")[2].partition("\n## ")[0]
-    rows = "\n".join(line for line in section.splitlines() if line.startswith("| `pgq_"))
-    assert set(re.findall(r"`(pgq_\w+)`", rows)) == served
+    reference = Path(__file__).parents[2] / "docs/reference"
+    rows = re.findall(r"^\| `(pgq_\w+)`", (reference / "metrics.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(rows) == served
+    section = (reference / "rest.md").read_text(encoding="utf-8").partition("## Prometheus")[2].partition("\n## ")[0]
     scrape, rules = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", section, re.DOTALL))
     assert scrape["scrape_configs"][0]["metrics_path"] == "/pgq/metrics"
     asked = {name for rule in rules["groups"][0]["rules"] for name in re.findall(r"pgq_\w+", rule["expr"])}

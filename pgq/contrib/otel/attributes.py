@@ -11,16 +11,47 @@ SCOPE = "pgq"
 #: The release of the conventions whose names these are.
 SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
 
+#: Always `pgq`.
 SYSTEM = "messaging.system"
-OPERATION_NAME, OPERATION_TYPE = "messaging.operation.name", "messaging.operation.type"
+#: `enqueue` or `process`.
+OPERATION_NAME = "messaging.operation.name"
+#: `send` or `process`.
+OPERATION_TYPE = "messaging.operation.type"
+#: The queue; absent if tasks of several are written together.
 DESTINATION = "messaging.destination.name"
-MESSAGE_ID, BATCH_COUNT, CLIENT_ID = "messaging.message.id", "messaging.batch.message_count", "messaging.client.id"
-ERROR_TYPE, CODE_FUNCTION = "error.type", "code.function.name"
+#: The task's id, 32 hex digits; absent if several are written together.
+MESSAGE_ID = "messaging.message.id"
+#: How many tasks were written together; absent for one.
+BATCH_COUNT = "messaging.batch.message_count"
+#: The worker's id, 32 hex digits.
+CLIENT_ID = "messaging.client.id"
+#: Dotted path of the exception that an attempt ended with.
+ERROR_TYPE = "error.type"
+#: Dotted path of the function, its first 500 characters.
+CODE_FUNCTION = "code.function.name"
 
-FUNC, ATTEMPT, OUTCOME = "pgq.task.func", "pgq.task.attempt", "pgq.task.outcome"
-GROUP, PRIORITY, CRASHES = "pgq.task.group", "pgq.task.priority", "pgq.task.crashes"
-WAIT, DELAY = "pgq.task.wait_ms", "pgq.task.delay_s"
-SCHEDULE, SLOT, LATE = "pgq.schedule.id", "pgq.schedule.slot", "pgq.schedule.late_ms"
+#: The same, under pgq's own name.
+FUNC = "pgq.task.func"
+#: The number of this attempt, from 1.
+ATTEMPT = "pgq.task.attempt"
+#: `succeeded`, `failed`, `retried`, `parked` or `postponed`.
+OUTCOME = "pgq.task.outcome"
+#: The task's group; absent without one.
+GROUP = "pgq.task.group"
+#: The task's priority; absent if it is 0.
+PRIORITY = "pgq.task.priority"
+#: How many earlier attempts ended with the death of their worker; absent if none did.
+CRASHES = "pgq.task.crashes"
+#: Milliseconds from the enqueue to the first attempt; only of that one.
+WAIT = "pgq.task.wait_ms"
+#: Seconds until the task may run: given at the enqueue, or until the next attempt.
+DELAY = "pgq.task.delay_s"
+#: Id of the schedule whose task it is.
+SCHEDULE = "pgq.schedule.id"
+#: The instant for which the schedule fired, as ISO 8601 has it.
+SLOT = "pgq.schedule.slot"
+#: Milliseconds from that instant to the enqueue.
+LATE = "pgq.schedule.late_ms"
 
 Attributes = dict[str, str | int | float | bool]
 

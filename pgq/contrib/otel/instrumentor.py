@@ -9,6 +9,8 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 
 from pgq.contrib.otel.install import instrument, uninstrument
 
+__all__ = ["PgqInstrumentor"]
+
 
 class PgqInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Traces pgq: ``PgqInstrumentor().instrument(links=True)``. It takes what `pgq.contrib.otel.instrument` takes."""

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
 from pgq.conf import asked, database_of
-from pgq.management.command import PgqCommand, explain
+from pgq.management.command import EXIT_CODES, PgqCommand, explain
 from pgq.management.output import Column, emit, message, table, text
 from pgq.schedules import drift
 from pgq.status import databases, findings, snapshot
@@ -25,10 +25,15 @@ _STYLES = {findings.OK: "green", findings.WARNING: "yellow", findings.PROBLEM: "
 
 class Command(PgqCommand):
     help = (
-        "Checks what should hold, while the pools run, and says what to do. Reads only. Exit code 0: there is no "
-        "problem (a warning is none); 1: there is one; 2: nothing could be checked, because PostgreSQL or the "
-        "tables are not there."
+        "Checks what should hold, while the pools run, and says what to do. Reads only. What each check means is in "
+        "docs/reference/checks.md."
     )
+    exit_codes = {
+        **EXIT_CODES,
+        0: "there is no problem (a warning is none)",
+        1: "there is a problem",
+        2: "nothing could be checked, because PostgreSQL or the tables are not there; or the arguments are wrong",
+    }
 
     def add_arguments(self, parser: CommandParser) -> None:
         self.add_json(parser)

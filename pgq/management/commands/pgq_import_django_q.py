@@ -11,7 +11,7 @@ from django.db import connections
 
 from pgq.contrib.django_q import importer
 from pgq.contrib.django_q.plan import TABLES, Plan, Tally
-from pgq.management.command import PgqCommand
+from pgq.management.command import EXIT_CODES, PgqCommand
 from pgq.management.output import Column, emit, message, table, text, visible
 
 _TITLES = {"results": "Results", "queued": "Queued tasks", "schedules": "Schedules"}
@@ -24,8 +24,9 @@ class Command(PgqCommand):
         "Stop its clusters first. Can be run again: what is here is left alone. Queued tasks and schedules are marked "
         "in Django-Q's tables (their lock or next run is in the year 9000), so that no cluster runs or fires them a "
         "second time; otherwise nothing changes there. Tasks that wait in Redis or another broker are in no table: let "
-        "qcluster finish them. Exits with 1 if rows were left, and says why."
+        "qcluster finish them."
     )
+    exit_codes = {**EXIT_CODES, 1: "rows were left, or there is nothing to import: stderr says why"}
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

@@ -18,7 +18,7 @@ from django.utils.dateparse import parse_datetime
 from pgq.conf import Queues, asked, database_of, get_settings, places
 from pgq.conf.databases import chosen
 from pgq.conf.queues import are_named
-from pgq.management.command import PgqCommand
+from pgq.management.command import EXIT_CODES, PgqCommand
 from pgq.management.output import Column, emit, message, span, table, text, visible
 from pgq.recurrence import moments
 from pgq.recurrence.moments import aware
@@ -38,8 +38,9 @@ _ACTIONS = ("list", "pause", "resume", "cancel", "retry")
 class Command(PgqCommand):
     help = (
         "Lists queues, pauses and resumes the ones named, and cancels or retries all tasks that match, 500 in a "
-        "transaction. In names, * stands for any characters. Exit code 1: nothing was done."
+        "transaction. In names, * stands for any characters."
     )
+    exit_codes = {**EXIT_CODES, 1: "nothing was done: one line on stderr says why"}
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

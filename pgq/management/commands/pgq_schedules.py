@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from pgq.conf import aliases, get_settings, places
 from pgq.management import imports
-from pgq.management.command import PgqCommand
+from pgq.management.command import EXIT_CODES, PgqCommand
 from pgq.management.imports import IMPORTS
 from pgq.management.output import emit, message, span, text, visible
 from pgq.models import Schedule
@@ -41,6 +41,7 @@ class Command(PgqCommand):
         "Lists schedules (when in words, the next five firings, the last result, errors), or shows, pauses, resumes, "
         "runs or removes the ones named. A running task of a schedule goes on in any case."
     )
+    exit_codes = {**EXIT_CODES, 3: "sync --check: the table is not as the code says"}
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

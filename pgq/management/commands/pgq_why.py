@@ -6,16 +6,19 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from pgq.management.command import PgqCommand
+from pgq.management.command import EXIT_CODES, PgqCommand
 from pgq.management.output import Column, emit, message, table, text
 from pgq.status import why
 
 
 class Command(PgqCommand):
-    help = (
-        "Says why a task is not running, or what became of it. Reads only. Exit code 0: it runs, waits for its turn or "
-        "has ended; 1: it waits until an operator does something; 2: there is no such task."
-    )
+    help = "Says why a task is not running, or what became of it. Reads only."
+    exit_codes = {
+        **EXIT_CODES,
+        0: "it runs, waits for its turn or has ended",
+        1: "it waits until an operator does something; or PostgreSQL cannot be reached",
+        2: "there is no such task, or what was given is no id",
+    }
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("id", help="the id of the task: 32 hex digits, or a UUID")

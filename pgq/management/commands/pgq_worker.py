@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
 from pgq import conf
@@ -21,6 +21,7 @@ from pgq.enqueue import discovery
 from pgq.ground.private import is_called_by_command_line
 from pgq.management import config_check
 from pgq.management.autoreload import CodeWatch
+from pgq.management.command import EXIT_CODES, TellsExitCodes
 from pgq.pool import boot
 from pgq.pool.logs import set_up_logging
 from pgq.pool.signalled import SIGNALS, execute_anew
@@ -28,11 +29,16 @@ from pgq.pool.signalled import SIGNALS, execute_anew
 logger = logging.getLogger("pgq")
 
 
-class Command(BaseCommand):
+class Command(TellsExitCodes):
     help = (
         "Runs a pool of workers until it is stopped. SIGTERM or Ctrl-C: running tasks finish, then it ends; a second "
         "one gives them a few seconds, a third none. SIGHUP: finish, then start anew with new code and settings."
     )
+    exit_codes = {
+        **{code: EXIT_CODES[code] for code in (0, 1, 2)},
+        0: "it was told to stop and has; or --run-once, --max-tasks or --check-config has ended well",
+        1: "no pool could run: the settings, a key, PostgreSQL, or its tables; or a pool has failed",
+    }
     requires_migrations_checks = False
     # The settings are checked in handle(); a full check would also ask the database, which may be down just now.
     requires_system_checks: list[str] = []

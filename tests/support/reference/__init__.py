@@ -1,0 +1,1 @@
+"""What writes the pages of docs/reference that are made from the code: `python -m tests.support.reference`."""
