@@ -280,7 +280,8 @@ BEGIN
         "check" := name; status := 'ok'; detail := ''; advice := ''; listed := NULL; more := NULL;
         BEGIN
             CASE name
-            -- A file of `migrations_sql` was not run, or the code that asks needs a newer one.
+            -- A file of `migrations_sql` was not run, or the code that asks needs a newer one; or it is older than the tables
+            -- (a warning).
             WHEN 'schema' THEN
                 SELECT max(version), string_agg(wanted::text, ', ' ORDER BY wanted) FILTER (WHERE version IS NULL)
                   INTO number, listed
