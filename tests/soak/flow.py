@@ -22,7 +22,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import django
 import psycopg
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from tests.support.site import OwnServer, Site
 
 WORK = "tests.functions.flow.work"
-#: Seconds that a key with a ready task and room may be left alone while others are claimed; and while none is.
+#: Seconds that a key with a ready task and room may be left alone: of looks between which others were claimed (a machine
+#: that does other work may stop all of it for longer); and in all.
 IDLE, ALL_IDLE = 2.0, 6.0
 #: Seconds within which pools are as they were, after the worst of it: leases of QUICK are 3 s.
 RECOVERY = 6.0
@@ -167,6 +168,15 @@ class Producer(threading.Thread):
             )
 
 
+class Alone(NamedTuple):
+    """A key with a ready task and room that is left alone."""
+
+    #: Monotonic; a claim begins it anew.
+    since: float
+    #: Seconds of looks between which others were claimed.
+    counted: float = 0.0
+
+
 class Watch(threading.Thread):
     """Looks whether a key with a ready task and room is left alone."""
 
@@ -183,7 +193,7 @@ class Watch(threading.Thread):
         self.disturbed = max(self.disturbed, time.monotonic() + seconds)
 
     def run(self) -> None:
-        since: dict[str, float] = {}
+        since: dict[str, Alone] = {}
         looked = time.monotonic()
         while not self.stop.wait(0.1):
             try:
@@ -197,26 +207,28 @@ class Watch(threading.Thread):
                             since = {}
                             continue
                         self.calm += now - before
-                        since = self._judge(session, rows, since, now)
+                        since = self._judge(session, rows, since, before, now)
             except psycopg.Error:
                 since = {}
 
     def _judge(
-        self, session: psycopg.Connection[Any], rows: list[Any], since: dict[str, float], now: float
-    ) -> dict[str, float]:
+        self, session: psycopg.Connection[Any], rows: list[Any], since: dict[str, Alone], before: float, now: float
+    ) -> dict[str, Alone]:
         offset = time.time() - now
         [(last,)] = session.execute(
             "SELECT coalesce(extract(epoch FROM max(at))::float8, 0) FROM noted_claim"
         ).fetchall()
+        counts = now - before if last - offset > before else 0.0
         alone = {}
         for name, claimed in rows:
-            # A claim in the meantime begins it anew.
-            alone[name] = max(since.get(name, now), claimed - offset)
-            passed = now - alone[name]
-            self.longest = max(self.longest, passed)
-            if passed > (IDLE if last - offset > alone[name] + IDLE / 2 else ALL_IDLE):
+            known = since.get(name, Alone(now))
+            known = Alone(now) if claimed - offset > known.since else known._replace(counted=known.counted + counts)
+            self.longest = max(self.longest, known.counted)
+            if known.counted > IDLE or now - known.since > ALL_IDLE:
+                passed = now - known.since
                 self.found.append(f"{name} has a ready task and room, and was left alone for {passed:.1f} s")
-                alone[name] = now
+                known = Alone(now)
+            alone[name] = known
         return alone
 
 
