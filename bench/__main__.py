@@ -5,6 +5,7 @@
     python -m bench                    all of it: docs/explain/benchmarks.md, its images, bench/results.json
     python -m bench --quick            a few systems and one short round, into .pgq/bench
     python -m bench --only pgq,floor   just these, into .pgq/bench
+    python -m bench --limited          just the drains under limits, beside what the report has of the rest
     python -m bench --list             what can be measured on this machine
     python -m bench --report           write the report again from the last results
 """
@@ -81,6 +82,11 @@ class Run:
                     self._measure(number, self.systems[name], cell)
 
     def _cells(self) -> Iterator[tuple[str, str, int]]:
+        if not self.plan.kinds:
+            yield "drain", "noop", self.plan.pool
+            for kind in self.plan.limited:
+                yield "drain", kind, self.plan.pool
+            return
         yield "enqueue", "", 0
         for kind in self.plan.kinds:
             for workers in self.plan.workers:
@@ -189,6 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a few systems, one short round")
     parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--only", metavar="A,B", help=f"only these: {', '.join(systems.NAMES)}")
+    parser.add_argument("--limited", action="store_true", help="just the drains under limits, into the report")
     parser.add_argument("--rounds", type=int, help="how often everything is measured")
     parser.add_argument("--minutes", type=float, help="no round is begun that would take longer (default: 40)")
     parser.add_argument("--no-fsync", action="store_true", help="a server that may lose what it has committed")
@@ -209,6 +216,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report.write(json.loads(places.results.read_text()), places)
         return 0
     plan = cells.TINY if options.tiny else cells.QUICK if options.quick else cells.FULL
+    if options.limited:
+        names = [name for name in names if systems.get(name).limited]
+        plan = plan._replace(kinds=(), workers=(plan.pool,), limited=cells.FULL.limited)
     plan = plan._replace(rounds=options.rounds or plan.rounds, minutes=options.minutes or plan.minutes)
     began, load_before = time.monotonic(), os.getloadavg()[0]
     with laboratory(fsync=not options.no_fsync) as lab:
@@ -219,8 +229,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             say("interrupted: the report has what was measured until now")
         results = run.results(began, load_before)
+    if options.limited and places.results.exists():
+        # Beside what was measured before, as a run of its own.
+        before = json.loads(places.results.read_text())
+        results = before | {"limited": results}
     report.write(results, places)
-    say(f"{places.report} ({results['seconds']:,.0f} s)")
+    say(f"{places.report} ({time.monotonic() - began:,.0f} s)")
     return 0
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Those the first goal is about.
 COMMON = ("django-q2", "django-tasks-db", "procrastinate")
+#: Axes of keys and limits.
+LIMITED = ("keys", "behind", "idle")
 
 
 class Goal(NamedTuple):
@@ -45,6 +47,7 @@ def of_systems(report: Report) -> Iterator[Goal]:
     if samples := report.latencies("pgq", idle=True):
         p50, p99 = (measure.quantile(samples, share) for share in (0.5, 0.99))
         yield Goal("idle pick-up", "p50 2 ms, p99 10 ms", f"{p50:.2g} ms, {p99:.2g} ms", p50 <= 2 and p99 <= 10)
+    yield from _limited(report.limited())
     yield from _standing(report)
     yield from _killed(report)
 
@@ -72,6 +75,21 @@ def _drain(report: Report) -> Iterator[Goal]:
     if mine and bare:
         what = "the same by processor time, of workers and server, which other load disturbs less"
         yield Goal(what, "60%", f"{bare / mine:.0%}", bare / mine >= 0.6)
+
+
+def _limited(report: Report) -> Iterator[Goal]:
+    plain = report.drained("pgq")
+    for kind, what in (("one-key", "one key, 1 at a time"), ("keys", "10,000 keys, 2 at a time of each")):
+        ours = report.drained("pgq", kind)
+        if ours is None or plain is None:
+            continue
+        share = ours.median / plain.median
+        yield Goal(f"drain of {what}, against the drain without a limit", "50%", f"{share:.0%}", share >= 0.5)
+        rivals = {name: found for name in report.names if name != "pgq" and (found := report.drained(name, kind))}
+        if rivals:
+            fastest = max(rivals, key=lambda name: rivals[name].median)
+            ratio = ours.median / rivals[fastest].median
+            yield Goal(f"the same, against the fastest of the others: {fastest}", "> 1 x", f"{ratio:.1f} x", ratio > 1)
 
 
 def _standing(report: Report) -> Iterator[Goal]:
@@ -106,6 +124,14 @@ def of_growth(growth: Growth) -> Iterator[Goal]:
         few, many = growth.ends("backlog")
         what = f"claim with a backlog of {many:,} rows, against {few:,}"
         yield Goal(what, "+10%", f"{backlog['claim']:+.0%}", backlog["claim"] <= 0.1)
+    for name, what in (("behind", "tasks behind a full key"), ("idle", "idle keys")):
+        found = [rise for (axis, _), rise in rises.items() if axis == name]
+        if found:
+            few, many = growth.ends(name)
+            what = f"processor time of 100 keys beside {many:,} {what}, against {few:,}"
+            yield Goal(what, "+10%", f"{max(found):+.0%}", max(found) <= 0.1)
+    # Of limits each has a goal of its own; and more keys have fewer tasks each.
+    rises = {line: rise for line, rise in rises.items() if line[0] not in LIMITED}
     if rises:
         (axis, line), worst = max(rises.items(), key=lambda item: item[1])
         what = f"the steepest of all lines below, as everything grows: {axis}, {line}"

@@ -18,6 +18,12 @@ from bench.tables import table as _table
 #: Drains are compared with so many workers, if nothing else is said.
 USUAL = 2
 Measured = dict[str, Any]
+#: The drains under limits.
+LIMITS = {
+    "one-key": "one key, 1 at a time",
+    "keys": f"{KEYS:,} keys, 2 at a time of each",
+    "rated": f"at most {System.per_second} a second",
+}
 
 
 TOP = """\
@@ -216,6 +222,7 @@ class Report:
         parts = (
             self._head(),
             self._drains(),
+            self.limited()._limited(),
             self._enqueues(),
             self._pick_ups(),
             self._costs(),
@@ -257,22 +264,19 @@ class Report:
                     rows.append((name, *map(_rate, found), _ratio(ours, self.drained(name, kind))))
             if rows:
                 parts.append(_table(header, rows))
-        if limited := self._limited():
-            parts.append(limited)
         parts.append(
             '"pgq is": with the usual number of workers, so many times as fast. 10 ms of sleep say how many tasks a '
             "worker has in hand: event loops and threads wait for many at once, a process for one."
         )
         return "\n\n".join(parts)
 
+    def limited(self) -> Report:
+        """Return the run that has drained under limits: this one, or a later one of nothing else."""
+        return Report(self.results["limited"]) if "limited" in self.results else self
+
     def _limited(self) -> str:
-        """Return the table of drains under limits, with the usual number of workers; "": there are none."""
-        titles = {
-            "one-key": "one key, 1 at a time",
-            "keys": f"{KEYS:,} keys, 2 at a time of each",
-            "rated": f"at most {System.per_second} a second",
-        }
-        kinds = [kind for kind in self.results["plan"].get("limited", ()) if kind in titles]
+        """Return the section of drains under limits, with the usual number of workers; "": there are none."""
+        kinds = [kind for kind in LIMITS if kind in self.results["plan"].get("limited", ())]
         rows = []
         for name in self.names:
             found = [self.drained(name, kind) for kind in kinds]
@@ -280,8 +284,17 @@ class Report:
                 rows.append((name, *map(_rate, found), _ratio(self.drained("pgq", "one-key"), found[0])))
         if not rows:
             return ""
-        return _table(("no-op under a limit", *(titles[kind] for kind in kinds), "with one key pgq is"), rows) + (
-            "\n\nprocrastinate's `lock` is of one at a time, also of its keys; a dash: there is no such limit."
+        machine, rounds = self.results["machine"], max(one["round"] for one in self.measured)
+        plain = self.drained("pgq")
+        return (
+            f"## Limits\n\nDrains of no-op tasks under limits, {self.workers} workers, {rounds} interleaved rounds of"
+            f" one run: {measure.minute(self.results['when'])}, {self.results['seconds'] / 60:.0f} minutes; load of the"
+            f" machine before {machine['load_before']:.1f}, at the end {machine['load']:.1f}.\n\n"
+            "![Drains under limits](images/bench-limited.svg)\n\n"
+            + _table(("tasks a second", *(LIMITS[kind] for kind in kinds), "with one key pgq is"), rows)
+            + (f"\n\nWithout a limit pgq drained {_rate(plain)} in the same run." if plain else "")
+            + " procrastinate's `lock` is of one at a time, also of its keys. Nothing: there is no such limit. Of the"
+            " rate a second's worth may start at once."
         )
 
     def _enqueues(self) -> str:
@@ -431,6 +444,9 @@ class Report:
         workers = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
         if rows := self._drain_rows():
             made["bench-drain.svg"] = charts.chart(f"Drain of no-op tasks, {workers}", "tasks a second", rows)
+        if rows := self.limited()._limited_rows():
+            about = "tasks a second, no-op"
+            made["bench-limited.svg"] = charts.chart("Drains under limits", about, rows, series=tuple(LIMITS.values()))
         if rows := self._enqueue_rows():
             series = ("one by one", "many")
             made["bench-enqueue.svg"] = charts.chart("Enqueue, one client", "tasks a second", rows, series=series)
@@ -450,6 +466,13 @@ class Report:
 
     def _drain_rows(self) -> list[Row]:
         return self._rows(lambda name: [_bar(self.drained(name))], lambda row: -_first(row))
+
+    def _limited_rows(self) -> list[Row]:
+        kinds = self.results["plan"].get("limited", ())
+        return self._rows(
+            lambda name: [_bar(self.drained(name, kind) if kind in kinds else None) for kind in LIMITS],
+            lambda row: -_first(row),
+        )
 
     def _enqueue_rows(self) -> list[Row]:
         def bars(name: str) -> list[Bar | None]:

@@ -55,7 +55,7 @@ _KNOWN = ("database", *TASK_OPTIONS)
 WITHOUT_MEANING = {"id_function": "ids are UUIDv7, ordered by time"}
 
 
-class _Names(frozenset[str]):
+class _Names(set[str]):
     """The names of QUEUES; a pattern holds each queue that it matches, as in PGQ["queues"]: ``mail.*``."""
 
     def __contains__(self, queue: object) -> bool:

@@ -23,6 +23,7 @@ class Floor(Pgq):
     batch = 512
     settings = f"pgq's claim and settle in a bare psycopg loop, {batch} at a time"
     kinds = ("noop",)
+    limited = {}
     picks_up = False
     rescues = False
     rate = 20000.0

@@ -87,7 +87,7 @@ def _fire(cursor: Cursor, due: Due, settings: Settings) -> int:
     if following is None and due.schedule_type == "O" and due.repeats < 0:
         written = _enqueue(cursor, due, tasks, settings) if tasks else _NOTHING
         _end(cursor, due, written.last)
-        return written.count
+        return written.number
     moved = schedules.fire(
         cursor,
         id=due.id,
@@ -104,14 +104,14 @@ def _fire(cursor: Cursor, due: Due, settings: Settings) -> int:
     written = _enqueue(cursor, due, tasks, settings)
     if written.last != tasks[-1].id:
         schedules.name_task(cursor, due.id, written.last)
-    return written.count
+    return written.number
 
 
 class _Written(NamedTuple):
     """What became of the tasks of some slots."""
 
     #: How many were enqueued: a slot whose unique key is taken makes none.
-    count: int
+    number: int
     #: The task of the last slot, or the one that has its unique key.
     last: UUID | None
 

@@ -168,9 +168,8 @@ class Turns:
             self._forget(name)
             if "" in served:
                 self._plain_last.add(name)
-            key = last or before
-            if key is not None:
-                self._keys[name] = key
+            if last or before is not None:
+                self._keys[name] = last or before or ""
 
     def _claim_keyed(self, cursor: Cursor, chosen: Chosen, plain: _Plain, limit: int, places: int) -> list[Claim]:
         if limit < 1:

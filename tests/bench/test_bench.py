@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,42 @@ def test_the_goals_are_judged_by_processor_time() -> None:
     for one in results["measured"]:
         one["client_us"], one["server_us"] = costs[one["system"]]
     assert "| 60% | 55% | MISSED |" in judged(results)
+
+
+def limited(**rates: float) -> dict[str, Any]:
+    """The results of a run of drains under limits: `SYSTEM_KIND`."""
+    results = invented(django=1000, floor=30_000, pgq=20_000)
+    results["plan"] |= {"kinds": [], "limited": ["one-key", "keys", "rated"]}
+    for name, rate in rates.items():
+        system, kind = name.split("_", 1)
+        numbers = {"system": system, "round": 1, "cell": "drain", "kind": kind.replace("_", "-"), "workers": 2}
+        results["measured"].append(numbers | {"rate": rate})
+    return results
+
+
+def test_limits_are_judged_by_their_own_run(tmp_path: Path) -> None:
+    results = invented(django=1000, floor=30_000, pgq=50_000)
+    of_limits = limited(pgq_one_key=11_000.0, pgq_keys=9_000.0, **{"django-q2_one_key": 500.0})
+    text = judged(results | {"limited": of_limits})
+    assert "one key, 1 at a time, against the drain without a limit | 50% | 55% | met |" in text
+    assert "10,000 keys, 2 at a time of each, against the drain without a limit | 50% | 45% | MISSED |" in text
+    assert "against the fastest of the others: django-q2 | > 1 x | 22.0 x | met |" in text
+    assert "| 20,000/s | 50,000/s | met |" in text
+    report.write(results | {"limited": of_limits}, report.places(tmp_path))
+    page = (tmp_path / "benchmarks.md").read_text()
+    assert "| pgq | 11,000 | 9,000 |  | 1.00 x |" in page
+    assert "Without a limit pgq drained 20,000 in the same run." in page
+    assert (tmp_path / "images" / "bench-limited.svg").exists()
+
+
+def test_drains_under_limits_go_beside_what_was_measured_before(tmp_path: Path, out: Path, pg_dsn: str) -> None:
+    shutil.copytree(out, tmp_path, dirs_exist_ok=True)
+    done = run_module("bench", pg_dsn, "--tiny", "--limited", "--only", "pgq,floor", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    results, before = (json.loads((folder / "results.json").read_text()) for folder in (tmp_path, out))
+    assert results["measured"] == before["measured"]
+    cells = {(one["system"], one["kind"]) for one in results["limited"]["measured"] if "rate" in one}
+    assert cells == {("pgq", kind) for kind in ("noop", "one-key", "keys", "rated")}
 
 
 @pytest.mark.parametrize(
