@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from tests.support.site import OwnServer, Site
 
 WORK = "tests.functions.flow.work"
-#: Seconds that a key with a ready task and room may be left alone: of looks between which others were claimed (a machine
-#: that does other work may stop all of it for longer); and in all.
+#: Seconds that a key with a ready task and room may be left alone: of looks between which others are claimed (a busy
+#: machine may stop all of it for longer); and in all.
 IDLE, ALL_IDLE = 2.0, 6.0
 #: Seconds within which pools are as they were, after the worst of it: leases of QUICK are 3 s.
 RECOVERY = 6.0
