@@ -175,6 +175,8 @@ class Alone(NamedTuple):
     since: float
     #: Seconds of looks between which others were claimed.
     counted: float = 0.0
+    #: Seconds that the rate of its queue needs for one turn of all the keys, at the most.
+    turn: float = 0.0
 
 
 class Watch(threading.Thread):
@@ -220,13 +222,17 @@ class Watch(threading.Thread):
         ).fetchall()
         counts = now - before if last - offset > before else 0.0
         alone = {}
-        for name, claimed in rows:
-            known = since.get(name, Alone(now))
-            known = Alone(now) if claimed - offset > known.since else known._replace(counted=known.counted + counts)
-            self.longest = max(self.longest, known.counted)
-            if known.counted > IDLE or now - known.since > ALL_IDLE:
-                passed = now - known.since
-                self.found.append(f"{name} has a ready task and room, and was left alone for {passed:.1f} s")
+        for name, claimed, turn in rows:
+            known = since.get(name)
+            if known is None or claimed - offset > known.since:
+                known = Alone(now, 0.0, turn)
+            else:
+                known = Alone(known.since, known.counted + counts, max(known.turn, turn))
+            self.longest = max(self.longest, known.counted - known.turn)
+            passed = now - known.since
+            if known.counted > IDLE + known.turn or passed > ALL_IDLE + known.turn:
+                why = session.execute(flow.WHY_IDLE, {"name": name}).fetchall()  # type: ignore[arg-type]
+                self.found.append(f"{name} has a ready task and room, and was left alone for {passed:.1f} s: {why}")
                 known = Alone(now)
             alone[name] = known
         return alone

@@ -258,7 +258,8 @@ def _doubled(notes: Notes) -> list[str]:
 #: Keys that have a ready task and room, by all of their limits.
 IDLE = """
 SELECT r.key || ' in ' || r.queue, coalesce((SELECT extract(epoch FROM max(c.at))::float8 FROM noted_claim c
-                                              WHERE c.key = r.key AND c.queue = r.queue), 0)
+                                              WHERE c.key = r.key AND c.queue = r.queue), 0),
+       coalesce(m.period / nullif(m.rate, 0) * count(*) OVER (PARTITION BY r.queue), 0)
   FROM (SELECT DISTINCT key, queue FROM pgq_queue
          WHERE key IS NOT NULL AND lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL) r
   LEFT JOIN pgq_limit l ON l.scope = 'key' AND l.name = split_part(r.key, ':', 1)
@@ -277,6 +278,18 @@ SELECT r.key || ' in ' || r.queue, coalesce((SELECT extract(epoch FROM max(c.at)
  WHERE coalesce(l.concurrency > now.of_key, true) AND coalesce(m.concurrency > now.of_queue, true)
    AND coalesce(l.rate > lately.of_key, true) AND coalesce(m.rate > lately.of_queue, true)
    AND NOT coalesce(l.smooth, false) AND NOT (coalesce(l.strict, false) AND now.blocked)
+"""
+
+
+#: What is known of a lane that is left alone.
+WHY_IDLE = """
+SELECT clock_timestamp(), row_to_json(l), row_to_json(r), row_to_json(k), (
+           SELECT json_agg(json_build_array(q.key, q.queue, q.position, q.attempts, q.strand)) FROM pgq_queue q
+            WHERE q.queue = k.queue AND (q.strand IS NOT NULL OR q.key = k.key))
+  FROM pgq_keyed k
+  LEFT JOIN pgq_limit l ON l.name = CASE l.scope WHEN 'key' THEN split_part(k.key, ':', 1) ELSE k.queue END
+  LEFT JOIN pgq_rate r ON r.scope = l.scope AND r.name IN (k.key, k.queue)
+ WHERE k.key || ' in ' || k.queue = %(name)s
 """
 
 
