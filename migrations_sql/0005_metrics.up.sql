@@ -30,6 +30,8 @@ COMMENT ON COLUMN pgq_metric_raw.seq IS 'The number of the flush: one that is se
 CREATE INDEX IF NOT EXISTS pgq_metric_raw_new ON pgq_metric_raw (at) WHERE folded IS NULL;
 CREATE INDEX IF NOT EXISTS pgq_metric_raw_old ON pgq_metric_raw (folded) WHERE folded IS NOT NULL;
 
+-- A partition for each span: a planner that only knew how many rows are of a span, and how many are of a time, would take the
+-- rows of both for many times what they are, and read all of the table.
 CREATE TABLE IF NOT EXISTS pgq_metric (
     span         smallint         NOT NULL,
     at           timestamptz      NOT NULL,
@@ -52,9 +54,18 @@ CREATE TABLE IF NOT EXISTS pgq_metric (
     wait_from    smallint,
     wait_hist    bigint[],
     PRIMARY KEY (span, at, queue, func),
-    CONSTRAINT pgq_metric_span_check CHECK (span IN (1, 10, 60))
-) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
-COMMENT ON TABLE pgq_metric IS 'What was settled, by queue and function: minutes of 2 days, ten minutes of 14 days, hours of 400 days.';
+    CONSTRAINT pgq_metric_span_check CHECK (span IN (1, 10, 60, 1440))
+) PARTITION BY LIST (span);
+CREATE TABLE IF NOT EXISTS pgq_metric_1 PARTITION OF pgq_metric FOR VALUES IN (1)
+    WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
+CREATE TABLE IF NOT EXISTS pgq_metric_10 PARTITION OF pgq_metric FOR VALUES IN (10)
+    WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
+CREATE TABLE IF NOT EXISTS pgq_metric_60 PARTITION OF pgq_metric FOR VALUES IN (60)
+    WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
+CREATE TABLE IF NOT EXISTS pgq_metric_1440 PARTITION OF pgq_metric FOR VALUES IN (1440)
+    WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
+COMMENT ON TABLE pgq_metric IS 'What was settled, by queue and function: minutes of 2 days, ten minutes of 14 days, hours and days of 400 days.';
+COMMENT ON COLUMN pgq_metric.span IS 'Minutes that the row is about, from `at` on: 1, 10, 60 or 1440. Each settlement is in one row of each.';
 COMMENT ON COLUMN pgq_metric.at IS 'When that time begins.';
 COMMENT ON COLUMN pgq_metric.queue IS 'Name of the queue.';
 COMMENT ON COLUMN pgq_metric.succeeded IS 'How many tasks returned.';
@@ -71,7 +82,6 @@ COMMENT ON COLUMN pgq_metric.run_from IS 'The first bucket of run_hist.';
 COMMENT ON COLUMN pgq_metric.wait_us_sum IS 'Microseconds that all waited from ready to claimed.';
 COMMENT ON COLUMN pgq_metric.wait_us_max IS 'Microseconds that the longest waited.';
 COMMENT ON COLUMN pgq_metric.wait_from IS 'The first bucket of wait_hist.';
-COMMENT ON COLUMN pgq_metric.span IS 'Minutes that the row is about, from `at` on: 1, 10 or 60. Each settlement is in one row of each.';
 COMMENT ON COLUMN pgq_metric.func IS 'Its first 200 characters; (other): the functions beyond the first 200 of that time.';
 COMMENT ON COLUMN pgq_metric.run_hist IS 'How many runs took as long as each bucket says, beginning with the bucket run_from; see pgq_bucket.';
 COMMENT ON COLUMN pgq_metric.wait_hist IS 'The same of the time from ready to claimed.';
@@ -136,10 +146,14 @@ CREATE TABLE IF NOT EXISTS pgq_gauge (
     paused        boolean          NOT NULL DEFAULT false,
     exact         boolean          NOT NULL DEFAULT true,
     PRIMARY KEY (span, at, queue),
-    CONSTRAINT pgq_gauge_span_check CHECK (span IN (1, 10, 60))
-);
+    CONSTRAINT pgq_gauge_span_check CHECK (span IN (1, 10, 60, 1440))
+) PARTITION BY LIST (span);
+CREATE TABLE IF NOT EXISTS pgq_gauge_1 PARTITION OF pgq_gauge FOR VALUES IN (1);
+CREATE TABLE IF NOT EXISTS pgq_gauge_10 PARTITION OF pgq_gauge FOR VALUES IN (10);
+CREATE TABLE IF NOT EXISTS pgq_gauge_60 PARTITION OF pgq_gauge FOR VALUES IN (60);
+CREATE TABLE IF NOT EXISTS pgq_gauge_1440 PARTITION OF pgq_gauge FOR VALUES IN (1440);
 COMMENT ON TABLE pgq_gauge IS 'How many tasks each queue had at a moment, once a minute; kept as pgq_metric is.';
-COMMENT ON COLUMN pgq_gauge.span IS 'Minutes that the row stands for: 1, 10 or 60.';
+COMMENT ON COLUMN pgq_gauge.span IS 'Minutes that the row stands for: 1, 10, 60 or 1440.';
 COMMENT ON COLUMN pgq_gauge.at IS 'The moment.';
 COMMENT ON COLUMN pgq_gauge.ready IS 'Tasks that could be claimed.';
 COMMENT ON COLUMN pgq_gauge.running IS 'Tasks that workers hold.';
@@ -233,9 +247,15 @@ COMMENT ON FUNCTION pgq_mark IS 'Marks this moment in the charts. Returns false 
 
 DROP VIEW IF EXISTS pgq_queue_depth, pgq_failures_by_function;
 CREATE VIEW pgq_queue_depth AS
--- 100,000 index entries in all, 10,000 for one lane: so it takes no longer with a million tasks, or a thousand lanes.
-WITH bound AS (
-    SELECT greatest(least(10000, 100000 / greatest(count(*), 1)), 1) AS lane FROM pgq_lane
+-- 100,000 index entries in all, 10,000 for one lane, and as many again of tasks with a key, which are counted by queue: so it
+-- takes no longer with a million tasks, or a thousand lanes.
+WITH RECURSIVE named (queue) AS (
+    SELECT min(queue) FROM pgq_keyed
+     UNION ALL
+    SELECT (SELECT min(k.queue) FROM pgq_keyed k WHERE k.queue > named.queue) FROM named WHERE named.queue IS NOT NULL
+), bound AS (
+    SELECT greatest(least(10000, 100000 / greatest((SELECT count(*) FROM pgq_lane), 1)), 1) AS lane,
+           greatest(least(10000, 100000 / greatest((SELECT count(*) FROM named), 1)), 1) AS keyed
 ), other AS (
     SELECT queue, priority, 'running' AS state
       FROM (SELECT queue, priority FROM pgq_queue WHERE lock IS NOT NULL ORDER BY lock LIMIT 10000) r
@@ -254,23 +274,39 @@ WITH bound AS (
     SELECT queue, priority, count(*) FILTER (WHERE state = 'running') AS running,
            count(*) FILTER (WHERE state = 'waiting') AS waiting, count(*) FILTER (WHERE state = 'parked') AS parked
       FROM other GROUP BY queue, priority
+), part AS (
+    SELECT l.queue, l.priority, lane.count, lane.since, lane.count >= (SELECT lane FROM bound) AS more
+      FROM pgq_lane l
+     CROSS JOIN LATERAL (
+           SELECT count(*) AS count, (array_agg(coalesce(q.ready_at, q.enqueued_at)))[1] AS since
+             FROM (SELECT q.ready_at, q.enqueued_at
+                     FROM pgq_queue q
+                    WHERE q.queue = l.queue AND q.priority = l.priority AND q.position > l.low
+                      AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL AND q.key IS NULL
+                    ORDER BY q.position
+                    LIMIT (SELECT lane FROM bound)) q) lane
+     UNION ALL
+    SELECT n.queue, k.priority, count(*), min(k.since), sum(count(*)) OVER (PARTITION BY n.queue) >= (SELECT keyed FROM bound)
+      FROM named n
+     CROSS JOIN LATERAL (
+           SELECT q.priority, coalesce(q.ready_at, q.enqueued_at) AS since
+             FROM pgq_queue q
+            WHERE q.queue = n.queue
+              AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL AND q.key IS NOT NULL
+            LIMIT (SELECT keyed FROM bound)) k
+     GROUP BY n.queue, k.priority
+), ready AS (
+    SELECT queue, priority, sum(count)::bigint AS count, min(since) AS since, bool_or(more) AS more
+      FROM part GROUP BY queue, priority
 )
-SELECT l.queue, l.priority, ready.count AS ready, coalesce(c.waiting, 0) AS waiting, coalesce(c.running, 0) AS running,
-       coalesce(c.parked, 0) AS parked, ready.oldest AS oldest_ready,
-       EXISTS (SELECT FROM pgq_lane p WHERE p.queue = l.queue AND p.paused) AS paused,
-       ready.count >= bound.lane OR greatest(c.waiting, c.running, c.parked) >= 10000 AS more
-  FROM bound, pgq_lane l
-  LEFT JOIN counted c ON c.queue = l.queue AND c.priority = l.priority
- CROSS JOIN LATERAL (
-       SELECT count(*) AS count, clock_timestamp() - (array_agg(coalesce(q.ready_at, q.enqueued_at)))[1] AS oldest
-         FROM (SELECT q.ready_at, q.enqueued_at
-                 FROM pgq_queue q
-                WHERE q.queue = l.queue AND q.priority = l.priority AND q.position > l.low
-                  AND q.lock IS NULL AND q.run_after IS NULL AND q.parked IS NULL AND q.remaining IS NULL
-                ORDER BY q.position
-                LIMIT (SELECT lane FROM bound)) q) ready
- WHERE ready.count > 0 OR c.queue IS NOT NULL
- ORDER BY l.queue, l.priority DESC;
+SELECT queue, priority, coalesce(r.count, 0) AS ready, coalesce(c.waiting, 0) AS waiting, coalesce(c.running, 0) AS running,
+       coalesce(c.parked, 0) AS parked, clock_timestamp() - r.since AS oldest_ready,
+       EXISTS (SELECT FROM pgq_lane p WHERE p.queue = coalesce(r.queue, c.queue) AND p.paused) AS paused,
+       coalesce(r.more, false) OR coalesce(greatest(c.waiting, c.running, c.parked) >= 10000, false) AS more
+  FROM ready r
+  FULL JOIN counted c USING (queue, priority)
+ WHERE r.count > 0 OR c.queue IS NOT NULL
+ ORDER BY queue, priority DESC;
 COMMENT ON VIEW pgq_queue_depth IS
     'How many tasks each queue and priority holds, by state, and since when the first ready one is ready. more: there are more than were counted.';
 

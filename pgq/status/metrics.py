@@ -22,7 +22,7 @@ from pgq.store import overview
 from pgq.store import series as store
 from pgq.store.caller import aware_cursor
 from pgq.store.connection import Cursor
-from pgq.store.metrics import OUTCOMES
+from pgq.store.metrics import OUTCOMES, SPANS
 from pgq.store.series import Counted, Gauge, KeptFinding, Mark, Wanted
 
 __all__ = [
@@ -54,6 +54,8 @@ __all__ = [
 
 #: Functions and counters that are returned, at most.
 _FUNCTIONS, _TOTALS, _QUEUES, _MARKS = 1000, 5000, 1000, 500
+#: Hours that rows of a span, in minutes, are added up for at most: some ten thousand with 200 functions.
+_LONGEST = {1: 6, 10: 24, 60: 7 * 24}
 #: Seconds until what workers have counted is added up: what is younger is not complete.
 LAG = 30.0
 
@@ -92,7 +94,8 @@ def functions(
 ) -> tuple[FunctionStats, ...]:
     """Return what was settled from a time to another, by queue and function: those with the most failures first.
 
-    Of times shorter than 6 hours minutes are looked at, of longer ones ten minutes or hours, so both ends are as exact.
+    Of times shorter than 6 hours minutes are looked at, of longer ones ten minutes, hours or days, so both ends are as
+    exact.
 
     Args:
         start, end: Aware times.
@@ -100,7 +103,7 @@ def functions(
     """
     length = (end - start).total_seconds()
     age = (now(cursor) - start).total_seconds()
-    span = 1 if length <= 6 * 3600 and age < 48 * 3600 else 10 if length <= 48 * 3600 and age < 14 * 86400 else 60
+    span = next((span for span, hours in _LONGEST.items() if length <= 3600 * hours and age < 3600 * SPANS[span]), 1440)
     wanted = Wanted(span, floor(start, 60 * span), end, queue, func)
     key = "queue and func"
     rows = store.counts(cursor, wanted, key=key, step=0, limit=_FUNCTIONS)

@@ -39,7 +39,7 @@ OTHER = "(other)"
 #: Characters that are kept of a queue or a function.
 LENGTH = 200
 #: Minutes that a row is about, and the hours for which it is kept.
-SPANS = {1: 48, 10: 14 * 24, 60: 400 * 24}
+SPANS = {1: 48, 10: 14 * 24, 60: 400 * 24, 1440: 400 * 24}
 OUTCOMES = ("succeeded", "failed", "retried", "cancelled", "timed_out", "crashed", "parked", "discarded")
 #: Those with which a task has ended, of its attempts the last; the others are followed by something.
 ENDS = ("succeeded", "failed", "cancelled", "timed_out", "discarded")

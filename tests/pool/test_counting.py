@@ -74,7 +74,7 @@ def test_each_accepted_report_is_counted_once(site, proxy):
     kept = site.value("SELECT count(*) FROM pgq_task")
     assert found.ended == kept
     # Each is in one row of each span.
-    for span in (1, 10, 60):
+    for span in (1, 10, 60, 1440):
         assert site.value("SELECT sum(succeeded + failed) FROM pgq_metric WHERE span = %s", span) == 110
 
 
@@ -120,7 +120,7 @@ def test_what_ends_without_a_worker_is_counted_once_though_everybody_is_killed(s
     found = counted(site)
     assert (found.succeeded, found.cancelled, found.failed, found.all) == (20, 200, 60, 280)
     assert found.ended == site.value("SELECT count(*) FROM pgq_task")
-    for span in (1, 10, 60):
+    for span in (1, 10, 60, 1440):
         assert site.value("SELECT sum(succeeded + cancelled + failed) FROM pgq_metric WHERE span = %s", span) == 280
 
 

@@ -166,7 +166,10 @@ OBJECTS = """
     SELECT c.relname, c.relkind::text,
            array(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0)
       FROM pg_class c
-     WHERE c.relname LIKE 'pgq\\_%%' AND c.relkind IN ('r', 'p', 'v', 'S') ORDER BY 1
+     WHERE c.relname LIKE 'pgq\\_%%' AND c.relkind IN ('r', 'p', 'v', 'S')
+       -- Of partitions the rights of their table count.
+       AND NOT (c.relispartition AND c.relname ~ '^pgq_(metric|gauge)_')
+     ORDER BY 1
 """
 BY_COLUMN = {
     "SELECT": "SELECT {column} FROM {object} LIMIT 0",

@@ -132,8 +132,8 @@ def test_what_was_settled_can_be_read(hand, session):
     assert 0 < times.median <= times.p99 <= times.longest < 5
     assert 0 < functions["a", MARK].wait.longest < 30
     # The same in each span, in the counters, by queue, by outcome, and in SQL.
-    assert {span: sum(row.succeeded for row in Metric.objects.filter(span=span)) for span in (1, 10, 60)} == {
-        1: 5, 10: 5, 60: 5,
+    assert {span: sum(row.succeeded for row in Metric.objects.filter(span=span)) for span in (1, 10, 60, 1440)} == {
+        1: 5, 10: 5, 60: 5, 1440: 5,
     }  # fmt: skip
     assert all_reports() == 8
     assert {one.key: one.total for one in look(metrics.series, "ended", by="queue")} == {"a": 5, "b": 2}
@@ -291,7 +291,7 @@ def test_gauges(hand, session):
     assert [(one.queue, one.ready, one.waiting, one.exact) for one in found] == [
         ("", 7, 2, True), ("a", 7, 0, True), ("b", 0, 2, True),
     ]  # fmt: skip
-    assert Gauge.objects.count() == 9
+    assert Gauge.objects.count() == 12
     assert (seen.ready, seen.growing) == (7, True)
 
 
@@ -389,7 +389,7 @@ def test_a_series_over_a_change_of_the_clock_loses_nothing(transactional_db):
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO pgq_metric (span, at, queue, func, succeeded)"
-            " SELECT 60, at, 'q', 'f', 1 FROM generate_series('2025-03-28Z', '2025-03-31T23:00Z', interval '1 hour') at"
+            " SELECT 1440, at, 'q', 'f', 24 FROM generate_series('2025-03-28Z', '2025-03-31Z', interval '1 day') at"
         )
         [days] = metrics.series(
             cursor,

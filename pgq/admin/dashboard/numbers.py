@@ -21,6 +21,7 @@ from pgq.status.counted import Counts, Times
 from pgq.status.series import ROWS, floor
 from pgq.store import series as store
 from pgq.store.connection import Cursor
+from pgq.store.metrics import SPANS
 from pgq.store.series import Gauge, Mark
 
 #: How far back a page looks, as tabs: a name for the address, and seconds.
@@ -91,7 +92,8 @@ def read(cursor: Cursor, name: str, queue: str | None = None, func: str | None =
     asked = of(name)
     step = asked.step
     begin = floor(asked.start, step)
-    span = 60 if step >= 3600 else 10 if step >= 600 else 1
+    # The coarsest rows that still tell the steps apart.
+    span = next(span for span in sorted(SPANS, reverse=True) if step % (60 * span) == 0)
     wanted = store.Wanted(span, begin, asked.end, queue, func)
     counted = {row.at: row for row in store.counts(cursor, wanted, key=None, step=step, limit=ROWS)}
     counts = {at: Counts.of(row) for at, row in counted.items()}

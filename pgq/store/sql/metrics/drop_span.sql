@@ -1,7 +1,9 @@
 -- Deletes rows of one span that are older than so many hours. Returns how many.
 WITH gone AS (
     DELETE FROM {table}
-     WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table}
+     -- Each span is a partition, so within one it is a row's address.
+     WHERE span = %(span)s
+       AND ctid = ANY (ARRAY(SELECT ctid FROM {table}
                               WHERE span = %(span)s AND at < statement_timestamp() - %(hours)s * interval '1 hour'
                               ORDER BY at
                               LIMIT %(limit)s
