@@ -40,6 +40,8 @@ WORK = "tests.functions.flow.work"
 #: Seconds that a key with a ready task and room may be left alone: of looks between which others are claimed (a busy
 #: machine may stop all of it for longer); and in all.
 IDLE, ALL_IDLE = 2.0, 6.0
+#: Of all pools, with some that were killed in the middle of a turn.
+WORKERS = 8
 #: Seconds within which pools are as they were, after the worst of it: leases of QUICK are 3 s.
 RECOVERY = 6.0
 
@@ -175,8 +177,6 @@ class Alone(NamedTuple):
     since: float
     #: Seconds of looks between which others were claimed.
     counted: float = 0.0
-    #: Seconds that the rate of its queue needs for one turn of all the keys, at the most.
-    turn: float = 0.0
 
 
 class Watch(threading.Thread):
@@ -222,15 +222,24 @@ class Watch(threading.Thread):
         ).fetchall()
         counts = now - before if last - offset > before else 0.0
         alone = {}
-        for name, claimed, turn in rows:
+        for name, claimed, queue, keys in rows:
             known = since.get(name)
             if known is None or claimed - offset > known.since:
-                known = Alone(now, 0.0, turn)
+                known = Alone(now)
             else:
-                known = Alone(known.since, known.counted + counts, max(known.turn, turn))
-            self.longest = max(self.longest, known.counted - known.turn)
+                known = Alone(known.since, known.counted + counts)
             passed = now - known.since
-            if known.counted > IDLE + known.turn or passed > ALL_IDLE + known.turn:
+            late = known.counted > IDLE or passed > ALL_IDLE
+            if late and keys:
+                # The rate of its queue lets few start: a turn of all keys may take as long. Each worker has one.
+                [(others,)] = session.execute(
+                    "SELECT count(*) FROM noted_claim WHERE queue = %s AND at > to_timestamp(%s)",
+                    (queue, known.since + offset),
+                ).fetchall()
+                late = others > WORKERS * keys or not others
+            else:
+                self.longest = max(self.longest, known.counted)
+            if late:
                 why = session.execute(flow.WHY_IDLE, {"name": name}).fetchall()  # type: ignore[arg-type]
                 self.found.append(f"{name} has a ready task and room, and was left alone for {passed:.1f} s: {why}")
                 known = Alone(now)

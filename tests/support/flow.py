@@ -259,7 +259,7 @@ def _doubled(notes: Notes) -> list[str]:
 IDLE = """
 SELECT r.key || ' in ' || r.queue, coalesce((SELECT extract(epoch FROM max(c.at))::float8 FROM noted_claim c
                                               WHERE c.key = r.key AND c.queue = r.queue), 0),
-       coalesce(m.period / nullif(m.rate, 0) * count(*) OVER (PARTITION BY r.queue), 0)
+       r.queue, CASE WHEN m.rate IS NOT NULL THEN count(*) OVER (PARTITION BY r.queue) ELSE 0 END
   FROM (SELECT DISTINCT key, queue FROM pgq_queue
          WHERE key IS NOT NULL AND lock IS NULL AND run_after IS NULL AND parked IS NULL AND remaining IS NULL) r
   LEFT JOIN pgq_limit l ON l.scope = 'key' AND l.name = split_part(r.key, ':', 1)
