@@ -111,11 +111,12 @@ CREATE TABLE IF NOT EXISTS pgq_rate (
     name        text COLLATE "C" NOT NULL,
     starts      jsonb NOT NULL DEFAULT '[]',
     not_before  timestamptz,
+    limited_at  timestamptz,
     updated_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (scope, name),
     CONSTRAINT pgq_rate_starts_check CHECK (jsonb_typeof(starts) = 'array'),
-    CONSTRAINT pgq_rate_times_check  CHECK (least(updated_at, not_before) > '0001-01-02 00:00Z'
-                                            AND greatest(updated_at, not_before) < '9999-12-30 00:00Z')
+    CONSTRAINT pgq_rate_times_check  CHECK (least(updated_at, not_before, limited_at) > '0001-01-02 00:00Z'
+                                            AND greatest(updated_at, not_before, limited_at) < '9999-12-30 00:00Z')
 ) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE pgq_rate IS 'The starts that count for a rate: of each key, or of a queue.';
 COMMENT ON COLUMN pgq_rate.scope IS 'That of the limit: key or queue.';
@@ -123,6 +124,7 @@ COMMENT ON COLUMN pgq_rate.name IS 'The key, in full, or the queue.';
 COMMENT ON COLUMN pgq_rate.updated_at IS 'When it was counted last.';
 COMMENT ON COLUMN pgq_rate.starts IS 'Arrays of two: the number of a cell, a sixtieth of the period, and how many were claimed in it.';
 COMMENT ON COLUMN pgq_rate.not_before IS 'The rate is used up until then. NULL: it is not known to be.';
+COMMENT ON COLUMN pgq_rate.limited_at IS 'The updated_at of the limit by which not_before was reckoned; by another, it means nothing.';
 
 -- Makes the lanes of keys that have ready rows, and brings idle ones back into use. It never waits: ON CONFLICT would wait
 -- for another open transaction that makes the same lane, so a lock is tried first. What is locked is left to its holder;
@@ -246,10 +248,6 @@ BEGIN
     ON CONFLICT (scope, name) DO UPDATE
        SET concurrency = excluded.concurrency, rate = excluded.rate, period = excluded.period, smooth = excluded.smooth,
            strict = coalesce(pgq_set_limit.strict, l.strict), pinned = excluded.pinned, updated_at = clock_timestamp();
-    -- Times that were reckoned by the former rate.
-    UPDATE pgq_rate r SET not_before = NULL
-     WHERE r.scope = pgq_set_limit.scope AND r.not_before IS NOT NULL
-       AND pgq_set_limit.name = CASE r.scope WHEN 'queue' THEN r.name ELSE split_part(r.name, ':', 1) END;
     PERFORM pgq_wake();
 END
 $$;

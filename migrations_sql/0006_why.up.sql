@@ -182,7 +182,7 @@ BEGIN
                     WHERE r.strand IS NOT NULL
                       AND CASE l.scope WHEN 'queue' THEN r.queue = q.queue ELSE r.key = q.key END
                     LIMIT bound) r) running
-      LEFT JOIN pgq_rate rate ON rate.scope = l.scope AND rate.not_before > at
+      LEFT JOIN pgq_rate rate ON rate.scope = l.scope AND rate.not_before > at AND rate.limited_at = l.updated_at
                              AND rate.name = CASE l.scope WHEN 'queue' THEN q.queue ELSE q.key END
      WHERE (l.scope, l.name) IN (('queue', q.queue), ('key', split_part(q.key, ':', 1)))
        AND (running.strands >= l.most OR l.rate = 0 OR rate.not_before IS NOT NULL)

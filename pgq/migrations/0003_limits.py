@@ -79,6 +79,7 @@ class Migration(migrations.Migration):
                         ("name", models.TextField()),
                         ("starts", models.JSONField(db_default=models.Value([], models.JSONField()))),
                         ("not_before", models.DateTimeField(null=True)),
+                        ("limited_at", models.DateTimeField(null=True)),
                         (
                             "updated_at",
                             models.DateTimeField(db_default=models.Func(function="clock_timestamp"), editable=False),

@@ -186,7 +186,10 @@ def test_limits_and_keys() -> None:
     assert said(other)[0] == "next", "each key has a limit of its own"
     sql("UPDATE pgq_limit SET concurrency = NULL, rate = 2, period = 60")
     assert said(second)[0] == "next"
-    sql("INSERT INTO pgq_rate (scope, name, not_before) VALUES ('key', 'mail:7', now() + interval '40.2 s')")
+    sql(
+        "INSERT INTO pgq_rate (scope, name, not_before, limited_at)"
+        " SELECT 'key', 'mail:7', now() + interval '40.2 s', updated_at FROM pgq_limit"
+    )
     assert said(second)[1].startswith("It is ready, and held by the limit of its key mail:7: the next may start in ")
     sql("INSERT INTO pgq_limit (scope, name, concurrency) VALUES ('queue', 'default', 0)")
     assert said(other) == ("held", "It is ready, and held by the limit of its queue default: 1 of 0 run.")

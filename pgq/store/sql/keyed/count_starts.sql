@@ -1,11 +1,13 @@
 -- Counts the tasks that this claim has taken, for the rates of their keys and queues; it runs under the locks of choose.sql, in
 -- the transaction of the claim, so a claim that rolls back counts nothing. A count of 0 is of a lane that brought nothing,
 -- since its rate is used up: then, too, `not_before` is set, so that the next claims leave it out without counting.
+-- `limited_at`: whoever reads `not_before` leaves it aside once the limit has been set anew, also by a transaction that was open
+-- while this one counted.
 -- The window is divided into sixtieths: see budget.sql. A window of "100/m" has 61 entries at most.
 WITH clock AS MATERIALIZED (
     SELECT extract(epoch FROM clock_timestamp())::float8 AS now
 ), counted AS MATERIALIZED (
-    SELECT c.scope, c.name, c.number, win.most, win.length,
+    SELECT c.scope, c.name, c.number, win.most, win.length, l.updated_at AS limited_at,
            (floor(clock.now * 60 / win.length) + 1) * win.length / 60 AS cell
       FROM unnest(%(scopes)s::text[], %(names)s::text[], %(numbers)s::integer[]) AS c (scope, name, number)
      CROSS JOIN clock
@@ -29,13 +31,14 @@ WITH clock AS MATERIALIZED (
              WHERE (start ->> 0)::float8 > clock.now - c.length AND (start ->> 0)::float8 < clock.now + 2 * c.length) all_of
      GROUP BY 1, 2, 3
 )
-INSERT INTO pgq_rate AS r (scope, name, starts, not_before, updated_at)
+INSERT INTO pgq_rate AS r (scope, name, starts, not_before, limited_at, updated_at)
 SELECT c.scope, c.name, coalesce((SELECT jsonb_agg(jsonb_build_array(e.cell, e.number) ORDER BY e.cell)
                                     FROM entries e WHERE e.scope = c.scope AND e.name = c.name), '[]'),
        (SELECT CASE WHEN sum(e.number) >= c.most THEN to_timestamp(min(e.cell) + c.length) END
           FROM entries e WHERE e.scope = c.scope AND e.name = c.name),
-       clock_timestamp()
+       c.limited_at, clock_timestamp()
   FROM counted c
  ORDER BY c.scope, c.name
 ON CONFLICT (scope, name) DO UPDATE
-   SET starts = excluded.starts, not_before = excluded.not_before, updated_at = excluded.updated_at
+   SET starts = excluded.starts, not_before = excluded.not_before, limited_at = excluded.limited_at,
+       updated_at = excluded.updated_at

@@ -37,7 +37,7 @@ best AS MATERIALIZED (
            ring.queue = ANY (%(plain_last)s::text[]) AS plain_last
       FROM ring
       LEFT JOIN pgq_limit m ON m.scope = 'queue' AND m.name = ring.queue
-      LEFT JOIN pgq_rate r ON r.scope = 'queue' AND r.name = ring.queue AND m.rate IS NOT NULL
+      LEFT JOIN pgq_rate r ON r.scope = 'queue' AND r.name = ring.queue AND r.limited_at = m.updated_at AND m.rate IS NOT NULL
      CROSS JOIN (SELECT last_value AS low FROM pgq_strand_low) bound
      WHERE ring.queue <> '' AND ring.n > 0
        -- The ring's first row and the one between its laps name no queue of it.
@@ -87,7 +87,7 @@ best AS MATERIALIZED (
       FROM (SELECT * FROM looked ORDER BY turn, n) looked
      CROSS JOIN (SELECT last_value AS low FROM pgq_strand_low) bound
       LEFT JOIN pgq_limit l ON l.scope = 'key' AND l.name = split_part(looked.key, ':', 1)
-      LEFT JOIN pgq_rate r ON r.scope = 'key' AND r.name = looked.key AND l.rate IS NOT NULL
+      LEFT JOIN pgq_rate r ON r.scope = 'key' AND r.name = looked.key AND r.limited_at = l.updated_at AND l.rate IS NOT NULL
      CROSS JOIN LATERAL (
            (SELECT 1
               FROM pgq_queue q

@@ -3,7 +3,7 @@
 SELECT extract(epoch FROM min(opens.not_before) - clock_timestamp())::float8 AS seconds
   FROM (SELECT r.not_before
           FROM pgq_limit m
-          JOIN pgq_rate r ON r.scope = 'queue' AND r.name = m.name
+          JOIN pgq_rate r ON r.scope = 'queue' AND r.name = m.name AND r.limited_at = m.updated_at
          WHERE m.scope = 'queue' AND m.rate > 0
          UNION ALL
         SELECT r.not_before
@@ -12,5 +12,5 @@ SELECT extract(epoch FROM min(opens.not_before) - clock_timestamp())::float8 AS 
                    AND EXISTS (SELECT FROM pgq_limit l WHERE l.scope = 'key' AND l.rate > 0)
                  LIMIT 1000) k
           JOIN pgq_limit l ON l.scope = 'key' AND l.name = split_part(k.key, ':', 1) AND l.rate > 0
-          JOIN pgq_rate r ON r.scope = 'key' AND r.name = k.key) opens
+          JOIN pgq_rate r ON r.scope = 'key' AND r.name = k.key AND r.limited_at = l.updated_at) opens
  WHERE opens.not_before > clock_timestamp()
