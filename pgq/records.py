@@ -144,6 +144,23 @@ class Claim(NamedTuple):
         return self.attempts - 1 - self.crashes
 
 
+class Signed(NamedTuple):
+    """What the signature of a live task covers, and the signature. Texts of values are JSON as PostgreSQL prints it."""
+
+    id: UUID
+    queue: str
+    func: str
+    args: str
+    kwargs: str
+    options: str
+    hook: str | None
+    group: str | None
+    timeout: float | None
+    max_attempts: int
+    key: str | None
+    signature: bytes | None
+
+
 class TaskState(NamedTuple):
     """What the tables say of a task, live or finished. Texts of values are JSON as PostgreSQL prints it."""
 

@@ -18,7 +18,7 @@ from django.core.signals import setting_changed
 
 from pgq.codec.stored import stored_text
 from pgq.errors import NotAllowed
-from pgq.records import Claim, NewTask, TaskState
+from pgq.records import Claim, NewTask, Signed, TaskState
 
 # The kind comes first in each message, so that no signature serves for another kind. The number is the version.
 _TASK, _SCHEDULE, _BLOB, _RESULT = "pgq1.task", "pgq1.schedule", "pgq1.blob", "pgq1.result"
@@ -126,7 +126,7 @@ def signer_of_calls(model: NewTask) -> Callable[[str, str, str, str | None], byt
     return sign_call
 
 
-def verify_claim(claim: Claim | TaskState) -> bool:
+def verify_claim(claim: Claim | TaskState | Signed) -> bool:
     """Whether Python code that has a key enqueued this very task; false for an unsigned row.
 
     Raises:
@@ -137,6 +137,19 @@ def verify_claim(claim: Claim | TaskState) -> bool:
     fixed = _fixed_part(claim.queue, claim.func, claim.hook, claim.group, claim.timeout, claim.max_attempts)
     message = _task_message(claim.id.hex, fixed, claim.args, claim.kwargs, claim.options, claim.key)
     return _verifies(message, claim.signature)
+
+
+def sign_for_queue(task: Signed, queue: str) -> bytes:
+    """Return the signature of a task that goes to another queue.
+
+    Raises:
+        NotAllowed: Its own is not good: it must not get a better one.
+        ImproperlyConfigured: A key is empty.
+    """
+    if not verify_claim(task):
+        raise NotAllowed("the signature does not fit the row: it was changed, or signed with a key not known here")
+    fixed = _fixed_part(queue, task.func, task.hook, task.group, task.timeout, task.max_attempts)
+    return sign(_task_message(task.id.hex, fixed, task.args, task.kwargs, task.options, task.key), _signing_key())
 
 
 def _schedule_message(func: str, hook: str | None, args: str, kwargs: str, options: str, queue: str | None) -> bytes:

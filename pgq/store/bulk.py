@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from pgq.records import Signed
 from pgq.store.connection import Cursor
 from pgq.store.statement import all_rows, records
 
@@ -78,3 +79,17 @@ def retry_queued(cursor: Cursor, ids: Sequence[UUID], *, states: Sequence[str]) 
 def retry_failed(cursor: Cursor, ids: Sequence[UUID]) -> list[bool | None]:
     """Run those again that are still failures; None: a foreign key of another table keeps it where it is."""
     return [row[0] for row in all_rows(cursor, "retry_failed", {"ids": list(ids)})]
+
+
+def lock_to_move(cursor: Cursor, ids: Sequence[UUID], *, states: Sequence[str], queue: str) -> list[Signed]:
+    """Lock those that are still in one of these states and not in that queue; return what their signatures cover."""
+    parameters = {"ids": list(ids), "states": list(states), "queue": queue}
+    return [
+        Signed._make((*row[:-1], row[-1] and bytes(row[-1]))) for row in all_rows(cursor, "lock_to_move", parameters)
+    ]
+
+
+def move(cursor: Cursor, ids: Sequence[UUID], signatures: Sequence[bytes | None], *, queue: str) -> list[UUID]:
+    """Put tasks that are locked behind all others of a queue, with these signatures; return which it did."""
+    parameters = {"ids": list(ids), "signatures": list(signatures), "queue": queue}
+    return [row[0] for row in all_rows(cursor, "move", parameters)]

@@ -1,4 +1,4 @@
-"""Cancel or retry all tasks that match, in batches: for commands and pages, and for code that cleans up.
+"""Cancel, retry or move all tasks that match, in batches: for commands and pages, and for code that cleans up.
 
 Tasks are looked at by id, 20,000 in a statement, and treated 500 in a transaction, so that neither a long statement nor
 a long transaction arises on a table of millions. Each is checked again, under a lock, when it is treated.
@@ -6,6 +6,8 @@ a long transaction arises on a table of millions. Each is checked again, under a
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,10 +16,13 @@ from uuid import UUID
 
 from django.db import transaction
 
+from pgq.codec import signing
 from pgq.codec.failures import path_of
-from pgq.conf import get_settings, places
+from pgq.conf import at as chosen_database
+from pgq.conf import database_of, get_settings, places
 from pgq.conf.queues import as_like
-from pgq.errors import TaskCancelled
+from pgq.enqueue.make import check_text
+from pgq.errors import NotAllowed, TaskCancelled
 from pgq.execution import ending
 from pgq.store import bulk, overview
 from pgq.store.caller import callers_cursor
@@ -31,6 +36,7 @@ READY, RUNNING, WAITING, PARKED, FAILED = "ready", "running", "waiting", "parked
 CANCELLABLE = (READY, RUNNING, WAITING, PARKED)
 #: States in which a task can be run again, or at once.
 RETRIABLE = (FAILED, WAITING, PARKED)
+MOVABLE = (READY, WAITING, PARKED)
 #: Tasks treated in one transaction.
 BATCH = 500
 
@@ -144,6 +150,26 @@ def retry_matching(which: TaskFilter, *, limit: int | None = None, progress: Pro
     return _treat(which, retry_some, limit, progress)
 
 
+def move_matching(
+    which: TaskFilter, queue: str, *, limit: int | None = None, progress: Progress | None = None
+) -> Treated:
+    """Move the live tasks that match to another queue, behind what is there. Those that run stay.
+
+    Args:
+        limit: Treat no more than so many.
+        progress: Called after each window.
+
+    Raises:
+        ValueError: `which` names a state in which a task cannot be moved.
+        EnqueueError: That is no name of a queue.
+    """
+    _only(which, MOVABLE, "moved")
+    check_text("queue", queue)
+    # What lies in another database cannot go there.
+    with chosen_database(database_of(queue)):
+        return _treat(which, functools.partial(move_some, queue=queue), limit, progress)
+
+
 #: What is said of a failure that another table refers to.
 REFERENCED = "referenced"
 
@@ -167,6 +193,21 @@ def retry_some(cursor: Cursor, ids: Sequence[UUID], states: Sequence[str]) -> li
         names = {True: "run again", None: REFERENCED, False: ""}
         return [name for what in bulk.retry_failed(cursor, ids) if (name := names[what])]
     return ["made ready" for what in bulk.retry_queued(cursor, ids, states=states) if what]
+
+
+def move_some(cursor: Cursor, ids: Sequence[UUID], states: Sequence[str], queue: str) -> list[str]:
+    """Do the same as `cancel_some`, but move to another queue, behind what is there.
+
+    The queue is a part of what a signature covers: it is made anew for a task whose signature is good. One whose is not
+    stays where it is: there it is parked.
+    """
+    with transaction.atomic(using=get_settings().database):
+        signatures: dict[UUID, bytes | None] = {}
+        for task in bulk.lock_to_move(cursor, ids, states=states, queue=queue):
+            with contextlib.suppress(NotAllowed):
+                signatures[task.id] = None if task.signature is None else signing.sign_for_queue(task, queue)
+        found = bulk.move(cursor, list(signatures), list(signatures.values()), queue=queue)
+    return ["moved" for _ in found]
 
 
 def _only(which: TaskFilter, states: tuple[str, ...], verb: str) -> None:

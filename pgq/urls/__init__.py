@@ -6,13 +6,14 @@ docs/reference/rest.md.
 
 from __future__ import annotations
 
-from pgq.urls import bulk, history, machines, overview, prometheus, schedules, tasks
+from pgq.urls import bulk, flows, history, machines, overview, prometheus, schedules, tasks
 from pgq.urls.endpoint import ENDPOINTS, patterns
 
 __all__ = ["app_name", "urlpatterns"]
 
 # Each module declares its endpoints when it is imported.
 assert bulk
+assert flows
 assert history
 assert machines
 assert overview

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 from uuid import UUID
@@ -9,9 +11,12 @@ from uuid import UUID
 from django.core import signing
 from django.db import transaction
 
+from pgq.conf import database_of
+from pgq.enqueue.make import check_text
+from pgq.errors import EnqueueError
 from pgq.store.bounded import reading
 from pgq.store.caller import callers_cursor
-from pgq.tasks.bulk import REFERENCED, cancel_some, retry_some
+from pgq.tasks.bulk import REFERENCED, cancel_some, move_some, retry_some
 from pgq.urls import access, found, kinds
 from pgq.urls.access import Caller
 from pgq.urls.endpoint import PATIENCE, Call, endpoint
@@ -30,6 +35,7 @@ _ACTIONS = {
     "cancel": ((found.READY, found.RUNNING, found.WAITING, found.PARKED), "cancel_queuedtask"),
     "retry": ((found.FAILED,), "retry_task"),
     "run-now": ((found.PARKED, found.WAITING), "run_queuedtask"),
+    "move": ((found.READY, found.WAITING, found.PARKED), "change_queuedtask"),
 }
 
 
@@ -43,6 +49,7 @@ _ACTIONS = {
     body={
         "action": kinds.choice(*_ACTIONS),
         "filter": kinds.record(**FILTER),
+        "to": kinds.text(200),
         "dry_run": kinds.flag(),
         "token": kinds.text(5000),
     },
@@ -65,6 +72,10 @@ def _dry_run(call: Call) -> dict[str, Any]:
     action, wanted = call.body["action"], Filter(**call.body.get("filter", {}))
     states, permission = _ACTIONS[action]
     call.caller.require("act", permission)
+    if ("to" in call.body) != (action == "move"):
+        raise invalid(to="is the queue to move to" if action == "move" else "goes with move alone")
+    if action == "move":
+        _check_queue(call)
     if wanted.state is None and len(states) == 1:
         wanted = replace(wanted, state=states[0])
     if wanted.state is None and action == "run-now":
@@ -74,7 +85,7 @@ def _dry_run(call: Call) -> dict[str, Any]:
     with reading(call.database, seconds=PATIENCE):
         meant = _meant(action, wanted)
         number, exact = found.count(call.database, _seeing(call), meant, live=action != "retry", limit=COUNTED)
-    token = _token(call, action, wanted, None) if number or not exact else None
+    token = _token(call, action, wanted, None, call.body.get("to")) if number or not exact else None
     return {"matches": {"count": number, "exact": exact}, "token": token}
 
 
@@ -97,15 +108,32 @@ def _treat(call: Call) -> dict[str, Any]:
             limit=BATCH,
             live=action != "retry",
         )
-    treat = cancel_some if action == "cancel" else retry_some
+    treat = _treats(action, said["to"])
     ids = [UUID(row["id"]) for row in page.rows]
     with transaction.atomic(using=call.database), callers_cursor(call.database) as cursor:
         treated = treat(cursor, ids, states if wanted.state is None else (wanted.state,))
     conflicts = treated.count(REFERENCED)
     outcomes = {"done": len(treated) - conflicts, "skipped": len(ids) - len(treated), "conflicts": conflicts}
-    following = None if page.before is None else _token(call, action, wanted, page.before)
-    access.log(call.caller, f"{action}_all", f"{action} of {said['filter']}: {outcomes}")
+    following = None if page.before is None else _token(call, action, wanted, page.before, said["to"])
+    where = "" if said["to"] is None else f" to queue {said['to']!r}"
+    access.log(call.caller, f"{action}_all", f"{action} of {said['filter']}{where}: {outcomes}")
     return {**outcomes, "next": following}
+
+
+def _check_queue(call: Call) -> None:
+    try:
+        check_text("queue", call.body["to"])
+    except EnqueueError as error:
+        raise invalid(to=error.reason) from None
+    if database_of(call.body["to"]) != call.database:
+        raise invalid(to="is a queue of another database; tasks cannot go there")
+
+
+def _treats(action: str, queue: str | None) -> Callable[[Any, Sequence[UUID], Sequence[str]], list[str]]:
+    if action == "move":
+        assert queue is not None, "the dry run has asked for it"
+        return functools.partial(move_some, queue=queue)
+    return cancel_some if action == "cancel" else retry_some
 
 
 def _seeing(call: Call) -> Caller:
@@ -113,7 +141,7 @@ def _seeing(call: Call) -> Caller:
     return call.caller if call.caller.scopes is None else ANYONE
 
 
-def _token(call: Call, action: str, wanted: Filter, before: UUID | None) -> str:
+def _token(call: Call, action: str, wanted: Filter, before: UUID | None, to: str | None) -> str:
     stored = {
         name: value.isoformat() if hasattr(value, "isoformat") else value
         for name, value in asdict(wanted).items()
@@ -121,7 +149,7 @@ def _token(call: Call, action: str, wanted: Filter, before: UUID | None) -> str:
     }
     # What is enqueued after the dry run is not meant.
     first = found.newest_id().hex if before is None else before.hex
-    said = {"caller": call.caller.name, "action": action, "filter": stored, "before": first}
+    said = {"caller": call.caller.name, "action": action, "filter": stored, "before": first, "to": to}
     return signing.dumps(said, salt=_SALT)
 
 

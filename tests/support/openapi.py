@@ -112,6 +112,22 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         func=TEXT, exception=optional(TEXT), count=WHOLE, first_enqueued_at=MOMENT, last_enqueued_at=MOMENT
     ),
     "Errors": record(exact=BOOLEAN, errors=array(ref("Error"))),
+    "Flows": record(flows=array(record(
+        group=TEXT, tasks=WHOLE, live=WHOLE, succeeded=WHOLE, failed=WHOLE, last_enqueued_at=MOMENT,
+    ))),
+    "Flow": record(
+        group=TEXT, exact=BOOLEAN,
+        tasks=array(record(
+            id=ID, name=optional(TEXT), func=TEXT, state=one_of(*STATES, "cancelled"), collects=BOOLEAN,
+            follow=array(TEXT),
+        )),
+    ),
+    "Audit": record(
+        entries=array(record(
+            id=WHOLE, at=MOMENT, user=TEXT, kind=optional(TEXT), object=optional(TEXT), name=TEXT, deed=TEXT,
+        )),
+        next=optional(TEXT),
+    ),
     "Group": record(group=TEXT, exact=BOOLEAN, states=record(**dict.fromkeys(STATES, WHOLE))),
     "Worker": record(
         number=WHOLE, state=TEXT, pid=optional(WHOLE), task=optional(TEXT), seconds=optional(NUMBER), succeeded=WHOLE,

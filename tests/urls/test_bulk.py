@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.test import Client
+from django.test import Client, override_settings
 
 from pgq.models import QueuedTask, Task
+from pgq.signals import operator_action
 from pgq.store.bounded import reading
 from pgq.tasks import async_task
+from pgq.testing import drain
 from pgq.urls import bulk, found
 from tests.support.admin import REGISTERED, finished, queued, snapshot, sql
 
@@ -140,3 +142,63 @@ def test_a_token_of_a_count_serves_only_its_caller_and_what_he_may_still_do(api:
     assert seeing["matches"]["count"] == 1
     assert post(client("operate_dashboard", "view_failure"), {"token": seeing["token"]}).status_code == 403
     assert Task.objects.count() == 1
+
+
+def test_tasks_are_moved_behind_those_of_another_queue_and_run_there(api: Any, oracle: Any) -> None:
+    caller = api("act")
+    there = async_task(REGISTERED, queue="b")
+    first, second = async_task(REGISTERED, 1, queue="a", priority=5), async_task(REGISTERED, 2, queue="a")
+    waiting = async_task(REGISTERED, 3, queue="a", run_after=3600)
+    keyed = async_task(REGISTERED, 4, queue="a", q_options={"key": "tenant:1"})
+    unsigned = queued(queue="a")
+    forged = async_task(REGISTERED, 5, queue="a")
+    sql("UPDATE pgq_queue SET args = '[6]' WHERE id = %s", forged)
+    running = async_task(REGISTERED, 7, queue="a")
+    sql("UPDATE pgq_queue SET lock = now(), worker = id, receipt = id WHERE id = %s", running)
+    move = {"action": "move", "filter": {"queue": "a"}, "to": "b"}
+    for body in (
+        {**move, "to": ""}, {**move, "to": "x" * 300}, {"action": "move"}, {"action": "cancel", "to": "b"},
+        {**move, "filter": {"state": "running"}}, {**move, "filter": {"state": "failed"}},
+    ):  # fmt: skip
+        assert caller.post("v1/tasks/bulk", body, 400)["errors"]
+    token = caller.post("v1/tasks/bulk", move)["token"]
+    [answer] = treat(caller, token)
+    # The one that runs, and the one whose signature is not good.
+    assert (answer["done"], answer["skipped"]) == (5, 2)
+    assert {row.pk: row.queue for row in QueuedTask.objects.all()} == {
+        **dict.fromkeys((there, first, second, waiting, keyed, unsigned), "b"), **dict.fromkeys((forged, running), "a"),
+    }  # fmt: skip
+    assert sql("SELECT priority FROM pgq_lane WHERE queue = 'b' ORDER BY 1") == [(0,), (5,)]
+    assert sql("SELECT key FROM pgq_keyed WHERE queue = 'b'") == [("tenant:1",)]
+    with override_settings(PGQ={"queues": ["b"]}):
+        ran = [report.id for report in drain()]
+    assert ran[0] == first
+    assert [id for id in ran if id in (there, second, unsigned)] == [there, second, unsigned]
+    assert keyed in ran
+    assert {row.success for row in Task.objects.all()} == {True}
+    assert Task.objects.count() == 5
+    # Again, nothing is there to be moved.
+    assert caller.post("v1/tasks/bulk", {**move, "filter": {"queue": "a", "state": "waiting"}})["token"] is None
+
+
+def test_a_move_wants_its_permission_and_is_told(user_with: Any) -> None:
+    async_task(REGISTERED, queue="a")
+    body = {"action": "move", "filter": {"queue": "a"}, "to": "b"}
+
+    def post(client: Client) -> Any:
+        return client.post("/pgq/v1/tasks/bulk", body, content_type="application/json")
+
+    assert post(user_with("operate_dashboard", "view_queuedtask", "run_queuedtask")).status_code == 403
+    client = user_with("operate_dashboard", "view_queuedtask", "change_queuedtask")
+    token = post(client).json()["token"]
+    heard: list[str] = []
+
+    def hear(text: str, **_: Any) -> None:
+        heard.append(text)
+
+    operator_action.connect(hear)
+    try:
+        client.post("/pgq/v1/tasks/bulk", {"token": token}, content_type="application/json")
+    finally:
+        operator_action.disconnect(hear)
+    assert heard == ["move of {'queue': 'a'} to queue 'b': {'done': 1, 'skipped': 0, 'conflicts': 0}"]
