@@ -33,8 +33,9 @@ post_execute_in_worker = Signal()
 post_execute = Signal()
 #: Sent in a worker or upkeep that ends by itself; 5 s later that is killed. Arguments: `proc_name`.
 pre_exit = Signal()
-#: Sent in the web process after an operator did something in the dashboard. Arguments: `action` (its name), `user`,
-#: `object` (what it was done to), `text` (as in Django's log), `facts` (a dict: how many, which filter).
+#: Sent after an operator did something: in the dashboard, by REST or by a command. Arguments: `action` (its name),
+#: `user` (of Django; None: by a token or a command, and `facts["by"]` says whose), `object` (what it was done to),
+#: `text` (as in Django's log), `facts` (a dict: how many, which filter).
 operator_action = Signal()
 
 logger = logging.getLogger("pgq")

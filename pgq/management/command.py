@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
+import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -16,12 +19,15 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 from django.db.utils import IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
+from pgq import signals
 from pgq.conf import Settings, asked, at, get_settings
 from pgq.management.output import console, visible
 from pgq.store.outage import MISSING, cause_of
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+logger = logging.getLogger("pgq")
 
 
 #: What every command ends with where it says nothing else.
@@ -84,8 +90,32 @@ class PgqCommand(TellsExitCodes):
         # The program at the other end of a pipe gets each line at once, also from a command that goes on.
         self.stdout.flush()
 
+    def tell(self, action: str, deed: str, about: str = "", **facts: Any) -> None:
+        """Say what was done and by whom: in the log, and to the receivers of `operator_action`.
+
+        Args:
+            action: Its name, for receivers of the signal.
+            deed: In words.
+            about: The id or name of what it was done to.
+            facts: How many, which filter.
+        """
+        by = f"{operator() or 'somebody'} at {socket.gethostname()}"
+        logger.info("%s, by command: %s", by, deed)
+        signals.send(
+            signals.operator_action, action=action, user=None, object=about, text=deed, facts={"by": by, **facts}
+        )
+
     def console(self, options: Mapping[str, Any]) -> Console:
         return console(self.stdout, options)
+
+
+def operator() -> str | None:
+    """Return the name of who runs this process, by the operating system."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run under an id that has no name.
+        return None
 
 
 def _jsonable(value: Any) -> Any:

@@ -90,7 +90,9 @@ class Command(PgqCommand):
             yield show
 
     def _report(self, cleaned: Cleaned, options: dict[str, Any], alias: str | None) -> None:
-        """Print what was done. `alias`: of the database, if there are several."""
+        """Say what was done. `alias`: of the database, if there are several."""
+        if not cleaned.dry_run:
+            self.tell("clean", f"{_how_many(cleaned.deleted, dry_run=False)}", alias or "", deleted=cleaned.deleted)
         if options["json"]:
             self.print_json(({} if alias is None else {"database": alias}) | as_json(cleaned))
             return

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from pgq.management.command import PgqCommand
+from pgq.management.command import PgqCommand, operator
 from pgq.store import metrics
 from pgq.store.caller import callers_cursor
 
@@ -29,16 +28,8 @@ class Command(PgqCommand):
             raise CommandError(f"the label must have 1 to {metrics.LENGTH} characters")
         kind = "release" if options["release"] else "mark"
         with callers_cursor(self.settings.database) as cursor:
-            is_new = metrics.mark(cursor, label=label, kind=kind, author=_user())
+            is_new = metrics.mark(cursor, label=label, kind=kind, author=operator())
         if options["json"]:
             self.print_json({"label": label, "kind": kind, "new": is_new})
         else:
             self.stdout.write(f"Marked: {label}" if is_new else f"Release {label} was marked before.")
-
-
-def _user() -> str | None:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # A container may run under an id that has no name.
-        return None

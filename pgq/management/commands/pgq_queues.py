@@ -1,13 +1,14 @@
-"""manage.py pgq_queues: list, pause and resume queues; cancel and retry all tasks that match."""
+"""manage.py pgq_queues: list, pause and resume queues; cancel, retry and move all tasks that match."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,9 +16,11 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.utils.dateparse import parse_datetime
 
-from pgq.conf import Queues, asked, database_of, get_settings, places
+from pgq.conf import Queues, asked, at, database_of, get_settings, places
 from pgq.conf.databases import chosen
 from pgq.conf.queues import are_named
+from pgq.enqueue.make import check_text
+from pgq.errors import EnqueueError
 from pgq.management.command import EXIT_CODES, PgqCommand
 from pgq.management.output import Column, emit, message, span, table, text, visible
 from pgq.recurrence import moments
@@ -32,12 +35,19 @@ from pgq.tasks import bulk
 from pgq.tasks.bulk import TaskFilter, Treated
 
 _FILTERS = ("queue", "func", "group", "exception", "state", "since", "until")
-_ACTIONS = ("list", "pause", "resume", "cancel", "retry")
+_ACTIONS = ("list", "pause", "resume", "cancel", "retry", "move")
+#: Of what is done to all tasks that match: how it is done, to which states if none is given, and which others may be.
+_DEEDS: dict[str, tuple[Callable[..., Treated], tuple[str, ...], tuple[str, ...]]] = {
+    "cancel": (bulk.cancel_matching, (bulk.READY, bulk.WAITING, bulk.PARKED), bulk.CANCELLABLE),
+    "retry": (bulk.retry_matching, (bulk.FAILED,), bulk.RETRIABLE),
+    "move": (bulk.move_matching, bulk.MOVABLE, bulk.MOVABLE),
+}
+_PAST = {"cancel": "cancelled", "retry": "retried", "move": "moved"}
 
 
 class Command(PgqCommand):
     help = (
-        "Lists queues, pauses and resumes the ones named, and cancels or retries all tasks that match, 500 in a "
+        "Lists queues, pauses and resumes the ones named, and cancels, retries or moves all tasks that match, 500 in a "
         "transaction. In names, * stands for any characters."
     )
     exit_codes = {**EXIT_CODES, 1: "nothing was done: one line on stderr says why"}
@@ -49,11 +59,12 @@ class Command(PgqCommand):
             default="list",
             choices=_ACTIONS,
             help="list (default); pause: claim from these queues no more, what runs finishes; resume; cancel: tasks "
-            "that match, of any queue; retry: run failed tasks that match again, or release parked and waiting ones",
+            "that match, of any queue; retry: run failed tasks that match again, or release parked and waiting ones; "
+            "move: put tasks that match into another queue, behind what is there; --to names it",
         )
         parser.add_argument("name", nargs="*", help="queues, for list, pause and resume")
         parser.add_argument("--all", action="store_true", help="all queues, or all tasks of the states given")
-        which = parser.add_argument_group("which tasks, for cancel and retry; all that is given must hold")
+        which = parser.add_argument_group("which tasks, for cancel, retry and move; all that is given must hold")
         which.add_argument("--queue", help="its queue")
         which.add_argument("--func", help="dotted path of its function")
         which.add_argument("--group", help="its group")
@@ -65,7 +76,7 @@ class Command(PgqCommand):
             "--state",
             action="append",
             choices=sorted({*bulk.CANCELLABLE, *bulk.RETRIABLE}),
-            help="may be given more than once (default: cancel takes ready, waiting and parked; retry takes failed)",
+            help="may be given more than once (default: cancel and move take ready, waiting and parked; retry failed)",
         )
         which.add_argument(
             "--since",
@@ -75,20 +86,26 @@ class Command(PgqCommand):
         )
         which.add_argument("--until", type=_moment, metavar="WHEN", help="enqueued, or failed, before then")
         which.add_argument("--limit", type=_number, metavar="N", help="treat no more than N")
+        which.add_argument("--to", metavar="QUEUE", help="the queue to move them to")
         parser.add_argument("--dry-run", action="store_true", help="only say how many match")
         parser.add_argument(
             "--no-input",
             "--noinput",
             action="store_false",
             dest="interactive",
-            help="do not ask before cancel and retry",
+            help="do not ask before cancel, retry and move",
         )
         self.add_json(parser)
 
     def run(self, options: dict[str, Any]) -> None:
         action, named = options["action"], options["name"]
         filtered = [name for name in _FILTERS if options[name] is not None]
-        if action in ("cancel", "retry"):
+        if (options["to"] is not None) != (action == "move"):
+            reason = (
+                "move: say where, by --to QUEUE." if action == "move" else f"--to goes with move, not with {action}."
+            )
+            raise CommandError(reason, returncode=2)
+        if action in _DEEDS:
             if named:
                 raise CommandError(f"{action} takes no names: say --queue {visible(named[0])}.", returncode=2)
             if not set(filtered) - {"state"} and not options["all"]:
@@ -96,12 +113,16 @@ class Command(PgqCommand):
                     f"{action}: say which tasks: by --queue, --func, --group, --exception, --since, --until; or --all.",
                     returncode=2,
                 )
-            self._bulk(action, options)
+            # A task can go only to a queue of its own database.
+            with at(database_of(options["to"])) if action == "move" else contextlib.nullcontext():
+                self._bulk(action, options)
             return
         misplaced = filtered + [name for name in ("dry_run", "limit") if options[name]]
         if misplaced:
             option = misplaced[0].replace("_", "-")
-            raise CommandError(f"--{option} goes with cancel and retry; {action} takes names of queues.", returncode=2)
+            raise CommandError(
+                f"--{option} goes with cancel, retry and move; {action} takes names of queues.", returncode=2
+            )
         known = _look(named)
         if action == "list":
             self._list(known, options)
@@ -141,6 +162,8 @@ class Command(PgqCommand):
                 with callers_cursor(place.alias) as cursor:
                     (lanes.pause if pausing else lanes.resume)(cursor, queue.queue)
                 said = words.get((pausing, queue.paused), "was not paused")
+                if said in ("paused", "resumed"):
+                    self.tell(action, f"{said} queue {queue.queue!r}", queue.queue, queue=queue.queue)
                 done.append({"queue": queue.queue, **_where(place), "done": said})
         if options["json"]:
             self.print_json(done)
@@ -167,17 +190,20 @@ class Command(PgqCommand):
     # --------------------------------------------------------------------------------------------- tasks
 
     def _bulk(self, action: str, options: dict[str, Any]) -> None:
-        states = options["state"] or ([bulk.FAILED] if action == "retry" else [bulk.READY, bulk.WAITING, bulk.PARKED])
+        do, usual, allowed = _DEEDS[action]
+        states = options["state"] or list(usual)
         try:
             which = TaskFilter(
                 states=tuple(states),
                 **{name: options[name] for name in _FILTERS if name != "state"},
             )
-            allowed = bulk.RETRIABLE if action == "retry" else bulk.CANCELLABLE
             wrong = [state for state in states if state not in allowed]
             if wrong:
                 raise ValueError(f"state: {action} takes {', '.join(allowed)}, not {wrong[0]}")
-        except ValueError as error:
+            if action == "move":
+                check_text("to", options["to"])
+                do = functools.partial(do, queue=options["to"])
+        except (ValueError, EnqueueError) as error:
             raise CommandError(f"--{error}", returncode=2) from None
         begun = time.monotonic()
         with self._progress(options) as progress:
@@ -186,10 +212,16 @@ class Command(PgqCommand):
         if not options["dry_run"]:
             if self._asks(options) and not self._confirmed(action, treated):
                 raise CommandError("Nothing was done.")
-            do = bulk.retry_matching if action == "retry" else bulk.cancel_matching
             with self._progress(options) as progress:
                 treated = do(which, limit=options["limit"], progress=progress)
+            self._tell(action, treated, options)
         self._report(action, treated, time.monotonic() - begun, options)
+
+    def _tell(self, action: str, treated: Treated, options: dict[str, Any]) -> None:
+        given = {name: options[name] for name in (*_FILTERS, "to") if options[name] is not None}
+        shown = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in given.items()}
+        done = {**treated.done, "skipped": treated.skipped, "referenced": treated.referenced}
+        self.tell(f"{action}_all", f"{action} of {shown or 'all'}: {done}", filter=shown, done=done)
 
     def _asks(self, options: dict[str, Any]) -> bool:
         return bool(options["interactive"] and not options["json"] and not options["dry_run"] and sys.stdin.isatty())
@@ -227,8 +259,7 @@ class Command(PgqCommand):
             return
         out = self.console(options)
         if options["dry_run"]:
-            verb = "retried" if action == "retry" else "cancelled"
-            emit(out, text(f"{_tasks(treated)} would be {verb} (looked for {span(seconds)}).", "bold"))
+            emit(out, text(f"{_tasks(treated)} would be {_PAST[action]} (looked for {span(seconds)}).", "bold"))
             return
         done = ", ".join(f"{number:,} {what}" for what, number in treated.done.most_common()) or "nothing to do"
         emit(out, text(f"{_tasks(treated)} matched: {done}, in {span(seconds)}.", "bold"))

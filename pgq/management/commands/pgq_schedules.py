@@ -117,6 +117,9 @@ class Command(PgqCommand):
             for row in chosen:
                 id = row.pk
                 done.append({"id": id, "name": row.name, "func": row.func, "done": do(row)})
+        for item in done:
+            about = item["name"] or item["func"]
+            self.tell(f"{action}_schedule", f"{action} schedule {about!r}: {item['done']}", about, schedule=item["id"])
         if options["json"]:
             self.print_json(done)
             return
