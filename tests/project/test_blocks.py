@@ -48,6 +48,10 @@ ELSEWHERE = {
     ("docs/operate/deployment.md", "yaml"): "tests/deploy/test_files.py::test_the_snippets_of_the_page_can_be_read",
     ("docs/operate/metrics.md", ""): "none: a drawing",
     ("docs/operate/observability.md", ""): "none: a drawing",
+    (
+        "docs/operate/poolers.md",
+        "text",
+    ): "tests/project/test_troubleshooting.py::test_lines_of_a_log_on_other_pages_are_those_of_the_source",
     **{
         (f"docs/reference/{name}.md", language): "tests/project/test_reference.py::test_each_page_is_what_the_code_says"
         for name, languages in MADE.items()
