@@ -65,9 +65,11 @@ pause("mail")
 print(send_receipt.enqueue(3))
 """
 RUN = """
-import io, json, sys
+import io, json, os, sys
 from django.core.management import CommandError, call_command
 
+# xdist sets it for its workers.
+os.environ.pop("COLUMNS", None)
 said = {}
 for name, arguments in json.loads(sys.argv[1]).items():
     out = io.StringIO()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pgq
 from pgq.schedules import drift
 from pgq.store import schema
-from tests.support.reference.docstrings import capital, first_sentence, table
+from tests.support.reference.docstrings import capital, table
 
 _HEAD = """\
 # Checks
@@ -59,6 +59,14 @@ _WHOLE = {
     "pgq.W110": "the schedule, its place in the code, and what may not be meant",
     "pgq.W004": "the module of tasks, and the error of its import",
 }
+#: The same of what to do.
+_HINTS = {
+    "pgq.E001": "The message says it: it names the key, and what it may be.",
+    "pgq.W001": "The message says it: most keys can be taken away.",
+    "pgq.W002": "Run `manage.py migrate pgq`, with `--database` if it is not the default one.",
+    "pgq.W005": "Give the dotted path of a function, or remove it; an `error_reporter`: install its package.",
+    "pgq.W110": "The message says it.",
+}
 
 
 @dataclass(frozen=True)
@@ -69,23 +77,22 @@ class Check:
     level: str
     text: str
     hint: str
-    when: str
 
 
 def written() -> str:
     """Return the page as it should be."""
-    rows = [(f"`{one.id}`", one.level, one.when, one.text, one.hint) for one in system_checks()]
-    found = [(f"`{one.name}`", one.status, one.when, one.advice) for one in findings()]
+    rows = [(f"`{one.id}` {one.level}", one.text, one.hint) for one in system_checks()]
+    found = [(f"`{one.name}` {one.status}", one.when, one.advice) for one in findings()]
     return "\n".join(
         [
             _HEAD,
             _SYSTEM,
-            table(("id", "level", "what is checked", "text", "what to do"), *rows),
+            table(("id", "text", "what to do"), *rows),
             _FINDINGS,
-            table(("check", "status", "is not content when", "what to do"), *found),
+            table(("check", "is not content when", "what to do"), *found),
             _ANY,
             _BY_COMMAND,
-            table(("check", "status", "is not content when", "what to do"), *_of_command()),
+            table(("check", "is not content when", "what to do"), *_of_command()),
         ]
     )
 
@@ -116,9 +123,7 @@ def _in_function(function: ast.FunctionDef) -> Iterator[Check]:
         if isinstance(id, ast.Constant) and str(id.value).startswith("pgq."):
             level = node.func.attr.lower()
             text, hint = _text(node.args[0], known), _text(given.get("hint"), known)
-            text = _WHOLE.get(str(id.value), text)
-            hint = "" if hint == "…" else hint
-            yield Check(str(id.value), level, text, hint, first_sentence(ast.get_docstring(function)))
+            yield Check(str(id.value), level, _WHOLE.get(str(id.value), text), _HINTS.get(str(id.value), hint))
 
 
 def _in_order(function: ast.FunctionDef) -> list[ast.AST]:
@@ -134,6 +139,10 @@ def _text(node: ast.expr | None, known: dict[str, ast.expr]) -> str:
         return f"{node.value}"
     if isinstance(node, ast.JoinedStr):
         return "".join(_text(each, known) for each in node.values)
+    if isinstance(node, ast.FormattedValue) and isinstance(node.value, ast.IfExp):
+        return _text(node.value, known)
+    if isinstance(node, ast.IfExp):
+        return _text(node.body, known) or _text(node.orelse, known)
     if isinstance(node, ast.Name) and node.id in known:
         return _text(known[node.id], {name: value for name, value in known.items() if name != node.id})
     return "…"
@@ -221,4 +230,4 @@ def _of_command() -> list[tuple[str, ...]]:
             "Its queues wait until it is back; those of the other databases do not.",
         ),
     ]
-    return [(f"`{name}`", status, capital(when), advice) for name, status, when, advice in rows]
+    return [(f"`{name}` {status}", capital(when), advice) for name, status, when, advice in rows]

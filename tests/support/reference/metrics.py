@@ -51,7 +51,7 @@ An attempt that failed has the event `exception` (type, message, stacktrace); on
 def written() -> str:
     """Return the page as it should be."""
     served = [
-        (f"`{one.shown}`", one.kind, _unit(one.name), ", ".join(f"`{label}`" for label in one.labels), one.help)
+        (f"`{one.shown}`", f"{one.kind}{_unit(one.name)}", ", ".join(f"`{label}`" for label in one.labels), one.help)
         for one in families()
     ]
     told = [(f"`{name}`", kind, unit, capital(text)) for name, kind, unit, text in instruments()]
@@ -63,7 +63,7 @@ def written() -> str:
     return "\n".join(
         [
             _HEAD,
-            table(("name", "type", "unit", "labels", "what"), *served),
+            table(("name", "type, unit", "labels", "what"), *served),
             _BUCKETS,
             _OTEL,
             table(("name", "instrument", "unit", "what"), *told),
@@ -123,7 +123,7 @@ def _is_call_of(node: ast.expr, name: str) -> bool:
 
 def _unit(name: str) -> str:
     units = {"timestamp_seconds": "Unix time", "seconds": "seconds", "bytes": "bytes", "ratio": "0 to 1"}
-    return next((unit for end, unit in units.items() if name.endswith(f"_{end}")), "")
+    return next((f", {unit}" for end, unit in units.items() if name.endswith(f"_{end}")), "")
 
 
 # ------------------------------------------------------------------------------------------------- OpenTelemetry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 from pgq import options
 from pgq.options import By, TaskOptions
@@ -17,7 +18,7 @@ What can be said of a task besides its function and its arguments. `@task` says 
 `.using(...)`, `enqueue_many`, `enqueue_from`, `async_task` or `schedule`, and what a call says comes before what
 `@task` says. `None`: it is not given. What no option says, the [settings](settings.md) say.
 
-| column below | where |
+| said by | as in |
 |---|---|
 | `@task` | `@task(timeout=30)`, for all calls |
 | call | `send.using(timeout=30).enqueue(7)`, `enqueue_many(send, calls, timeout=30)`, `enqueue_from(..., timeout=30)` |
@@ -30,7 +31,7 @@ _OF_SCHEDULE = ("queue", "priority", "name", "hook")
 
 def written() -> str:
     """Return the page as it should be."""
-    parts = [_HEAD, table(("option", "type", "`@task`", "call", "`async_task`", "`schedule`", "meaning"), *_rows())]
+    parts = [_HEAD, table(("option", "type", "said by", "meaning"), *_rows())]
     parts.append(_other_words())
     parts.append("## Options that are objects\n")
     return "\n".join([*parts, *(names.of(name) for name in layout.OTHERS["options.md"])])
@@ -44,17 +45,22 @@ def _rows() -> list[tuple[str, ...]]:
             continue
         name = field.name
         kind = str(field.type).removesuffix(" | None").replace(" | ", " or ")
-        task, call = ("yes" if each in by else "" for each in (By.TASK, By.CALL))
-        as_keyword = _how(name, words.WORDS) if By.CALL in by else ""
-        of_schedule = "own" if name in _OF_SCHEDULE else _how(name, words.WORDS_OF_SCHEDULE) if By.CALL in by else ""
-        rows.append((f"`{name}`", f"`{kind}`", task, call, as_keyword, of_schedule, capital(field.metadata["meaning"])))
+        rows.append((f"`{name}`", f"`{kind}`", ", ".join(_said_by(name, by)), capital(field.metadata["meaning"])))
     return rows
 
 
-def _how(name: str, known: frozenset[str]) -> str:
-    if name in known or any(other in known for other, own in words._OTHER_WORDS.items() if own == name):
-        return "yes"
-    return "q_options" if name in words._IN_Q_OPTIONS else ""
+def _said_by(name: str, by: By) -> Iterator[str]:
+    if By.TASK in by:
+        yield "`@task`"
+    if By.CALL in by:
+        yield "call"
+        for what, known in (("async_task", words.WORDS), ("schedule", words.WORDS_OF_SCHEDULE)):
+            if what == "schedule" and name in _OF_SCHEDULE:
+                yield "`schedule` (own)"
+            elif name in known or any(other in known for other, own in words._OTHER_WORDS.items() if own == name):
+                yield f"`{what}`"
+            elif name in words._IN_Q_OPTIONS:
+                yield f"`{what}` (q_options)"
 
 
 def _other_words() -> str:
