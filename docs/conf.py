@@ -1,15 +1,22 @@
 """The site: Sphinx, furo and MyST over the pages of this folder, which stay readable as they are in a repository.
 
 `make docs` builds it with warnings as errors, into .pgq/site. Nothing is fetched when it is read: fonts are the
-reader's own, the search is an index beside the pages.
+reader's own, the search is an index beside the pages. It may be served with a strict policy::
+
+    Content-Security-Policy: default-src 'self'; img-src 'self' data:
+
+PGQ_DOCS_URL says where it will be served, such as https://docs.example.com/pgq/; without it there is no sitemap.xml,
+and the page for what is not there takes the root of its host for the site's.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -19,8 +26,11 @@ author = "The pgq maintainers"
 copyright = author
 version = release = re.search(r'^__version__ = "(.+)"', (ROOT / "pgq/__init__.py").read_text(), re.MULTILINE)[1]
 
-extensions = ["myst_parser", "sphinx_copybutton"]
+sys.path.insert(0, str(DOCS / "_ext"))
+extensions = ["myst_parser", "sphinx_copybutton", "notfound.extension", "finished"]
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist", "attrs_inline"]
+# Messages and SQL are quoted as they are typed.
+smartquotes = False
 # As deep as the pages link into each other.
 myst_heading_anchors = 3
 # A block's prompt is no part of what is copied.
@@ -31,7 +41,10 @@ html_theme = "furo"
 html_title = f"pgq {version}"
 html_static_path = ["_static"]
 html_css_files = ["pgq.css"]
+html_favicon = "_static/favicon.svg"
 html_copy_source = False
+html_baseurl = os.environ.get("PGQ_DOCS_URL", "")
+notfound_urls_prefix = f"{urlsplit(html_baseurl).path.rstrip('/')}/"
 html_show_sphinx = False
 
 linkcheck_timeout = 20
