@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from pgq.contrib.cron import celery_beat, crontab, django_crontab, found
+from pgq.contrib.cron import apscheduler, celery_beat, crontab, django_crontab, found
 from pgq.contrib.cron.found import Found
 from pgq.management.output import visible
 
@@ -24,6 +24,7 @@ IMPORTS: dict[str, tuple[Callable[[Sequence[str], dict[str, Any]], list[Found]],
     "import-crontab": (_crontab, (1,)),
     "import-django-crontab": (lambda named, options: django_crontab.find(), (0,)),
     "import-celery-beat": (lambda named, options: celery_beat.find(*named), (0, 1)),
+    "import-apscheduler": (lambda named, options: apscheduler.find(*named), (1,)),
 }
 
 
@@ -37,7 +38,7 @@ def imported(action: str, named: Sequence[str], options: dict[str, Any]) -> list
     if len(named) not in counts or (options["user_field"] and action != "import-crontab"):
         raise CommandError(
             "import-crontab takes a file, or - for stdin, and --user-field; import-celery-beat the path of an app, or "
-            "nothing.",
+            "nothing; import-apscheduler the path of a scheduler, or of a function that makes it.",
             returncode=2,
         )
     try:

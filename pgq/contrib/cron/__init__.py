@@ -1,1 +1,1 @@
-"""Schedules of cron, django-crontab and Celery beat become schedules here: rows, or a module of them."""
+"""Schedules of cron, django-crontab, Celery beat and APScheduler become schedules here: rows, or a module of them."""

@@ -52,9 +52,10 @@ class Command(PgqCommand):
             help="list (default): all, or those named; show: with arguments and options; pause: fire no more; resume: "
             "fire again; run: enqueue one task now, the next slot stays; remove: delete; "
             "sync: bring the table in step with the schedules in code; import-crontab FILE, import-django-crontab, "
-            "import-celery-beat [APP]: make schedules of theirs, and name what cannot be taken",
+            "import-celery-beat [APP], import-apscheduler SCHEDULER: make schedules of theirs, and name what cannot be "
+            "taken",
         )
-        parser.add_argument("schedule", nargs="*", help="name or id; of an import, the file or the app")
+        parser.add_argument("schedule", nargs="*", help="name or id; of an import, the file, the app or the scheduler")
         parser.add_argument("--all", action="store_true", help="all schedules, for pause and resume")
         parser.add_argument(
             "--skip-missed",
