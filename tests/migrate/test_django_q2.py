@@ -191,7 +191,7 @@ def test_a_project_moves_and_nothing_is_lost_or_doubled(old: Project) -> None:
     shop = old
     shop.python(f"from shop.old import make; make({MANY})")
     with running(shop, "manage.py", "qcluster"):
-        wait_for(lambda: len(ledger(shop)) > MANY // 10, "the cluster has run some")
+        wait_for(lambda: len(ledger(shop)) > MANY // 10, "the cluster has run some", timeout=300)
     before = shop.sql(f"SELECT {FIELDS} FROM django_q_schedule WHERE name <> 'due' ORDER BY name")
     left = shop.sql("SELECT count(*) FROM django_q_ormq")[0][0]
     results = shop.sql("SELECT count(*) FROM django_q_task")[0][0]
@@ -216,7 +216,7 @@ def test_a_project_moves_and_nothing_is_lost_or_doubled(old: Project) -> None:
 
     # A cluster that is started by mistake finds nothing to do.
     with running(shop, "manage.py", "qcluster"), running(shop, "manage.py", "pgq_worker"):
-        wait_for(lambda: drained(shop), "the pool has run what was queued")
+        wait_for(lambda: drained(shop), "the pool has run what was queued", timeout=600)
     check(shop, MANY)
     assert 0 < sum(there for _, there in shop.sql("SELECT key, there FROM ledger")) < MANY
     # Slots that were missed while the project moved: one each, and as many repeats less.

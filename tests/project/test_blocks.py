@@ -43,8 +43,21 @@ ELSEWHERE = {
         "docs/index.md",
         "{toctree}",
     ): "tests/project/test_site.py::test_the_site_builds_without_a_warning_and_needs_no_other_host",
+    ("docs/migrate/cron.md", "sh"): "tests/migrate/test_cron.py::test_a_crontab_moves_in_five_steps",
+    ("docs/migrate/django-cfg.md", "python"): (
+        "tests/migrate/test_django_cfg.py::test_schedules_of_the_configuration_are_here_once_and_nothing_fires_by_it"
+    ),
     ("docs/migrate/django-q.md", "python"): "tests/project/test_docs.py::test_snippets_for_those_who_move",
     ("docs/migrate/django-q.md", "sql"): "tests/contrib/test_django_q.py::test_foreign_keys_follow_their_rows",
+    (
+        "docs/migrate/django-tasks.md",
+        "python",
+    ): "tests/migrate/test_django_tasks.py::test_what_waits_moves_while_both_run",
+    ("docs/migrate/django-tasks.md", "sql"): "tests/migrate/test_django_tasks.py::test_what_waits_moves_while_both_run",
+    (
+        "docs/migrate/procrastinate.md",
+        "sql",
+    ): "tests/migrate/test_procrastinate.py::test_what_waits_moves_while_both_run",
     ("docs/operate/deployment.md", "yaml"): "tests/deploy/test_files.py::test_the_snippets_of_the_page_can_be_read",
     ("docs/operate/metrics.md", ""): "none: a drawing",
     ("docs/operate/observability.md", ""): "none: a drawing",
