@@ -61,6 +61,9 @@ ELSEWHERE = {
     ("docs/migrate/huey.md", "python"): (
         "tests/migrate/test_huey.py::test_the_example_does_the_same_in_both_and_what_waits_moves_over"
     ),
+    ("docs/migrate/rq.md", "python"): (
+        "tests/migrate/test_rq.py::test_the_example_does_the_same_in_both_and_what_waits_is_run"
+    ),
     ("docs/operate/deployment.md", "yaml"): "tests/deploy/test_files.py::test_the_snippets_of_the_page_can_be_read",
     ("docs/operate/metrics.md", ""): "none: a drawing",
     ("docs/operate/observability.md", ""): "none: a drawing",
