@@ -482,6 +482,19 @@ def test_a_pool_that_serves_a_queue_by_a_pattern_is_among_its_pools(admin_client
     assert address("pool", ID) not in text_of(admin_client, "queue", "sms")
 
 
+def test_a_queue_whose_tasks_all_have_keys_has_its_page(admin_client: Client) -> None:
+    queued(queue="payments", key="stripe:7", priority=5)
+    assert not sql("SELECT FROM pgq_lane WHERE queue = 'payments'")
+    shown = text_of(admin_client, "queue", "payments")
+    assert (
+        '<td data-label="priority" class="pgq-number">5</td><td data-label="ready" class="pgq-number">0</td>' in shown
+    )
+    assert '<td data-label="with a key" class="pgq-number">1</td>' in shown
+    assert address("queue", "payments") in text_of(admin_client, "queues")
+    admin_client.post(address("pause", "payments"))
+    assert "Paused: no worker claims from it." in text_of(admin_client, "queue", "payments")
+
+
 def test_the_oldest_of_a_queue_is_as_old_on_its_page_as_on_the_page_of_all(admin_client: Client) -> None:
     queued(queue="mail")
     sql("UPDATE pgq_queue SET enqueued_at = now() - interval '5 hours', ready_at = now() - interval '30 seconds'")
