@@ -28,6 +28,7 @@ pytest_plugins = [
     "tests.support.skips",
     "tests.support.costs",
     "tests.support.examples",
+    "tests.support.packages",
 ]
 
 SERVER_SETTINGS = {

@@ -1,4 +1,4 @@
-"""The README's first page is true: a new project made of its own snippets does what it says."""
+"""The README and docs/start/everyday.md are true: a new project made of their snippets does what they say."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.support.django_settings import SETTINGS
 #: Boots by a manage.py of its own; see `Project.boot_by_importer`.
 CONFIGURATIONS = "django-configurations"
 snippets = partial(texts, "README.md")
+everyday = partial(texts, "docs/start/everyday.md")
 
 
 RESULTS = """
@@ -47,7 +48,8 @@ USER = "from django.contrib.auth.models import User; User.objects.create_user('a
     ],
 )
 def test_first_page(project, name):
-    settings, tasks, first_call, more_tasks, calls = snippets("python")
+    settings, tasks, first_call = snippets("python")
+    more_tasks, calls = everyday("python")
     modules = {"tasks.py": f"{tasks}\n\n{more_tasks}"}
     # Cold once as readers start it, and once as that importer does.
     options = {"installed": (), "migrate": False, "warm": name not in ("as startproject leaves them", CONFIGURATIONS)}
@@ -64,7 +66,7 @@ def test_first_page(project, name):
     shop.sql("GRANT CREATE ON SCHEMA public TO pgq_stranger")
     shop.manage("migrate", "--verbosity=0")
     run(USER + first_call + calls)
-    for statement in snippets("sql")[0].split(";\n"):
+    for statement in everyday("sql")[0].split(";\n"):
         if statement.strip():
             shop.sql(statement)
     assert "math.copysign True -2.0" in shop.manage("pgq_worker", "--run-once").stdout

@@ -18,10 +18,10 @@ MADE = {
     "integrations": ["python"], "models": ["python"], "options": ["python"], "signals": ["python"],
     "status": ["python"], "testing": ["python"],
 }  # fmt: skip
+FIRST_PAGE = "tests/project/test_first_page.py::test_each_block_does_what_the_page_says"
 #: Blocks that a test of their own runs: page, language, and the test; or `none: ` and the reason why nothing is run.
 ELSEWHERE = {
     ("README.md", "python"): "tests/integration/test_readme.py::test_first_page",
-    ("README.md", "sql"): "tests/integration/test_readme.py::test_first_page",
     ("docs/architecture.md", ""): "none: drawings",
     ("docs/explain/reliability.md", ""): "none: a drawing",
     ("docs/guide/configuration.md", "python"): (
@@ -83,6 +83,13 @@ ELSEWHERE = {
     ("docs/reference/sql.md", "python"): "tests/project/test_docs.py::test_snippets_of_sql",
     ("docs/reference/sql.md", "sql"): "tests/project/test_docs.py::test_snippets_of_sql",
     ("docs/reference/sql.md", ""): "tests/project/test_docs.py::test_snippets_of_sql",
+    ("docs/start/everyday.md", "python"): "tests/integration/test_readme.py::test_first_page",
+    ("docs/start/everyday.md", "sql"): "tests/integration/test_readme.py::test_first_page",
+    ("docs/start/first-ten-minutes.md", "ini"): FIRST_PAGE,
+    ("docs/start/first-ten-minutes.md", "pycon"): FIRST_PAGE,
+    ("docs/start/first-ten-minutes.md", "python"): FIRST_PAGE,
+    ("docs/start/first-ten-minutes.md", "sh"): FIRST_PAGE,
+    ("docs/start/first-ten-minutes.md", "text"): FIRST_PAGE,
 }
 #: Pages whose blocks change what the whole process does: tracing, Sentry. They need no database.
 APART = {"docs/operate/observability.md"}

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
-import sysconfig
-import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support import published
+from tests.support.packages import ROOT, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.smoke, pytest.mark.xdist_group("packaging")]
 
@@ -48,83 +45,61 @@ print(result(sys.argv[1]))
 """
 
 
-def run(*args: object, cwd: Path, **env: str) -> str:
-    """Run a program without what the test run has put into the environment; its output."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "DJANGO", "PYTHON", "PYTEST"))}
-    command = [str(arg) for arg in args]
-    try:
-        done = subprocess.run(
-            command, cwd=cwd, env=kept | env, capture_output=True, text=True, timeout=120, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        said = (error.stdout or b"") + (error.stderr or b"")
-        pytest.fail(f"{command} has not ended\n{said.decode(errors='replace')}")
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+def test_wheel_and_sdist_have_every_file_and_no_other(built):
+    assert published.wheel_problems(next(built.glob("*.whl"))) == []
+    assert published.sdist_problems(next(built.glob("*.tar.gz"))) == []
 
 
-@pytest.fixture(scope="session")
-def built(tmp_path_factory):
-    """The sdist, and the wheel that is built from it."""
-    pytest.importorskip("build", reason="needs the dependency group 'build'")
-    pytest.importorskip("hatchling", reason="needs the dependency group 'build'")
-    folder = tmp_path_factory.mktemp("dist")
-    # Without isolation nothing is downloaded; without -s and -w, the wheel comes out of the sdist.
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
-    return folder
+def test_what_is_missing_from_a_wheel_or_too_much_in_it_is_found(built, tmp_path):
+    spoiled = tmp_path / "spoiled.whl"
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel, zipfile.ZipFile(spoiled, "w") as other:
+        for name in wheel.namelist():
+            if name != "pgq/py.typed":
+                other.writestr(name, "")
+        other.writestr("tests/test_more.py", "")
+    assert published.wheel_problems(spoiled) == [
+        "the wheel lacks pgq/py.typed",
+        "the wheel lacks the marker of types",
+        "the wheel puts tests/test_more.py into site-packages",
+        "the wheel has tests/test_more.py",
+    ]
 
 
-def source_files(package: str) -> set[str]:
-    paths = (ROOT / package).rglob("*")
-    return {str(path.relative_to(ROOT)) for path in paths if path.is_file() and path.parent.name != "__pycache__"}
+def test_the_readme_leads_nowhere_on_the_page_of_an_index(built):
+    """Where pyproject.toml names no repository, it has none to lead to."""
+    read = published.metadata(next(built.glob("*.whl")))
+    assert read["Description-Content-Type"] == "text/markdown"
+    assert re.findall(r"\]\((?!https?://)[^)]*\)", read.get_payload()) == []
+    pytest.importorskip("readme_renderer", reason="needs the dependency group 'release'")
+    assert published.page_problems(read.get_payload()) == []
 
 
-def test_wheel_has_every_file(built):
-    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
-        names = set(wheel.namelist())
-    migrations = {f"pgq/{name}" for name in source_files("migrations_sql")}
-    assert migrations
-    assert source_files("pgq") | migrations <= names
-    others = {name for name in names if not name.startswith("pgq/") and ".dist-info/" not in name}
-    assert not others, "nothing but the package goes into site-packages"
-
-
-def test_readme_leads_nowhere_on_the_page_of_an_index(built):
-    """It has no repository to lead to: links of the README are to files of ours, and an index has none of them."""
-    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
-        [name] = [name for name in wheel.namelist() if name.endswith("/METADATA")]
-        shown = wheel.read(name).decode()
-    assert "Description-Content-Type: text/markdown" in shown
-    assert "See docs/migrate/django-q.md." in " ".join(shown.split())
-    assert re.findall(r"\]\((?!https?://)[^)]*\)", shown) == []
+def test_the_readme_leads_into_the_repository_that_the_metadata_name(built):
+    pytest.importorskip("readme_renderer", reason="needs the dependency group 'release'")
     readme = (ROOT / "README.md").read_text()
-    targets = re.findall(r"\]\((?!https?://)([^)#]*)", readme)
-    assert len(targets) > 5
-    assert [target for target in targets if not (ROOT / target).exists()] == []
-
-
-def test_sdist_has_what_a_build_needs(built):
-    with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
-        names = {name.split("/", 1)[1] for name in sdist.getnames() if "/" in name}
-    others = {"pyproject.toml", "hatch_build.py", "README.md", "LICENSE"}
-    assert source_files("pgq") | source_files("migrations_sql") | others <= names
-    assert not [name for name in names if "__pycache__" in name or name.startswith((".venv", ".pgq"))]
+    assert len(published.page_problems(readme)) > 10
+    shown = published.hook().for_index(readme, "https://example.org/pgq/", "v1.2")
+    assert published.page_problems(shown) == []
+    assert published.link_problems(readme, shown, "https://example.org/pgq") == []
+    leads = published.rendered(shown)[1]
+    assert ("img", "https://example.org/pgq/raw/v1.2/docs/images/dashboard-overview.png") in leads
+    assert ("a", "https://example.org/pgq/blob/v1.2/docs/guide/tasks.md") in leads
+    wrong = readme.replace("docs/guide/tasks.md", "docs/guide/gone.md")
+    gone = published.hook().for_index(wrong, "https://example.org/pgq", "v1.2")
+    assert published.link_problems(wrong, gone, "https://example.org/pgq") == [
+        "docs/guide/gone.md is not in the repository"
+    ]
 
 
 @pytest.fixture(scope="session")
-def installed(built, tmp_path_factory):
-    """The interpreter of a new virtualenv with the wheel; the dependencies are those of this test run."""
+def installed(wheelhouse, tmp_path_factory):
+    """The interpreter of a new virtualenv with the wheel and what it says it needs."""
     folder = tmp_path_factory.mktemp("venv")
     run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
     python = folder / "bin" / "python"
-    wheel = next(built.glob("*.whl"))
-    installer = ("--python", python, "install", "--no-index", "--no-deps", "--quiet", wheel)
-    run(sys.executable, "-m", "pip", "--disable-pip-version-check", *installer, cwd=folder, PIP_USER="0")
-    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip())
-    # Directories named in a .pth file come later in sys.path, and .pth files in them do not count: so the checkout,
-    # which an editable install names in one, stays out.
-    ours = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    (site / "dependencies.pth").write_text("\n".join(sorted(ours)) + "\n")
+    index = ("--no-index", "--find-links", wheelhouse, "--no-compile")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python)
+    run(*pip, "install", "--quiet", *index, "django-pgq", cwd=folder, PIP_USER="0")
     return python
 
 

@@ -70,3 +70,20 @@ def test_the_version_stands_in_one_place_and_has_its_changes() -> None:
     assert released[pgq.__version__]
     stated = [path for path in (ROOT / "pgq").rglob("*.py") if f'"{pgq.__version__}"' in path.read_text()]
     assert stated == [ROOT / "pgq" / "__init__.py"]
+
+
+def test_the_numbers_of_the_readme_are_those_of_the_benchmarks() -> None:
+    page = (ROOT / "docs" / "explain" / "benchmarks.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in readme.splitlines() if line[:2] == "| "]
+    # pgq, Celery, Django-Q2, procrastinate; of a drain the pool of two workers, of a pick-up the median when idle.
+    systems = ("pgq", "celery", "django-q2", "procrastinate")
+    for name, section, column in (("no-op tasks a second", "Drain", 2), ("idle: enqueue to start", "Pick-up", 1)):
+        measured = page.partition(f"\n## {section}\n")[2]
+        [row] = [row for row in rows if row[0].startswith(name)]
+        for system, cell in zip(systems, row[1:], strict=False):
+            line = next(line for line in measured.splitlines() if line.startswith(f"| {system} "))
+            wanted = float(line.split("|")[column + 1].split()[0].replace(",", ""))
+            assert abs(float(cell.removesuffix(" ms").replace(",", "")) - wanted) < 0.05 * wanted, (name, system)
+    [date] = re.findall(r"\d{4}-\d\d-\d\d", readme)
+    assert f"* {date} " in page
