@@ -154,6 +154,11 @@ soak-schedules: $(VENV)/.installed-dev postgres ## Fire 200 schedules a second w
 	@echo "==> Schedules under fire"
 	@$(PY) -m tests.soak.schedules $(ARGS)
 
+.PHONY: release-check
+release-check: $(VENV)/.installed-release postgres ## Build what would be published, look at it, install it for each Python and Django (ARGS=readme: a step)
+	@echo "==> Release"
+	@$(PY) -m tests.release $(ARGS)
+
 .PHONY: clean
 clean: ## Remove everything these commands have made, the demo's database included
 	@for folder in .pgq .pgq/demo; do \
@@ -179,6 +184,11 @@ $(VENV)/.installed-docs: pyproject.toml $(VENV)/.made
 	@[ $(VENV)/.installed-dev -nt pyproject.toml ] || { echo "==> Installing pgq and Sphinx into $(VENV)"; \
 		$(PIP) --editable . --group docs; }
 	@touch $@
+
+$(VENV)/.installed-release: pyproject.toml $(VENV)/.made
+	@echo "==> Installing pgq and what looks at releases into $(VENV)"
+	@$(PIP) --editable . --group release
+	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-embedded: pyproject.toml $(VENV)/.made
 	@echo "==> Installing pgq and a PostgreSQL into $(VENV)"

@@ -26,6 +26,8 @@ from tests.support.reader import Reader
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packaging")]
 PAGE = "docs/start/first-ten-minutes.md"
+#: The stranger's interpreter, if it is not that of the test run. What pgq needs comes from pip's own index then.
+OTHER_PYTHON = os.environ.get("PGQ_STRANGERS_PYTHON")
 
 
 def free_port() -> str:
@@ -35,17 +37,25 @@ def free_port() -> str:
 
 
 @pytest.fixture
-def stranger(wheelhouse: Path, tmp_path: Path, pg_dsn: str) -> dict[str, str]:
+def index(request: pytest.FixtureRequest, wheel: Path) -> dict[str, str]:
+    """What pip is told of where packages are."""
+    if OTHER_PYTHON:
+        return {"PIP_FIND_LINKS": str(wheel.parent)}
+    folder = request.getfixturevalue("wheelhouse")
+    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_CONFIG_FILE": os.devnull}
+
+
+@pytest.fixture
+def stranger(index: dict[str, str], tmp_path: Path, pg_dsn: str) -> dict[str, str]:
     """The environment of a machine with Python, an index of packages and a PostgreSQL, and nothing of this checkout."""
     pytest.importorskip("ensurepip", reason="needs ensurepip (Debian: python3-venv)")
     programs = tmp_path / "bin"
     programs.mkdir()
     python = programs / "python3"
-    python.write_text(f'#!/bin/sh\nexec {sys._base_executable} "$@"\n')  # type: ignore[attr-defined]
+    python.write_text(f'#!/bin/sh\nexec {OTHER_PYTHON or sys._base_executable} "$@"\n')  # type: ignore[attr-defined]
     python.chmod(0o755)
     names = {"dbname": "PGDATABASE"}
     server = {names.get(key, f"PG{key.upper()}"): str(value) for key, value in conninfo_to_dict(pg_dsn).items()}
-    index = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheelhouse), "PIP_CONFIG_FILE": os.devnull}
     # Most of what pip would compile is never imported.
     quick = {"PIP_NO_COMPILE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     path = f"{programs}:{find_binaries()}:{os.environ['PATH']}"
