@@ -19,6 +19,8 @@ from tests.support.blocks import texts
 from tests.support.projects import Project
 from tests.support.strangers import running, wait_for
 
+#: Seconds that a step may take, only waited for when something is wrong.
+LONG = 900.0
 #: Queued tasks.
 MANY = 10_000 if os.environ.get("PGQ_TEST_FULL") else 1_000
 
@@ -63,6 +65,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.utils import timezone
 from django_q.models import Schedule
 from django_q.tasks import async_chain, async_task, schedule
@@ -71,6 +74,7 @@ TYPES = ["O", "I", "H", "D", "W", "BW", "M", "BM", "Q", "Y"]
 LATER = datetime(2040, 1, 31, 2, 30, tzinfo=UTC)
 
 
+@transaction.atomic
 def make(many):
     user = User.objects.create(username="u")
     for number, letter in enumerate(TYPES):
@@ -155,7 +159,7 @@ def add_pgq(shop: Project) -> None:
 
 
 def imported(shop: Project, *options: str) -> tuple[int, dict[str, Any]]:
-    done = shop.manage("pgq_import_django_q", "--trust-schedules", "--json", *options, code=None)
+    done = shop.manage("pgq_import_django_q", "--trust-schedules", "--json", *options, code=None, timeout=LONG)
     return done.returncode, json.loads(done.stdout)
 
 
@@ -189,9 +193,9 @@ FIELDS = "name, func, hook, schedule_type, minutes, cron, repeats, next_run, int
 
 def test_a_project_moves_and_nothing_is_lost_or_doubled(old: Project) -> None:
     shop = old
-    shop.python(f"from shop.old import make; make({MANY})")
+    shop.python(f"from shop.old import make; make({MANY})", timeout=LONG)
     with running(shop, "manage.py", "qcluster"):
-        wait_for(lambda: len(ledger(shop)) > MANY // 10, "the cluster has run some", timeout=300)
+        wait_for(lambda: len(ledger(shop)) > MANY // 10, "the cluster has run some", timeout=LONG)
     before = shop.sql(f"SELECT {FIELDS} FROM django_q_schedule WHERE name <> 'due' ORDER BY name")
     left = shop.sql("SELECT count(*) FROM django_q_ormq")[0][0]
     results = shop.sql("SELECT count(*) FROM django_q_task")[0][0]
@@ -216,7 +220,7 @@ def test_a_project_moves_and_nothing_is_lost_or_doubled(old: Project) -> None:
 
     # A cluster that is started by mistake finds nothing to do.
     with running(shop, "manage.py", "qcluster"), running(shop, "manage.py", "pgq_worker"):
-        wait_for(lambda: drained(shop), "the pool has run what was queued", timeout=600)
+        wait_for(lambda: drained(shop), "the pool has run what was queued", timeout=LONG)
     check(shop, MANY)
     assert 0 < sum(there for _, there in shop.sql("SELECT key, there FROM ledger")) < MANY
     # Slots that were missed while the project moved: one each, and as many repeats less.
