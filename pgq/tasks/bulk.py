@@ -28,7 +28,18 @@ from pgq.store import bulk, overview
 from pgq.store.caller import callers_cursor
 from pgq.store.connection import Cursor
 
-__all__ = ["BATCH", "CANCELLABLE", "RETRIABLE", "TaskFilter", "Treated", "cancel_matching", "count", "retry_matching"]
+__all__ = [
+    "BATCH",
+    "CANCELLABLE",
+    "MOVABLE",
+    "RETRIABLE",
+    "TaskFilter",
+    "Treated",
+    "cancel_matching",
+    "count",
+    "move_matching",
+    "retry_matching",
+]
 
 #: The states of live tasks, and of those that ended as failures.
 READY, RUNNING, WAITING, PARKED, FAILED = "ready", "running", "waiting", "parked", "failed"
@@ -36,6 +47,7 @@ READY, RUNNING, WAITING, PARKED, FAILED = "ready", "running", "waiting", "parked
 CANCELLABLE = (READY, RUNNING, WAITING, PARKED)
 #: States in which a task can be run again, or at once.
 RETRIABLE = (FAILED, WAITING, PARKED)
+#: States in which a task can be moved to another queue.
 MOVABLE = (READY, WAITING, PARKED)
 #: Tasks treated in one transaction.
 BATCH = 500
@@ -126,6 +138,7 @@ def cancel_matching(which: TaskFilter, *, limit: int | None = None, progress: Pr
     """Cancel the live tasks that match. Those that run are told to stop, as by `pgq.tasks.cancel`.
 
     Args:
+        which: The tasks that are meant.
         limit: Treat no more than so many.
         progress: Called after each window.
 
@@ -140,6 +153,7 @@ def retry_matching(which: TaskFilter, *, limit: int | None = None, progress: Pro
     """Run the failed tasks that match again, and make the parked and waiting ones ready, as by `pgq.tasks.retry`.
 
     Args:
+        which: The tasks that are meant.
         limit: Treat no more than so many.
         progress: Called after each window.
 
@@ -156,6 +170,8 @@ def move_matching(
     """Move the live tasks that match to another queue, behind what is there. Those that run stay.
 
     Args:
+        which: The tasks that are meant.
+        queue: The queue to move them to.
         limit: Treat no more than so many.
         progress: Called after each window.
 

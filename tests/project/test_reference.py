@@ -68,6 +68,30 @@ def test_a_module_that_says_what_is_public_is_told_of() -> None:
     assert saying - inner - set(layout.MODULES) == set()
 
 
+#: Of public modules: what other rooms of pgq use.
+INNER = {
+    "pgq.errors": {"field_of", "invalid", "reason_of"},
+    "pgq.ground.events": {"run_before_exit", "trace_of"},
+    "pgq.models.metrics": {"ArrayColumn"},
+    "pgq.records": {"Blame", "Progress", "Signed", "TaskState", "UniqueCall"},
+    "pgq.signals": {"send"},
+    "pgq.status.metrics": {"as_json"},
+    "pgq.status.why": {"verdict"},
+    "pgq.tasks.bulk": {"cancel_some", "move_some", "retry_some"},
+    "pgq.urls.django_cfg": {"everything", "schedules", "status", "tasks"},
+}
+
+
+@pytest.mark.parametrize("module", layout.MODULES)
+def test_what_a_public_module_defines_is_public_or_known_not_to_be(module: str) -> None:
+    defined = {
+        node.name
+        for node in ast.parse(_source(module)).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name[0] != "_"
+    }
+    assert defined - set(importlib.import_module(module).__all__) == INNER.get(module, set())
+
+
 def _source(module: str) -> str:
     spec = importlib.util.find_spec(module)
     assert spec is not None

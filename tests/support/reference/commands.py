@@ -83,7 +83,7 @@ def _row(action: argparse.Action) -> tuple[str, str, str]:
     default, meaning = split_default(action.help or "")
     if not default and action.default not in (None, False, True, argparse.SUPPRESS, []):
         default = f"`{action.default}`"
-    needed = "" if default or not action.required else "required"
+    needed = "required" if action.required and not default and action.nargs not in ("*", "?") else ""
     return f"`{name}`", capital(default or needed), capital(meaning)
 
 
