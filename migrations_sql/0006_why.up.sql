@@ -35,6 +35,9 @@ DECLARE
     before record;
     is_paused boolean;
     blocked text := '';
+    -- Tasks of the queue that ended in a second, over the last five minutes that are added up.
+    rate double precision;
+    moment constant timestamptz := at;
 BEGIN
     SELECT id, queue, priority, position, func, attempts, max_attempts, crashes, cancelled, run_after, remaining, parked,
            lock, worker, enqueued_at, NULL::text AS key
@@ -274,6 +277,21 @@ BEGIN
     facts := facts || jsonb_build_object('ahead', ahead, 'ahead_exact', ahead < bound, 'ahead_elsewhere', others,
                                          'ahead_elsewhere_exact', others < bound);
     code := CASE WHEN ahead > 0 OR others > 0 THEN 'behind' WHEN pool.busy >= pool.workers THEN 'busy' ELSE 'next' END;
+    -- When its turn comes, at the present rate; not where that is not known, or others come first that are not counted, or of
+    -- keys, which have rates of their own.
+    IF code = 'behind' AND q.key IS NULL AND ahead < bound AND others = 0 THEN
+        BEGIN
+            SELECT sum(succeeded + failed + cancelled + timed_out + discarded) / 300.0 INTO rate
+              FROM pgq_metric
+             WHERE span = 1 AND queue = left(q.queue, 200)
+               AND pgq_metric.at >= date_trunc('minute', moment - interval '30 s') - interval '5 min'
+               AND pgq_metric.at < date_trunc('minute', moment - interval '30 s');
+        EXCEPTION WHEN insufficient_privilege THEN NULL;
+        END;
+        IF rate > 0 THEN
+            facts := facts || jsonb_build_object('rate', round(rate::numeric, 2), 'eta_seconds', ceil((ahead + 1) / rate));
+        END IF;
+    END IF;
     sentence := CASE code
         WHEN 'behind' THEN
             concat_ws(', and ',
@@ -284,6 +302,10 @@ BEGIN
                                                  CASE WHEN others >= bound THEN ' or more' ELSE '' END) END)
         WHEN 'busy' THEN 'the next one of its ' || CASE WHEN q.key IS NULL THEN 'queue' ELSE 'key' END
         ELSE format('the next one of its %s, and a worker is free', CASE WHEN q.key IS NULL THEN 'queue' ELSE 'key' END) END;
+    IF facts ? 'eta_seconds' THEN
+        sentence := format('%s, about %s at the rate of the last minutes', sentence,
+                           pgq_span((facts ->> 'eta_seconds')::numeric * interval '1 second'));
+    END IF;
     sentence := format('It is ready, %s; %s of %s workers that serve the queue are busy.', sentence, pool.busy, pool.workers);
 END
 $$;

@@ -107,6 +107,33 @@ def test_what_it_counts_is_bounded() -> None:
     assert "behind 10000 or more other tasks" in verdict.sentence
 
 
+def test_how_long_it_takes_where_the_rate_of_the_queue_is_known() -> None:
+    make_pool(workers=FREE)
+    tasks = [async_task(NAME, number, queue="mail") for number in range(3)]
+    assert "about" not in said(tasks[2])[1], "nothing has ended yet"
+    # 90 have ended in five minutes: one in 3.3 s. What is not complete yet, older, or of another queue does not count.
+    sql(
+        "INSERT INTO pgq_metric (span, at, queue, func, succeeded, failed, retried)"
+        " SELECT 1, date_trunc('minute', now()) - n * interval '1 minute', queue, 'f', 20, 10, 99"
+        "   FROM generate_series(2, 20, 2) n, unnest('{mail,sms}'::text[]) queue"
+        "  WHERE n IN (2, 4, 20) OR queue = 'sms'"
+    )
+    sql(
+        "INSERT INTO pgq_metric (span, at, queue, func, discarded)"
+        " VALUES (1, date_trunc('minute', now()) - interval '3 min', 'mail', 'g', 30)"
+    )
+    verdict = why(tasks[2])
+    assert (verdict.facts["rate"], verdict.facts["eta_seconds"]) == (0.3, 10)
+    assert verdict.sentence == (
+        "It is ready, behind 2 other tasks of its queue, about 10 s at the rate of the last minutes;"
+        " 0 of 1 workers that serve the queue are busy."
+    )
+    assert "about" not in said(tasks[0])[1], "it is the next one"
+    # One that may come first at any time, in a queue whose rate is another.
+    async_task(NAME, 9, queue="elsewhere", priority=5)
+    assert "eta_seconds" not in why(tasks[2]).facts
+
+
 def test_running_stopping_lost() -> None:
     task = async_task(NAME, 1)
     working = [{"number": 0, "id": WORKER, "pid": 11, "state": "working", "task": task, "seconds": 100}]

@@ -94,11 +94,7 @@ def _may_read(visit: Visit, found: _Found) -> bool:
 def _verdict(visit: Visit, found: _Found) -> Any:
     state = why.UNKNOWN if found.row is None else display.state_of(found.row)
     badge = display.badge("parked", state) if found.verdict.is_stuck else display.state_badge(state)
-    eta = found.verdict.facts.get("eta")
-    return widgets.join(
-        format_html('<p class="pgq-verdict">{} {}</p>', badge, found.verdict.sentence),
-        format_html("<p>{}</p>", _("It begins in about %s, at the present rate.") % widgets.ago(eta)) if eta else "",
-    )
+    return format_html('<p class="pgq-verdict">{} {}</p>', badge, found.verdict.sentence)
 
 
 def _links(visit: Visit, found: _Found) -> Sequence[tuple[Any, str]]:
