@@ -114,6 +114,11 @@ bench-scaling: $(VENV)/.installed postgres ## Measure claims and settlings while
 	@echo "==> Benchmark of growth"
 	@$(PY) -m bench.scaling $(ARGS)
 
+.PHONY: bench-faces
+bench-faces: $(VENV)/.installed postgres ## Ask every page, endpoint and command of 10,000,000 results, 30 minutes (ARGS='--results 100000 --queued 10000 --history 0.02')
+	@echo "==> Benchmark of the faces"
+	@$(PY) -m bench.faces $(ARGS)
+
 .PHONY: faults
 faults: $(VENV)/.installed-dev postgres ## Stage all faults and threats and print a table of them (ARGS=... for pytest)
 	@echo "==> Faults F1-F40, threats S1-S20"

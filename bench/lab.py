@@ -254,12 +254,12 @@ def laboratory(*, fsync: bool = True, **more: str) -> Iterator[Lab]:
         else:
             settings = SETTINGS | more | ({} if fsync else {"fsync": "off", "synchronous_commit": "off"})
             dsn = stack.enter_context(Server(settings=settings)).dsn
-        lab = Lab(dsn, _postmaster(dsn), folder)
+        lab = Lab(dsn, postmaster(dsn), folder)
         stack.enter_context(lab.stack)
         yield lab
 
 
-def _postmaster(dsn: str) -> int | None:
+def postmaster(dsn: str) -> int | None:
     """The pid of the server that answers on a socket of this machine; None if it is elsewhere."""
     with psycopg.connect(dsn) as connection:
         backend = connection.info.backend_pid
