@@ -40,6 +40,8 @@ WORK = "tests.functions.flow.work"
 #: Seconds that a key with a ready task and room may be left alone: of looks between which others are claimed (a busy
 #: machine may stop all of it for longer); and in all.
 IDLE, ALL_IDLE = 2.0, 6.0
+#: So many tasks live at most: were the pools slower than the producer, those of the higher priority alone would be run.
+BACKLOG = 1500
 #: Of all pools, with some that were killed in the middle of a turn.
 WORKERS = 8
 #: Seconds within which pools are as they were, after the worst of it: leases of QUICK are 3 s.
@@ -126,9 +128,11 @@ class Producer(threading.Thread):
             try:
                 if session is None or session.closed:
                     session = self.site.session(connect_timeout=2)
-                self._enqueue(session)
-                self._enqueue_unique(session)
-                self.sent += 20
+                [(live,)] = session.execute("SELECT count(*) FROM pgq_queue").fetchall()
+                if live < BACKLOG:
+                    self._enqueue(session)
+                    self._enqueue_unique(session)
+                    self.sent += 20
             except psycopg.Error:
                 if session is not None:
                     session.close()
