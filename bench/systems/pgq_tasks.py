@@ -11,6 +11,8 @@ class PgqTasks(Pgq):
         f"`PgqBackend` of `django.tasks`, which checks results and sends signals; `save_limit` 0 and"
         f" `coroutines` {COROUTINES} as pgq; many: `enqueue_many` of the backend by 5,000"
     )
+    #: As those of pgq: the keys are the same.
+    limited = {}
     rescues = False
 
     def environment(self) -> dict[str, str]:
