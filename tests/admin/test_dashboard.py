@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,9 +15,10 @@ from django.db import connection
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from pgq import signals
-from pgq.admin.dashboard import alike, look
+from pgq.admin.dashboard import alike, look, numbers
 from pgq.admin.dashboard.tasks import parse
 from pgq.ground import ids
 from pgq.models import QueuedTask, Task
@@ -493,6 +496,18 @@ def test_a_queue_whose_tasks_all_have_keys_has_its_page(admin_client: Client) ->
     assert address("queue", "payments") in text_of(admin_client, "queues")
     admin_client.post(address("pause", "payments"))
     assert "Paused: no worker claims from it." in text_of(admin_client, "queue", "payments")
+
+
+def test_the_last_point_of_a_chart_counts_the_time_that_is_over(admin_client: Client) -> None:
+    now = timezone.now().replace(second=0, microsecond=0) + timedelta(seconds=50)
+    found = numbers.Numbers(
+        numbers.Range("1h", now - timedelta(hours=1), now),
+        [now - timedelta(seconds=50 + 60 * n) for n in (1, 0)],
+        [120.0, 10.0], [0.0, 0.0], [0.0, 0.0], [], [], [], [], [],
+    )  # fmt: skip
+    assert numbers.rate(found, found.ended) == [2.0, None], "of its 50 seconds 20 are counted"
+    later = replace(found, range=replace(found.range, end=now + timedelta(seconds=20)))
+    assert numbers.rate(later, [120.0, 80.0]) == [2.0, 2.0], "of 70 seconds 40 are counted"
 
 
 def test_the_oldest_of_a_queue_is_as_old_on_its_page_as_on_the_page_of_all(admin_client: Client) -> None:

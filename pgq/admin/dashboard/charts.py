@@ -137,7 +137,7 @@ def lines(
 
 def beside(*figures: Any) -> SafeString:
     """Put charts beside each other, where there is room."""
-    return format_html('<div class="pgq-blocks">{}</div>', widgets.join(*figures))
+    return format_html('<div class="pgq-figures">{}</div>', widgets.join(*figures))
 
 
 def columns(title: str, bars: Sequence[tuple[str, float, str]], *, unit: str = "") -> SafeString:

@@ -76,7 +76,9 @@ def build_one(visit: Visit, fingerprint: str) -> list[Block]:
     if visit.may("operate_dashboard") and visit.may("retry_task"):
         links.append((_("Retry all…"), visit.address("retry_alike", fingerprint)))
     return [
-        visit.shown(_("Error"), seen, lambda found: _facts(visit, found[0]), links=links),
+        visit.shown(
+            title(seen.value[0]) if seen.value else _("Error"), seen, lambda found: _facts(visit, found[0]), links=links
+        ),
         visit.block(
             _("The newest of them"),
             lambda cursor: store.alike(cursor, fingerprint=fingerprint, limit=WINDOW, most=_ROWS),

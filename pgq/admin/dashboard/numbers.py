@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.utils import timezone
+from django.utils import dateformat, timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -26,6 +26,8 @@ from pgq.store.series import Gauge, Mark
 
 #: How far back a page looks, as tabs: a name for the address, and seconds.
 RANGES = {"1h": 3600, "8h": 8 * 3600, "3d": 3 * 86400, "14d": 14 * 86400, "1y": 366 * 86400}
+#: Seconds until what workers count is added up.
+_BEHIND = 30
 _LABELS = {
     "1h": gettext_lazy("hour"),
     "8h": gettext_lazy("8 hours"),
@@ -144,11 +146,11 @@ def shown(visit: Visit, title: Any, seen: Seen[Numbers], page: str, *args: Any) 
 
 
 def _charts(found: Numbers) -> Any:
-    moments, marks, step = labels(found), placed(found), found.range.step
+    moments, marks = labels(found), placed(found)
     rates = [
-        charts.Series(_("ended"), "good", [value / step for value in found.ended]),
-        charts.Series(_("failed"), "bad", [value / step for value in found.failed]),
-        charts.Series(_("attempts retried"), "other", [value / step for value in found.retried]),
+        charts.Series(_("ended"), "good", rate(found, found.ended)),
+        charts.Series(_("failed"), "bad", rate(found, found.failed)),
+        charts.Series(_("attempts retried"), "other", rate(found, found.retried)),
     ]
     times = [charts.Series(_("run, p95"), "plain", found.run), charts.Series(_("wait, p95"), "other", found.wait)]
     left = [charts.Series(_("ready"), "plain", found.ready), charts.Series(_("running"), "good", found.running)]
@@ -159,11 +161,21 @@ def _charts(found: Numbers) -> Any:
     )
 
 
+def rate(found: Numbers, counted: Sequence[float]) -> list[float | None]:
+    """Return how many a second: at a point that is not over, in the time that was counted; None: too short."""
+    known = found.range.end - timedelta(seconds=_BEHIND)
+    lengths = [min((known - at).total_seconds(), found.range.step) for at in found.moments]
+    return [
+        value / length if length >= found.range.step / 2 else None
+        for value, length in zip(counted, lengths, strict=True)
+    ]
+
+
 def labels(found: Numbers) -> list[str]:
     """Return what is said of each point: its time, and its day where the range is longer."""
     seconds = RANGES[found.range.name]
-    form = "%H:%M" if seconds <= 86400 else "%a %d %b %H:%M" if seconds < 86400 * 30 else "%Y-%m-%d"
-    return [timezone.localtime(at).strftime(form) for at in found.moments]
+    form = "H:i" if seconds <= 86400 else "D d M H:i" if seconds < 86400 * 30 else "Y-m-d"
+    return [dateformat.format(timezone.localtime(at), form) for at in found.moments]
 
 
 def placed(found: Numbers) -> list[tuple[int, str]]:
