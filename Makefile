@@ -81,6 +81,10 @@ docs: $(VENV)/.installed-dev ## Write the pages of docs/reference that are made 
 	@$(PY) -m sphinx -W -n --keep-going -q -j auto -b dirhtml docs $(SITE)
 	@echo "==> It is in $(SITE)/index.html; make docs-serve shows it"
 
+.PHONY: messages
+messages: $(VENV)/.installed-dev ## Write the catalogs of pgq/locale from code and templates; what is new waits for its translation
+	@$(PY) -m tests.support.catalogs
+
 .PHONY: docs-serve
 docs-serve: docs ## Build the site and show it on http://127.0.0.1:8008/
 	@exec $(PY) -m http.server --bind 127.0.0.1 --directory $(SITE) 8008

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 
+from pgq.admin import labels
 from pgq.admin.base import BoundedPaginator, PgqAdminMixin
 from pgq.admin.dashboard.site import DashboardAdminMixin
 from pgq.admin.finished import FailureAdminMixin, SuccessAdminMixin, TaskAdminMixin
@@ -43,6 +44,8 @@ __all__ = [
     "WorkerPoolAdminMixin",
     "group_of",
 ]
+
+labels.name_columns()
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]

@@ -18,6 +18,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from pgq import codec
 from pgq.admin import databases
@@ -37,6 +38,25 @@ _LAID_OUT = 20_000
 CELL = 100
 #: What a task ended with that was cancelled, and did not fail by itself.
 CANCELLED = path_of(TaskCancelled)
+_STATES = {
+    "ready": gettext_lazy("ready"),
+    "waiting": gettext_lazy("waiting"),
+    "running": gettext_lazy("running"),
+    "parked": gettext_lazy("parked"),
+    "cancelled": gettext_lazy("cancelled"),
+    "succeeded": gettext_lazy("succeeded"),
+    "failed": gettext_lazy("failed"),
+    "suspended": gettext_lazy("suspended"),
+    "unknown": gettext_lazy("unknown"),
+    "idle": gettext_lazy("idle"),
+    "working": gettext_lazy("working"),
+    "starting": gettext_lazy("starting"),
+    "stopping": gettext_lazy("stopping"),
+    "stopped": gettext_lazy("stopped"),
+    "active": gettext_lazy("active"),
+    "paused": gettext_lazy("paused"),
+    "ended": gettext_lazy("ended"),
+}
 #: What is not shown reads like this everywhere in the admin.
 EMPTY = "-"
 
@@ -106,7 +126,8 @@ def block(text: str | None, more_url: str) -> SafeString | str:
     shown = format_html('<pre class="pgq-value">{}</pre>', text[:PREVIEW])
     if len(text) <= PREVIEW:
         return shown
-    return format_html('{}<a class="pgq-more" href="{}">Show all {} characters</a>', shown, more_url, f"{len(text):,}")
+    words = _("Show all %s characters") % f"{len(text):,}"
+    return format_html('{}<a class="pgq-more" href="{}">{}</a>', shown, more_url, words)
 
 
 def cut(text: str | None, length: int = CELL) -> str:
@@ -157,7 +178,12 @@ def func_path(path: str) -> SafeString:
 
 def badge(state: str, label: Any = None) -> SafeString:
     """Show a state: in words, and besides in colour."""
-    return format_html('<span class="pgq-state pgq-state-{}">{}</span>', state, label or state)
+    return format_html('<span class="pgq-state pgq-state-{}">{}</span>', state, label or state_word(state))
+
+
+def state_word(state: str) -> Any:
+    """Return the state of a task, a worker, a pool or a schedule as it is shown; another text as it is."""
+    return _STATES.get(state, state)
 
 
 def state_of(row: QueuedTask | Task) -> str:
@@ -169,7 +195,7 @@ def state_of(row: QueuedTask | Task) -> str:
 
 def state_badge(state: str, label: Any = None) -> SafeString:
     """Show the state of a task, by other words if they are given."""
-    return badge({"failed": "parked", "succeeded": "idle"}.get(state, state), label or state)
+    return badge({"failed": "parked", "succeeded": "idle"}.get(state, state), label or state_word(state))
 
 
 def url(site: admin.AdminSite, model: type[Model], view: str, *args: Any, **query: Any) -> str | None:
@@ -255,13 +281,11 @@ def _attempt(entry: Any) -> tuple[SafeString]:
     shown = {key: cut(plain(entry.get(key)), PREVIEW) for key in _ATTEMPT}
     return (
         format_html(
-            "<details><summary>Attempt {}, {}: <strong>{}</strong> {}</summary>"
-            '<p>worker {}</p><pre class="pgq-value">{}</pre></details>',
-            shown["attempt"],
-            shown["at"][:19].replace("T", " "),
+            '<details><summary>{}: <strong>{}</strong> {}</summary><p>{}</p><pre class="pgq-value">{}</pre></details>',
+            _("Attempt %(attempt)s, %(at)s") % {"attempt": shown["attempt"], "at": shown["at"][:19].replace("T", " ")},
             shown["exception"],
             cut(shown["message"], 200),
-            shown["worker"],
+            _("worker %s") % shown["worker"],
             shown["traceback"],
         ),
     )

@@ -222,9 +222,14 @@ class TimingForm(_ScheduleForm):
     name = _text(gettext_lazy("name"), gettext_lazy("Also the group of its tasks."))
     schedule_type = forms.ChoiceField(label=gettext_lazy("type"), choices=Schedule.TYPE, initial=Schedule.DAILY)
     minutes = forms.IntegerField(
-        required=False, min_value=1, help_text=gettext_lazy("Type Minutes: between two firings.")
+        label=gettext_lazy("minutes"),
+        required=False,
+        min_value=1,
+        help_text=gettext_lazy("Type Minutes: between two firings."),
     )
-    seconds = forms.FloatField(required=False, help_text=gettext_lazy("Type Seconds: between two firings."))
+    seconds = forms.FloatField(
+        label=gettext_lazy("seconds"), required=False, help_text=gettext_lazy("Type Seconds: between two firings.")
+    )
     cron = _text(
         gettext_lazy("cron"),
         gettext_lazy("Type Cron: minute, hour, day of month, month, day of week; seconds may stand as a sixth."),
@@ -346,9 +351,12 @@ class ScheduleForm(TimingForm):
     group = _text(gettext_lazy("group"), gettext_lazy("Of its tasks. Empty: the schedule's name."))
     task_name = _text(gettext_lazy("task name"), gettext_lazy("Of its tasks. Empty: four words."))
     timeout = forms.FloatField(
-        required=False, help_text=gettext_lazy("Seconds one attempt may run. Empty: as configured.")
+        label=gettext_lazy("timeout"),
+        required=False,
+        help_text=gettext_lazy("Seconds one attempt may run. Empty: as configured."),
     )
     max_attempts = forms.IntegerField(
+        label=gettext_lazy("attempts allowed"),
         required=False,
         min_value=0,
         help_text=gettext_lazy("Attempts that may fail; 0: no limit. Empty: as configured."),
@@ -358,6 +366,7 @@ class ScheduleForm(TimingForm):
         gettext_lazy("Keyword argument that is given the time it should have fired."),
     )
     catch_up = forms.TypedChoiceField(
+        label=gettext_lazy("catch up"),
         required=False,
         empty_value=None,
         coerce=lambda value: value == "True",
@@ -365,6 +374,7 @@ class ScheduleForm(TimingForm):
         help_text=gettext_lazy("After an outage: fire all the slots that were missed, or one for all of them."),
     )
     overlap = forms.ChoiceField(
+        label=gettext_lazy("overlap"),
         choices=Schedule.OVERLAP,
         initial="allow",
         help_text=gettext_lazy("When a slot comes while a task of this schedule still waits or runs."),

@@ -75,7 +75,7 @@ class WorkerPoolAdminMixin(PgqAdminMixin):
     @admin.display(description=gettext_lazy("status"))
     def state(self, row: Any) -> Any:
         if row.status != "stopped" and row.age > STALE:
-            return display.badge("stale", _("silent (was %s)") % row.status)
+            return display.badge("stale", _("silent (was %s)") % display.state_word(row.status))
         return display.badge(row.status)
 
     @admin.display(description=gettext_lazy("queues"))
@@ -85,7 +85,10 @@ class WorkerPoolAdminMixin(PgqAdminMixin):
     @admin.display(description=gettext_lazy("workers"))
     def workers_cell(self, row: Any) -> str:
         states = Counter(display.cut(display.plain(worker.get("state")), 20) for worker in self._workers(row))
-        return ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or display.EMPTY
+        return (
+            ", ".join(f"{count} {display.state_word(state)}" for state, count in sorted(states.items()))
+            or display.EMPTY
+        )
 
     @admin.display(description=gettext_lazy("done"))
     def done(self, row: Any) -> str:

@@ -12,6 +12,7 @@ from django.forms import Media
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.loader import render_to_string
 from django.urls import path
+from django.utils import dateformat
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -233,7 +234,11 @@ class ScheduleAdminMixin(StoredCells):
                     "paused": row.paused,
                     "ended": not slots,
                     "slots": [
-                        (slot.isoformat(), f"{slot.astimezone(zone):%a %Y-%m-%d %H:%M:%S %Z}", slot <= now)
+                        (
+                            slot.isoformat(),
+                            f"{dateformat.format(slot.astimezone(zone), 'D Y-m-d H:i:s')} {slot.astimezone(zone):%Z}",
+                            slot <= now,
+                        )
                         for slot in slots
                     ],
                 }

@@ -119,7 +119,12 @@ def graph(visit: Visit, found: Sequence[FlowTask]) -> SafeString:
 
 def _box(visit: Visit, task: FlowTask) -> _Box:
     label = task.name or task.func.rpartition(".")[2]
-    return _Box(display.cut(label, 20), task.state, f"{task.func}: {task.state}", visit.address("task", task.id.hex))
+    return _Box(
+        display.cut(label, 20),
+        task.state,
+        f"{task.func}: {display.state_word(task.state)}",
+        visit.address("task", task.id.hex),
+    )
 
 
 def _to_come(last: FlowTask) -> list[_Box]:
@@ -137,7 +142,8 @@ def _layer(visit: Visit, tasks: Sequence[FlowTask]) -> list[_Box]:
     if len(tasks) <= _DRAWN:
         return [_box(visit, task) for task in tasks]
     states = Counter(task.state for task in tasks)
-    return [_Box(f"{count:,} {state}", state, f"{count:,} {state}") for state, count in states.most_common()]
+    words = {state: f"{count:,} {display.state_word(state)}" for state, count in states.most_common()}
+    return [_Box(said, state, said) for state, said in words.items()]
 
 
 def _drawn(layers: Sequence[Sequence[_Box]]) -> SafeString:
@@ -189,7 +195,7 @@ def _rect(box: _Box, x: float, y: float) -> SafeString:
         box.label,
         x + 8,
         y + 29,
-        box.state,
+        display.state_word(box.state),
         box.words,
     )
     return format_html('<a href="{}">{}</a>', box.address, drawn) if box.address else format_html("<g>{}</g>", drawn)

@@ -200,7 +200,10 @@ def _set(visit: Visit, scope: str, name: str) -> Done:
         "smooth": smooth,
         "order": order,
     }
-    told = ", ".join(f"{key} {value}" for key, value in facts.items() if key not in ("scope", "name"))
+    given = {
+        key: value for key, value in facts.items() if key not in ("scope", "name") and value not in (None, False, "")
+    }
+    told = ", ".join(f"{key} {value}" for key, value in given.items()) or _("it only tells the order")
     text = _("The limit of the %(scope)s %(name)s is set: %(told)s.") % {"scope": scope, "name": name, "told": told}
     return Done(text, f"{scope}:{name}"[:200], name, visit.address("limits"), facts=facts)
 

@@ -174,7 +174,7 @@ def pool_table(visit: Visit, stats: Sequence[Stat]) -> Any:
         workers = [process for process in stat.processes if process.pid]
         busy = sum(1 for process in workers if process.task)
         state = stat.status.lower() if stat.is_alive else "stale"
-        words = stat.status.lower() if stat.is_alive else _("silent for %s") % widgets.ago(stat.silent)
+        words = display.state_word(state) if stat.is_alive else _("silent for %s") % widgets.ago(stat.silent)
         rows.append(
             (
                 visit.link(display.cut(f"{stat.name}", 40), "pool", stat.cluster_id),

@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -81,7 +82,7 @@ def _named(visit: Visit, one: ScheduleOverview) -> Any:
 
 
 def _state(one: ScheduleOverview) -> Any:
-    return display.badge("paused" if one.state == PAUSED else "idle", one.state)
+    return display.badge("paused" if one.state == PAUSED else "idle", display.state_word(one.state))
 
 
 def _table(visit: Visit, found: Sequence[ScheduleOverview], fired: dict[int, list[Firing]]) -> Any:
@@ -120,8 +121,8 @@ def _next(one: ScheduleOverview) -> Any:
     if one.state != ACTIVE or not one.upcoming:
         return display.EMPTY
     first, *others = one.upcoming[:3]
-    later = ", ".join(f"{slot.astimezone(one.zone):%a %H:%M}" for slot in others)
-    return widgets.join(widgets.when(first), f"; {later}" if later else "")
+    later = ", ".join(f"{widgets.weekday(slot.astimezone(one.zone))}" for slot in others)
+    return widgets.join(widgets.when(first), format_html(" <span>{}</span>", later) if later else "")
 
 
 def _source(one: ScheduleOverview) -> str:
@@ -150,16 +151,16 @@ def _day(visit: Visit, found: Sequence[ScheduleOverview]) -> Any:
     bars = []
     for number in range(25):
         hour = timezone.localtime(start + timedelta(hours=number))
-        bars.append((f"{hour:%a %H:%M}", float(sum(hours.get(hour, Counter()).values())), "plain"))
+        bars.append((widgets.weekday(hour), float(sum(hours.get(hour, Counter()).values())), "plain"))
     rows = [
-        (f"{hour:%a %H:%M}", sum(names.values()), display.cut(_names(names), 300))
+        (widgets.weekday(hour), sum(names.values()), display.cut(_names(names), 300))
         for hour, names in sorted(hours.items())
     ]
-    note = _("Of each schedule the next %d firings at most.") % _FORETOLD if cut else ""
+    note = _("Of each schedule the next %d firings at most.") % _FORETOLD
     return widgets.join(
         charts.columns(_("Firings by hour"), bars, unit=_("firings")),
         widgets.table((_("hour"), _("firings"), _("schedules")), rows, numbers=(1,)),
-        note,
+        format_html('<p class="pgq-quiet">{}</p>', note) if cut else "",
     )
 
 

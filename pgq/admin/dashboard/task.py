@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from pgq import codec
 from pgq.admin import display
-from pgq.admin.dashboard import widgets
+from pgq.admin.dashboard import verdicts, widgets
 from pgq.admin.dashboard.visit import Visit
 from pgq.admin.dashboard.widgets import Block
 from pgq.ground import ids
@@ -93,8 +93,8 @@ def _may_read(visit: Visit, found: _Found) -> bool:
 
 def _verdict(visit: Visit, found: _Found) -> Any:
     state = why.UNKNOWN if found.row is None else display.state_of(found.row)
-    badge = display.badge("parked", state) if found.verdict.is_stuck else display.state_badge(state)
-    return format_html('<p class="pgq-verdict">{} {}</p>', badge, found.verdict.sentence)
+    badge = display.badge("parked", display.state_word(state)) if found.verdict.is_stuck else display.state_badge(state)
+    return format_html('<p class="pgq-verdict">{} {}</p>', badge, verdicts.sentence(found.verdict))
 
 
 def _links(visit: Visit, found: _Found) -> Sequence[tuple[Any, str]]:
@@ -161,13 +161,13 @@ def _attempts(found: _Found) -> Any:
                 key: display.cut(display.plain(entry.get(key)), 160)
                 for key in ("attempt", "started", "at", "exception")
             }
-            ended = _("not known here") if "postponed" in entry else said["exception"]
+            ended = _("not known here") if "postponed" in entry else said["exception"].rpartition(".")[2]
             rows.append((said["attempt"], _clock(said["started"]), _clock(said["at"]), display.badge("parked", ended)))
     if found.is_live:
         if row.lock is not None:
             rows.append((row.attempts, display.moment(row.lock), display.EMPTY, display.badge("running", _("running"))))
     else:
-        ended = _("succeeded") if row.success else row.exception or ""
+        ended = _("succeeded") if row.success else (row.exception or "").rpartition(".")[2]
         badge = display.badge("idle" if row.success else "parked", display.cut(ended, 160))
         rows.append((row.attempt_count, display.moment(row.started), display.moment(row.stopped), badge))
     headings = (_("attempt"), _("started"), _("ended"), _("how"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.utils import dateformat
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
@@ -43,16 +44,19 @@ def ago(seconds: float | None) -> str:
         return display.EMPTY
     seconds = max(float(seconds), 0.0)
     if seconds < 0.0995:
-        return f"{1000 * seconds:.{0 if seconds >= 0.0095 else 1}f} ms"
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
+        return _("%s ms") % f"{1000 * seconds:.{0 if seconds >= 0.0095 else 1}f}"
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return _("%s s") % f"{seconds:.{0 if seconds >= 9.95 else 1}f}"
     if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
+        return _("%s min") % f"{seconds / 60:.0f}"
     if seconds < 129_600:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.0f} d"
+        return _("%s h") % f"{seconds / 3600:.1f}"
+    return _("%s d") % f"{seconds / 86400:.0f}"
+
+
+def weekday(moment: datetime) -> str:
+    """Return a moment of the coming days in few letters: ``Mon 14:05``."""
+    return dateformat.format(moment, "D H:i:s" if moment.second else "D H:i")
 
 
 def when(value: datetime | None, now: datetime | None = None) -> Any:

@@ -58,7 +58,7 @@ def _facts(stat: Stat) -> Any:
             (_("name"), display.cut(stat.name, 100)),
             (_("host"), display.cut(stat.host, 100)),
             (_("pid"), stat.pid),
-            (_("state"), display.badge(stat.status.lower() if stat.is_alive else "stale", stat.status.lower())),
+            (_("state"), _state(stat)),
             (_("last heard of"), _("%s ago") % widgets.ago(stat.silent)),
             (_("started"), widgets.when(stat.tob)),
             (_("queues"), display.cut(served, 300)),
@@ -70,13 +70,19 @@ def _facts(stat: Stat) -> Any:
     )
 
 
+def _state(stat: Stat) -> Any:
+    state = stat.status.lower()
+    return display.badge(state if stat.is_alive else "stale", display.state_word(state))
+
+
 def _workers(visit: Visit, stat: Stat, known: Known) -> Any:
     rows = [
         (
             process.number,
             process.pid or display.EMPTY,
             display.badge(
-                process.state if process.state in ("working", "idle") else "ready", display.cut(process.state, 20)
+                process.state if process.state in ("working", "idle") else "ready",
+                display.state_word(display.cut(process.state, 20)),
             ),
             _task(visit, process, known),
             widgets.ago(process.seconds) if process.task else display.EMPTY,
