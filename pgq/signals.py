@@ -28,9 +28,9 @@ SENDER = "pgq"
 pre_enqueue = Signal()
 #: Sent in a new worker before its first task. Arguments: `proc_name`, such as "pgq worker 0".
 post_spawn = Signal()
-#: Sent in the worker before the function runs, in its thread. Arguments: `func` (the function itself), and `task`, a dict
-#: with `id`, `name`, `func` (its path), `args`, `kwargs`, `group`, `hook`, `started` (when it was enqueued) and `attempt`
-#: (from 1).
+#: Sent in the worker before the function runs, in its thread. Arguments: `func` (the function itself), and `task`, a
+#: dict with `id`, `name`, `func` (its path), `args`, `kwargs`, `group`, `hook`, `started` (when it was enqueued) and
+#: `attempt` (from 1).
 pre_execute = Signal()
 #: Sent in the worker after the function ran, before anything is written. Arguments: as of `pre_execute`, the same dict,
 #: which has besides `success` and `result`: the value, or the text of the exception.
