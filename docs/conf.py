@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,8 +53,16 @@ linkcheck_retries = 2
 # The pages' own hosts, which exist on the reader's machine only.
 linkcheck_ignore = [r"https?://(localhost|127\.0\.0\.1|[\w.-]*example\.(com|org|net))"]
 
+
+def _named_in_the_metadata() -> str:
+    """Return where the files of this release are, if [project.urls] names a Repository: as for the README's links."""
+    file = ROOT / "pyproject.toml"
+    urls = tomllib.loads(file.read_text())["project"].get("urls", {}) if file.exists() else {}
+    return f"{urls['Repository'].rstrip('/')}/blob/v{version}/" if "Repository" in urls else ""
+
+
 # Where the files of the repository can be seen, with a slash at the end. Without it, what leads out of docs/ is text.
-_REPOSITORY = os.environ.get("PGQ_DOCS_REPOSITORY", "")
+_REPOSITORY = os.environ.get("PGQ_DOCS_REPOSITORY") or _named_in_the_metadata()
 _FENCE = re.compile(r"^(?:```|~~~).*?^(?:```|~~~)[ \t]*$", re.MULTILINE | re.DOTALL)
 _ALL_OF, _NAMED = re.compile(r"^[a-z]+/\*$", re.MULTILINE), re.compile(r"^[a-z]+/[\w-]+$", re.MULTILINE)
 _LINK = re.compile(r"(?<!!)\[([^]]*)\]\(((?:\.\./)[^)\s#]*)(#[^)\s]*)?\)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -164,6 +165,26 @@ class TestInABrowser:
         chromium.leave_by("article a[href$='reference/glossary/']")
         assert "One meaning each" in chromium.text or "one meaning each" in chromium.text
         assert [said for said in chromium.complaints() if "404" not in said] == []
+
+
+def test_links_out_of_the_site_lead_into_the_repository_that_the_metadata_name(tmp_path: Path) -> None:
+    for name in ("docs/conf.py", "pgq/__init__.py"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    for metadata, shown in (
+        (None, "see LICENSE"),
+        ("[project]\n", "see LICENSE"),
+        (
+            '[project.urls]\nRepository = "https://example.org/pgq/"\n',
+            f"see [LICENSE](https://example.org/pgq/blob/v{pgq.__version__}/LICENSE)",
+        ),
+    ):
+        if metadata is not None:
+            (tmp_path / "pyproject.toml").write_text(metadata)
+        read = runpy.run_path(str(tmp_path / "docs" / "conf.py"))
+        source = ["see [LICENSE](../LICENSE)"]
+        read["_links_out_of_the_site"](None, "index", source)
+        assert source == [shown]
 
 
 # ---------------------------------------------------------------------------------------------------------- links
