@@ -21,10 +21,9 @@ __all__ = [
 #: The sender of all of them.
 SENDER = "pgq"
 
-#: Sent in the caller before the row is written, once for each task that Python
-#: makes. Arguments: `task`, a dict with `id` (32 hex digits),
-#: `name`, `func` (its path), `args`, `kwargs` (as JSON), `options` (a dict), `group`, `hook`, `queue` and `started` (a
-#: datetime). What is changed in it is not kept.
+#: Sent in the caller before the row is written, once for each task that Python makes. Arguments: `task`, a dict with
+#: `id` (32 hex digits), `name`, `func` (its path), `args`, `kwargs` (as JSON), `options` (a dict), `group`, `hook`,
+#: `queue` and `started` (a datetime). What is changed in it is not kept.
 pre_enqueue = Signal()
 #: Sent in a new worker before its first task. Arguments: `proc_name`, such as "pgq worker 0".
 post_spawn = Signal()
@@ -38,8 +37,8 @@ post_execute_in_worker = Signal()
 #: Sent in the worker after the result was committed. Arguments: `task`, a dict as of `pre_execute` with `stopped` (a
 #: datetime), `success` and `result` besides: the value, or of a failure what `Task.result` gives, a text.
 post_execute = Signal()
-#: Sent in a worker or upkeep that ends by itself; 5 s later that is killed. Arguments: `proc_name`, such as
-#: "pgq worker 0" or "pgq upkeep".
+#: Sent in a worker or upkeep that ends by itself; 5 s later that is killed. Arguments: `proc_name`, such as "pgq worker
+#: 0" or "pgq upkeep".
 pre_exit = Signal()
 #: Sent after an operator did something: in the dashboard, by REST or by a command. Arguments: `action` (its name),
 #: `user` (of Django; None: by a token or a command, and `facts["by"]` says whose), `object` (what it was done to),

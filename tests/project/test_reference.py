@@ -17,6 +17,8 @@ import pgq
 from pgq import errors, signals
 from pgq.ground import events
 from pgq.management import command as commands_of_pgq
+from pgq.tasks import async_task
+from pgq.testing import drain
 from pgq.urls import problems
 from tests.support.blocks import blocks
 from tests.support.reference import checks, columns, commands, docstrings, layout, members, metrics, models, pages
@@ -161,6 +163,34 @@ def test_every_signal_and_event_is_on_its_page() -> None:
     told = [name for name, value in vars(events).items() if isinstance(value, events.Event | events.Around)]
     assert set(sent) <= set(signals.__all__)
     assert set(told) <= set(events.__all__)
+
+
+@pytest.mark.django_db
+def test_what_a_signal_says_of_its_arguments_is_what_it_sends() -> None:
+    sent: dict[str, dict[str, Any]] = {}
+
+    def note(name: str) -> Any:
+        def receive(sender: object, signal: object, **arguments: Any) -> None:
+            # The dict is filled on its way.
+            sent[name] = {**arguments, "task": dict(arguments["task"])}
+
+        return receive
+
+    told = ("pre_enqueue", "pre_execute", "post_execute_in_worker", "post_execute")
+    receivers = {name: note(name) for name in told}
+    for name, receiver in receivers.items():
+        getattr(signals, name).connect(receiver)
+    try:
+        async_task("math.copysign", 2, -2)
+        drain()
+    finally:
+        for name, receiver in receivers.items():
+            getattr(signals, name).disconnect(receiver)
+    before = members.comment(signals, "pre_execute")
+    for name in told:
+        said = members.comment(signals, name) + (before if "`pre_execute`" in members.comment(signals, name) else "")
+        names = {*sent[name], *sent[name]["task"]}
+        assert [one for one in names if f"`{one}`" not in said] == [], name
 
 
 # ------------------------------------------------------------------------------------------------- columns
