@@ -299,8 +299,11 @@ def test_docstrings_become_markdown() -> None:
         "Do `this`.\n\nLike so:\n\n```python\nthis(1)\n```\n\n**Args**\n\n* `a`, `b`: What\n  to do.\n\n"
         "**Raises**\n\n* `ValueError`: Never.\n\n"
     )
-    assert docstrings.markdown("Like so::\n\n    this(1)\n    that(2)\n") == (
-        "Like so:\n\n```python\nthis(1)\nthat(2)\n```\n\n"
+    code = "```python\nthis(1)\nthat(2)\n```\n\n"
+    assert docstrings.markdown("Like so::\n\n    this(1)\n    that(2)\n") == f"Like so:\n\n{code}"
+    assert docstrings.markdown("Like so.\n\n    this(1)\n    that(2)\n\nEnd.") == f"Like so.\n\n{code[:-1]}\nEnd.\n"
+    assert docstrings.markdown("See docs/guide/tasks.md, or docs/reference/sql.md.") == (
+        "See [tasks.md](../guide/tasks.md), or [sql.md](sql.md).\n"
     )
 
 

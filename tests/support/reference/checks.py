@@ -22,7 +22,7 @@ _HEAD = """\
 
 Two kinds. `manage.py check` looks at the **settings and the code**, before anything runs; so do `runserver`,
 `migrate` and the tests. `manage.py pgq_check` looks at the **running system**: tables, pools, queues. In texts, `…`
-stands for what differs from case to case.
+stands for what differs from case to case. More of what to do: [troubleshooting.md](../operate/troubleshooting.md).
 """
 _SYSTEM = """\
 ## System checks

@@ -6,6 +6,7 @@ import inspect
 import re
 import textwrap
 
+_PAGE = re.compile(r"(?<![\w/(\[])docs/((?:[\w-]+/)*)([\w-]+\.md)")
 _SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises")
 
 
@@ -38,6 +39,10 @@ def markdown(doc: str | None) -> str:
             out += [*_items(section, block), ""]
             section = ""
             continue
+        elif line.startswith("    "):
+            at, block = _indented(lines, at)
+            out += _fenced(block)
+            continue
         else:
             out.append(_inline(line))
         at += 1
@@ -45,7 +50,13 @@ def markdown(doc: str | None) -> str:
 
 
 def _inline(text: str) -> str:
-    return text.replace("``", "`")
+    return _PAGE.sub(_link, text.replace("``", "`"))
+
+
+def _link(page: re.Match[str]) -> str:
+    """Return a link to a page that a docstring names by its path; all pages that are made stand in docs/reference."""
+    folder, name = page[1], page[2]
+    return f"[{name}]({'' if folder == 'reference/' else f'../{folder}'}{name})"
 
 
 def _indented(lines: list[str], at: int) -> tuple[int, list[str]]:
@@ -85,6 +96,11 @@ def first_sentence(doc: str | None) -> str:
 def capital(text: str) -> str:
     """Return it as a sentence begins."""
     return text[:1].upper() + text[1:]
+
+
+def filled(text: str) -> str:
+    """Return a paragraph in lines of the usual length."""
+    return textwrap.fill(_inline(text), 120, break_long_words=False, break_on_hyphens=False)
 
 
 def cell(text: str) -> str:

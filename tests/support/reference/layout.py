@@ -42,7 +42,8 @@ class Section:
     names: tuple[str, ...] = ()
     #: A module, whose docstring opens the part, and whose names follow those above.
     module: str | None = None
-    intro: str = ""
+    #: What follows that docstring.
+    more: str = ""
 
     def all_names(self) -> list[str]:
         """Return the names; of those of the module only the ones that have no other place."""
@@ -118,7 +119,12 @@ PAGES = (
         "millions of tasks.",
         (
             Section("Pools", module="pgq.status"),
-            Section("Why a task is not running", module="pgq.status.why"),
+            Section(
+                "Why a task is not running",
+                module="pgq.status.why",
+                more="Each code, what it means and what to do: "
+                "[troubleshooting.md](../operate/troubleshooting.md#from-pgq_why).",
+            ),
             Section("Numbers over time", module="pgq.status.metrics"),
             Section("For probes", module="pgq.health"),
         ),

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from tests.support.reference import members
-from tests.support.reference.docstrings import capital, markdown
+from tests.support.reference.docstrings import capital, filled, markdown
 from tests.support.reference.signatures import signature
 
 
@@ -42,7 +42,7 @@ def _parts(full: str) -> Iterator[str]:
     else:
         if isinstance(value, str | int | float | tuple):
             yield f"```python\n{name} = {value!r}\n```"
-        yield capital(members.comment(module, name))
+        yield filled(capital(members.comment(module, name)))
 
 
 def _class(kind: type) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.reference import checks, commands, errors, layout, members, metrics, models, names, options
-from tests.support.reference.docstrings import first_sentence, markdown, table
+from tests.support.reference.docstrings import filled, first_sentence, markdown, table
 
 FOLDER = Path(__file__).parents[3] / "docs/reference"
 _INDEX = """\
@@ -36,11 +36,13 @@ def written() -> dict[Path, str]:
 
 def _page(page: layout.Page) -> str:
     placed = layout.placed()
-    parts = [f"# {page.title}\n", f"{page.intro}\n"]
+    parts = [f"# {page.title}\n", f"{filled(page.intro)}\n"]
     for section in page.sections:
         parts.append(f"## {section.title}\n")
         if section.module:
             parts.append(markdown(names.module(section.module).__doc__))
+        if section.more:
+            parts.append(f"{filled(section.more)}\n")
         own = [name for name in section.all_names() if placed[name] == (name, page.file)]
         elsewhere = [name for name in section.all_names() if name not in own]
         if elsewhere:
