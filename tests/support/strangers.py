@@ -33,7 +33,8 @@ def running(shop: Project, *command: str) -> Iterator[None]:
         yield
         assert process.poll() is None, log.read_text()
         process.terminate()
-        process.wait(60)
+        # Django-Q waits for its own timeout if one of its processes does not answer.
+        process.wait(2 * PATIENCE)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, 9)
