@@ -72,9 +72,11 @@ class QueuedTaskAdminMixin(TaskCells):
     def in_queue(self, queryset: QuerySet[Any], queue: str) -> QuerySet[Any]:
         """Put together from what the partial indexes serve, as there is none on the queue alone."""
         rows = self.model._default_manager.using(self.database).order_by()
-        lanes = Lane.objects.using(self.database).filter(queue=queue).values_list("priority", flat=True)[:50]
+        lanes = list(Lane.objects.using(self.database).filter(queue=queue).values_list("priority", flat=True)[:50])
+        # Of many lanes fewer of each, so that all together are bounded.
+        part = min(PART, 5 * PART // max(len(lanes), 1))
         parts = [
-            rows.filter(READY, queue=queue, priority=priority, task_key=None).order_by("-position").values("pk")[:PART]
+            rows.filter(READY, queue=queue, priority=priority, task_key=None).order_by("-position").values("pk")[:part]
             for priority in lanes
         ]
         with_key = rows.filter(READY, queue=queue, task_key__isnull=False).order_by("task_key", "priority", "position")

@@ -221,11 +221,7 @@ def _arrivals(cursor: Cursor, wanted: Wanted, by: str | None, step: int) -> _Val
     """Tasks that came, derived: what has ended, and by how many more there are at the end of the step."""
     ended = _count_values(cursor, "ended", wanted, by, step)
     later = wanted._replace(end=wanted.end + timedelta(seconds=step))
-    live: dict[str, dict[datetime, float]] = {}
-    for name in ("ready", "running", "waiting", "parked"):
-        for key, values in _gauge_values(cursor, name, later, by, step).items():
-            for at, value in values.items():
-                live.setdefault(key, {})[at] = live.get(key, {}).get(at, 0.0) + value
+    live = _gauge_values(cursor, "live", later, by, step)
     found: _Values = {}
     for key in ended.keys() | live.keys():
         of_key, length = live.get(key, {}), timedelta(seconds=step)

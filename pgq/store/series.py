@@ -99,6 +99,11 @@ class Gauge:
     #: False: `ready` is an estimate.
     exact: bool
 
+    @property
+    def live(self) -> int:
+        """All tasks that have not ended."""
+        return self.ready + self.running + self.waiting + self.parked
+
 
 def gauge_series(cursor: Cursor, wanted: Wanted, *, limit: int) -> list[Gauge]:
     """Return gauges by time. `wanted.queue` None: of each queue, and of all together."""

@@ -95,9 +95,17 @@ class Filter:
     without_cancelled: bool = False
 
     @property
+    def by_index(self) -> Q:
+        """The part of the condition that an index serves; empty: there is none."""
+        if self.group is not None:
+            return Q(group=self.group)
+        return _OF_STATE[self.state] if self.state in _INDEXED else Q()
+
+    @property
     def is_narrow(self) -> bool:
-        """Whether an index leads to the rows."""
-        return self.group is not None or self.state in _INDEXED
+        """Whether an index leads to the rows, and to no others."""
+        more = [self.queue, self.func, self.exception, None if self.group is None else self.state]
+        return bool(self.by_index) and not any(more) and not self.without_cancelled
 
     def condition(self) -> Q:
         """Return the condition on columns that both tables have."""
@@ -219,7 +227,7 @@ def _newest(rows: QuerySet[Any], wanted: Filter, *, before: UUID | None, limit: 
 
 def _within(rows: QuerySet[Any], wanted: Filter, *, before: UUID | None) -> tuple[QuerySet[Any], UUID | None]:
     """Return the rows of the window, and the id of its last row if there are more beyond."""
-    everything = rows.model._default_manager.using(rows.db).order_by("-pk")
+    everything = rows.model._default_manager.using(rows.db).filter(wanted.by_index).order_by("-pk")
     if before is not None:
         rows, everything = rows.filter(pk__lt=before), everything.filter(pk__lt=before)
     floor = None

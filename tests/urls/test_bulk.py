@@ -202,3 +202,28 @@ def test_a_move_wants_its_permission_and_is_told(user_with: Any) -> None:
     finally:
         operator_action.disconnect(hear)
     assert heard == ["move of {'queue': 'a'} to queue 'b': {'done': 1, 'skipped': 0, 'conflicts': 0}"]
+
+
+def test_a_rare_function_among_many_failures_is_looked_for_in_a_window_of_them(
+    api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index has all failures; those of one function it does not have apart."""
+    monkeypatch.setattr(found, "WINDOW", 10)
+    rare = finished(success=False, func="shop.tasks.rare")
+    for _ in range(25):
+        finished(success=False)
+        finished()
+    caller = api("act", "read")
+    body = {"action": "retry", "filter": {"func": "shop.tasks.rare"}}
+    counted = caller.post("v1/tasks/bulk", body)
+    assert counted["matches"] == {"count": 0, "exact": False}
+    answers = treat(caller, counted["token"])
+    assert sum(answer["done"] for answer in answers) == 1
+    # Ten failures a window, whatever has succeeded between them.
+    assert len(answers) == 3
+    assert QueuedTask.objects.get().pk == rare
+    wanted = found.Filter(state="failed", func="shop.tasks.rare")
+    assert not wanted.is_narrow
+    assert found.Filter(state="failed").is_narrow
+    assert found.Filter(group="g").is_narrow
+    assert not found.Filter(group="g", state="failed").is_narrow
