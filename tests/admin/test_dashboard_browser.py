@@ -158,3 +158,30 @@ def test_who_may_only_look_sees_no_button_and_no_script_is_needed(browser: Brows
         browser.devtools("Emulation.setScriptExecutionDisabled", value=False)
     assert Failure.objects.filter(pk=task).exists()
     assert browser.complaints() == []
+
+
+#: What can have the focus, has it, and does not show it.
+UNSEEN = """
+const wanted = ":is(a[href], button, input:not([type=hidden]), summary, select)";
+const found = [...document.querySelectorAll(`.pgq-dash ${wanted}`)];
+return found.filter((it) => it.checkVisibility()).filter((it) => {
+    it.focus();
+    const style = getComputedStyle(it);
+    return document.activeElement !== it || style.outlineStyle === "none" || parseFloat(style.outlineWidth) < 1;
+}).map((it) => it.outerHTML.slice(0, 120));
+"""
+
+
+def test_pages_are_used_by_keyboard(browser: Browser, server: str) -> None:
+    async_task(REGISTERED, 1, queue="mail")
+    log_in(browser, server)
+    for page in ("", "queues/mail/", "queues/mail/pause/", "tasks/", "limits/new/", "doctor/"):
+        browser.open(f"{server}{HOME}{page}")
+        # The first key leads to the link that leads past the menus.
+        browser.do("actions", actions=[{"type": "key", "id": "keys", "actions": [
+            {"type": kind, "value": "\ue004"} for kind in ("keyDown", "keyUp")
+        ]}])  # fmt: skip
+        skip = "const link = document.activeElement; return [link.className, link.getBoundingClientRect().top >= 0]"
+        assert browser.run(skip) == ["skip-to-content-link", True], page
+        assert browser.run(UNSEEN) == [], page
+    assert browser.complaints() == []
