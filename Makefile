@@ -85,6 +85,11 @@ docs: $(VENV)/.installed-dev ## Write the pages of docs/reference that are made 
 messages: $(VENV)/.installed-dev ## Write the catalogs of pgq/locale from code and templates; what is new waits for its translation
 	@$(PY) -m tests.support.catalogs
 
+.PHONY: pictures
+pictures: $(VENV)/.installed-dev postgres ## Take the pictures of docs/images of a shop at work (ARGS='why queue': these)
+	@$(PY) -c 'import PIL' 2>/dev/null || $(PIP) --group pictures
+	@$(PY) -m tests.support.pictures $(ARGS)
+
 .PHONY: docs-serve
 docs-serve: docs ## Build the site and show it on http://127.0.0.1:8008/
 	@exec $(PY) -m http.server --bind 127.0.0.1 --directory $(SITE) 8008
