@@ -137,7 +137,7 @@ faults: $(VENV)/.installed-dev postgres ## Stage all faults and threats and prin
 deploy-test: $(VENV)/.installed-dev postgres ## Run each file of deploy/ by its own tool, django-prodserver 2.4 and 3.0, django-celery-beat, a long rolling restart
 	@echo "==> Deployment files and what runs pools"
 	@PGQ_DEPLOY=full $(PY) -m pytest tests/deploy tests/contrib/test_prodserver.py tests/contrib/test_packages.py \
-		tests/pool/test_rolling.py -q $(ARGS)
+		tests/migrate/test_celery_beat.py tests/pool/test_rolling.py -q $(ARGS)
 
 .PHONY: examples
 examples: ## List the examples; `make -C examples shop` runs one

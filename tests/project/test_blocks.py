@@ -58,6 +58,12 @@ ELSEWHERE = {
         "docs/migrate/procrastinate.md",
         "sql",
     ): "tests/migrate/test_procrastinate.py::test_what_waits_moves_while_both_run",
+    ("docs/migrate/celery-beat.md", "python"): (
+        "tests/migrate/test_celery_beat.py::test_a_pool_goes_on_where_beat_has_stopped"
+    ),
+    ("docs/migrate/celery.md", "python"): (
+        "tests/migrate/test_celery.py::test_the_example_does_the_same_in_both_and_what_waits_moves_over"
+    ),
     ("docs/migrate/huey.md", "python"): (
         "tests/migrate/test_huey.py::test_the_example_does_the_same_in_both_and_what_waits_moves_over"
     ),

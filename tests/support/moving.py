@@ -30,7 +30,7 @@ _COMMON = re.findall(
     asyncio gather run sleep timedelta datetime days hours minutes seconds transaction atomic on_commit savepoint
     django tasks backends cache cursor pg_advisory_xact_lock select SELECT FROM INSERT UPDATE DELETE WHERE logging
     getLogger manage py python TERM HUP INT KILL SIGKILL connect disconnect weekday contextvars functools partial shop
-    self args kwargs id
+    self args kwargs id SECRET_KEY attempt_count
     """,
 )
 
