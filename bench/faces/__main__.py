@@ -186,9 +186,9 @@ def report(found: Sequence[Answered], size: Size, machine: str, times: int = TIM
 # What the pages cost
 
 Made by `make bench-faces`; edit nothing here by hand. It asks every page, list, endpoint, command and view, in several
-ways each, of a database with {size.results:,} results and {size.queued:,} queued tasks in {QUEUES * PRIORITIES:,} lanes and
-of {KEYS:,} keys with a limit, {FUNCTIONS} functions, {POOLS} pools, {SCHEDULES:,} schedules, and roll-ups of the whole time
-for which they are kept. The bounds, for each of them, are {BOUND:g} second and {MOST} statements.
+ways each, of a database with {size.results:,} results and {size.queued:,} queued tasks in {QUEUES * PRIORITIES:,} lanes
+and of {KEYS:,} keys with a limit, {FUNCTIONS} functions, {POOLS} pools, {SCHEDULES:,} schedules, and roll-ups of the
+whole time for which they are kept. The bounds, for each of them, are {BOUND:g} second and {MOST} statements.
 
 {machine}
 
