@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from babel.catalogs.pofile import read_po
+from babel.messages.pofile import read_po
 from django.template.base import Lexer, TokenType
 from django.test import Client, override_settings
 from django.urls import reverse
