@@ -99,7 +99,7 @@ class PgqCommand(TellsExitCodes):
             about: The id or name of what it was done to.
             facts: How many, which filter.
         """
-        by = f"{operator() or 'somebody'} at {socket.gethostname()}"
+        by = f"{operator() or 'a user without a name'} at {socket.gethostname()}"
         logger.info("%s, by command: %s", by, deed)
         signals.send(
             signals.operator_action, action=action, user=None, object=about, text=deed, facts={"by": by, **facts}
