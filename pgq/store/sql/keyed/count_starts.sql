@@ -1,8 +1,8 @@
 -- Counts the tasks that this claim has taken, for the rates of their keys and queues; it runs under the locks of choose.sql, in
 -- the transaction of the claim, so a claim that rolls back counts nothing. A count of 0 is of a lane that brought nothing,
 -- since its rate is used up: then, too, `not_before` is set, so that the next claims leave it out without counting.
--- `limited_at`: whoever reads `not_before` leaves it aside once the limit has been set anew, also by a transaction that was open
--- while this one counted.
+-- `limited_at`: by another setting of the limit `not_before` means nothing, so that an operator's change holds at the next claim,
+-- also if this one counts while the operator's transaction is open.
 -- The window is divided into sixtieths: see budget.sql. A window of "100/m" has 61 entries at most.
 WITH clock AS MATERIALIZED (
     SELECT extract(epoch FROM clock_timestamp())::float8 AS now
