@@ -30,7 +30,7 @@ from pgq.enqueue.unique import Existing
 from pgq.errors import EnqueueError, UnknownFunction
 from pgq.execution import django_results
 from pgq.ground import ids
-from pgq.options import By, TaskOptions, unknown_option
+from pgq.records.options import By, TaskOptions, unknown_option
 from pgq.recurrence import moments
 from pgq.store import queue as store_queue
 from pgq.store import results as store_results

@@ -66,8 +66,8 @@ class Pgq(System):
 
     def open(self) -> None:
         django_setup()
-        from pgq import options, tasks
         from pgq.enqueue import make, write
+        from pgq.records import options, tasks
 
         self._tasks, self._make, self._write, self._options = tasks, make, write, options.TaskOptions
         self.queues = int(os.environ["BENCH_QUEUES"])

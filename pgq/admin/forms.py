@@ -30,8 +30,8 @@ from pgq.enqueue import registry
 from pgq.enqueue.make import encode_arguments, make_task
 from pgq.errors import EnqueueError, PgqError, reason_of
 from pgq.models import Lane, QueuedTask, Schedule
-from pgq.options import OF_SCHEDULE, TaskOptions
 from pgq.records import PRIORITY_MAX, PRIORITY_MIN, NewTask
+from pgq.records.options import OF_SCHEDULE, TaskOptions
 from pgq.recurrence import Recurrence, upcoming
 from pgq.recurrence.moments import aware
 from pgq.schedules import commands

@@ -25,8 +25,8 @@ from django.views.debug import get_default_exception_reporter_filter
 import pgq
 from pgq.ground import events
 from pgq.ground.ids import task_name
-from pgq.options import TaskOptions
 from pgq.records import Enqueued, NewTask
+from pgq.records.options import TaskOptions
 from pgq.recurrence import moments
 
 __all__ = ["PgqPanel"]

@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from pgq.enqueue.options import path
 from pgq.enqueue.registry import Decorated
 from pgq.errors import EnqueueError
-from pgq.options import NO_OPTIONS, TaskOptions
+from pgq.records.options import NO_OPTIONS, TaskOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")

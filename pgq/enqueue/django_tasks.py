@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from pgq.enqueue import registry
-from pgq.options import NO_OPTIONS, TaskOptions
+from pgq.records.options import NO_OPTIONS, TaskOptions
 
 #: The tasks of `pgq.backend.PgqBackend` by path, as they were first defined. Process-wide, as the registry is.
 _defined: dict[str, Any] = {}

@@ -20,7 +20,7 @@ from pgq.enqueue.registry import Function
 from pgq.errors import EnqueueError
 from pgq.ground import limits
 from pgq.ground.limits import KeyOf, Limit
-from pgq.options import TaskOptions
+from pgq.records.options import TaskOptions
 
 #: Returns the key of a call's arguments and keyword arguments.
 KeyMaker = Callable[[Sequence[Any], Mapping[str, Any]], str | None]

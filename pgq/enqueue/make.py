@@ -16,8 +16,8 @@ from pgq.enqueue.options import options_text, path
 from pgq.enqueue.signature import FINISHED, check_call, check_one
 from pgq.errors import EnqueueError
 from pgq.ground.ids import new_id
-from pgq.options import NO_OPTIONS, TaskOptions
 from pgq.records import PRIORITY_MAX, PRIORITY_MIN, NewTask, UniqueCall
+from pgq.records.options import NO_OPTIONS, TaskOptions
 from pgq.recurrence import moments
 
 _EARLIEST, _LATEST = datetime(2, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)

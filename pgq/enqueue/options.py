@@ -10,7 +10,7 @@ from pgq import codec
 from pgq.conf import Policy, Settings
 from pgq.enqueue import django_tasks, registry
 from pgq.errors import EnqueueError, UnknownFunction
-from pgq.options import NO_OPTIONS, TaskOptions, check_backoff, check_exception
+from pgq.records.options import NO_OPTIONS, TaskOptions, check_backoff, check_exception
 
 
 def path(argument: str, func: str | Callable[..., Any]) -> str:

@@ -9,8 +9,8 @@ from pgq.conf import database_of, get_settings
 from pgq.enqueue import django_tasks, registry
 from pgq.enqueue.options import path
 from pgq.errors import EnqueueError
-from pgq.options import TaskOptions
 from pgq.records import NewTask
+from pgq.records.options import TaskOptions
 
 
 def database_for(func: str | Callable[..., Any], options: TaskOptions) -> str:

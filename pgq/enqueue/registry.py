@@ -13,7 +13,7 @@ from typing import Any
 from pgq.codec import dotted
 from pgq.conf import get_settings
 from pgq.errors import EnqueueError, NotAllowed, UnknownFunction
-from pgq.options import TaskOptions
+from pgq.records.options import TaskOptions
 
 Function = Callable[..., Any]
 

@@ -19,8 +19,8 @@ from pgq import codec
 from pgq.codec.signing import digest, signed
 from pgq.config.unique import Debounce, Unique
 from pgq.errors import EnqueueError, NotUnique
-from pgq.options import TaskOptions
 from pgq.records import NewTask, UniqueCall
+from pgq.records.options import TaskOptions
 from pgq.store import endings, queue
 from pgq.store import unique as store
 from pgq.store.caller import savepoint

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from pgq.codec.signing import signed
 from pgq.ground import events
-from pgq.options import TaskOptions
 from pgq.records import Enqueued, NewTask
+from pgq.records.options import TaskOptions
 
 
 @dataclass(slots=True)

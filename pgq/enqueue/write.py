@@ -21,8 +21,8 @@ from pgq.enqueue.watched import is_watched, watched
 from pgq.errors import EnqueueError
 from pgq.ground.ids import new_hexes, task_name
 from pgq.ground.private import router_hints, set_alias
-from pgq.options import NO_OPTIONS, TaskOptions
 from pgq.records import NewTask
+from pgq.records.options import NO_OPTIONS, TaskOptions
 from pgq.recurrence import moments
 from pgq.store import queue as store_queue
 from pgq.store.caller import aware_cursor, callers_cursor, execute_often

@@ -24,8 +24,8 @@ from pgq.execution.context import Context
 from pgq.execution.outcome import failed, follow_ons_of
 from pgq.ground import events
 from pgq.ground.ids import task_name
-from pgq.options import NO_OPTIONS
 from pgq.records import Call, Claim, Report, Succeeded
+from pgq.records.options import NO_OPTIONS
 from pgq.recurrence import moments
 from pgq.workflows import follow_ons as workflows_follow_ons
 

@@ -29,8 +29,8 @@ from pgq.enqueue.django_api import (
     task_backends,
 )
 from pgq.errors import UnknownFunction
-from pgq.options import TaskOptions
 from pgq.records import Claim, TaskState
+from pgq.records.options import TaskOptions
 from pgq.recurrence import moments
 
 #: Fields of Task that a row has columns for, or that its function fixes.

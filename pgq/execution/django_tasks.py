@@ -31,8 +31,8 @@ from pgq.enqueue.django_api import (
 from pgq.errors import PgqError
 from pgq.execution import django_results
 from pgq.execution.context import Context
-from pgq.options import TaskOptions
 from pgq.records import Call, Claim, Failed, Failure, Report, Retried, Succeeded
+from pgq.records.options import TaskOptions
 from pgq.recurrence import moments
 
 logger = logging.getLogger("pgq")

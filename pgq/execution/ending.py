@@ -24,8 +24,8 @@ from pgq.execution import prepare, settle
 from pgq.execution.outcome import final
 from pgq.execution.tally import outcome_of
 from pgq.ground import events
-from pgq.options import NO_OPTIONS
 from pgq.records import Claim, Failed, Report
+from pgq.records.options import NO_OPTIONS
 from pgq.store import endings, metrics
 from pgq.store.caller import callers_cursor, savepoint
 from pgq.store.connection import Cursor

@@ -11,8 +11,8 @@ from pgq.enqueue import registry
 from pgq.errors import Discard, Retry
 from pgq.execution import reporters
 from pgq.ground import backoff
-from pgq.options import NO_OPTIONS, TaskOptions
 from pgq.records import Call, Claim, Failed, Failure, NewTask, Outcome, Report, Retried
+from pgq.records.options import NO_OPTIONS, TaskOptions
 from pgq.workflows import follow_ons as workflows_follow_ons
 
 logger = logging.getLogger("pgq")

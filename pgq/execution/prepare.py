@@ -15,8 +15,8 @@ from pgq.errors import Expired, NotAllowed, PgqError, TaskCancelled, TaskTimeout
 from pgq.execution import context as contexts
 from pgq.execution.outcome import failed, final, last_failure
 from pgq.ground import backoff
-from pgq.options import NO_OPTIONS, TaskOptions
 from pgq.records import Call, Claim, Failure, Outcome, Parked, Postponed, Report
+from pgq.records.options import NO_OPTIONS, TaskOptions
 
 #: Errors of a row that cannot be run as it is.
 _NOT_RUN = (NotAllowed, UnknownFunction, codec.NotDecodable)

@@ -17,8 +17,8 @@ from pgq.codec import failures
 from pgq.execution import progress, result_cache
 from pgq.ground import events
 from pgq.ground.ids import task_name
-from pgq.options import NO_OPTIONS
 from pgq.records import Failed, Parked, Postponed, Report, Retried, Settled, Succeeded
+from pgq.records.options import NO_OPTIONS
 from pgq.recurrence import moments
 from pgq.store import queue, results
 from pgq.store.connection import Connection, Cursor

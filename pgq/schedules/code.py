@@ -16,7 +16,7 @@ from pgq.conf import get_settings
 from pgq.config import Cron, Every, ScheduleConfig
 from pgq.enqueue.make import make_task
 from pgq.models import Schedule
-from pgq.options import CALL_OPTIONS, TaskOptions, unknown_option
+from pgq.records.options import CALL_OPTIONS, TaskOptions, unknown_option
 from pgq.recurrence import KIND_WORDS, KINDS, LONGEST, Recurrence, anchored, doubt, first_slot, kind_of, missed
 from pgq.recurrence.moments import aware
 from pgq.schedules import commands, declared, define

@@ -16,7 +16,7 @@ from typing import Any
 from pgq.conf import get_settings
 from pgq.enqueue import registry
 from pgq.errors import EnqueueError, NotAllowed
-from pgq.options import NO_OPTIONS
+from pgq.records.options import NO_OPTIONS
 
 #: Characters of a command's output that are kept, the last ones.
 KEPT = 4096

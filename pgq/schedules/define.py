@@ -19,8 +19,8 @@ from pgq.enqueue.options import followed, path
 from pgq.enqueue.signature import FINISHED, check_call, check_one
 from pgq.errors import EnqueueError
 from pgq.models import Schedule
-from pgq.options import OF_SCHEDULE, TaskOptions
 from pgq.records import NewTask
+from pgq.records.options import OF_SCHEDULE, TaskOptions
 from pgq.recurrence import KINDS, Recurrence, doubt, kind_of
 from pgq.recurrence.moments import as_project, aware
 

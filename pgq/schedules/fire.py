@@ -25,8 +25,8 @@ from pgq.errors import NotAllowed
 from pgq.ground import events
 from pgq.ground.ids import new_id
 from pgq.models import Schedule
-from pgq.options import TaskOptions
 from pgq.records import Fired, NewTask, UniqueCall
+from pgq.records.options import TaskOptions
 from pgq.recurrence import Recurrence, anchored, missed, moments, next_slot
 from pgq.recurrence.moments import as_project, aware
 from pgq.store import schedules

@@ -17,8 +17,8 @@ from pgq.enqueue.signature import check_one
 from pgq.enqueue.write import CHUNK, check_chunk, enqueue, enqueue_calls, enqueue_rows
 from pgq.execution import inline
 from pgq.ground.ids import new_id
-from pgq.options import TaskOptions, unknown_option
 from pgq.records import NewTask
+from pgq.records.options import TaskOptions, unknown_option
 from pgq.tasks.handle import TaskId, task_ids
 from pgq.tasks.words import WORDS, split_call, split_options
 

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeAlias, Ty
 from pgq.enqueue import keys, registry
 from pgq.enqueue.options import with_path
 from pgq.errors import EnqueueError
-from pgq.options import By, TaskOptions
+from pgq.records.options import By, TaskOptions
 from pgq.schedules import declared
 from pgq.tasks.enqueueable import Enqueueable
 from pgq.tasks.typed import DecoratorOptions

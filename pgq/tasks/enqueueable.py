@@ -14,7 +14,7 @@ from pgq.enqueue.make import make_task
 from pgq.enqueue.registry import Decorated
 from pgq.enqueue.signature import check_call
 from pgq.models import Schedule
-from pgq.options import TaskOptions
+from pgq.records.options import TaskOptions
 from pgq.schedules import define
 from pgq.tasks.async_task import submit, write_rows
 from pgq.tasks.handle import TaskId

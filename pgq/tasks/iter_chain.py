@@ -16,8 +16,8 @@ from pgq.enqueue.write import enqueue_all
 from pgq.errors import EnqueueError
 from pgq.execution import inline
 from pgq.ground.ids import new_id
-from pgq.options import TaskOptions
 from pgq.records import NewTask
+from pgq.records.options import TaskOptions
 from pgq.tasks.async_task import submit
 from pgq.tasks.handle import TaskId
 from pgq.tasks.words import split_call

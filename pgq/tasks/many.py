@@ -11,7 +11,7 @@ from pgq.conf import get_settings
 from pgq.enqueue.calls import TaskCall
 from pgq.enqueue.registry import Decorated
 from pgq.enqueue.write import CHUNK
-from pgq.options import NO_OPTIONS, TaskOptions
+from pgq.records.options import NO_OPTIONS, TaskOptions
 from pgq.tasks import typed
 from pgq.tasks.async_task import write_calls
 from pgq.tasks.handle import TaskId

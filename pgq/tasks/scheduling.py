@@ -9,7 +9,7 @@ from typing import Any
 from pgq.enqueue import django_tasks
 from pgq.errors import EnqueueError
 from pgq.models import Schedule
-from pgq.options import NO_OPTIONS, OF_SCHEDULE
+from pgq.records.options import NO_OPTIONS, OF_SCHEDULE
 from pgq.schedules import commands
 from pgq.schedules import define as schedules
 from pgq.tasks.words import WORDS_OF_SCHEDULE, options_of, words_of

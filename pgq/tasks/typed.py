@@ -24,7 +24,7 @@ Span = float | timedelta | str
 
 
 class _Shared(TypedDict, total=False):
-    """The options that `@task` takes, and each call; `pgq.options` says what each one means."""
+    """The options that `@task` takes, and each call; `pgq.records.options` says what each one means."""
 
     queue: str | None
     queue_name: str | None

@@ -1,4 +1,4 @@
-"""Django-Q's words for options, translated to those of `pgq.options`."""
+"""Django-Q's words for options, translated to those of `pgq.records.options`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from pgq.conf import get_settings
 from pgq.errors import EnqueueError
-from pgq.options import CALL_OPTIONS, NO_OPTIONS, TaskOptions, unknown_option
+from pgq.records.options import CALL_OPTIONS, NO_OPTIONS, TaskOptions, unknown_option
 
 #: Django-Q's words for options that have another name here; the last one is of its schedules.
 _OTHER_WORDS = {"task_name": "name", "cluster": "queue", "broker_name": "queue"}

@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 
 from pgq.errors import EnqueueError
 from pgq.models import Schedule
-from pgq.options import TaskOptions
+from pgq.records.options import TaskOptions
 from pgq.schedules import fire, overview
 from pgq.schedules.define import define
 from pgq.urls import access, found, kinds

@@ -12,7 +12,7 @@ from django.db import connections, transaction
 from pgq.enqueue import registry
 from pgq.enqueue.make import make_task
 from pgq.errors import EnqueueError, PgqError, StillReferenced
-from pgq.options import TaskOptions
+from pgq.records.options import TaskOptions
 from pgq.status import why as status_why
 from pgq.store.bounded import reading
 from pgq.tasks import control

@@ -14,8 +14,8 @@ from typing import Any
 
 from pgq.codec import signing
 from pgq.ground.ids import new_id
-from pgq.options import TaskOptions
 from pgq.records import Claim, NewTask
+from pgq.records.options import TaskOptions
 
 _LINK_FIELDS = (
     "func",

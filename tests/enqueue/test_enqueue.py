@@ -12,7 +12,7 @@ from pgq.enqueue.make import make_task
 from pgq.enqueue.write import enqueue
 from pgq.errors import EnqueueError
 from pgq.models import QueuedTask, Task
-from pgq.options import TaskOptions
+from pgq.records.options import TaskOptions
 from pgq.tasks import async_task, enqueue_from, enqueue_many, fetch
 from tests.app.models import Note
 from tests.functions import oracle as oracle_tasks

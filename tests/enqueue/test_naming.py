@@ -14,7 +14,7 @@ from pgq.enqueue import registry
 from pgq.enqueue.make import make_task
 from pgq.errors import EnqueueError, NotStorable, UnknownFunction, UnknownOption
 from pgq.models import QueuedTask, Schedule
-from pgq.options import CALL_OPTIONS, TASK_OPTIONS, TaskOptions
+from pgq.records.options import CALL_OPTIONS, TASK_OPTIONS, TaskOptions
 from pgq.tasks import AsyncTask, Chain, async_chain, async_iter, async_task, enqueue_many, schedule, task
 from pgq.testing import drain, enqueued
 from tests.app.models import Note

@@ -13,7 +13,7 @@ from pgq.enqueue import registry
 from pgq.enqueue.make import check_text
 from pgq.enqueue.options import path
 from pgq.errors import EnqueueError, NotStorable, UnknownFunction, UnknownOption, field_of, invalid, reason_of
-from pgq.options import unknown_option
+from pgq.records.options import unknown_option
 
 ERRORS = [
     (EnqueueError("priority", "must be a number"), "priority: must be a number"),

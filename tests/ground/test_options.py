@@ -12,8 +12,8 @@ from pgq.codec import signing
 from pgq.enqueue.make import make_task
 from pgq.errors import EnqueueError, UnknownOption
 from pgq.execution.inline import _claim_of
-from pgq.options import CALL_OPTIONS, NO_OPTIONS, TASK_OPTIONS, By, TaskOptions
 from pgq.records import Failed, Parked, Succeeded
+from pgq.records.options import CALL_OPTIONS, NO_OPTIONS, TASK_OPTIONS, By, TaskOptions
 from tests.support.hand import MARK, run
 
 

@@ -16,7 +16,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pgq.enqueue.make import make_task
-from pgq.options import TaskOptions
+from pgq.records.options import TaskOptions
 from pgq.status import metrics
 from pgq.store import overview, queue, results
 from tests.support.pools import ROOT, wait_for

@@ -67,7 +67,7 @@ class Producer(threading.Thread):
 
     def run(self) -> None:
         from pgq.enqueue.make import make_task
-        from pgq.options import TaskOptions
+        from pgq.records.options import TaskOptions
         from tests.support.site import TASKS
 
         names, seconds, weights = zip(*MIX, strict=True)

@@ -141,7 +141,7 @@ class Producer(threading.Thread):
 
     def _enqueue(self, session: psycopg.Connection[Any]) -> None:
         from pgq.enqueue.make import make_task
-        from pgq.options import TaskOptions
+        from pgq.records.options import TaskOptions
         from pgq.store import queue
 
         choose, tasks = self.rng.choice, []

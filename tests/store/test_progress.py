@@ -14,9 +14,9 @@ from pgq.execution import context as contexts
 from pgq.execution import progress as writing
 from pgq.ground.ids import new_id
 from pgq.models import Progress
-from pgq.options import NO_OPTIONS
 from pgq.records import Call, Claim
 from pgq.records import Progress as Said
+from pgq.records.options import NO_OPTIONS
 from pgq.store import progress
 from pgq.upkeep.chores import Upkeep
 from tests.support.hand import claim, expire, fill, settle

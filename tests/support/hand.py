@@ -17,7 +17,6 @@ from pgq.enqueue.write import enqueue_all
 from pgq.execution import call as calling
 from pgq.execution import prepare
 from pgq.execution import settle as settling
-from pgq.options import TaskOptions
 from pgq.pool.activity import ActivityCell
 from pgq.pool.gate import Gate
 from pgq.pool.protocol import ChildConfig
@@ -25,6 +24,7 @@ from pgq.pool.worker.connections import Connections
 from pgq.pool.worker.loop import Worker
 from pgq.pool.worker.surroundings import Surroundings
 from pgq.records import Claim, Report
+from pgq.records.options import TaskOptions
 from pgq.store import leases, queue
 from tests.support.pools import wait_for
 

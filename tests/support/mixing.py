@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgq.enqueue.make import make_task
-from pgq.options import TaskOptions
+from pgq.records.options import TaskOptions
 from pgq.store import queue
 from tests.support.site import Site
 

@@ -29,8 +29,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgq.contrib.embedded import Server
 from pgq.enqueue.make import make_task
-from pgq.options import TaskOptions
 from pgq.pool.orphans import children_of
+from pgq.records.options import TaskOptions
 from pgq.store import queue
 from tests.support import trace
 from tests.support.pools import ROOT, Oracle, Pool, is_alive, until, wait_for

@@ -18,7 +18,7 @@ import pgq
 from pgq import codec, testing
 from pgq.errors import EnqueueError, UnknownOption, WrongCall
 from pgq.models import QueuedTask, Schedule, Task
-from pgq.options import CALL_OPTIONS, TASK_OPTIONS
+from pgq.records.options import CALL_OPTIONS, TASK_OPTIONS
 from pgq.tasks import TaskCall, TaskId, async_chain, async_task, enqueue_many, fetch, result, task
 from pgq.tasks.typed import CallOptions, DecoratorOptions, ManyOptions, ScheduleOptions
 from pgq.testing import drain, enqueued, fire_schedules

@@ -14,8 +14,8 @@ from pgq.conf import Settings
 from pgq.contrib.django_q.plan import TAKEN, Plan, Row, Skip, Tally, derived_id, load_trusted, mark_of_taken, moment
 from pgq.enqueue import make
 from pgq.errors import EnqueueError, PgqError
-from pgq.options import TaskOptions
 from pgq.records import NewTask
+from pgq.records.options import TaskOptions
 from pgq.recurrence import moments
 from pgq.store import django_q, queue
 from pgq.store.caller import callers_cursor

@@ -19,7 +19,7 @@ from pgq.enqueue import make, registry
 from pgq.enqueue.options import path
 from pgq.errors import EnqueueError
 from pgq.models import Schedule
-from pgq.options import TaskOptions
+from pgq.records.options import TaskOptions
 from pgq.store import django_q
 from pgq.store.caller import callers_cursor
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from pgq import options
-from pgq.options import By, TaskOptions
+from pgq.records import options
+from pgq.records.options import By, TaskOptions
 from pgq.tasks import words
 from tests.support.reference import layout, names
 from tests.support.reference.docstrings import capital, table

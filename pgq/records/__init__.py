@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
-from pgq.options import NO_OPTIONS, TaskOptions
+from pgq.records.options import NO_OPTIONS, TaskOptions
 
 __all__ = [
     "Call",
