@@ -246,6 +246,18 @@ def test_keys_take_turns_also_where_the_rate_of_their_queue_lets_few_start(sessi
     assert len(set(found[:6])) == len(counts)
 
 
+def test_a_strict_key_keeps_its_order_also_if_a_task_is_given_back_while_its_lane_is_locked(session):
+    own, other = session(), session()
+    limit(own, "k", None, strict=True)
+    put(own, "k", 3)
+    [held] = take(own, 1)
+    with other.transaction():
+        other.execute("UPDATE pgq_keyed SET low = %s", (held.position,))
+        leases.release_uncharged(own.cursor(), [WORKER], since=leases.BEFORE_ALL_LEASES)
+    assert value(own, "SELECT low FROM pgq_keyed") == held.position, "the sweep has not come yet"
+    assert [claim.id for claim in take(own, 1)] == [held.id]
+
+
 @pytest.mark.parametrize("how", ["release", "release_uncharged", "rescue_expired"])
 def test_a_task_that_is_given_back_frees_its_place_and_keeps_its_turn(session, how):
     own = session()

@@ -33,11 +33,9 @@ WITH bound AS MATERIALIZED (
       JOIN pgq_limit m ON m.scope = 'queue' AND m.name = c.queue
      CROSS JOIN bound
 ), counted AS MATERIALIZED (
-    -- Of a strict key the watermark is read anew: a task that was given back since choose.sql may lie below the one from there,
-    -- and those behind it would go before it.
-    SELECT k.queue, k.key, CASE WHEN l.strict THEN coalesce((
-               SELECT now.low FROM pgq_keyed now
-                WHERE now.queue = k.queue AND now.key = k.key AND now.priority = %(priority)s), k.low) ELSE k.low END AS low,
+    -- A strict key has no use for the watermark: a task that was given back may lie below it, since choose.sql has read it, or
+    -- until the next sweep if the lane was locked then (see kept_places.sql), and those behind it would go before it.
+    SELECT k.queue, k.key, CASE WHEN l.strict THEN 0 ELSE k.low END AS low,
            k.n, total.room AS queue_room, total.budget AS queue_budget,
            CASE WHEN l.strict THEN least(coalesce(l.concurrency, 1), 1) ELSE l.concurrency END
            - CASE WHEN l.concurrency IS NOT NULL OR l.strict THEN (
