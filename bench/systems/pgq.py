@@ -66,8 +66,9 @@ class Pgq(System):
 
     def open(self) -> None:
         django_setup()
+        from pgq import tasks
         from pgq.enqueue import make, write
-        from pgq.records import options, tasks
+        from pgq.records import options
 
         self._tasks, self._make, self._write, self._options = tasks, make, write, options.TaskOptions
         self.queues = int(os.environ["BENCH_QUEUES"])
