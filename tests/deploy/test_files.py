@@ -151,6 +151,9 @@ def test_the_snippets_of_the_page_can_be_read() -> None:
     worker = namespace["PRODUCTION_PROCESSES"]["worker"]
     arguments = PgqWorker(**worker).prep_server_args()
     assert arguments == ["--workers=4", "--queues=mail,default", "--cluster-name=shop"]
+    # The one of two hosts stands on the page of failovers.
+    pages = [block.text for block in blocks("docs/operate/failover.md") if block.language == "python"]
+    exec(next(text for text in pages if "DATABASES" in text), namespace)
     known = psycopg.conninfo.make_conninfo(**namespace["DATABASES"]["default"]["OPTIONS"])
     assert "read-write" in known
     assert namespace["LOGGING"]["handlers"]["pgq"]["class"] == "logging.handlers.WatchedFileHandler"

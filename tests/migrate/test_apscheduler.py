@@ -113,6 +113,9 @@ from shop.jobs import make
 
 def theirs(trigger, first):
     slots = [trigger.get_next_fire_time(None, first)]
+    # That of a calendar begins with its first day, also if that is over.
+    while slots[-1] and slots[-1] < first:
+        slots = [trigger.get_next_fire_time(slots[-1], first)]
     while slots[-1] and len(slots) < 5:
         slots.append(trigger.get_next_fire_time(slots[-1], slots[-1] + timedelta(microseconds=1)))
     return slots
@@ -161,7 +164,8 @@ def test_all_move_and_fire_at_the_same_times(shop: Project) -> None:
         "over": "its time is over",
     }
     assert len(said) == 19 + len(refused)
-    assert [name for name, (same, *_) in json.loads(shop.python(COMPARE).stdout).items() if not same] == []
+    compared = json.loads(shop.python(COMPARE).stdout)
+    assert {name: slots for name, (same, *slots) in compared.items() if not same} == {}
     rows = {
         name: row
         for name, *row in shop.sql(

@@ -118,7 +118,13 @@ class Browser:
         return bool(self.run("return document.querySelector(arguments[0]) !== null", css))
 
     def click(self, css: str) -> None:
-        self.do(f"element/{self.find(css)}/click")
+        try:
+            self.do(f"element/{self.find(css)}/click")
+        except LookupError as error:
+            if "stale element" not in str(error):
+                raise
+            # A page that refreshes itself has put another in its place meanwhile.
+            self.do(f"element/{self.find(css)}/click")
 
     def leave_by(self, css: str) -> None:
         """Click what leads to another page."""
