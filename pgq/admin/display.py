@@ -60,17 +60,30 @@ _STATES = {
 #: What is not shown reads like this everywhere in the admin.
 EMPTY = "-"
 
-_JSON_TEXT = r'"(?:[^"\\]|\\.)*"'
-_TEXT_MEMBER = re.compile(rf"({_JSON_TEXT})(: )({_JSON_TEXT})")
+#: A text of JSON, its end included or not: each is taken as a whole, so the search never begins inside of one, where
+#: each escaped quote would be another beginning.
+_JSON_TEXT = r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)'
+#: A text, and what follows it as its value, or as the second of a pair: a text, a number or word, or all to the end.
+_MEMBER = re.compile(rf'({_JSON_TEXT})(?:(\s*[:,]\s*)(?:({_JSON_TEXT})|([^\s"\[\]{{}},]++)|([\[{{].*)))?', re.DOTALL)
 
 
 def _masked_text(text: str, hidden: re.Pattern[str]) -> str:
-    """The same for JSON that cannot be decoded, where only texts can be found."""
-
-    def mask(member: re.Match[str]) -> str:
-        return f'{member[1]}: "{MASK}"' if hidden.search(member[1]) else member[0]
-
-    return _TEXT_MEMBER.sub(mask, text)
+    """The same for JSON that cannot be decoded. Where the end of a hidden value cannot be found, nothing follows it."""
+    parts: list[str] = []
+    place = 0
+    while (member := _MEMBER.search(text, place)) is not None:
+        parts.append(text[place : member.start()])
+        if member[2] is None:
+            parts.append(member[1])
+            place = member.end()
+        elif not hidden.search(member[1]):
+            # What follows may be a name itself.
+            parts.append(text[member.start() : member.end(2)])
+            place = member.end(2)
+        else:
+            parts.append(f'{member[1]}{member[2]}"{MASK}"')
+            place = member.end()
+    return "".join(parts) + text[place:]
 
 
 def readable(decode: Callable[[], Any], stored: str, hidden: re.Pattern[str]) -> str:

@@ -32,7 +32,7 @@ Reading is by trust. Some tags import modules by name, load models or unpickle; 
 text whose signature was verified, they raise NotAllowed. ``decode_for_display`` never does any of that.
 """
 
-from pgq.codec.read import NotDecodable, ObjectGone, Unstorable
+from pgq.codec.read import NotDecodable, ObjectGone, Shown, Unstorable
 from pgq.codec.text import (
     INFLATE_MAX,
     canonical,
@@ -54,6 +54,7 @@ __all__ = [
     "MAX_DEPTH",
     "NotDecodable",
     "ObjectGone",
+    "Shown",
     "Unstorable",
     "canonical",
     "clean_text",

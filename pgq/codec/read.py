@@ -271,14 +271,23 @@ def object_hook(trusted: bool, unsign: Callable[[str], bytes] | None) -> Reader:
     return hook
 
 
-def _label(content: Any) -> str:
-    path, *rest = content
-    return f"<{path} {', '.join(f'{k}={v!r}' for k, v in rest[0].items())}>" if rest else f"<{path}>"
+class Shown(str):
+    """A dataclass for the eyes, a text. It keeps its fields apart, so that some of them can be masked."""
+
+    path: Any
+    fields: dict[str, Any]
+
+    @classmethod
+    def of(cls, path: Any, fields: dict[str, Any]) -> Shown:
+        """Return the text for a dataclass of that path with these fields."""
+        made = cls(f"<{path} {', '.join(f'{name}={value!r}' for name, value in fields.items())}>")
+        made.path, made.fields = path, fields
+        return made
 
 
 _DISPLAY: dict[str, Reader] = {
     "$enum": lambda content: f"<{content[0]}.{content[1] if content[1] is not None else content[2]}>",
-    "$dataclass": _label,
+    "$dataclass": lambda content: Shown.of(content[0], dict(content[1].items())),
     "$namedtuple": lambda content: f"<{content[0]} {', '.join(map(repr, content[1]))}>",
     "$callable": lambda content: f"<function {content}>",
     "$class": lambda content: f"<class {content}>",

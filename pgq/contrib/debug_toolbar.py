@@ -28,6 +28,7 @@ from pgq.ground.ids import task_name
 from pgq.records import Enqueued, NewTask
 from pgq.records.options import TaskOptions
 from pgq.recurrence import moments
+from pgq.status import values
 
 __all__ = ["PgqPanel"]
 
@@ -179,15 +180,19 @@ def _warnings(enqueues: list[dict[str, Any]]) -> list[str]:
 
 
 def _arguments(task: NewTask) -> str:
-    """Return the arguments as JSON, with those masked that the project's error pages mask."""
+    """Return the arguments as JSON, with those masked that the project's error pages or pgq's mask."""
     if TaskOptions.parse(task.options).sensitive:
         return _MASK
     hidden = get_default_exception_reporter_filter().hidden_settings
     try:
-        kwargs = {name: _MASK if hidden.search(name) else value for name, value in json.loads(task.kwargs).items()}
-    except ValueError:
-        kwargs = {}
-    shown = [task.args[1:-1]] + [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in kwargs.items()]
+        args, kwargs = (values.masked_json(json.loads(text), hidden) for text in (task.args, task.kwargs))
+        kwargs = values.masked_json(kwargs, values.HIDDEN_NAMES)
+        args = values.masked_json(args, values.HIDDEN_NAMES)
+        shown = [json.dumps(value, ensure_ascii=False) for value in args]
+        shown += [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in kwargs.items()]
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        # Compressed, or with numbers that Python refuses to read.
+        return "…"
     text = ", ".join(part for part in shown if part)
     return text if len(text) <= _CHARACTERS else text[: _CHARACTERS - 1] + "…"
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db.models import Model
 
-from pgq.codec import signing
+from pgq.codec import Shown, signing
 from pgq.codec.stored import stored_text
 
 MASK = "********"
@@ -30,6 +30,8 @@ def masked(value: Any, hidden: re.Pattern[str]) -> Any:
         }
     if type(value) in (list, tuple):
         return type(value)(masked(item, hidden) for item in value)
+    if isinstance(value, Shown):
+        return Shown.of(value.path, masked(value.fields, hidden))
     return value
 
 
@@ -60,7 +62,7 @@ def for_programs(row: Model, field: str) -> Any:
     if len(text) > LONGEST:
         return f"<too long: {len(text):,} characters>"
     try:
-        return _masked_tags(json.loads(text, parse_constant=_refuse))
+        return masked_json(json.loads(text, parse_constant=_refuse), HIDDEN_NAMES)
     # Nested too deep, or an int with more digits than Python reads: a row that was made by hand holds anything.
     except (RecursionError, ValueError):
         return f"<unreadable: {len(text):,} characters>"
@@ -70,19 +72,19 @@ def _refuse(constant: str) -> Any:
     raise ValueError(constant)
 
 
-def _masked_tags(value: Any) -> Any:
-    """Mask hidden names, also those of a dict that is stored as pairs, because a key of it looks like a tag."""
+def masked_json(value: Any, hidden: re.Pattern[str]) -> Any:
+    """Mask hidden names in stored JSON, also those of a dict stored as pairs, because a key of it looks like a tag."""
     if isinstance(value, list):
-        return [_masked_tags(item) for item in value]
+        return [masked_json(item, hidden) for item in value]
     if not isinstance(value, dict):
         return value
     pairs = value.get("$dict")
     if isinstance(pairs, list) and len(value) == 1:
-        return {"$dict": [_masked_pair(pair) for pair in pairs]}
-    return {key: MASK if HIDDEN_NAMES.search(key) else _masked_tags(item) for key, item in value.items()}
+        return {"$dict": [_masked_pair(pair, hidden) for pair in pairs]}
+    return {key: MASK if hidden.search(key) else masked_json(item, hidden) for key, item in value.items()}
 
 
-def _masked_pair(pair: Any) -> Any:
-    if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and HIDDEN_NAMES.search(pair[0]):
+def _masked_pair(pair: Any, hidden: re.Pattern[str]) -> Any:
+    if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and hidden.search(pair[0]):
         return [pair[0], MASK]
-    return _masked_tags(pair)
+    return masked_json(pair, hidden)
