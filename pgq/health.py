@@ -20,9 +20,12 @@ from django.views.decorators.http import require_safe
 
 from pgq.conf import asked, get_settings
 from pgq.status import databases, findings
-from pgq.store.caller import callers_cursor
+from pgq.store.bounded import reading
 
 __all__ = ["health"]
+
+#: Seconds that a statement may take: anybody may ask.
+PATIENCE = 2.0
 
 
 @never_cache
@@ -32,7 +35,7 @@ def health(request: HttpRequest) -> HttpResponse:
     if len(asked()) > 1:
         return _of_several()
     try:
-        with callers_cursor(get_settings().database) as cursor:
+        with reading(get_settings().database, seconds=PATIENCE) as cursor:
             status = findings.overall(findings.findings(cursor))
     except (Error, psycopg.Error):
         status = findings.PROBLEM
