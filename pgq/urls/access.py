@@ -110,7 +110,9 @@ def log(caller: Caller, action: str, deed: str, about: str = "") -> None:
         deed: In words.
         about: The id or name of what it was done to.
     """
-    logger.info("%s, by REST: %s", caller.name, deed)
+    # A name may hold what it likes, where the project checks none; the deed has texts of others as repr() writes them.
+    name = caller.name if caller.name.isprintable() else ascii(caller.name)
+    logger.info("%s, by REST: %s", name, deed)
     if caller.user is not None and apps.is_installed("django.contrib.admin"):
         # A project without the admin must not import its models.
         from django.contrib.admin.models import CHANGE, LogEntry

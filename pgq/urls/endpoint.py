@@ -340,7 +340,8 @@ def _refused(error: Exception) -> HttpResponseBase:
         return Problem(400, "PostgreSQL cannot hold one of these values.").response()
     if isinstance(error, Error | psycopg.Error):
         # What PostgreSQL says is for the log: it may quote values of rows.
-        logger.warning("REST: PostgreSQL refused: %s: %s", type(error).__name__, error)
+        first = ascii(str(error).partition("\n")[0][:500])
+        logger.warning("REST: PostgreSQL refused: %s: %s", type(error).__name__, first)
         return Problem(503, _in_words(error), headers={"Retry-After": "5"}).response()
     raise error
 

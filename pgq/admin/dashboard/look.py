@@ -95,5 +95,7 @@ def _explain(error: BaseException) -> str:
         return _("Left out: it took longer than %d s.") % STATEMENT_SECONDS
     if isinstance(cause, psycopg.errors.LockNotAvailable):
         return _("Left out: another session has locked a table. The doctor names it.")
-    logger.warning("a part of the dashboard could not be read: %s", error)
+    # One event is one line: the project's own format of its log may escape nothing.
+    first = ascii(str(error).partition("\n")[0][:500])
+    logger.warning("a part of the dashboard could not be read: %s", first)
     return _("It could not be read: %s") % str(error).partition("\n")[0]
