@@ -507,7 +507,13 @@ def test_the_last_point_of_a_chart_counts_the_time_that_is_over(admin_client: Cl
     )  # fmt: skip
     assert numbers.rate(found, found.ended) == [2.0, None], "of its 50 seconds 20 are counted"
     later = replace(found, range=replace(found.range, end=now + timedelta(seconds=20)))
-    assert numbers.rate(later, [120.0, 80.0]) == [2.0, 2.0], "of 70 seconds 40 are counted"
+    assert numbers.rate(later, [120.0, 110.0]) == [2.0, None], "up to 70 seconds' worth would be taken for that of 40"
+    assert numbers.rate(replace(later, range=replace(later.range, end=now + timedelta(seconds=40))), [120.0, 110.0])[1]
+    days = replace(
+        found, range=numbers.Range("3d", now - timedelta(days=3), now), moments=[now - timedelta(seconds=430)]
+    )
+    assert days.range.step == 3600
+    assert numbers.rate(days, [800.0]) == [None]
 
 
 def test_the_oldest_of_a_queue_is_as_old_on_its_page_as_on_the_page_of_all(admin_client: Client) -> None:

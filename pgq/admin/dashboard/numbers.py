@@ -164,11 +164,10 @@ def _charts(found: Numbers) -> Any:
 def rate(found: Numbers, counted: Sequence[float]) -> list[float | None]:
     """Return how many a second: at a point that is not over, in the time that was counted; None: too short."""
     known = found.range.end - timedelta(seconds=_BEHIND)
+    # What was counted since then may be among it: of a short time that would be a peak that never was.
+    enough = min(found.range.step, max(found.range.step / 2, 10 * _BEHIND))
     lengths = [min((known - at).total_seconds(), found.range.step) for at in found.moments]
-    return [
-        value / length if length >= found.range.step / 2 else None
-        for value, length in zip(counted, lengths, strict=True)
-    ]
+    return [value / length if length >= enough else None for value, length in zip(counted, lengths, strict=True)]
 
 
 def labels(found: Numbers) -> list[str]:
