@@ -12,4 +12,5 @@ DATABASES = {"default": database_from_url(os.environ.get("DATABASE_URL", "postgr
 # Under ASGI each request has a connection of its own while it uses one: Django's pool keeps them few.
 DATABASES["default"]["OPTIONS"]["pool"] = {"max_size": 10}
 INSTALLED_APPS = ["pgq", "quotes"]
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 PGQ = {"workers": 1, "coroutines": 50}

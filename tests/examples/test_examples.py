@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import urllib.error
 
@@ -9,9 +10,27 @@ import pytest
 
 from tests.support.browser import CHROMIUM, DRIVER
 from tests.support.examples import EXAMPLES, FULL
+from tests.support.pools import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("examples")]
 NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/Procfile"))
+#: How it is run, in its README.
+RUNS = re.compile(r"^```sh\n.*?^```\n", re.DOTALL | re.MULTILINE)
+
+
+def hold(name: str, said: str) -> None:
+    """Its README and its part of the guide show what it says, line after line, whatever the numbers are."""
+
+    def lines(text: str) -> list[str]:
+        return re.sub(r"\d+(\.\d+)?", "0", text).splitlines()
+
+    guide = (ROOT / "docs" / "guide" / "examples.md").read_text().partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+    for page in (guide, (EXAMPLES / name / "README.md").read_text()):
+        block = re.findall(r"^```(?:text)?\n(.*?)^```$", RUNS.sub("", page), re.DOTALL | re.MULTILINE)[-1]
+        told = iter(lines(said))
+        shown = [line for line in lines(block) if not line.startswith("$ ")]
+        assert shown
+        assert [line for line in shown if line not in told] == [], said
 
 
 def test_each_has_a_readme_that_says_the_command() -> None:
@@ -26,6 +45,7 @@ def test_quickstart_with_a_server_of_its_own(example) -> None:
     assert quickstart.end() == 0, quickstart.said
     for line in ("words: 6", "root: 4.0", "failed: builtins.ZeroDivisionError division by zero"):
         assert line in quickstart.said
+    hold("quickstart", quickstart.said)
 
 
 def test_the_shop_sends_a_receipt_with_the_order_or_none_at_all(example) -> None:
@@ -84,6 +104,9 @@ def test_a_view_awaits_results(example) -> None:
     assert [re.fullmatch(r"\d+\.\d+ EUR", price) is not None for price in prices.values()] == [True, True]
     look = asgi.json("/later/3/")["look"]
     assert asgi.json(look)["success"] is True
+    hold("asgi", json.dumps(asgi.json("/quotes/3/")))
+    assert re.search(r"<td>Fast Feet<td>\d+\.\d+ EUR", asgi.get("/?weight=3"))
+    assert "Ensure this value is less than or equal to 1000." in asgi.get("/?weight=1001")
     assert asgi.stop() == 0, asgi.said
 
 
@@ -91,6 +114,7 @@ def test_letters_do_not_wait_for_reports(example) -> None:
     queues = example("two-queues")
     assert queues.end() == 0, queues.said
     assert re.search(r"100 letters by pool mail after .* s\n4 reports by pool reports after .* s\n", queues.said)
+    hold("two-queues", queues.said)
 
 
 def test_the_ledger_stays_exact(example) -> None:
@@ -102,6 +126,7 @@ def test_the_ledger_stays_exact(example) -> None:
     killed = re.search(r"^(\d+) workers killed", ledger.said, re.MULTILINE)
     assert killed
     assert int(killed[1]) > 0
+    hold("ledger", ledger.said)
 
 
 def test_a_wrong_name_is_answered_with_the_names(example) -> None:
@@ -112,7 +137,7 @@ def test_a_wrong_name_is_answered_with_the_names(example) -> None:
 
 @pytest.mark.skipif(not FULL, reason="PGQ_EXAMPLES is not full: make examples-test")
 @pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver (Debian: chromium-driver)")
-@pytest.mark.parametrize("name", ["shop", "webhooks", "reports"])
+@pytest.mark.parametrize("name", ["shop", "webhooks", "reports", "asgi"])
 def test_a_page_fits_a_phone_and_the_browser_has_no_complaints(example, chromium, name) -> None:
     page = example(name).ready()
     for width in (1280, 320):
@@ -120,6 +145,8 @@ def test_a_page_fits_a_phone_and_the_browser_has_no_complaints(example, chromium
             "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False
         )
         chromium.open(page.address)
+        if name == "asgi":
+            chromium.fill("[name=weight]", "3")
         chromium.leave_by("main form button")
         assert not chromium.run("return document.documentElement.scrollWidth > innerWidth")
         labels = "return [...document.querySelectorAll('main form:first-of-type input:not([type=hidden])')]"

@@ -31,7 +31,7 @@ ELSEWHERE = {
         "tests/project/test_docs.py::test_snippets_of_schedules_and_of_the_configuration"
     ),
     ("docs/guide/examples.md", "sh"): "tests/examples/test_examples.py::test_each_has_a_readme_that_says_the_command",
-    ("docs/guide/examples.md", "text"): "tests/examples/test_examples.py::test_each_has_a_readme_that_says_the_command",
+    ("docs/guide/examples.md", "text"): "tests/examples/test_examples.py::test_letters_do_not_wait_for_reports",
     ("docs/guide/context.md", "python"): "tests/project/test_docs.py::test_snippets_of_the_context",
     ("docs/guide/limits.md", "python"): "tests/project/test_docs.py::test_snippets_of_limits",
     ("docs/guide/limits.md", "sql"): "tests/project/test_docs.py::test_snippets_of_limits",

@@ -1,7 +1,10 @@
 import asyncio
+import time
 import uuid
 
+from django import forms
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
 from django.urls import reverse
 
 from pgq.errors import NotFinished
@@ -11,14 +14,24 @@ from quotes.tasks import ask
 CARRIERS = ["Fast Feet", "Slow Boat", "Lost Parcels"]
 
 
+class Parcel(forms.Form):
+    weight = forms.IntegerField(min_value=1, max_value=1000, label="Weight in kg")
+
+
 async def index(request: HttpRequest) -> HttpResponse:
-    return HttpResponse('<a href="/quotes/3/">Prices for 3 kg</a>, <a href="/later/3/">or ask, and look later</a>')
+    form, begin = Parcel(request.GET or None), time.monotonic()
+    prices = await ask_all(form.cleaned_data["weight"]) if form.is_valid() else {}
+    return render(request, "quotes.html", {"form": form, "prices": prices, "seconds": time.monotonic() - begin})
 
 
 async def quotes(request: HttpRequest, weight: int) -> JsonResponse:
+    return JsonResponse(await ask_all(weight))
+
+
+async def ask_all(weight: int) -> dict[str, str]:
     """Ask all carriers, and answer when all have: the request waits, and neither a thread nor a connection does."""
     ids = await ask.aenqueue_many((carrier, weight) for carrier in CARRIERS)
-    return JsonResponse(dict(zip(CARRIERS, await asyncio.gather(*map(price, ids)), strict=True)))
+    return dict(zip(CARRIERS, await asyncio.gather(*map(price, ids)), strict=True))
 
 
 async def price(task_id: TaskId) -> str:
