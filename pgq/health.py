@@ -24,7 +24,7 @@ from pgq.store.bounded import reading
 
 __all__ = ["health"]
 
-#: Seconds that a statement may take: anybody may ask.
+#: Seconds that a statement may take: who asks needs no login.
 PATIENCE = 2.0
 
 

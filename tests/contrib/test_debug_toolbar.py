@@ -32,9 +32,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def view(request: HttpRequest) -> HttpResponse:
     which = request.GET["which"]
     if which == "one":
-        async_task(
-            CALLS, ["<b>", {"password": "hunter2"}], api_token="hunter2", q_options={"queue": "mail", "priority": 3}
-        )
+        given = ["<b>", {"password": "hunter2"}]
+        async_task(CALLS, given, api_token="hunter2", q_options={"queue": "mail", "priority": 3})
     elif which == "sensitive":
         async_task(MARK, "hunter2", q_options={"sensitive": True})
     elif which == "many":
@@ -107,7 +106,7 @@ def test_a_task_is_shown_with_its_line_and_without_secrets() -> None:
     assert (one["func"], one["queue"], one["priority"], one["arrived"]) == (CALLS, "mail", 3, "yes")
     file, _, line = one["line"].rpartition(":")
     assert Path(file) == Path(__file__)
-    assert '["<b>", {"password": "********"}], api_token="********"' in unescape(shown)
+    assert "api_token" in Path(file).read_text().splitlines()[int(line) - 1]
     assert '["<b>", {"password": "********"}], api_token="********"' in unescape(shown)
     assert "<b>" not in shown
     assert f"/admin/pgq/queuedtask/{one['id']}/change/" in shown
