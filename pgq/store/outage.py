@@ -38,6 +38,14 @@ def message(error: BaseException) -> str:
     return " ".join((primary or str(error)).split()) or type(error).__name__
 
 
+def in_a_log(error: BaseException) -> str:
+    """Return that message as one line of at most 500 characters of ASCII, also where it quotes values of rows.
+
+    One event is one line: the project's own format of its log may escape nothing.
+    """
+    return ascii(message(cause_of(error))[:500])
+
+
 class Backoff:
     """Growing pauses between attempts to reach PostgreSQL, jittered so that a fleet does not come back at once.
 

@@ -26,6 +26,7 @@ from django.urls import URLPattern, path
 from pgq import conf
 from pgq.conf import get_settings, places
 from pgq.models import QueuedTask, Task
+from pgq.store import outage
 from pgq.store.bounded import reading
 from pgq.store.outage import MISSING, cause_of
 from pgq.urls import access, kinds
@@ -340,8 +341,7 @@ def _refused(error: Exception) -> HttpResponseBase:
         return Problem(400, "PostgreSQL cannot hold one of these values.").response()
     if isinstance(error, Error | psycopg.Error):
         # What PostgreSQL says is for the log: it may quote values of rows.
-        first = ascii(str(error).partition("\n")[0][:500])
-        logger.warning("REST: PostgreSQL refused: %s: %s", type(error).__name__, first)
+        logger.warning("REST: PostgreSQL refused: %s: %s", type(error).__name__, outage.in_a_log(error))
         return Problem(503, _in_words(error), headers={"Retry-After": "5"}).response()
     raise error
 

@@ -13,7 +13,7 @@ import psycopg
 from django.db import DatabaseError, connections, transaction
 from django.utils.translation import gettext as _
 
-from pgq.store import overview
+from pgq.store import outage, overview
 from pgq.store.caller import aware_cursor
 from pgq.store.connection import Cursor
 
@@ -95,7 +95,5 @@ def _explain(error: BaseException) -> str:
         return _("Left out: it took longer than %d s.") % STATEMENT_SECONDS
     if isinstance(cause, psycopg.errors.LockNotAvailable):
         return _("Left out: another session has locked a table. The doctor names it.")
-    # One event is one line: the project's own format of its log may escape nothing.
-    first = ascii(str(error).partition("\n")[0][:500])
-    logger.warning("a part of the dashboard could not be read: %s", first)
+    logger.warning("a part of the dashboard could not be read: %s", outage.in_a_log(error))
     return _("It could not be read: %s") % str(error).partition("\n")[0]
