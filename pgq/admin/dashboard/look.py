@@ -90,7 +90,7 @@ class Look:
 
 
 def _explain(error: BaseException) -> str:
-    cause = error.__cause__ or error
+    cause = outage.cause_of(error)
     if isinstance(cause, psycopg.errors.QueryCanceled):
         return _("Left out: it took longer than %d s.") % STATEMENT_SECONDS
     if isinstance(cause, psycopg.errors.LockNotAvailable):
