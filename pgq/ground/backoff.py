@@ -11,9 +11,10 @@ A backoff is stored with the task as JSON:
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from pgq.ground import chance
 
 #: Used when a task names none: 5 s, 10 s, 20 s ... up to an hour, each shortened by up to a half at random.
 DEFAULT: Mapping[str, Any] = {"kind": "exponential", "base": 5.0, "factor": 2.0, "max": 3600.0, "jitter": 0.5}
@@ -71,4 +72,4 @@ def delay(
         "exponential": base * float(backoff.get("factor", 2.0)) ** min(attempt - 1, 64),
     }[backoff["kind"]]
     bounded = min(grown, float(backoff.get("max", DEFAULT["max"])))
-    return bounded * (1 - random.random() * float(backoff.get("jitter", 0.0)))
+    return bounded * (1 - chance.between(0, 1) * float(backoff.get("jitter", 0.0)))

@@ -12,7 +12,6 @@ import logging
 import math
 import multiprocessing
 import os
-import random
 import selectors
 import signal
 import socket
@@ -30,6 +29,7 @@ from uuid import UUID, uuid4
 from pgq.codec.failures import as_json, without_traceback
 from pgq.conf import Settings
 from pgq.errors import TaskTimeout, WorkerDied
+from pgq.ground import chance
 from pgq.ground.private import fork_server_pids
 from pgq.pool import boot
 from pgq.pool.activity import Activity, ActivityCell
@@ -304,7 +304,7 @@ class Children:
     def _boot_failed(self, seat: Seat, what: str) -> None:
         seat.failures += 1
         seat.trouble = what
-        pause = min(_MAX_BOOT_PAUSE_SECONDS, 0.1 * 2 ** min(seat.failures - 1, 10)) * random.uniform(0.5, 1.0)
+        pause = min(_MAX_BOOT_PAUSE_SECONDS, 0.1 * 2 ** min(seat.failures - 1, 10)) * chance.between(0.5, 1.0)
         seat.not_before = time.monotonic() + pause
         logger.error("%s %s; the next one starts in %.1f s", seat.name, what, pause)
 

@@ -7,10 +7,10 @@ What commits just before the flag is raised is found by the poll of the queue th
 
 from __future__ import annotations
 
-import random
 import time
 
 from pgq.conf import Settings
+from pgq.ground import chance
 from pgq.pool.children import Child, Children, State
 from pgq.pool.protocol import WAKE
 from pgq.store import pools
@@ -65,12 +65,12 @@ class Sleepers:
             turns=self.turns,
         )
         self.pause = min(self.pause * 2, poll)
-        self.poll_at = now + self.pause * random.uniform(0.9, 1.0)
+        self.poll_at = now + self.pause * chance.between(0.9, 1.0)
         if ready:
             self.wake(1)
         elif (seconds := self.turns.opens_in(cursor)) is not None:
             # Nothing notifies of the passing of time: tasks that a rate holds may start then, and not before.
-            self.poll_at = min(self.poll_at, now + seconds + random.uniform(*_AFTER_OPENING_SECONDS))
+            self.poll_at = min(self.poll_at, now + seconds + chance.between(*_AFTER_OPENING_SECONDS))
 
     def find_ready(self, cursor: Cursor) -> bool:
         """Return whether a task is ready, and lower the flag."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -22,7 +21,7 @@ from pgq.enqueue.options import with_policy
 from pgq.enqueue.unique import write_many
 from pgq.enqueue.watched import watched
 from pgq.errors import NotAllowed
-from pgq.ground import events
+from pgq.ground import chance, events
 from pgq.ground.ids import new_id
 from pgq.models import Schedule
 from pgq.records import Fired, NewTask, UniqueCall
@@ -263,7 +262,7 @@ def _task(due: Due, slot: datetime, settings: Settings) -> NewTask:
     unique = _unique_of(options)
     if unique is not None:
         chosen = chosen.but(is_unique=unique.until)
-    delay = random.uniform(0, due.jitter) if due.jitter else 0.0
+    delay = chance.between(0, due.jitter) if due.jitter else 0.0
     if unique is not None and unique.quiet is not None:
         delay += unique.quiet
     run_after = due.now.astimezone(UTC) + timedelta(seconds=delay) if delay else None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 
 import psycopg
 from django.db import Error
 
+from pgq.ground import chance
 from pgq.store.connection import Connection
 
 logger = logging.getLogger("pgq")
@@ -83,7 +83,7 @@ class Backoff:
             self.since = self.failed_at
         self.failures += 1
         grown: float = self.first * 2 ** min(self.failures - 1, 16)
-        return min(self.most, grown) * random.uniform(0.5, 1.0)
+        return min(self.most, grown) * chance.between(0.5, 1.0)
 
     def failed(self, error: psycopg.Error, what: str = "PostgreSQL") -> float:
         """Log an error, unless its message was logged lately; return the seconds to wait before the next attempt."""

@@ -68,6 +68,8 @@ class Upkeep:
         self.rescue = Rescue(self.leadership, retry=settings.retry, every=look_on)
         self.sweep = Chore("sweep", 10 * tick, self._sweep)
         self.kept = retention.Kept()
+        #: The failure of a chore that was logged last, and when (monotonic).
+        self.said = "", 0.0
         #: The last id that this round of pruning has read; None: the round begins.
         self.prune_before: UUID | None = None
         #: The same of the round that deletes results whose `keep` is over.
@@ -135,9 +137,19 @@ class Upkeep:
         pause = min(chore.every * 2 ** (chore.failures - 1), max(chore.every, _LONGEST_PAUSE_SECONDS))
         chore.next = time.monotonic() + pause
         text = f"{type(error).__name__}: {error}"
+        level = logging.DEBUG if self._said_just_now(text) else logging.ERROR
         details = error if chore.failures == 1 else None
         message = "upkeep: %s failed, %d times in a row; next in %.1f s: %s"
-        logger.error(message, chore.name, chore.failures, pause, text, exc_info=details)
+        logger.log(level, message, chore.name, chore.failures, pause, text, exc_info=details)
+
+    def _said_just_now(self, text: str) -> bool:
+        """Whether another chore has failed of the same: a locked table would else be ten tracebacks in a second."""
+        last, at = self.said
+        now = time.monotonic()
+        if text == last and now < at + 1.0:
+            return True
+        self.said = text, now
+        return False
 
     def _due(self, connection: store_connection.Connection) -> float | None:
         outlook = lanes.outlook(connection.cursor())

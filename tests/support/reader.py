@@ -28,6 +28,8 @@ from tests.support.pools import wait_for
 PATIENCE = 60.0
 _LASTING = re.compile(r"python manage\.py (?:pgq_worker\b(?!.*--(?:run-once|check-config))|runserver\b)")
 _FILE = re.compile(r"# (?P<more>more of |at the end of )?(?P<path>[\w/]+\.py)\n")
+#: What a pool says once it runs.
+_STARTED = "pool default: "
 #: The shell of the reader has what it prints compared by doctest.
 _SHELL = """\
 import doctest, sys
@@ -117,7 +119,11 @@ class Reader:
         assert named, "the first line of a module names its file"
         file = self.folder / named["path"]
         before = file.read_text() + "\n\n" if named["more"] else ""
+        reloading = [(each, each.said.count(_STARTED)) for each in self.terminals if "--autoreload" in each.command]
         file.write_text(before + text[named.end() :].lstrip("\n"))
+        # Who reads takes longer than the pool, which is away for a moment.
+        for terminal, starts in reloading:
+            wait_for(lambda: terminal.said.count(_STARTED) > starts, "the pool has the new code", PATIENCE, 0.1)  # noqa: B023
 
     def _pycon(self, text: str) -> None:
         shell = _SHELL.format(session=text.replace("…", "..."))

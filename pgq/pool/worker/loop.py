@@ -26,7 +26,6 @@ import contextlib
 import logging
 import math
 import os
-import random
 import resource
 import signal
 import sys
@@ -43,7 +42,7 @@ from pgq.enqueue.keys import limits_in_code
 from pgq.execution import call as calling
 from pgq.execution import prepare, settle
 from pgq.execution.atomic import Atomic
-from pgq.ground import events
+from pgq.ground import chance, events
 from pgq.pool import child, orphans, protocol
 from pgq.pool.activity import ActivityCell
 from pgq.pool.allowance import Allowance, Share
@@ -181,7 +180,7 @@ class Worker:
     def _rest(self) -> None:
         """Wait until there is work; only for a moment if other workers were just claiming what this one could have."""
         if self.exchange.turns.busy:
-            time.sleep(random.uniform(*_BUSY_PAUSE))
+            time.sleep(chance.between(*_BUSY_PAUSE))
         else:
             self.guard.sleep()
 
