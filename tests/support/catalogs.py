@@ -101,6 +101,8 @@ def catalog(language: str) -> Catalog:
     with path.open("rb") if path.exists() else BytesIO(b"") as file:
         before = read_po(file, locale=language)
     catalog = Catalog(locale=language, project="pgq", charset="utf-8", fuzzy=False)
+    # The catalog's own: those that Babel has for a language change from release to release.
+    catalog.mime_headers = [("Plural-Forms", before.plural_forms)]
     for id, found in texts().items():
         known: Message | None = before.get(_first(id))
         kept = (
