@@ -47,6 +47,8 @@ SERVER_SETTINGS = {
     "log_line_prefix": "%m [%p] %q%a %d ",
 }
 SERVER = pytest.StashKey[Server]()
+#: What is compiled, for the next run too.
+BYTECODE = Path(__file__).parents[1] / ".pgq" / "bytecode"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -77,16 +79,23 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def _compile_once(config: pytest.Config) -> None:
-    """Let hundreds of short processes share what Python compiles, also where it may not be kept in the checkout."""
+    """Let hundreds of short processes share what Python compiles, also where it may not lie beside the sources."""
     if not os.environ.get("PYTHONDONTWRITEBYTECODE") or os.environ.get("PYTHONPYCACHEPREFIX"):
         return
-    folder = tempfile.TemporaryDirectory(prefix="pgq-bytecode-", ignore_cleanup_errors=True)
-    config.add_cleanup(folder.cleanup)
-    # Some tests start processes of other users.
-    Path(folder.name).chmod(0o755)
-    _link_what_is_compiled(folder.name)
+    folder = str(BYTECODE / sys.implementation.cache_tag)
+    try:
+        new = not Path(folder).exists()
+        # Some tests start processes of other users.
+        Path(folder).mkdir(0o755, parents=True, exist_ok=True)
+    except OSError:
+        temporary = tempfile.TemporaryDirectory(prefix="pgq-bytecode-", ignore_cleanup_errors=True)
+        config.add_cleanup(temporary.cleanup)
+        folder, new = temporary.name, True
+        Path(folder).chmod(0o755)
+    if new:
+        _link_what_is_compiled(folder)
     del os.environ["PYTHONDONTWRITEBYTECODE"]
-    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = folder.name
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = folder
     sys.dont_write_bytecode = False
 
 

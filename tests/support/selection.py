@@ -4,7 +4,8 @@
 taken when bench/ is no longer what they passed with last: its digest stands in tests/bench/passed.txt, and
 ``make bench-test`` writes it anew.
 
-And in which order: tests that wait for processes stand evenly among those that use the processor.
+And in which order: tests that wait for processes stand evenly among those that use the processor. Of several testers
+each begins to collect in another room, so that one compiles what the others then find compiled.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BENCH = ROOT / "tests" / "bench"
+TESTS = ROOT / "tests"
+BENCH = TESTS / "bench"
 PASSED = BENCH / "passed.txt"
 #: Fixtures whose tests start processes.
 PROCESSES = {"pool", "project", "site", "own_server", "browser", "new_database"}
@@ -36,6 +38,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--bench", action="store_true", help="also tests of the benchmark that passed with this bench/")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    config = session.config
+    if not hasattr(config, "workerinput") or any("::" in argument for argument in config.args):
+        return
+    places = [Path(argument).absolute() for argument in config.args]
+    if places == [TESTS]:
+        places = sorted(place for place in TESTS.iterdir() if place.is_dir() or place.match("test_*.py"))
+    begin = len(places) * int(config.workerinput["workerid"].removeprefix("gw")) // config.workerinput["workercount"]
+    config.args = [str(place) for place in places[begin:] + places[:begin]]
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     passed = not config.getoption("bench") and PASSED.exists() and PASSED.read_text().strip() == digest()
     quick = config.getoption("no_processes")
@@ -49,7 +63,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
     if hasattr(config, "workerinput"):
-        items[:] = mixed(items)
+        # All testers must name the tests in the same order.
+        items[:] = mixed(sorted(items, key=lambda item: item.path))
 
 
 def mixed(items: list[pytest.Item]) -> list[pytest.Item]:
