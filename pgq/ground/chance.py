@@ -1,6 +1,7 @@
 """Random numbers for pauses, from the operating system.
 
-Not those of `random`: a task may have seeded them and count on their order, and so may whoever enqueues.
+The module `random` has one sequence for the whole process. A task may have seeded it and count on its order, and so may
+code that enqueues. So pgq draws nothing from it.
 """
 
 from __future__ import annotations

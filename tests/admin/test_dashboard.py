@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import replace
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.db import connection
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
@@ -21,7 +24,7 @@ from pgq import signals
 from pgq.admin.dashboard import alike, look, numbers
 from pgq.admin.dashboard.tasks import parse
 from pgq.ground import ids
-from pgq.models import QueuedTask, Task
+from pgq.models import Limit, QueuedTask, Task
 from pgq.tasks import async_chain, async_iter, async_task, cancel, pause, schedule, set_limit
 from tests.support.admin import PLAIN, REGISTERED, finished, queued, sql
 from tests.support.pool_rows import ID, WORKERS, make_pool
@@ -310,6 +313,20 @@ def test_a_fragment_is_the_part_that_changes(admin_client: Client) -> None:
 def test_a_page_says_how_often_it_is_read_anew(admin_client: Client) -> None:
     assert 'data-on="refreshes by itself every 5 s"' in text_of(admin_client, "queues")
     assert 'data-on="refreshes by itself every 30 s"' in text_of(admin_client, "doctor")
+
+
+def test_the_doctor_finds_what_the_command_finds(admin_client: Client) -> None:
+    Limit.objects.create(scope="key", name="left behind", concurrency=1)
+    printed = StringIO()
+    with contextlib.suppress(SystemExit):  # No pool runs, which is a problem.
+        call_command("pgq_check", json=True, stdout=printed)
+    found = {check["check"]: check["status"] for check in json.loads(printed.getvalue())["checks"]}
+    assert (found["limits"], found["code"]) == ("warning", "ok")
+    shown = text_of(admin_client, "doctor")
+    rows = re.findall(
+        r'data-label="check" class="">(\w+)</td><td data-label="status" class=""><span [^>]*>(\w+)<', shown
+    )
+    assert dict(rows) == found
 
 
 def test_values_are_for_those_who_may_view_the_tasks(user_with: Any) -> None:

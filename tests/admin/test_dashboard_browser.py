@@ -6,7 +6,9 @@ With PGQ_PICTURES=DIRECTORY it leaves a picture of each page there: light, dark 
 from __future__ import annotations
 
 import contextlib
+import html
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from django.contrib.auth.models import Permission, User
 
 from pgq.models import Failure, QueuedTask, Success
 from pgq.tasks import async_iter, async_task, pause, schedule
-from tests.support.browser import MARKS, Browser, log_in
+from tests.support.browser import MARKS, Browser, log_in, read
 from tests.support.pools import Pool, wait_for
 
 pytestmark = MARKS
@@ -157,6 +159,26 @@ def test_who_may_only_look_sees_no_button_and_no_script_is_needed(browser: Brows
     finally:
         browser.devtools("Emulation.setScriptExecutionDisabled", value=False)
     assert Failure.objects.filter(pk=task).exists()
+    assert browser.complaints() == []
+
+
+def test_every_page_tells_the_same_without_a_script(browser: Browser, server: str) -> None:
+    whole = async_iter(REGISTERED, [1, 2], group="sizes")
+    waits = async_task(REGISTERED, 1, queue="mail", run_after=3600)
+    log_in(browser, server)
+    lists = ("", "tasks", "queues", "limits", "functions", "errors", "flows", "marks", "workers", "schedules", "doctor")
+    pages = (*lists, "audit", f"task/{waits}", "queues/mail", f"functions/{REGISTERED}", f"flows/{whole}")
+    browser.devtools("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        for page in pages:
+            browser.open_plainly(f"{server}{HOME}{page}{'/' if page else ''}")
+            seen = read(browser, ".pgq-dash", "")
+            headings = re.findall(r"<h2[^>]*>(.*?)</h2>", browser.source, re.DOTALL)
+            told = [html.unescape(re.sub("<.*?>", "", heading)).strip() for heading in headings]
+            assert told, page
+            assert [heading for heading in told if heading not in seen] == [], page
+    finally:
+        browser.devtools("Emulation.setScriptExecutionDisabled", value=False)
     assert browser.complaints() == []
 
 

@@ -17,6 +17,7 @@ from pgq.admin.dashboard.widgets import Block
 from pgq.status import findings
 from pgq.store import statistics as store
 from pgq.store.overview import Finding
+from pgq.tasks.all_findings import all_findings
 
 _ORDER = (findings.PROBLEM, findings.WARNING, findings.OK)
 
@@ -24,7 +25,7 @@ _ORDER = (findings.PROBLEM, findings.WARNING, findings.OK)
 def build(visit: Visit) -> list[Block]:
     """Return the parts of the page."""
     return [
-        visit.block(_("Checks"), findings.findings, _checks, note=_("The same as manage.py pgq_check; it only reads.")),
+        visit.block(_("Checks"), all_findings, _checks, note=_("The same as manage.py pgq_check; it only reads.")),
         visit.block(_("Tables"), store.table_statistics, _tables, size="half"),
         visit.block(_("Server"), store.server, _server, size="half"),
     ]

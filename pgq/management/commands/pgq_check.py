@@ -11,13 +11,12 @@ from django.db import connections
 from pgq.conf import asked, database_of
 from pgq.management.command import EXIT_CODES, PgqCommand, explain
 from pgq.management.output import Column, emit, message, table, text
-from pgq.schedules import drift
 from pgq.status import databases, findings, snapshot
 from pgq.status.databases import Away
 from pgq.store.caller import callers_cursor
 from pgq.store.connection import Cursor
 from pgq.store.overview import Finding
-from pgq.tasks import left_limits
+from pgq.tasks.all_findings import all_findings
 
 _COLUMNS = (Column("Check"), Column("Status"), Column("What was found, and what to do"))
 _STYLES = {findings.OK: "green", findings.WARNING: "yellow", findings.PROBLEM: "red"}
@@ -65,11 +64,7 @@ class Command(PgqCommand):
 
     def _one(self) -> dict[str, list[Finding] | Away]:
         with callers_cursor(self.settings.database) as cursor:
-            return {self.settings.database: _findings(cursor)}
-
-
-def _findings(cursor: Cursor) -> list[Finding]:
-    return [*findings.findings(cursor), drift.finding(), left_limits.finding()]
+            return {self.settings.database: all_findings(cursor)}
 
 
 def _rows(finding: Finding) -> list[list[Any]]:
@@ -82,7 +77,7 @@ def _rows(finding: Finding) -> list[list[Any]]:
 
 def _findings_of_one(alias: str, cursor: Cursor) -> list[Finding]:
     try:
-        found = _findings(cursor)
+        found = all_findings(cursor)
     finally:
         # Django's connection, which this thread has of its own.
         connections[alias].close()
