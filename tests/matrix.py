@@ -64,6 +64,13 @@ SHORT = {
 }  # fmt: skip
 
 
+#: What says the same in all cells, so that `make test` is enough: type checkers (which are not installed there), a page
+#: that is followed in a new environment, and whether tests notice wrong code.
+SAME = ("tests/typing", "tests/project/test_first_page.py", "tests/faults/test_mutants.py")
+#: So many failures may be the machine's.
+FEW = 10
+
+
 def cells() -> Iterator[Cell]:
     for python in PYTHONS:
         for django in DJANGOS:
@@ -131,6 +138,10 @@ def venv_for(python: str, django: str, interpreter: str) -> Path:
 
 
 def run(cell: Cell, bindir: Path, arguments: list[str]) -> tuple[bool, str]:
+    """Run the tests in a cell; return whether they passed, and what is to be told.
+
+    A few that failed beside others are run again, alone: they may have had too little of the processor. They are named.
+    """
     interpreter = find_python(cell.python)
     if interpreter is None:
         raise Unavailable(f"no Python {cell.python} that works")
@@ -139,16 +150,21 @@ def run(cell: Cell, bindir: Path, arguments: list[str]) -> tuple[bool, str]:
     env |= {"PGQ_PG_BINDIR": str(bindir)}
     log = VENVS / f"python{cell.python}-django{cell.django}-postgresql{cell.postgresql}.log"
     # A cache of each cell's own: which tests failed last is a question to one cell.
-    # The type checkers are not installed there: what they say is the same in all cells, and `make test` asks them.
     cache = f"cache_dir={log.with_suffix('.cache')}"
-    command = [python, "-m", "pytest", "-q", "--ignore=tests/typing", "-o", cache, *arguments]
+    command = [python, "-m", "pytest", "-q", *(f"--ignore={path}" for path in SAME), "-o", cache]
     with log.open("w") as output:
-        done = subprocess.run(command, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT, check=False)
+        told = {"cwd": ROOT, "env": env, "stdout": output, "stderr": subprocess.STDOUT, "check": False}
+        code = subprocess.run([*command, *arguments], **told).returncode
+        failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", log.read_text(), re.MULTILINE)
+        if code == 1 and len(failed) <= FEW:
+            code = subprocess.run([*command, "--last-failed"], **told).returncode
     summary = re.findall(r"^(?:=+ )?(.+ in [\d.]+s)\b", log.read_text(), re.MULTILINE)
-    detail = summary[-1] if summary else f"pytest ended with {done.returncode}"
-    if done.returncode:  # 5 is: the selection is empty; that is no success either.
+    detail = "; alone: ".join(summary) if summary else f"pytest ended with {code}"
+    if failed:
+        detail += f"; failed beside others: {', '.join(failed)}"
+    if code:  # 5 is: the selection is empty; that is no success either.
         detail += f"; see {log.relative_to(ROOT)}"
-    return not done.returncode, detail
+    return not code, detail
 
 
 def main() -> int:
@@ -157,7 +173,8 @@ def main() -> int:
     parser.add_argument("-k", metavar="TEXT", default="", help="only cells with TEXT in their names, as in the table")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
     options = parser.parse_args()
-    whole = options.pytest or ["-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup"]
+    # As many as `make test` has.
+    whole = options.pytest or ["-n", str(min(8, 2 * (os.cpu_count() or 1))), "--dist", "loadgroup"]
 
     VENVS.mkdir(exist_ok=True)
     servers = find_postgresqls()
