@@ -17,7 +17,7 @@ from typing import Any
 
 from pgq.ground import histogram
 from pgq.status.counted import Counts, Times
-from pgq.status.series import COUNTS, GAUGES, ROWS, TIMES, Point, Series, floor, series
+from pgq.status.series import COUNTS, GAUGES, TIMES, Point, Series, floor, series
 from pgq.store import overview
 from pgq.store import series as store
 from pgq.store.caller import aware_cursor
@@ -107,8 +107,7 @@ def functions(
     wanted = Wanted(span, floor(start, 60 * span), end, queue, func)
     key = "queue and func"
     rows = store.counts(cursor, wanted, key=key, step=0, limit=_FUNCTIONS)
-    runs = store.histograms(cursor, wanted, "run", key=key, step=0, limit=ROWS)
-    waits = store.histograms(cursor, wanted, "wait", key=key, step=0, limit=ROWS)
+    runs, waits = store.histograms(cursor, wanted, "run", "wait", key=key, step=0, limit=_FUNCTIONS)
     found = []
     for row in rows:
         name, _, path = row.key.partition(store.BETWEEN)

@@ -194,7 +194,8 @@ def _time_values(cursor: Cursor, metric: str, wanted: Wanted, by: str | None, st
         for (at, key), row in longest.items():
             found.setdefault(key, {})[at] = getattr(row, f"{which}_max")
         return found
-    for (at, key), counts in store.histograms(cursor, wanted, which, key=by, step=step, limit=ROWS).items():
+    (histograms,) = store.histograms(cursor, wanted, which, key=by, step=step, limit=ROWS)
+    for (at, key), counts in histograms.items():
         row = longest[at, key]
         times = Times.of(counts, getattr(row, f"{which}_sum"), getattr(row, f"{which}_max"))
         value = getattr(times, what)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from pgq.ground import histogram
 from pgq.store.caller import aware_cursor
 from pgq.store.connection import Cursor
-from pgq.store.statement import all_rows, records
+from pgq.store.statement import all_rows, one_row, records
 
 #: Between queue and function in a key of both.
 BETWEEN = chr(31)
@@ -20,6 +21,10 @@ KEYS = {
     "func": _TOLD_APART.format("func"),
     "queue and func": "queue || chr(31) || func",
 }
+
+
+#: How many fell into each bucket, by time and key. What fell into none is left out.
+Histograms = dict[tuple[datetime, str], dict[int, int]]
 
 
 class Wanted(NamedTuple):
@@ -62,14 +67,35 @@ def counts(cursor: Cursor, wanted: Wanted, *, key: str | None, step: int, limit:
 
 
 def histograms(
-    cursor: Cursor, wanted: Wanted, which: str, *, key: str | None, step: int, limit: int
-) -> dict[tuple[datetime, str], dict[int, int]]:
-    """Return histograms of "run" or "wait" by time and key, as for `counts`: how many in each bucket."""
+    cursor: Cursor, wanted: Wanted, *which: str, key: str | None, step: int, limit: int
+) -> tuple[Histograms, ...]:
+    """Return histograms of "run", "wait" or both, by time and key, as for `counts`: how many in each bucket."""
+    buckets = bucket_ends(cursor, wanted, *which)
+    sums = ", ".join(_sums(one, within) for one, within in zip(which, buckets, strict=True))
     parameters = {**wanted._asdict(), "step": step, "limit": limit}
-    found: dict[tuple[datetime, str], dict[int, int]] = {}
-    for at, name, bucket, count in all_rows(aware_cursor(cursor), "histograms", parameters, key=KEYS[key], which=which):
-        found.setdefault((at, name), {})[bucket] = count
-    return found
+    rows = all_rows(aware_cursor(cursor), "histograms", parameters, key=KEYS[key], sums=sums)
+    return tuple(
+        {(row[0], row[1]): filled for row in rows if (filled := _filled(within, row[2 + place]))}
+        for place, within in enumerate(buckets)
+    )
+
+
+def bucket_ends(cursor: Cursor, wanted: Wanted, *which: str) -> tuple[range, ...]:
+    """Return the buckets that something fell into, for each of "run" and "wait" that is asked for."""
+    ends = ", ".join(f"min({one}_from), max({one}_from + cardinality({one}_hist))" for one in which)
+    found = one_row(aware_cursor(cursor), "bucket_ends", wanted._asdict(), ends=ends)
+    # By hand anything may be written there.
+    bounds = [min(max(end or 0, 0), histogram.SIZE) for end in found]
+    return tuple(range(first, past) for first, past in zip(bounds[::2], bounds[1::2], strict=True))
+
+
+def _sums(which: str, buckets: range) -> str:
+    sums = (f"coalesce(sum({which}_hist[{bucket + 1} - {which}_from]), 0)::bigint" for bucket in buckets)
+    return f"ARRAY[{', '.join(sums)}]::bigint[]"
+
+
+def _filled(buckets: range, counts: list[int]) -> dict[int, int]:
+    return {bucket: count for bucket, count in zip(buckets, counts, strict=True) if count > 0}
 
 
 @dataclass(frozen=True, slots=True)

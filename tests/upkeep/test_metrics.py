@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import random
+from datetime import UTC, datetime, timedelta
 from time import sleep
 from zoneinfo import ZoneInfo
 
@@ -22,7 +23,7 @@ from pgq.pool.former_ids import FormerId, FormerIds
 from pgq.pool.worker.exchange import flush_tally
 from pgq.records import Blame
 from pgq.status import metrics
-from pgq.store import lanes
+from pgq.store import lanes, series
 from pgq.store.metrics import LENGTH, OTHER
 from pgq.tasks import async_task, cancel, cancel_many, enqueue_many
 from pgq.upkeep import gauges
@@ -93,6 +94,36 @@ def test_a_quantile_lies_in_the_bucket_of_the_true_one(times, share):
     found = histogram.quantile(histogram_of(times), share)
     number = histogram.bucket(true)
     assert histogram.begin(number) <= found <= histogram.begin(histogram.following(number))
+
+
+def test_histograms_that_are_read_are_the_sums_of_those_that_are_kept(session):
+    own, end = session(), datetime.now(UTC)
+    chance = random.Random(7)
+    kept = []
+    for number in range(60):
+        runs, waits = (
+            histogram_of([chance.randrange(10 ** chance.randint(0, 9)) for _ in range(30)]) for _ in range(2)
+        )
+        queue, at = f"queue {number % 3}", end - timedelta(minutes=1 + number)
+        # A row of what did not run has no histogram of runs.
+        row = (histogram.dense({}) if number % 7 == 0 else histogram.dense(runs)), histogram.dense(waits)
+        kept.append((queue, row))
+        own.execute(
+            "INSERT INTO pgq_metric (span, at, queue, func, run_from, run_hist, wait_from, wait_hist)"
+            " VALUES (1, date_trunc('minute', %s::timestamptz), %s, 'f', %s, %s, %s, %s)",
+            [at, queue, *row[0], *row[1]],
+        )
+    wanted = series.Wanted(1, end - timedelta(hours=2), end)
+    # The bound is one of rows, not of buckets.
+    found = series.histograms(own.cursor(), wanted, "run", "wait", key="queue", step=0, limit=3)
+    for place, one in enumerate(found):
+        expected = {name: histogram.merged(row[place] for queue, row in kept if queue == name) for name, _ in kept}
+        assert {queue: counts for (_, queue), counts in one.items()} == expected
+    # What somebody has written by hand.
+    own.execute("UPDATE pgq_metric SET run_from = 32000 WHERE queue = 'queue 1'")
+    (beyond,) = series.histograms(own.cursor(), wanted, "run", key="queue", step=0, limit=3)
+    assert {queue for _, queue in beyond} == {"queue 0", "queue 2"}
+    assert series.histograms(own.cursor(), wanted._replace(queue="none"), "run", key=None, step=60, limit=3) == ({},)
 
 
 def test_sql_knows_the_same_buckets(session):

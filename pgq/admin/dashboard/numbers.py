@@ -108,13 +108,11 @@ def read(cursor: Cursor, name: str, queue: str | None = None, func: str | None =
         begin + timedelta(seconds=step * at) for at in range(int((asked.end - begin).total_seconds() // step) + 1)
     ]
 
-    def p95(which: str) -> list[float | None]:
-        found = {
-            at: hist
-            for (at, _), hist in store.histograms(cursor, wanted, which, key=None, step=step, limit=ROWS).items()
-        }
+    runs, waits = store.histograms(cursor, wanted, "run", "wait", key=None, step=step, limit=ROWS)
+
+    def p95(found: store.Histograms, longest: str) -> list[float | None]:
         times = {
-            at: Times.of(hist, 0.0, getattr(counted[at], f"{which}_max")) for at, hist in found.items() if at in counted
+            at: Times.of(hist, 0.0, getattr(counted[at], longest)) for (at, _), hist in found.items() if at in counted
         }
         return [times[at].p95 if at in times else None for at in moments]
 
@@ -125,8 +123,8 @@ def read(cursor: Cursor, name: str, queue: str | None = None, func: str | None =
         [float(counts.get(at, nothing).ended) for at in moments],
         [float(counts.get(at, nothing).failures) for at in moments],
         [float(counts.get(at, nothing).retried) for at in moments],
-        p95("run"),
-        p95("wait"),
+        p95(runs, "run_max"),
+        p95(waits, "wait_max"),
         [float(gauges[at].ready) if at in gauges else None for at in moments] if func is None else (),
         [float(gauges[at].running) if at in gauges else None for at in moments] if func is None else (),
         metrics.marks(cursor, start=begin, end=asked.end),
