@@ -207,6 +207,9 @@ def _time_values(cursor: Cursor, metric: str, wanted: Wanted, by: str | None, st
 def _gauge_values(cursor: Cursor, metric: str, wanted: Wanted, by: str | None, step: int) -> _Values:
     if by is None and wanted.queue is None:
         wanted = wanted._replace(queue="")
+    elif wanted.queue is None and wanted.keys is None:
+        # Of a thousand queues not all fit into ROWS, and the newest would be left out.
+        wanted = wanted._replace(keys=store.most_gauged(cursor, wanted, metric, limit=KEYS + 1))
     found: _Values = {}
     for gauge in store.gauge_series(cursor, wanted, limit=ROWS):
         if by == "queue" and not gauge.queue:
@@ -220,9 +223,13 @@ def _gauge_values(cursor: Cursor, metric: str, wanted: Wanted, by: str | None, s
 
 def _arrivals(cursor: Cursor, wanted: Wanted, by: str | None, step: int) -> _Values:
     """Tasks that came, derived: what has ended, and by how many more there are at the end of the step."""
-    ended = _count_values(cursor, "ended", wanted, by, step)
-    later = wanted._replace(end=wanted.end + timedelta(seconds=step))
+    told = _most(cursor, "ended", wanted, by) if by == "queue" and wanted.queue is None else None
+    ended = _count_values(cursor, "ended", wanted._replace(keys=told), by, step)
+    later = wanted._replace(end=wanted.end + timedelta(seconds=step), keys=told)
     live = _gauge_values(cursor, "live", later, by, step)
+    if told is not None:
+        of_all = _gauge_values(cursor, "live", later._replace(keys=None), None, step).get("", {})
+        live[OTHER] = {at: all - sum(of_one.get(at, 0.0) for of_one in live.values()) for at, all in of_all.items()}
     found: _Values = {}
     for key in ended.keys() | live.keys():
         of_key, length = live.get(key, {}), timedelta(seconds=step)

@@ -132,9 +132,16 @@ class Gauge:
 
 
 def gauge_series(cursor: Cursor, wanted: Wanted, *, limit: int) -> list[Gauge]:
-    """Return gauges by time. `wanted.queue` None: of each queue, and of all together."""
+    """Return gauges by time. `wanted.queue` and `wanted.keys` None: of each queue, and of all together."""
     parameters = {**wanted._asdict(), "limit": limit}
     return records(aware_cursor(cursor), Gauge, "gauge_series", parameters)
+
+
+def most_gauged(cursor: Cursor, wanted: Wanted, metric: str, *, limit: int) -> list[str]:
+    """Return the queues that had the most of a number of `Gauge`."""
+    what = "ready + running + waiting + parked" if metric == "live" else metric
+    parameters = {**wanted._asdict(), "limit": limit}
+    return [row[0] for row in all_rows(aware_cursor(cursor), "most_gauged", parameters, what=what)]
 
 
 def latest_gauges(cursor: Cursor, *, limit: int) -> list[Gauge]:

@@ -23,6 +23,7 @@ from pgq.pool.former_ids import FormerId, FormerIds
 from pgq.pool.worker.exchange import flush_tally
 from pgq.records import Blame
 from pgq.status import metrics
+from pgq.status import series as status_series
 from pgq.store import lanes, series
 from pgq.store.metrics import LENGTH, OTHER
 from pgq.tasks import async_task, cancel, cancel_many, enqueue_many
@@ -430,3 +431,34 @@ def test_a_series_over_a_change_of_the_clock_loses_nothing(transactional_db):
             step=86_400,
         )
     assert [point.value for point in days.points] == [24, 24, 24, 24]
+
+
+def test_of_many_queues_those_with_the_most_are_told_apart_to_the_end(transactional_db, monkeypatch):
+    with connection.cursor() as cursor:
+        minute = metrics.now(cursor).replace(second=0, microsecond=0)
+        # Queue n has n ready tasks, one more each minute, and n that end: so n + 1 arrive.
+        cursor.execute(
+            "INSERT INTO pgq_gauge (span, at, queue, ready, running, waiting, parked)"
+            " SELECT 1, %s - ago * interval '1 minute', CASE WHEN n = 0 THEN '' ELSE 'q' || n END,"
+            " CASE WHEN n = 0 THEN 30 * 31 / 2 + 30 * (4 - ago) ELSE n + 4 - ago END, 0, 0, 0"
+            " FROM generate_series(0, 30) n, generate_series(0, 4) ago",
+            [minute],
+        )
+        cursor.execute(
+            "INSERT INTO pgq_metric (span, at, queue, func, succeeded)"
+            " SELECT 1, %s - ago * interval '1 minute', 'q' || n, 'f', n"
+            " FROM generate_series(1, 30) n, generate_series(1, 4) ago",
+            [minute],
+        )
+        # Of all queues there are more rows than one statement returns.
+        monkeypatch.setattr(status_series, "ROWS", 5 * 30)
+        start, end = minute - timedelta(minutes=4), minute + timedelta(minutes=1)
+        ready = metrics.series(cursor, "ready", start=start, end=end, by="queue")
+        assert [one.key for one in ready] == [f"q{n}" for n in range(30, 9, -1)]
+        assert [point.value for point in ready[0].points] == [30, 31, 32, 33, 34]
+        arrived = metrics.series(cursor, "arrived", start=start, end=minute, by="queue")
+        assert {one.key: {point.value for point in one.points} for one in arrived if one.key != OTHER} == {
+            f"q{n}": {n + 1} for n in range(30, 11, -1)
+        }
+        assert arrived[-1].key == OTHER
+        assert {point.value for point in arrived[-1].points} == {sum(range(2, 13))}
