@@ -19,7 +19,9 @@ from django.utils import translation
 
 from pgq.admin.dashboard import verdicts
 from pgq.status import why
+from pgq.store.caller import callers_cursor
 from pgq.tasks import async_chain, async_iter, async_task, cancel, pause, schedule, set_limit
+from pgq.tasks.all_findings import all_findings
 from tests.support import catalogs
 from tests.support.admin import REGISTERED, finished, queued, sql
 from tests.support.pool_rows import WORKERS, make_pool
@@ -203,7 +205,8 @@ def test_no_page_is_left_in_english(language: str, admin_client: Client) -> None
     english = {id: string for id, string in pairs.items() if id.lower() != string.lower()}
     addresses = everything()
     # Names that pgq_check gives, as psql shows them.
-    checks = {check for (check,) in sql('SELECT "check" FROM pgq_check()')}
+    with callers_cursor("default") as cursor:
+        checks = {finding.check for finding in all_findings(cursor)}
     left: dict[str, set[str]] = {}
     with override_settings(LANGUAGE_CODE=language.replace("_", "-").lower()):
         for address in addresses:
