@@ -2,13 +2,13 @@
 
 ::
 
-    python -m tests.matrix [--short] [-k TEXT] [-- pytest arguments]
+    python -m tests.matrix [--short] [--resume] [-k TEXT] [-- pytest arguments]
 
 A cell is a Python, a Django and a PostgreSQL. Pythons are those on PATH and those of pyenv; PostgreSQLs those of the
 system and of the extra ``embedded``. Virtualenvs are kept in .venv-matrix/ and made anew when pyproject.toml changes.
 ``--short`` runs the tests marked ``smoke`` (a server, the package, a task from end to end, django.tasks) in three
 cells: the oldest, one between, the newest. In the oldest, which ``make test`` is furthest from, it also runs most tests
-without pools.
+without pools. All cells whole take hours: ``--resume`` goes on behind those that passed at the same commit.
 """
 
 # ruff: noqa: T201
@@ -69,6 +69,8 @@ SHORT = {
 SAME = ("tests/typing", "tests/project/test_first_page.py", "tests/faults/test_mutants.py")
 #: So many failures may be the machine's.
 FEW = 10
+#: Which cells passed whole: a line has the commit, the cell, and what was told.
+PASSED = VENVS / "passed"
 
 
 def cells() -> Iterator[Cell]:
@@ -167,9 +169,39 @@ def run(cell: Cell, bindir: Path, arguments: list[str]) -> tuple[bool, str]:
     return not code, detail
 
 
+def attempt(cell: Cell, servers: dict[int, Path], arguments: list[str]) -> tuple[str, str]:
+    """Run a cell if it can be run here; return the verdict, and what is to be told."""
+    try:
+        if cell.postgresql not in servers:
+            raise Unavailable(f"no PostgreSQL {cell.postgresql}")
+        passed, detail = run(cell, servers[cell.postgresql], arguments)
+    except Unavailable as error:
+        return "skipped", str(error)
+    return "passed" if passed else "FAILED", detail
+
+
+def commit() -> str | None:
+    """The commit that the files are those of; None if they were changed since, or there is no git."""
+    try:
+        said = [
+            subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return None if said[1] else said[0]
+
+
+def passed_before(at: str | None) -> dict[str, str]:
+    """What was told of the cells that passed at that commit."""
+    lines = PASSED.read_text().splitlines() if at and PASSED.exists() else []
+    return {cell: detail for written, cell, detail in (line.split("\t") for line in lines) if written == at}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--short", action="store_true", help="three cells, and few tests in them")
+    parser.add_argument("--resume", action="store_true", help="not the cells that have passed at this commit")
     parser.add_argument("-k", metavar="TEXT", default="", help="only cells with TEXT in their names, as in the table")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
     options = parser.parse_args()
@@ -177,21 +209,23 @@ def main() -> int:
     whole = options.pytest or ["-n", str(min(8, 2 * (os.cpu_count() or 1))), "--dist", "loadgroup"]
 
     VENVS.mkdir(exist_ok=True)
+    at = None if options.short or options.pytest else commit()
+    before = passed_before(at) if options.resume else {}
     servers = find_postgresqls()
     rows: list[tuple[Cell, str, str]] = []
     for cell in SHORT if options.short else cells():
         if options.k and options.k not in str(cell):
             continue
+        if str(cell) in before:
+            rows.append((cell, "passed", f"{before[str(cell)]} (before)"))
+            continue
         arguments = [*SHORT[cell], *options.pytest] if options.short else whole
         print(f"==> {cell}", flush=True)
         began = time.monotonic()
-        try:
-            if cell.postgresql not in servers:
-                raise Unavailable(f"no PostgreSQL {cell.postgresql}")
-            passed, detail = run(cell, servers[cell.postgresql], arguments)
-            verdict = "passed" if passed else "FAILED"
-        except Unavailable as error:
-            verdict, detail = "skipped", str(error)
+        verdict, detail = attempt(cell, servers, arguments)
+        if verdict == "passed" and at and at == commit():
+            with PASSED.open("a") as file:
+                file.write(f"{at}\t{cell}\t{detail}\n")
         rows.append((cell, verdict, detail))
         print(f"    {verdict} after {time.monotonic() - began:.0f} s: {detail}", flush=True)
 

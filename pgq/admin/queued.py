@@ -11,9 +11,11 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from pgq.admin import display, forms
+from pgq.admin import display
 from pgq.admin.base import QueueFilter, bulk_action
 from pgq.admin.cells import SAID, TaskCells
+from pgq.admin.forms.fields import allowed_functions
+from pgq.admin.forms.task import QueuedTaskForm
 from pgq.enqueue.write import enqueue
 from pgq.models import Lane, Progress, WorkerPool
 from pgq.tasks import control
@@ -67,7 +69,7 @@ class QueuedTaskAdminMixin(TaskCells):
     list_filter: ClassVar[Any] = [StateFilter, QueueFilter]
     heavy_fields = ("args", "kwargs", "options", "signature")
     value_fields = ("args", "kwargs", "options", "parked", "log")
-    form = forms.QueuedTaskForm
+    form = QueuedTaskForm
 
     def in_queue(self, queryset: QuerySet[Any], queue: str) -> QuerySet[Any]:
         """Put together from what the partial indexes serve, as there is none on the queue alone."""
@@ -167,7 +169,7 @@ class QueuedTaskAdminMixin(TaskCells):
 
     def get_function_choices(self, request: HttpRequest) -> list[str]:
         """Return the functions that this user may enqueue. Override it to allow fewer."""
-        return forms.allowed_functions()
+        return allowed_functions()
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, obj, change, **kwargs)

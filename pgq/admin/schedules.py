@@ -17,9 +17,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from pgq import recurrence
-from pgq.admin import display, forms
+from pgq.admin import display
 from pgq.admin.base import bulk_action
 from pgq.admin.cells import StoredCells
+from pgq.admin.forms.fields import allowed_functions
+from pgq.admin.forms.schedule import ScheduleForm
+from pgq.admin.forms.timing import TimingForm, firings
 from pgq.codec import signing
 from pgq.conf import get_settings
 from pgq.models import Failure, QueuedTask, Schedule, Success, Task
@@ -53,7 +56,7 @@ class ScheduleAdminMixin(StoredCells):
     ordering: ClassVar[Any] = ("next_run", "pk")
     heavy_fields = ("args", "kwargs", "options")
     value_fields = ("args", "kwargs", "options", "error")
-    form = forms.ScheduleForm
+    form = ScheduleForm
 
     @property
     def media(self) -> Media:
@@ -124,7 +127,7 @@ class ScheduleAdminMixin(StoredCells):
 
     def get_function_choices(self, request: HttpRequest) -> list[str]:
         """Return the functions that this user may schedule. Override it to allow fewer."""
-        return forms.allowed_functions()
+        return allowed_functions()
 
     def get_command_choices(self, request: HttpRequest) -> list[str]:
         """Return the management commands that this user may schedule. Override it to allow fewer."""
@@ -213,7 +216,7 @@ class ScheduleAdminMixin(StoredCells):
                 raise Http404
         if not (self.has_change_permission(request, row) if row else self.has_add_permission(request)):
             raise PermissionDenied
-        form = forms.TimingForm(request.POST, instance=row)
+        form = TimingForm(request.POST, instance=row)
         form.is_valid()
         errors = {form.fields[name].label or name: found for name, found in form.errors.items() if name in form.fields}
         return HttpResponse(self._firings(form.instance, errors))
@@ -222,7 +225,7 @@ class ScheduleAdminMixin(StoredCells):
         context: dict[str, Any] = {"errors": errors}
         if not errors:
             try:
-                words, slots, zone = forms.firings(row)
+                words, slots, zone = firings(row)
             except (ValueError, OverflowError) as error:
                 context["fault"] = str(error)
             else:

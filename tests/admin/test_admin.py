@@ -23,7 +23,7 @@ from django.utils.html import escape
 
 from pgq.admin import FailureAdminMixin, TasksOfObjectMixin
 from pgq.admin.base import REACH, WINDOW
-from pgq.admin.forms import read_arguments, write_arguments
+from pgq.admin.forms.fields import read_arguments, write_arguments
 from pgq.admin.related import group_of
 from pgq.codec import signing
 from pgq.ground import ids
