@@ -83,7 +83,8 @@ class Run:
 
     def _cells(self) -> Iterator[tuple[str, str, int]]:
         if not self.plan.kinds:
-            yield "drain", "noop", self.plan.pool
+            for workers in self.plan.workers:
+                yield "drain", "noop", workers
             for kind in self.plan.limited:
                 yield "drain", kind, self.plan.pool
             return
@@ -218,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = cells.TINY if options.tiny else cells.QUICK if options.quick else cells.FULL
     if options.limited:
         names = [name for name in names if systems.get(name).limited]
-        plan = plan._replace(kinds=(), workers=(plan.pool,), limited=cells.FULL.limited)
+        plan = plan._replace(kinds=(), workers=(1, plan.pool), limited=cells.FULL.limited)
     plan = plan._replace(rounds=options.rounds or plan.rounds, minutes=options.minutes or plan.minutes)
     began, load_before = time.monotonic(), os.getloadavg()[0]
     with laboratory(fsync=not options.no_fsync) as lab:
