@@ -6,34 +6,26 @@ from typing import Any, ClassVar, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
-from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, OuterRef, QuerySet, Subquery
-from django.forms import Media
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
-from django.template.loader import render_to_string
-from django.urls import path
-from django.utils import dateformat
+from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from pgq import recurrence
 from pgq.admin import display
 from pgq.admin.base import bulk_action
-from pgq.admin.cells import StoredCells
+from pgq.admin.firings import FiringsPreview
 from pgq.admin.forms.fields import allowed_functions
 from pgq.admin.forms.schedule import ScheduleForm
-from pgq.admin.forms.timing import TimingForm, firings
 from pgq.codec import signing
 from pgq.conf import get_settings
-from pgq.models import Failure, QueuedTask, Schedule, Success, Task
-from pgq.recurrence import moments
+from pgq.models import Failure, QueuedTask, Success, Task
 from pgq.schedules.fire import resume, run_now
 from pgq.schedules.overview import pause
 
 _RESUMING = ("resume", "resume_skipping")
 
 
-class ScheduleAdminMixin(StoredCells):
+class ScheduleAdminMixin(FiringsPreview):
     """For `Schedule`."""
 
     actions: Any = ["run_now", "pause", *_RESUMING, "delete_selected"]
@@ -57,10 +49,6 @@ class ScheduleAdminMixin(StoredCells):
     heavy_fields = ("args", "kwargs", "options")
     value_fields = ("args", "kwargs", "options", "error")
     form = ScheduleForm
-
-    @property
-    def media(self) -> Media:
-        return super().media + Media(js=["pgq/schedule.js"])
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         last = Task.objects.filter(pk=OuterRef("task")).order_by()
@@ -200,58 +188,6 @@ class ScheduleAdminMixin(StoredCells):
         if "signature" in columns:
             text = _("What the schedule enqueues was changed, so it is no longer signed.")
             self.message_user(request, text, messages.WARNING)
-
-    def get_urls(self) -> Any:
-        name = f"{self.opts.app_label}_{self.opts.model_name}_preview"
-        return [path("preview/", self.admin_site.admin_view(self.preview_view), name=name), *super().get_urls()]
-
-    def preview_view(self, request: HttpRequest) -> HttpResponse:
-        """Answer a form that was filled in with its next firings, as a fragment. Nothing is saved."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        row = None
-        if request.GET.get("id"):
-            row = self.get_object(request, request.GET["id"])
-            if row is None:
-                raise Http404
-        if not (self.has_change_permission(request, row) if row else self.has_add_permission(request)):
-            raise PermissionDenied
-        form = TimingForm(request.POST, instance=row)
-        form.is_valid()
-        errors = {form.fields[name].label or name: found for name, found in form.errors.items() if name in form.fields}
-        return HttpResponse(self._firings(form.instance, errors))
-
-    def _firings(self, row: Any, errors: Any = None) -> str:
-        context: dict[str, Any] = {"errors": errors}
-        if not errors:
-            try:
-                words, slots, zone = firings(row)
-            except (ValueError, OverflowError) as error:
-                context["fault"] = str(error)
-            else:
-                now = moments.now()
-                context |= {
-                    "words": words,
-                    "zone": str(zone),
-                    "doubt": recurrence.doubt(recurrence.Recurrence.of(row, get_settings().zone)),
-                    "paused": row.paused,
-                    "ended": not slots,
-                    "slots": [
-                        (
-                            slot.isoformat(),
-                            f"{dateformat.format(slot.astimezone(zone), 'D Y-m-d H:i:s')} {slot.astimezone(zone):%Z}",
-                            slot <= now,
-                        )
-                        for slot in slots
-                    ],
-                }
-        return render_to_string("pgq/admin/firings.html", context)
-
-    @admin.display(description=gettext_lazy("next firings"))
-    def firings(self, row: Any) -> Any:
-        address = display.url(self.admin_site, Schedule, "preview", **({"id": row.pk} if row.pk else {}))
-        inner = self._firings(row)
-        return render_to_string("pgq/admin/firings_panel.html", {"inner": inner, "address": address})
 
     # --------------------------------------------------------------------------------------------- what is shown
 
