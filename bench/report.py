@@ -286,16 +286,16 @@ class Report:
             return ""
         machine, rounds = self.results["machine"], max(one["round"] for one in self.measured)
         plain, by_one = self.drained("pgq"), self.drained("pgq", workers=1)
+        one = f", one worker {_rate(by_one)}. With one key one worker runs at a time" if by_one else ""
+        without = f"Without a limit pgq drained {_rate(plain)} in the same run{one}. " if plain else ""
         return (
             f"## Limits\n\nDrains of no-op tasks under limits, {self.workers} workers, {rounds} interleaved rounds of"
             f" one run: {measure.minute(self.results['when'])}, {self.results['seconds'] / 60:.0f} minutes; load of the"
             f" machine before {machine['load_before']:.1f}, at the end {machine['load']:.1f}.\n\n"
             "![Drains under limits](images/bench-limited.svg)\n\n"
             + _table(("tasks a second", *(LIMITS[kind] for kind in kinds), "with one key pgq is"), rows)
-            + (f"\n\nWithout a limit pgq drained {_rate(plain)} in the same run" if plain else "")
-            + (f", one worker {_rate(by_one)}. With one key one worker runs at a time." if plain and by_one else ".")
-            + " procrastinate's `lock` is of one at a time, also of its keys. Nothing: there is no such limit. Of the"
-            " rate a second's worth may start at once."
+            + f"\n\n{without}procrastinate's `lock` is of one at a time, also of its keys. Nothing: there is no such"
+            " limit. Of the rate a second's worth may start at once."
         )
 
     def _enqueues(self) -> str:
