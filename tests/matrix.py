@@ -159,7 +159,9 @@ def run(cell: Cell, bindir: Path, arguments: list[str]) -> tuple[bool, str]:
         code = subprocess.run([*command, *arguments], **told).returncode
         failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", log.read_text(), re.MULTILINE)
         if code == 1 and len(failed) <= FEW:
-            code = subprocess.run([*command, "--last-failed"], **told).returncode
+            # Without the second option pytest would run all tests if it finds none that failed.
+            again = [*command, "--last-failed", "--last-failed-no-failures", "none"]
+            code = subprocess.run(again, **told).returncode
     summary = re.findall(r"^(?:=+ )?(.+ in [\d.]+s)\b", log.read_text(), re.MULTILINE)
     detail = "; alone: ".join(summary) if summary else f"pytest ended with {code}"
     if failed:
