@@ -58,6 +58,13 @@ def test_every_public_name_has_a_place_and_stands_there() -> None:
             assert f"[`{name}`](" in page("python.md"), name
 
 
+def test_what_a_class_has_from_a_base_that_is_not_public_is_told_once() -> None:
+    functions = page("functions.md")
+    assert "TaskFunction.enqueue(*args: P.args, **kwargs: P.kwargs) -> TaskId[R]" in functions
+    assert "BoundTask.enqueue(" not in functions
+    assert "Besides, as those of [`pgq.tasks.TaskFunction`](#pgqtaskstaskfunction): `name`" in functions
+
+
 def test_a_module_that_says_what_is_public_is_told_of() -> None:
     """But those whose names are for pgq's own rooms."""
     inner = {"pgq.codec", "pgq.conf", "pgq.recurrence", "pgq.ground.private"}

@@ -8,7 +8,7 @@ import re
 
 from pgq import errors
 from pgq.urls import problems
-from tests.support.reference import layout, members, names
+from tests.support.reference import layout, members
 from tests.support.reference.docstrings import markdown, table
 from tests.support.reference.signatures import signature
 
@@ -68,7 +68,7 @@ def raisers() -> dict[str, list[str]]:
     """Return which public names say in their docstrings that they raise an exception."""
     found: dict[str, list[str]] = {}
     for name, page in layout.places():
-        module, short = names.found(name)
+        module, short = members.found(name)
         value = getattr(module, short)
         if not members.has_doc(value) or page == "errors.md" or layout.placed()[name] != (name, page):
             continue

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.support.reference import names
+from tests.support.reference import members
 
 #: Every module with names that a project may use; what is public in each stands in its ``__all__``.
 MODULES = (
@@ -29,7 +29,7 @@ def public(module: str) -> list[str]:
 
 def _kind(full: str) -> int:
     """Classes first, then functions, then constants."""
-    module, name = names.found(full)
+    module, name = members.found(full)
     value = getattr(module, name)
     return 0 if inspect.isclass(value) else 1 if inspect.isroutine(value) else 2
 
@@ -190,20 +190,36 @@ def placed() -> dict[str, tuple[str, str]]:
     told: list[tuple[str, str, object]] = []
     answer: dict[str, tuple[str, str]] = {}
     for name, page in places():
-        module, short = names.found(name)
+        module, short = members.found(name)
         value = getattr(module, short)
-        before = next((each for each in told if names.is_same(each[2], value)), None)
+        before = next((each for each in told if members.is_same(each[2], value)), None)
         if before is None:
             told.append((name, page, value))
         answer.setdefault(name, (name, page) if before is None else before[:2])
     for name in (name for module in MODULES for name in public(module)):
         if name not in answer:
-            module, short = names.found(name)
+            module, short = members.found(name)
             value = getattr(module, short)
-            known = next((each for each in told if names.is_same(each[2], value)), None)
+            known = next((each for each in told if members.is_same(each[2], value)), None)
             if known is not None:
                 answer[name] = known[:2]
     return answer
+
+
+def teller(name: str, member: object) -> str:
+    """Return the class whose part tells of a member: the first of those that have it from no public class."""
+    return _tellers()[name, id(member)]
+
+
+@functools.cache
+def _tellers() -> dict[tuple[str, int], str]:
+    tellers: dict[tuple[str, int], str] = {}
+    for full, _page in places():
+        module, short = members.found(full)
+        value = getattr(module, short)
+        for name, member, _doc in members.members(value) if inspect.isclass(value) else ():
+            tellers.setdefault((name, id(member)), full)
+    return tellers
 
 
 @functools.cache

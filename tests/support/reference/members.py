@@ -9,10 +9,23 @@ import importlib
 import inspect
 import textwrap
 from collections.abc import Iterator
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from tests.support.reference import columns
+
+_PROPERTIES, _METHODS = (property, functools.cached_property), (FunctionType, staticmethod, classmethod)
+
+
+def found(full: str) -> tuple[ModuleType, str]:
+    """Return the module of a public name such as ``pgq.tasks.task``, and the name in it."""
+    module, _, name = full.rpartition(".")
+    return importlib.import_module(module), name
+
+
+def module(name: str) -> ModuleType:
+    """Return a public module."""
+    return importlib.import_module(name)
 
 
 def has_doc(value: Any) -> bool:
@@ -38,15 +51,34 @@ def description(module: ModuleType, name: str) -> str:
 def members(kind: type) -> Iterator[tuple[str, Any, str | None]]:
     """Yield the class's own public methods and properties; what takes the place of a base class's is known there.
 
-    Of classes for the admin only what has a docstring: the others are Django's hooks, and cells of its tables.
+    Own are also those of bases that are not public; of models only the properties, since the methods do pgq's own work
+    with rows. Of the admin's classes only what has a docstring: the rest are Django's hooks, and cells of its tables.
     """
-    is_admin = kind.__module__.startswith("pgq.admin.")
-    kinds = (property, functools.cached_property, staticmethod, classmethod)
-    for name, member in vars(kind).items():
-        if name.startswith("_") or not (inspect.isfunction(member) or isinstance(member, kinds)):
-            continue
-        if not any(hasattr(base, name) for base in kind.__mro__[1:]) and (member.__doc__ or not is_admin):
-            yield name, member, inspect.cleandoc(doc) if (doc := member.__doc__) else None
+    is_admin, is_model = (kind.__module__.startswith(f"pgq.{room}.") for room in ("admin", "models"))
+    for part in [kind, *_inner_bases(kind)]:
+        kinds = _PROPERTIES if is_model and part is not kind else (*_PROPERTIES, *_METHODS)
+        for name, member in vars(part).items():
+            if (
+                name.startswith("_")
+                or not isinstance(member, kinds)
+                or any(hasattr(base, name) for base in part.__mro__[1:])
+            ):
+                continue
+            if inspect.getattr_static(kind, name) is member and (member.__doc__ or not is_admin):
+                yield name, member, inspect.cleandoc(doc) if (doc := member.__doc__) else None
+
+
+def _inner_bases(kind: type) -> list[type]:
+    """Return the bases of pgq that no page tells of, neither under their own names nor as part of a public base."""
+    ours = [base for base in kind.__mro__[1:] if base.__module__.startswith("pgq.")]
+    public = [base for base in ours if _is_public(base)]
+    return [base for base in ours if not any(issubclass(one, base) for one in public)]
+
+
+def _is_public(kind: type) -> bool:
+    parts = kind.__module__.split(".")
+    rooms = [importlib.import_module(".".join(parts[:depth])) for depth in range(1, len(parts) + 1)]
+    return any(kind.__name__ in getattr(room, "__all__", ()) for room in rooms)
 
 
 def fields(kind: type) -> Iterator[tuple[str, str, str]]:
@@ -106,3 +138,8 @@ def _above(lines: list[str], number: int) -> str:
             break
         found.insert(0, line.strip().removeprefix("#:").strip())
     return " ".join(found)
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two names lead to one thing; equal numbers and texts are none."""
+    return one is other and not isinstance(one, str | int | float | tuple)

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import models
 
-from tests.support.reference import columns, layout, members, names
+from tests.support.reference import columns, layout, members
 from tests.support.reference.docstrings import capital, markdown, table
 from tests.support.reference.layout import public
 from tests.support.reference.signatures import signature
@@ -43,7 +43,7 @@ def undescribed() -> list[str]:
     """Return the columns of the models of which nothing is said."""
     missing = []
     for full in [*public("pgq.models"), *public("pgq.models.metrics")]:
-        module, name = names.found(full)
+        module, name = members.found(full)
         model = getattr(module, name)
         if inspect.isclass(model):
             missing += [f"{full}.{each.name}" for each in _columns(model) if not _meaning(model, each)]
@@ -51,7 +51,7 @@ def undescribed() -> list[str]:
 
 
 def _of(full: str) -> str:
-    module, name = names.found(full)
+    module, name = members.found(full)
     model = getattr(module, name)
     # A module, or a second name of a model.
     if not inspect.isclass(model) or model.__name__ != name:

@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 from collections.abc import Iterator
-from types import ModuleType
-from typing import Any
 
-from tests.support.reference import members
+from tests.support.reference import layout, members
 from tests.support.reference.docstrings import capital, filled, markdown
 from tests.support.reference.signatures import signature
-
-
-def found(full: str) -> tuple[ModuleType, str]:
-    """Return the module of a public name such as ``pgq.tasks.task``, and the name in it."""
-    module, _, name = full.rpartition(".")
-    return importlib.import_module(module), name
-
-
-def module(name: str) -> ModuleType:
-    """Return a public module."""
-    return importlib.import_module(name)
 
 
 def of(full: str) -> str:
@@ -31,7 +17,7 @@ def of(full: str) -> str:
 
 
 def _parts(full: str) -> Iterator[str]:
-    module, name = found(full)
+    module, name = members.found(full)
     value = getattr(module, name)
     yield f"### `{full}`"
     if inspect.isclass(value):
@@ -55,12 +41,19 @@ def _class(kind: type) -> Iterator[str]:
         f"* `{name}: {annotation}`: {comment}" if comment else f"* `{name}: {annotation}`"
         for name, annotation, comment in members.fields(kind)
     )
+    elsewhere: dict[str, list[str]] = {}
     for name, member, doc in members.members(kind):
+        teller = layout.teller(name, member)
+        if members.found(teller)[1] != kind.__name__:
+            elsewhere.setdefault(teller, []).append(f"`{name}`")
+            continue
         if isinstance(member, property | functools.cached_property):
             yield f"#### `{kind.__name__}.{name}`"
         else:
             yield signature(f"{kind.__name__}.{name}", getattr(kind, name), drop_self=inspect.isfunction(member))
         yield markdown(doc)
+    for teller, told in elsewhere.items():
+        yield filled(f"Besides, as those of {layout.link(teller, layout.placed()[teller][1])}: {', '.join(told)}.")
 
 
 def _has_own_init(kind: type) -> bool:
@@ -69,8 +62,3 @@ def _has_own_init(kind: type) -> bool:
     if issubclass(kind, models.Model):
         return False
     return any("__init__" in vars(base) for base in kind.__mro__ if base.__module__.startswith("pgq."))
-
-
-def is_same(one: Any, other: Any) -> bool:
-    """Whether two names lead to one thing; equal numbers and texts are none."""
-    return one is other and not isinstance(one, str | int | float | tuple)

@@ -40,7 +40,7 @@ def _page(page: layout.Page) -> str:
     for section in page.sections:
         parts.append(f"## {section.title}\n")
         if section.module:
-            parts.append(markdown(names.module(section.module).__doc__))
+            parts.append(markdown(members.module(section.module).__doc__))
         if section.more:
             parts.append(f"{filled(section.more)}\n")
         own = [name for name in section.all_names() if placed[name] == (name, page.file)]
@@ -55,6 +55,6 @@ def _index() -> str:
     rows = []
     for module in layout.MODULES:
         for name in layout.public(module):
-            home, short = names.found(name)
+            home, short = members.found(name)
             rows.append((layout.link(name), first_sentence(members.description(home, short))))
     return "\n".join([_INDEX, table(("name", "what it is"), *sorted(rows, key=lambda row: row[0].lower()))])
