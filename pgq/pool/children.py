@@ -6,23 +6,19 @@ Each child has a pipe of its own, so that no death can jam another's. Children's
 from __future__ import annotations
 
 import contextlib
-import enum
 import errno
 import logging
 import math
 import multiprocessing
 import os
 import selectors
-import signal
 import socket
 import struct
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -39,6 +35,7 @@ from pgq.pool.former_ids import FormerId
 from pgq.pool.gate import Gate
 from pgq.pool.orphans import adopt_orphans, children_of, kill_orphans
 from pgq.pool.protocol import END_WITHIN_SECONDS, ENDING, STOP, TICKED, ChildConfig, Kind
+from pgq.pool.seats import AT_ITS_END, AT_TIMEOUT, Child, Seat, State
 from pgq.records import Blame
 
 logger = logging.getLogger("pgq")
@@ -47,115 +44,8 @@ logger = logging.getLogger("pgq")
 _MAX_BOOT_PAUSE_SECONDS = 30.0
 #: So many failures in a row in each of their seats mean that children do not start for now.
 _HOPELESS_FAILURES = 5
-#: A child that has lived so many seconds did start.
-_GROWN_UP_SECONDS = 10.0
-#: Why a child is killed that did not end, and one whose task did not stop at its timeout.
-_AT_ITS_END, _AT_TIMEOUT = "it did not end", "timeout"
 #: Messages of one child that are read before the others' turn.
 _MESSAGES_PER_ROUND = 64
-
-
-class State(enum.Enum):
-    """Of a child."""
-
-    STARTING = "starting"
-    AWAKE = "working"
-    ASLEEP = "idle"
-    LEAVING = "leaving"
-
-
-@dataclass(eq=False)
-class Child:
-    """A process of the pool, as the supervisor sees it."""
-
-    number: int
-    id: UUID
-    process: BaseProcess
-    pipe: Connection
-    #: Where it shows what it runs; None: upkeep, which runs no tasks.
-    cell: ActivityCell | None
-    state: State = State.STARTING
-    started: float = field(default_factory=time.monotonic)
-    #: Upkeep has done its chores once.
-    ticked: bool = False
-    #: Why the supervisor killed it; None: it did not.
-    killed: str | None = None
-    #: When it is killed, once it has sent ENDING (monotonic).
-    ends_by: float = math.inf
-
-    def post(self, message: bytes) -> None:
-        with contextlib.suppress(OSError):
-            self.pipe.send_bytes(message)
-
-    @property
-    def left_well(self) -> bool:
-        """Whether it has ended, and held no task any more."""
-        return self.state is State.LEAVING and (self.process.exitcode == 0 or self.killed == _AT_ITS_END)
-
-    @property
-    def was_of_use(self) -> bool:
-        """Whether it got as far as to do what it is for. If so, the next one starts at once.
-
-        That cannot go on for ever, since a task takes down `max_crashes` workers and no more.
-        """
-        if self.state is State.STARTING:
-            return False
-        if time.monotonic() - self.started > _GROWN_UP_SECONDS or self.killed is not None or self.ticked:
-            return True
-        seen = self.cell.read() if self.cell is not None else None
-        return seen is not None and (seen.task is not None or seen.succeeded + seen.failed > 0)
-
-    @property
-    def cause(self) -> str:
-        """What it died of, for the log."""
-        code = self.process.exitcode
-        if code is not None and code < 0:
-            with contextlib.suppress(ValueError):
-                return f"by {signal.Signals(-code).name}"
-        return f"with exit code {code}"
-
-
-@dataclass
-class Seat:
-    """A position in the pool: the child that has it, and when the next one may be started."""
-
-    number: int
-    kind: Kind
-    child: Child | None = None
-    not_before: float = 0.0
-    #: Children in a row that could not be started, or were of no use; and what became of the last one.
-    failures: int = 0
-    trouble: str = ""
-    #: How many children have been started here.
-    starts: int = 0
-
-    @property
-    def name(self) -> str:
-        return "upkeep" if self.kind is Kind.UPKEEP else f"worker {self.number}"
-
-    @property
-    def is_vacant(self) -> bool:
-        """Whether it has no child, or only one that has not started yet."""
-        return self.child is None or self.child.state is State.STARTING
-
-    def report(self, now: float) -> dict[str, Any]:
-        """Return what its worker does, for the table of pools."""
-        child = self.child
-        if child is None or child.cell is None:
-            return {"number": self.number, "state": "restarting", "restarts": self.starts}
-        seen = child.cell.read()
-        return {
-            "number": child.number,
-            "id": child.id.hex,
-            "pid": child.process.pid,
-            "state": (State.AWAKE if child.state is State.ASLEEP and seen.count else child.state).value,
-            "task": seen.task.hex if seen.task else None,
-            "running": seen.count,
-            "seconds": round(now - seen.started, 1) if seen.task else None,
-            "succeeded": seen.succeeded,
-            "failed": seen.failed,
-            "restarts": self.starts - 1,
-        }
 
 
 class Children:
@@ -335,14 +225,14 @@ class Children:
                     child.process.name,
                     END_WITHIN_SECONDS,
                 )
-                child.killed = _AT_ITS_END
+                child.killed = AT_ITS_END
                 child.process.kill()
         for child in self.workers():
             if child.killed is not None or child.cell is None:
                 continue
             seen = child.cell.read()
             if seen.task is not None and seen.deadline and now > seen.deadline:
-                child.killed = _AT_TIMEOUT
+                child.killed = AT_TIMEOUT
                 child.process.kill()
                 logger.error(
                     "%s did not stop at its timeout: its worker %d is killed", self._named(seen.task), child.number
@@ -415,7 +305,7 @@ def _blame(dead: Child, seen: Activity) -> Blame | None:
 
     Killed by a stop: no task. Killed at a task's timeout: a failed attempt of the task. Died by itself: a crash.
     """
-    at_timeout = dead.killed == _AT_TIMEOUT
+    at_timeout = dead.killed == AT_TIMEOUT
     if seen.task is None or (dead.killed is not None and not at_timeout):
         return None
     error = (

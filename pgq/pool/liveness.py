@@ -10,8 +10,9 @@ from uuid import UUID
 
 from pgq.conf import Settings
 from pgq.pool.activity import Activity
-from pgq.pool.children import Child, Children, State
+from pgq.pool.children import Children
 from pgq.pool.orphans import process_stat
+from pgq.pool.seats import Child, State
 from pgq.store import pools
 from pgq.store.connection import Cursor
 

@@ -11,8 +11,9 @@ import time
 
 from pgq.conf import Settings
 from pgq.ground import chance
-from pgq.pool.children import Child, Children, State
+from pgq.pool.children import Children
 from pgq.pool.protocol import WAKE
+from pgq.pool.seats import Child, State
 from pgq.store import pools
 from pgq.store.connection import Cursor
 from pgq.store.turns import Turns

@@ -16,10 +16,11 @@ from uuid import UUID
 
 from pgq.conf import Settings
 from pgq.pool import signalled
-from pgq.pool.children import Child, Children, State, python_path
+from pgq.pool.children import Children, python_path
 from pgq.pool.former_ids import FormerId
 from pgq.pool.liveness import Pulse
 from pgq.pool.protocol import BYE, HELD, IDLE, LARGE, MORE, READY, RENAMED, STOP, TICKED
+from pgq.pool.seats import Child, State
 from pgq.pool.session import Clock, Session
 from pgq.pool.sleepers import Sleepers
 from pgq.pool.watchers import Watchers

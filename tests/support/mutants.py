@@ -454,7 +454,7 @@ MUTANTS = {
     ),
     "respawn at once": Mutant(
         "the pause before a child that did nothing is replaced",
-        replace("pgq.pool.children:Child.was_of_use", lambda _: property(lambda child: True)),
+        replace("pgq.pool.seats:Child.was_of_use", lambda _: property(lambda child: True)),
         "tests/faults/test_boot.py::test_workers_die_with_their_first_claim",
     ),
     "fork at any rate": Mutant(
