@@ -10,7 +10,8 @@ from pgq import codec
 from pgq.conf import Policy, Settings
 from pgq.enqueue import django_tasks, registry
 from pgq.errors import EnqueueError, UnknownFunction
-from pgq.records.options import NO_OPTIONS, TaskOptions, check_backoff, check_exception
+from pgq.records.option_checks import check_backoff, check_exception
+from pgq.records.options import NO_OPTIONS, TaskOptions
 
 
 def path(argument: str, func: str | Callable[..., Any]) -> str:

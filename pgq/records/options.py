@@ -17,13 +17,23 @@ from typing import Any, Literal
 from uuid import UUID
 
 from pgq import codec
-from pgq.codec import dotted
-from pgq.config.unique import LONGEST, Debounce, Unique
-from pgq.errors import EnqueueError, UnknownFunction, UnknownOption
-from pgq.ground import backoff, limits, spans
-
-#: Takes an option's name and its given value; returns the value that is kept, or raises EnqueueError.
-Check = Callable[[str, Any], Any]
+from pgq.config.unique import Debounce, Unique
+from pgq.errors import EnqueueError, UnknownOption
+from pgq.ground import limits
+from pgq.records.option_checks import (
+    Check,
+    check_ack,
+    check_backoff,
+    check_exceptions,
+    check_expires,
+    check_keep,
+    check_key,
+    check_key_of_task,
+    check_order,
+    false_or,
+    read_by,
+    unless_empty,
+)
 
 
 class By(enum.Flag):
@@ -33,118 +43,6 @@ class By(enum.Flag):
     TASK = enum.auto()
     CALL = enum.auto()
     BOTH = TASK | CALL
-
-
-# ------------------------------------------------------------------------------------------------- checks
-
-
-def check_backoff(option: str, value: Any) -> Any:
-    """Return a backoff as it is stored; a callable stays a callable, since its path depends on what is registered."""
-    if callable(value):
-        return value
-    try:
-        backoff.validate(value)
-    except ValueError as error:
-        raise EnqueueError(option, str(error)) from None
-    # As JSON has it: the codec would store a tuple with a tag, which no backoff has.
-    return list(value) if isinstance(value, tuple) else value
-
-
-def check_exception(option: str, value: type[BaseException] | str) -> str:
-    """Return the dotted path of an exception class; a text is taken for one."""
-    if isinstance(value, str):
-        return value
-    if not (isinstance(value, type) and issubclass(value, BaseException)):
-        raise EnqueueError(option, f"must hold exception classes or their dotted paths, got {value!r}")
-    try:
-        return dotted.path_in_memory(value)
-    except dotted.Unnamed as error:
-        raise UnknownFunction(option, f"{value.__name__} {error}") from None
-
-
-def _exceptions(option: str, value: Any) -> list[str]:
-    several = isinstance(value, Iterable) and not isinstance(value, str)
-    return [check_exception(option, item) for item in (value if several else [value])]
-
-
-def _ack(option: str, value: Any) -> Any:
-    if value not in ("task", "batch"):
-        raise EnqueueError(option, f"must be 'task' or 'batch', got {value!r}")
-    return value
-
-
-#: Seconds that a result is kept at most, a thousand years: times after those PostgreSQL and Python do not have.
-_LONGEST_KEEP = 365_000 * 86_400
-
-
-def check_keep(option: str, value: Any) -> float | bool | None:
-    """Return how long a result is kept, in seconds; False: a success has none; None: as the settings say."""
-    if isinstance(value, bool):
-        return None if value else False
-    seconds = spans.seconds(value)
-    if seconds is not None and seconds <= _LONGEST_KEEP:
-        return seconds
-    units = ", ".join(spans.UNITS)
-    raise EnqueueError(
-        option,
-        f"must be a number of seconds above 0 and up to {_LONGEST_KEEP}, a timedelta, a text such as '7d' (units: "
-        f"{units}), False or True; got {value!r}",
-    )
-
-
-def _key_of_call(option: str, value: Any) -> Any:
-    if isinstance(value, int | UUID) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str) or not value:
-        raise EnqueueError(option, f"must be a text, a whole number or a UUID, got {value!r}")
-    return value
-
-
-def _key_of_task(option: str, value: Any) -> limits.KeyOf:
-    if not callable(value) and not isinstance(value, str):
-        raise EnqueueError(option, f"must be the name of an argument, or a function of the arguments, got {value!r}")
-    return limits.KeyOf(value)
-
-
-def _limit(read: Callable[[Any], Any]) -> Check:
-    def check(option: str, value: Any) -> Any:
-        try:
-            return read(value)
-        except ValueError as error:
-            raise EnqueueError(option, str(error)) from None
-
-    return check
-
-
-def _order(option: str, value: Any) -> Any:
-    if value not in ("fifo", "strict"):
-        raise EnqueueError(option, f"must be 'fifo' or 'strict', got {value!r}")
-    return value
-
-
-def _given_to(kind: Callable[[Any], Any]) -> Check:
-    def check(option: str, value: Any) -> Any:
-        if value is False:
-            return False
-        try:
-            return kind(value)
-        except (ValueError, TypeError) as error:
-            raise EnqueueError(option, str(error)) from None
-
-    return check
-
-
-def _expires(option: str, value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value
-    seconds = spans.seconds(value)
-    if seconds is None or seconds > LONGEST:
-        raise EnqueueError(option, f"must be a datetime, or a length of time: {spans.FORMS}; got {value!r}")
-    return seconds
-
-
-def _unless_empty(option: str, value: Any) -> Any:
-    return value or None
 
 
 # ------------------------------------------------------------------------------------------------- the record
@@ -182,7 +80,7 @@ class TaskOptions:
     an unsigned row may be of any type, so code that uses one must expect that.
     """
 
-    queue: str | None = _column("where it waits", By.BOTH, check=_unless_empty)
+    queue: str | None = _column("where it waits", By.BOTH, check=unless_empty)
     priority: int | None = _column("-100 to 100, larger is sooner", By.BOTH)
     run_after: datetime | timedelta | float | None = _column("a moment, or a delay (seconds)", By.CALL)
     name: str | int | UUID | None = _column("a text, or the key of a row", By.CALL, of_schedule="task_name")
@@ -196,36 +94,36 @@ class TaskOptions:
     key: str | limits.KeyOf | None = _column(
         "groups tasks for turns and limits; in `@task` the name of an argument, or a function of the arguments",
         By.BOTH,
-        check=_key_of_call,
-        task_check=_key_of_task,
+        check=check_key,
+        task_check=check_key_of_task,
     )
     concurrency: limits.Concurrency | None = _column(
         "how many may run at once, for each key; or a name and how many: ('stripe', 5)",
         By.TASK,
-        check=_limit(limits.concurrency_of),
+        check=read_by(limits.concurrency_of),
     )
     rate: limits.Rate | None = _column(
         "how many may start in any time, for each key: '100/m', a `Rate`, or a name and one of these",
         By.TASK,
-        check=_limit(limits.rate_of),
+        check=read_by(limits.rate_of),
     )
     order: str | None = _column(
-        "'strict': a task that waits for another attempt holds back its key", By.TASK, check=_order
+        "'strict': a task that waits for another attempt holds back its key", By.TASK, check=check_order
     )
     unique: Unique | Literal[False] | None = _column(
         "one task at a time: the name of an argument, several, True (all), a function of them, or `Unique`; False: any",
         By.BOTH,
-        check=_given_to(Unique.of),
+        check=false_or(Unique.of),
     )
     debounce: Debounce | Literal[False] | None = _column(
         "runs once its calls have been quiet for so long: a time, (quiet, longest) or `Debounce`; False: at once",
         By.BOTH,
-        check=_given_to(Debounce.of),
+        check=false_or(Debounce.of),
     )
     expires: datetime | float | None = _column(
         "ends as failed if it has not started by then: a moment, or a length of time from when it may run",
         By.BOTH,
-        check=_expires,
+        check=check_expires,
     )
 
     save: bool | None = _stored("False: keep no result of a success", By.BOTH)
@@ -236,7 +134,7 @@ class TaskOptions:
     )
     cached: Any = _stored("keep the result in the cache: seconds, True (for ever) or False", By.BOTH)
     ack_failure: bool | None = _stored("True: a failure is final, whatever is left", By.BOTH)
-    ack: str | None = _stored("'task': settle this task by itself, at once", By.BOTH, check=_ack)
+    ack: str | None = _stored("'task': settle this task by itself, at once", By.BOTH, check=check_ack)
     sensitive: bool | None = _stored("True: the admin shows digests, no values", By.BOTH)
     retry_backoff: Any = _stored(
         "pause before the next attempt: seconds, a list of them, a dict or a function; see settings.md",
@@ -244,8 +142,8 @@ class TaskOptions:
         key="backoff",
         check=check_backoff,
     )
-    retry_on: list[str] | None = _stored("exceptions to retry, no others", By.BOTH, check=_exceptions)
-    no_retry_on: list[str] | None = _stored("final exceptions", By.BOTH, check=_exceptions)
+    retry_on: list[str] | None = _stored("exceptions to retry, no others", By.BOTH, check=check_exceptions)
+    no_retry_on: list[str] | None = _stored("final exceptions", By.BOTH, check=check_exceptions)
 
     is_unique: str | float | None = _stored("until when it was unique", key="unique")
     chain: list[Mapping[str, Any]] | None = _stored("the links that follow this one")
