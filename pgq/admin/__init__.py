@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 
 from pgq.admin import labels
-from pgq.admin.base import BoundedPaginator, PgqAdminMixin
+from pgq.admin.base import PgqAdminMixin
 from pgq.admin.dashboard.site import DashboardAdminMixin
 from pgq.admin.finished import FailureAdminMixin, SuccessAdminMixin, TaskAdminMixin
+from pgq.admin.lists import BoundedPaginator
 from pgq.admin.pools import WorkerPoolAdminMixin
 from pgq.admin.queued import QueuedTaskAdminMixin
 from pgq.admin.related import TasksOfObjectMixin, group_of

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode
 
 from django.contrib import admin
 from django.core.exceptions import ValidationError
+from django.db import connections
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponseBase
 from django.template.response import SimpleTemplateResponse
@@ -21,6 +22,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from pgq.conf import aliases, at, chosen, database_of, get_settings
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:
+    _ModelAdmin = object
 
 _PARAMETER, _PRESERVED = "database", "_changelist_filters"
 
@@ -119,3 +125,26 @@ class DatabaseFilter(admin.SimpleListFilter):
                 "query_string": f"?{urlencode({_PARAMETER: alias})}",
                 "display": shown,
             }
+
+
+class DatabaseMixin(_ModelAdmin):
+    """Has the pages of a model read and write the rows of the database at hand."""
+
+    @property
+    def database(self) -> str:
+        """The alias of the database at hand."""
+        return get_settings().database
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).using(self.database)
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        found = super().get_list_filter(request)
+        return [DatabaseFilter, *found] if len(aliases()) > 1 else found
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        obj.save(using=self.database)
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        obj.delete(using=self.database)
+        connections[self.database].check_constraints()

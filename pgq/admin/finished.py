@@ -15,8 +15,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from pgq.admin import display
-from pgq.admin.base import QueueFilter, bulk_action, newest
+from pgq.admin.bulk import bulk_action
 from pgq.admin.cells import TaskCells
+from pgq.admin.lists import QueueFilter, newest
 from pgq.ground import ids
 from pgq.models import Failure, QueuedTask, Success, WorkerPool
 from pgq.tasks import control

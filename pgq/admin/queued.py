@@ -12,10 +12,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from pgq.admin import display
-from pgq.admin.base import QueueFilter, bulk_action
+from pgq.admin.bulk import bulk_action
 from pgq.admin.cells import SAID, TaskCells
 from pgq.admin.forms.fields import allowed_functions
 from pgq.admin.forms.task import QueuedTaskForm
+from pgq.admin.lists import QueueFilter
 from pgq.enqueue.write import enqueue
 from pgq.models import Lane, Progress, WorkerPool
 from pgq.tasks import control

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from pgq.admin import display
-from pgq.admin.base import bulk_action
+from pgq.admin.bulk import bulk_action
 from pgq.admin.firings import FiringsPreview
 from pgq.admin.forms.fields import allowed_functions
 from pgq.admin.forms.schedule import ScheduleForm

@@ -22,8 +22,8 @@ from django.utils import timezone
 from django.utils.html import escape
 
 from pgq.admin import FailureAdminMixin, TasksOfObjectMixin
-from pgq.admin.base import REACH, WINDOW
 from pgq.admin.forms.fields import read_arguments, write_arguments
+from pgq.admin.lists import REACH, WINDOW
 from pgq.admin.related import group_of
 from pgq.codec import signing
 from pgq.ground import ids

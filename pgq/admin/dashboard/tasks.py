@@ -17,10 +17,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from pgq.admin import display
-from pgq.admin.base import WINDOW, by_term, newest
 from pgq.admin.dashboard import widgets
 from pgq.admin.dashboard.visit import Visit
 from pgq.admin.dashboard.widgets import Block
+from pgq.admin.lists import WINDOW, by_term, newest
 from pgq.admin.queued import PART, STATES
 from pgq.ground import ids, spans
 from pgq.models import QueuedTask, Task
