@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from django.contrib import admin, messages
@@ -25,6 +25,8 @@ from pgq.admin.databases import DatabaseMixin
 #: What work with a row that was made by hand may raise.
 _FAULTS = (ValueError, TypeError, LookupError, AttributeError, DataError, IntegrityError)
 
+#: So many of those that could not be treated are shown.
+_MOST_FAULTS = 10
 #: Treats one row; returns what became of it, in a word or two, or None if there was nothing to do.
 Treatment = Callable[[Any, HttpRequest, Any], "str | None"]
 
@@ -54,6 +56,18 @@ def bulk_action(
         return action
 
     return decorate
+
+
+@dataclass
+class _Treated:
+    """What became of some rows."""
+
+    #: Those of which each outcome was told.
+    by_outcome: dict[str, list[Model]] = field(default_factory=dict)
+    #: Which could not be treated, and why.
+    faults: list[str] = field(default_factory=list)
+    #: How many there was nothing to do with.
+    left: int = 0
 
 
 class ActionsMixin(DatabaseMixin):
@@ -89,43 +103,47 @@ class ActionsMixin(DatabaseMixin):
         more, rows = len(rows) > self.action_limit, rows[: self.action_limit]
         if confirm is not None and "confirmed" not in request.POST:
             return self._ask(request, rows, label=label, question=confirm, more=more)
-        outcomes: dict[str, list[Model]] = {}
-        faults: Counter[str] = Counter()
-        left = 0
         with transaction.atomic(using=self.database):
-            for row in rows:
-                pk = row.pk
-                try:
-                    with transaction.atomic(using=self.database):
-                        outcome = treatment(self, request, row)
-                        # One that another table refers to must not fail the commit for all.
-                        connections[self.database].check_constraints()
-                except (*_FAULTS, self.model.DoesNotExist) as error:
-                    faults[f"{row}: {str(error).partition(chr(10))[0]}"] += 1
-                    continue
-                row.pk = pk
-                if outcome is None:
-                    left += 1
-                else:
-                    outcomes.setdefault(outcome, []).append(row)
-            for outcome, treated in outcomes.items():
-                LogEntry.objects.log_actions(cast("int", request.user.pk), treated, flag, f"{outcome}.".capitalize())
-        results = [
-            f"{len(treated):,} {outcome}"
-            for outcome, treated in sorted(outcomes.items(), key=lambda item: -len(item[1]))
-        ]
-        if left:
-            results.append(_("%(count)d left as they were") % {"count": left})
-        if results:
-            self.message_user(
-                request, ", ".join(results).capitalize() + ".", messages.SUCCESS if outcomes else messages.WARNING
-            )
-        for fault in list(faults)[:10]:
-            self.message_user(request, display.cut(fault, 500), messages.ERROR)
+            treated = self._treat_each(request, rows, treatment)
+            for outcome, those in treated.by_outcome.items():
+                LogEntry.objects.log_actions(cast("int", request.user.pk), those, flag, f"{outcome}.".capitalize())
+        self._tell(request, treated)
         if more:
             text = _("Only the first %(count)d of them: repeat it for the others.")
             self.message_user(request, text % {"count": self.action_limit}, messages.WARNING)
         return None
+
+    def _treat_each(self, request: HttpRequest, rows: list[Any], treatment: Treatment) -> _Treated:
+        """Treat each row within a savepoint: one that cannot be treated leaves the others as they became."""
+        treated = _Treated()
+        for row in rows:
+            pk = row.pk
+            try:
+                with transaction.atomic(using=self.database):
+                    outcome = treatment(self, request, row)
+                    # One that another table refers to must not fail the commit for all.
+                    connections[self.database].check_constraints()
+            except (*_FAULTS, self.model.DoesNotExist) as error:
+                treated.faults.append(f"{row}: {str(error).partition(chr(10))[0]}")
+                continue
+            # A deleted row has lost its own.
+            row.pk = pk
+            if outcome is None:
+                treated.left += 1
+            else:
+                treated.by_outcome.setdefault(outcome, []).append(row)
+        return treated
+
+    def _tell(self, request: HttpRequest, treated: _Treated) -> None:
+        largest_first = sorted(treated.by_outcome.items(), key=lambda item: -len(item[1]))
+        results = [f"{len(rows):,} {outcome}" for outcome, rows in largest_first]
+        if treated.left:
+            results.append(_("%(count)d left as they were") % {"count": treated.left})
+        if results:
+            level = messages.SUCCESS if treated.by_outcome else messages.WARNING
+            self.message_user(request, ", ".join(results).capitalize() + ".", level)
+        for fault in treated.faults[:_MOST_FAULTS]:
+            self.message_user(request, display.cut(fault, 500), messages.ERROR)
 
     def _ask(self, request: HttpRequest, rows: list[Any], *, label: Any, question: Any, more: bool) -> HttpResponse:
         context = {

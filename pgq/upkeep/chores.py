@@ -5,49 +5,31 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from uuid import UUID
 
 import psycopg
 
 from pgq.conf import Settings
 from pgq.schedules import fire
 from pgq.store import connection as store_connection
-from pgq.store import lanes, pools, progress, results, unique
+from pgq.store import lanes, pools, results, unique
 from pgq.store.outage import is_gone
 from pgq.upkeep import metrics, retention
+from pgq.upkeep.chore import ROWS_PER_STATEMENT, Chore
 from pgq.upkeep.keyed import KeyedLanes
 from pgq.upkeep.leadership import Leadership
+from pgq.upkeep.pruning import Pruning
 from pgq.upkeep.rescue import Rescue
 from pgq.upkeep.watermarks import Watermarks
 
 logger = logging.getLogger("pgq")
 
-#: Rows made ready or deleted in one statement: enough to keep up, few enough to hold no lock for long.
-ROWS_PER_STATEMENT = 2000
-#: Ticks between two looks for results whose `keep` is over.
-EXPIRE_TICKS = 10
 #: Seconds until a chore that fails again and again is tried once more, unless it has more time anyway.
 _LONGEST_PAUSE_SECONDS = 5.0
-_FIRST_ID = UUID(int=0)
 
 #: See `Upkeep`.
 EndTasks = Callable[[store_connection.Cursor, int], Sequence[Callable[[], None]]]
 #: Tasks that end in one transaction. Python makes what follows each, so they are fewer than `ROWS_PER_STATEMENT`.
 _ENDED_AT_ONCE = 500
-
-
-@dataclass(slots=True)
-class Chore:
-    """Work that is done every so many seconds."""
-
-    name: str
-    every: float
-    #: May return in how many seconds after its end the chore should be done again, if that is before its time.
-    do: Callable[[store_connection.Connection], float | None]
-    next: float = 0.0
-    #: How often it has failed in a row.
-    failures: int = 0
 
 
 class Upkeep:
@@ -67,22 +49,16 @@ class Upkeep:
         look_on = max(tick, settings.retry / 6)
         self.rescue = Rescue(self.leadership, retry=settings.retry, every=look_on)
         self.sweep = Chore("sweep", 10 * tick, self._sweep)
-        self.kept = retention.Kept()
+        self.pruning = Pruning(settings, self.leadership)
         #: The failure of a chore that was logged last, and when (monotonic).
         self.said = "", 0.0
-        #: The last id that this round of pruning has read; None: the round begins.
-        self.prune_before: UUID | None = None
-        #: The same of the round that deletes results whose `keep` is over.
-        self.expired: results.Expiry | None = None
-        #: The last id for which pgq_progress was read.
-        self.progress_after = _FIRST_ID
         self.chores = [
             Chore("due", tick, self._due),
             Chore("watermarks", tick, self._move_watermarks),
             Chore("keys", tick, self._keep_keyed),
             Chore("rescue", look_on, self._rescue),
             self.sweep,
-            Chore("expire", EXPIRE_TICKS * tick, self._expire),
+            *self.pruning.chores,
             Chore("housekeeping", 60 * tick, self._housekeeping),
             # Not at once: a pool that starts has more urgent things to do, and nothing was counted yet.
             Chore(
@@ -92,13 +68,8 @@ class Upkeep:
                 next=time.monotonic() + metrics.EVERY,
             ),
         ]
-        if settings.save_limit > 0:
-            # Counting per group, name or function reads all successes.
-            self.prune_every = 10 * tick if settings.save_limit_per else tick
-            self.prune = Chore("prune", self.prune_every, self._prune)
-            self.chores.append(self.prune)
         if settings.keep_days is not None:
-            self.retention = retention.Retention(settings.keep_days, 60 * tick, self.kept)
+            self.retention = retention.Retention(settings.keep_days, 60 * tick, self.pruning.kept)
             self.chores.append(Chore("retention", 60 * tick, self._retain))
 
     def tick(self, connection: store_connection.Connection) -> float:
@@ -226,57 +197,6 @@ class Upkeep:
                 if redrawn:
                     logger.info("upkeep: %d tasks had positions that were never drawn; they have new ones", redrawn)
 
-    def _prune(self, connection: store_connection.Connection) -> None:
-        began, count = time.monotonic(), 0
-        while time.monotonic() < began + self.settings.tick / 2:
-            with self.leadership.leading(connection) as cursor:
-                if cursor is None:
-                    return
-                deleted = self._prune_some(cursor)
-            count += deleted.count
-            self.prune_before = deleted.last
-            if deleted.last is None:
-                break
-        # Reading results that stay, since other rows refer to them, gets a twentieth of the time.
-        spent = time.monotonic() - began
-        self.prune.every = self.prune_every if count >= ROWS_PER_STATEMENT else max(self.prune_every, 20 * spent)
-
-    def _expire(self, connection: store_connection.Connection) -> float | None:
-        """Delete the results whose `keep` is over, for half a tick at most."""
-        until = time.monotonic() + self.settings.tick / 2
-        while time.monotonic() < until:
-            with self.leadership.leading(connection) as cursor:
-                if cursor is None:
-                    return None
-                now = retention.by_both_clocks(cursor)
-                self.expired = results.expire(cursor, now=now, limit=ROWS_PER_STATEMENT, behind=self.expired)
-                self.kept.name(self.expired.kept)
-            if self.expired.last is None:
-                self.expired = None
-                return None
-        return self.settings.tick
-
-    def _prune_some(self, cursor: store_connection.Cursor) -> results.Deleted:
-        """Delete the next results of this round."""
-        per = self.settings.save_limit_per
-        # The results to keep are the newest: after its first statement this round is past them.
-        keep = self.settings.save_limit if per or self.prune_before is None else 0
-        deleted = results.prune(cursor, keep=keep, limit=ROWS_PER_STATEMENT, per=per, before=self.prune_before)
-        self.kept.name(deleted.kept)
-        return deleted
-
-    def _prune_progress(self, connection: store_connection.Connection) -> None:
-        """Delete what tasks said that are gone. A round goes on where the last one had to stop."""
-        until = time.monotonic() + self.settings.tick / 2
-        while time.monotonic() < until:
-            with self.leadership.leading(connection) as cursor:
-                if cursor is None:
-                    return
-                pruned = progress.prune_progress(cursor, after=self.progress_after, limit=ROWS_PER_STATEMENT)
-            self.progress_after = pruned.last or _FIRST_ID
-            if pruned.last is None:
-                return
-
     def _retain(self, connection: store_connection.Connection) -> float | None:
         try:
             # Not as the leader: other pools' chores must not wait while this process waits for a lock.
@@ -298,7 +218,7 @@ class Upkeep:
             pools.forget_pools(cursor, age=max(60.0, 10 * self.settings.retry))
             self.keyed.forget(cursor)
             unique.prune_keys(cursor, limit=10 * ROWS_PER_STATEMENT)
-        self._prune_progress(connection)
+        self.pruning.prune_progress(connection)
         try:
             with connection.transaction():
                 # If the tables are busy, give up soon: each claim and settle would queue behind this lock request.

@@ -68,13 +68,13 @@ def left(session: psycopg.Connection[Any]) -> list[Any]:
 
 @pytest.mark.parametrize("per", [None, "func"])
 def test_pruning_deletes_the_others_and_names_the_table_once(per, own, orders, caplog, monkeypatch):
-    monkeypatch.setattr("pgq.upkeep.chores.ROWS_PER_STATEMENT", 3)
+    monkeypatch.setattr("pgq.upkeep.pruning.ROWS_PER_STATEMENT", 3)
     tasks = succeeded(own, 20)
     orders(*tasks[10:18:2], *tasks[4:8])
     upkeep = Upkeep(Settings(save_limit=2, save_limit_per=per, tick=60.0), "default")
     with caplog.at_level(logging.WARNING, "pgq"):
         for _ in range(2):
-            upkeep._prune(own)
+            upkeep.pruning.prune(own)
     assert left(own) == sorted({*tasks[10:18:2], *tasks[4:8], *tasks[-2:]})
     assert [record.getMessage().count(KEEPER) for record in caplog.records] == [1]
 

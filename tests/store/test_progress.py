@@ -170,7 +170,7 @@ def test_upkeep_deletes_those_whose_tasks_are_gone(session):
     upkeep = Upkeep(get_settings(), "default")
     upkeep.tick(own)
     assert set(Progress.objects.values_list("task", flat=True)) == {queued.id.hex, young.hex}
-    assert upkeep.progress_after == UUID(int=0)
+    assert upkeep.pruning._progress_after == UUID(int=0)
 
 
 def test_what_postgresql_refuses_is_logged_once_and_written_when_it_may_be(context, session, caplog, monkeypatch):

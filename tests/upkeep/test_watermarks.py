@@ -16,7 +16,8 @@ from pgq.models import QueuedTask
 from pgq.store import lanes as store_lanes
 from pgq.store import leases
 from pgq.tasks import async_task
-from pgq.upkeep.chores import ROWS_PER_STATEMENT, Upkeep
+from pgq.upkeep.chore import ROWS_PER_STATEMENT
+from pgq.upkeep.chores import Upkeep
 from pgq.upkeep.leadership import Leadership
 from pgq.upkeep.watermarks import Watermarks
 from tests.support.hand import MARK, claim, fill, in_background, value, wait_until_it_waits
