@@ -169,7 +169,7 @@ class Upkeep:
         return max(self.settings.tick / 5, 20 * (time.monotonic() - began))
 
     def _rescue(self, connection: store_connection.Connection) -> float | None:
-        # A statement takes 5000 rows at most, so there may be more.
+        # A statement takes 1000 rows at most, so there may be more.
         return 0.0 if self.rescue.search(connection) else None
 
     def _sweep(self, connection: store_connection.Connection) -> None:

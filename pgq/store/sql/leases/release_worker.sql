@@ -3,7 +3,7 @@
 -- The others only waited in the worker's hands: they keep their place and are charged nothing. So does a charged task
 -- keep its place at its first crash; at another one, and at a timeout, it goes to the end (see rescue_expired.sql).
 -- A task that has no attempt or no crash left is settled as failed, without being run, by the worker that claims it next.
--- Returns (id, whether it was charged, queue, function, nothing); 5000 rows at most. A row that is locked, as by a
+-- Returns (id, whether it was charged, queue, function, nothing); 1000 rows at most. A row that is locked, as by a
 -- transaction of the dead worker that PostgreSQL has not ended yet, is left out.
 WITH lost AS MATERIALIZED (
     SELECT id, queue, key, priority, position, charged, charged AND NOT (%(crash)s AND crashes = 0) AS to_end
@@ -12,7 +12,7 @@ WITH lost AS MATERIALIZED (
      -- `since` may be of before the clock was set back.
      WHERE lock >= least(%(since)s, statement_timestamp() - interval '30 seconds') AND worker = %(worker)s::uuid
      ORDER BY lock
-     LIMIT 5000
+     LIMIT 1000
        FOR UPDATE OF pgq_queue SKIP LOCKED
 ), {kept_places}
 UPDATE pgq_queue q

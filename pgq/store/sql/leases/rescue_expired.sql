@@ -3,7 +3,8 @@
 -- behind a long backlog it would wait for all of it. Another time it goes to the end, so that a lane does not begin with
 -- nothing but tasks that take workers down.
 -- A task that has no crash left is settled as failed, without being run, by the worker that claims it next.
--- Returns (id, true, queue, function, nothing); 5000 at most.
+-- Returns (id, true, queue, function, nothing); 1000 at most: for more, PostgreSQL 18 would find them
+-- by reading the whole table.
 WITH lost AS MATERIALIZED (
     SELECT id, queue, key, priority, position, crashes > 0 AS to_end
       FROM pgq_queue
@@ -11,7 +12,7 @@ WITH lost AS MATERIALIZED (
      WHERE lock >= least(%(since)s, statement_timestamp() - interval '30 seconds')
        AND lock < least(%(before)s::timestamptz, statement_timestamp() - %(age)s * interval '1 second')
      ORDER BY lock
-     LIMIT 5000
+     LIMIT 1000
        FOR UPDATE SKIP LOCKED
 ), {kept_places}
 UPDATE pgq_queue q
