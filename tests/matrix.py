@@ -151,17 +151,13 @@ def run(cell: Cell, bindir: Path, arguments: list[str]) -> tuple[bool, str]:
     env = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"}
     env |= {"PGQ_PG_BINDIR": str(bindir)}
     log = VENVS / f"python{cell.python}-django{cell.django}-postgresql{cell.postgresql}.log"
-    # A cache of each cell's own: which tests failed last is a question to one cell.
-    cache = f"cache_dir={log.with_suffix('.cache')}"
-    command = [python, "-m", "pytest", "-q", *(f"--ignore={path}" for path in SAME), "-o", cache]
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"--ignore={path}" for path in SAME)]
     with log.open("w") as output:
         told = {"cwd": ROOT, "env": env, "stdout": output, "stderr": subprocess.STDOUT, "check": False}
         code = subprocess.run([*command, *arguments], **told).returncode
-        failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", log.read_text(), re.MULTILINE)
-        if code == 1 and len(failed) <= FEW:
-            # Without the second option pytest would run all tests if it finds none that failed.
-            again = [*command, "--last-failed", "--last-failed-no-failures", "none"]
-            code = subprocess.run(again, **told).returncode
+        failed = failed_in(log.read_text())
+        if code == 1 and failed and len(failed) <= FEW:
+            code = subprocess.run([*command, *failed], **told).returncode
     summary = re.findall(r"^(?:=+ )?(.+ in [\d.]+s)\b", log.read_text(), re.MULTILINE)
     detail = "; alone: ".join(summary) if summary else f"pytest ended with {code}"
     if failed:
@@ -169,6 +165,13 @@ def run(cell: Cell, bindir: Path, arguments: list[str]) -> tuple[bool, str]:
     if code:  # 5 is: the selection is empty; that is no success either.
         detail += f"; see {log.relative_to(ROOT)}"
     return not code, detail
+
+
+def failed_in(output: str) -> list[str]:
+    """Return the tests that failed by what pytest printed, as its command line takes them."""
+    found = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, re.MULTILINE)
+    # With --dist loadgroup the name of a test ends with that of its group, and --last-failed finds none of those.
+    return list(dict.fromkeys(re.sub(r"@\w+$", "", test) for test in found))
 
 
 def attempt(cell: Cell, servers: dict[int, Path], arguments: list[str]) -> tuple[str, str]:

@@ -1,10 +1,11 @@
-"""Testers beside each other take the same tests, each in another order, and none that is ignored."""
+"""Testers beside each other take the same tests, each in another order; the matrix runs again those that failed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
 
+from tests.matrix import failed_in
 from tests.support.selection import TESTS, pytest_collection
 
 
@@ -29,3 +30,18 @@ def test_each_tester_begins_in_another_room_and_takes_all() -> None:
 def test_what_is_ignored_is_no_place_to_begin() -> None:
     for tester in range(4):
         assert set(collected(tester)) - set(collected(tester, str(TESTS / "typing"))) == {"typing"}
+
+
+def test_what_failed_beside_others_is_named_as_pytest_takes_it() -> None:
+    output = """
+FAILED tests/store/test_plans.py::test_claim[custom-1-all queues]@plans - AssertionError: Seq Scan
+FAILED tests/tasks/test_it.py::test_mail[a@b.example]
+ERROR tests/pool/test_boot.py::test_it - OSError: no - room
+ERROR tests/pool/test_boot.py::test_it - OSError: at teardown
+3 failed, 4 passed in 5.00s
+"""
+    assert failed_in(output) == [
+        "tests/store/test_plans.py::test_claim[custom-1-all queues]",
+        "tests/tasks/test_it.py::test_mail[a@b.example]",
+        "tests/pool/test_boot.py::test_it",
+    ]
