@@ -270,8 +270,10 @@ def kill(lab: Lab, system: System, plan: Plan) -> Numbers:
             for number in range(plan.kills):
                 producer.ask("call", task="hold", number=number)
                 _await_start(pool, lambda number=number: bool(_starts(lab, number)))
-                os.kill(_starts(lab, number)[0].pid, signal.SIGKILL)
+                busy = _starts(lab, number)[0].pid
+                # Before, not after: on a busy machine the task may start anew before this process goes on.
                 killed = time.monotonic_ns()
+                os.kill(busy, signal.SIGKILL)
                 if _await(pool, lambda number=number: len(_starts(lab, number)) > 1):
                     samples.append(round((_starts(lab, number)[1].nanoseconds - killed) / 1e6, 3))
                     _await(pool, lambda: watcher.count() >= len(samples))
