@@ -59,6 +59,10 @@ class Sleepers:
         if now < self.poll_at:
             return
         poll = self.settings.poll
+        # Asked before the look: what opens between the two, the look sees. The other way round neither would.
+        knows_rates, opens_in = self.turns.has_rates, self.turns.opens_in(cursor)
+        # After the reply: counted from before, the time would be over a little before the rate opens.
+        asked = time.monotonic()
         self.flag, ready = pools.peek(
             cursor,
             milliseconds=int(poll * 1500) + 500 if notified else None,
@@ -69,9 +73,12 @@ class Sleepers:
         self.poll_at = now + self.pause * chance.between(0.9, 1.0)
         if ready:
             self.wake(1)
-        elif (seconds := self.turns.opens_in(cursor)) is not None:
+        elif opens_in is not None:
             # Nothing notifies of the passing of time: tasks that a rate holds may start then, and not before.
-            self.poll_at = min(self.poll_at, now + seconds + chance.between(*_AFTER_OPENING_SECONDS))
+            self.poll_at = min(self.poll_at, asked + opens_in + chance.between(*_AFTER_OPENING_SECONDS))
+        elif self.turns.has_rates and not knows_rates:
+            # This look is the first to find a rate: ask for its time at the next one, soon.
+            self.poll_at = min(self.poll_at, now + _FIRST_PAUSE_SECONDS)
 
     def find_ready(self, cursor: Cursor) -> bool:
         """Return whether a task is ready, and lower the flag."""

@@ -88,7 +88,7 @@ class Turns:
     def opens_in(self, cursor: Cursor) -> float | None:
         """Return in how many seconds the first rate that is used up lets a task start; None: none is known of.
 
-        For a supervisor, after `is_any_ready` found none. It asks PostgreSQL only if there are rates.
+        For a supervisor. It asks PostgreSQL only if the last look found rates.
         """
         return keyed.rate_opens(cursor) if self.has_rates else None
 
