@@ -156,7 +156,7 @@ def run(cell: Cell, bindir: Path, arguments: list[str]) -> tuple[bool, str]:
         told = {"cwd": ROOT, "env": env, "stdout": output, "stderr": subprocess.STDOUT, "check": False}
         code = subprocess.run([*command, *arguments], **told).returncode
         failed = failed_in(log.read_text())
-        if code == 1 and failed and len(failed) <= FEW:
+        if code == 1 and 0 < len(failed) <= FEW:
             code = subprocess.run([*command, *failed], **told).returncode
     summary = re.findall(r"^(?:=+ )?(.+ in [\d.]+s)\b", log.read_text(), re.MULTILINE)
     detail = "; alone: ".join(summary) if summary else f"pytest ended with {code}"

@@ -24,7 +24,6 @@ from pgq.admin.databases import DatabaseMixin
 
 #: What work with a row that was made by hand may raise.
 _FAULTS = (ValueError, TypeError, LookupError, AttributeError, DataError, IntegrityError)
-
 #: So many of those that could not be treated are shown.
 _MOST_FAULTS = 10
 #: Treats one row; returns what became of it, in a word or two, or None if there was nothing to do.

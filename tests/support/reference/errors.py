@@ -68,8 +68,7 @@ def raisers() -> dict[str, list[str]]:
     """Return which public names say in their docstrings that they raise an exception."""
     found: dict[str, list[str]] = {}
     for name, page in layout.places():
-        module, short = members.found(name)
-        value = getattr(module, short)
+        value = members.value_of(name)
         if not members.has_doc(value) or page == "errors.md" or layout.placed()[name] != (name, page):
             continue
         docs = [inspect.getdoc(value) or ""]

@@ -29,8 +29,7 @@ def public(module: str) -> list[str]:
 
 def _kind(full: str) -> int:
     """Classes first, then functions, then constants."""
-    module, name = members.found(full)
-    value = getattr(module, name)
+    value = members.value_of(full)
     return 0 if inspect.isclass(value) else 1 if inspect.isroutine(value) else 2
 
 
@@ -190,16 +189,14 @@ def placed() -> dict[str, tuple[str, str]]:
     told: list[tuple[str, str, object]] = []
     answer: dict[str, tuple[str, str]] = {}
     for name, page in places():
-        module, short = members.found(name)
-        value = getattr(module, short)
+        value = members.value_of(name)
         before = next((each for each in told if members.is_same(each[2], value)), None)
         if before is None:
             told.append((name, page, value))
         answer.setdefault(name, (name, page) if before is None else before[:2])
     for name in (name for module in MODULES for name in public(module)):
         if name not in answer:
-            module, short = members.found(name)
-            value = getattr(module, short)
+            value = members.value_of(name)
             known = next((each for each in told if members.is_same(each[2], value)), None)
             if known is not None:
                 answer[name] = known[:2]
@@ -215,8 +212,7 @@ def teller(name: str, member: object) -> str:
 def _tellers() -> dict[tuple[str, int], str]:
     tellers: dict[tuple[str, int], str] = {}
     for full, _page in places():
-        module, short = members.found(full)
-        value = getattr(module, short)
+        value = members.value_of(full)
         for name, member, _doc in members.members(value) if inspect.isclass(value) else ():
             tellers.setdefault((name, id(member)), full)
     return tellers

@@ -23,9 +23,10 @@ def found(full: str) -> tuple[ModuleType, str]:
     return importlib.import_module(module), name
 
 
-def module(name: str) -> ModuleType:
-    """Return a public module."""
-    return importlib.import_module(name)
+def value_of(full: str) -> Any:
+    """Return what a public name leads to."""
+    module, name = found(full)
+    return getattr(module, name)
 
 
 def has_doc(value: Any) -> bool:

@@ -43,8 +43,7 @@ def undescribed() -> list[str]:
     """Return the columns of the models of which nothing is said."""
     missing = []
     for full in [*public("pgq.models"), *public("pgq.models.metrics")]:
-        module, name = members.found(full)
-        model = getattr(module, name)
+        model = members.value_of(full)
         if inspect.isclass(model):
             missing += [f"{full}.{each.name}" for each in _columns(model) if not _meaning(model, each)]
     return missing

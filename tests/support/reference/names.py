@@ -44,7 +44,7 @@ def _class(kind: type) -> Iterator[str]:
     elsewhere: dict[str, list[str]] = {}
     for name, member, doc in members.members(kind):
         teller = layout.teller(name, member)
-        if members.found(teller)[1] != kind.__name__:
+        if members.value_of(teller) is not kind:
             elsewhere.setdefault(teller, []).append(f"`{name}`")
             continue
         if isinstance(member, property | functools.cached_property):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def _page(page: layout.Page) -> str:
     for section in page.sections:
         parts.append(f"## {section.title}\n")
         if section.module:
-            parts.append(markdown(members.module(section.module).__doc__))
+            parts.append(markdown(importlib.import_module(section.module).__doc__))
         if section.more:
             parts.append(f"{filled(section.more)}\n")
         own = [name for name in section.all_names() if placed[name] == (name, page.file)]
