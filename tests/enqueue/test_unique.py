@@ -39,8 +39,7 @@ from pgq.tasks import (
 from pgq.testing import drain, fire_schedules
 from tests.app.models import Note
 from tests.functions import common, unique
-from tests.support.hand import WORKER, claim, run, settle, value
-from tests.support.pools import wait_for
+from tests.support.hand import WORKER, claim, run, settle, until_waiting
 
 pytestmark = pytest.mark.django_db
 
@@ -420,10 +419,6 @@ def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
     return thread, found
 
 
-def until_one_waits(session: Any) -> None:
-    wait_for(lambda: value(session, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
-
-
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("until", ["start", "end", 60])
 @pytest.mark.parametrize("conflict", ["skip", "raise", "replace", "reschedule", "cancel"])
@@ -433,7 +428,7 @@ def test_the_second_of_two_transactions_waits_for_the_first(conflict, until, ses
         with transaction.atomic():
             first = call(conflict, until).enqueue(7, "first")
             thread, found = in_thread(lambda: call(conflict, until, run_after=60).enqueue(7, "second"))
-            until_one_waits(own)
+            until_waiting(own)
             transaction.set_rollback(not commits)
         thread.join()
         [second] = found
@@ -453,12 +448,18 @@ def test_the_second_of_two_transactions_waits_for_the_first(conflict, until, ses
 
 
 @pytest.mark.django_db(transaction=True)
-def test_bulk_producers_in_opposite_orders_do_not_deadlock():
+def test_bulk_producers_in_opposite_orders_do_not_deadlock(session):
+    """A third holds a key of the middle, so that both have begun, each at its end, when they meet."""
+    own = session()
     orders = [(number,) for number in range(300)]
     runs = []
     for conflict, until in (("skip", "start"), ("replace", "end"), ("skip", 60)):
-        runs += [in_thread(lambda c=conflict, u=until, o=given: call(c, u).enqueue_many(o, chunk=300))
-                 for given in (orders, orders[::-1])]  # fmt: skip
+        with transaction.atomic():
+            call(conflict, until).enqueue(150)
+            runs += [in_thread(lambda c=conflict, u=until, o=given: call(c, u).enqueue_many(o, chunk=300))
+                     for given in (orders, orders[::-1])]  # fmt: skip
+            until_waiting(own, 2)
+            transaction.set_rollback(True)
         for thread, _ in runs:
             thread.join()
         for _, found in runs:
@@ -494,7 +495,7 @@ def test_a_claim_that_is_being_committed(session):
     claimed = claim(worker)
     assert [task.id.hex for task in claimed] == [first]
     thread, found = in_thread(lambda: call("replace").enqueue(7, "second"))
-    until_one_waits(own)
+    until_waiting(own)
     worker.commit()
     thread.join()
     assert found[0].created

@@ -23,8 +23,7 @@ from pgq.testing import drain
 from pgq.upkeep.chores import Upkeep
 from tests.functions import common as functions
 from tests.functions import unique
-from tests.support.hand import claim, expire, run, settle, value
-from tests.support.pools import wait_for
+from tests.support.hand import claim, expire, run, settle, until_waiting, value
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -144,7 +143,7 @@ def test_races_with_claim_settle_and_rescue(session):
     answers: list[str] = []
     thread = threading.Thread(target=lambda: answers.append(_cancel_elsewhere(id)))
     thread.start()
-    wait_for(lambda: value(two, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+    until_waiting(two)
     one.commit()
     thread.join()
     assert answers == ["running"]

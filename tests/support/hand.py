@@ -117,6 +117,12 @@ def value(session: psycopg.Connection[Any], sql: str, *parameters: Any) -> Any:
     return row[0] if row else None
 
 
+def until_waiting(session: psycopg.Connection[Any], count: int = 1) -> None:
+    """Wait until `count` sessions of this database wait for locks."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    wait_for(lambda: value(session, waiting) >= count)
+
+
 def in_background(call: Callable[[], Any]) -> threading.Thread:
     thread = threading.Thread(target=call)
     thread.start()
