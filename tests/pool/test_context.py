@@ -120,7 +120,8 @@ def test_neither_a_locked_row_nor_a_lost_connection_holds_up_a_task(pool, oracle
     id = async_task("tests.functions.context.work_until", "c", str(tmp_path / "later"))
     wait_for(lambda: said(id))
     session().execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'pgq worker%'"
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name LIKE 'pgq worker%' AND datname = current_database()"
     )
     assert cancel(id) == "running"
     assert fetch(id, wait=30_000).result == "saw it"
