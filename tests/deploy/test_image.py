@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.deploy import DEPLOY, FULL
-from tests.support.health import ask, free_port
+from tests.support.health import ask
 from tests.support.pools import ROOT, wait_for
+from tests.support.ports import free_port
 from tests.support.projects import Project, clean_environment
 from tests.support.proxy import Proxy
 

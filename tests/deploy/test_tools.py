@@ -19,8 +19,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.support.deploy import DEPLOY, FULL, install, lines_of, running
-from tests.support.health import ask, free_port
+from tests.support.health import ask
 from tests.support.pools import wait_for
+from tests.support.ports import free_port
 from tests.support.projects import Project
 
 pytestmark = FULL

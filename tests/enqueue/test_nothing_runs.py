@@ -15,8 +15,9 @@ from psycopg.conninfo import make_conninfo
 from pgq.models import Task
 from pgq.store import schema
 from pgq.tasks import enqueue_many
-from tests.support.health import ask, free_port
+from tests.support.health import ask
 from tests.support.pools import ROOT, connect, test_dsn
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

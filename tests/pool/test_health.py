@@ -20,9 +20,10 @@ from pgq import conf
 from pgq.health import health
 from pgq.tasks import async_task, enqueue_many, pause, resume
 from tests.support.hand import MARK
-from tests.support.health import ask, free_port
+from tests.support.health import ask
 from tests.support.pool_rows import WORKERS, make_pool
 from tests.support.pools import Pool, wait_for
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.support.health import ask, free_port
+from tests.support.health import ask
 from tests.support.pools import processes_of_session, wait_for
+from tests.support.ports import free_port
 from tests.support.projects import Project, clean_environment
 from tests.support.site import OwnServer
 
@@ -179,7 +180,7 @@ WATCHDOG = 2.0
 @pytest.mark.slow
 def test_the_process_that_has_several_pools(project, new_database, notify_socket, tmp_path):
     """It speaks to systemd for all, starts anew what died, hands on signals; and without it nothing stays."""
-    port, systemd = free_port(), notify_socket(tmp_path / "notify")
+    port, systemd = free_port(2), notify_socket(tmp_path / "notify")
     dsns = {"second": new_database()}
     shop = project(SETTINGS.format(second=dsns["second"], port=port), apps={"shop": {"tasks.py": TASKS}})
     (shop.folder / "project/urls.py").write_text(URLS)

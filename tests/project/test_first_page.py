@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import sys
 import urllib.parse
 import urllib.request
@@ -21,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pgq.contrib.embedded import find_binaries
 from tests.support.blocks import ROOT, Block, blocks
 from tests.support.pools import wait_for
+from tests.support.ports import free_port
 from tests.support.projects import clean_environment
 from tests.support.reader import Reader
 
@@ -28,12 +28,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packaging")]
 PAGE = "docs/start/first-ten-minutes.md"
 #: The stranger's interpreter, if it is not that of the test run. What pgq needs comes from pip's own index then.
 OTHER_PYTHON = os.environ.get("PGQ_STRANGERS_PYTHON")
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -67,10 +61,10 @@ def reader(stranger: dict[str, str], tmp_path: Path, pg_dsn: str) -> Iterator[Re
     """Somebody who begins in an empty folder; ports and the name of the database are those that are free here."""
     home = tmp_path / "home"
     home.mkdir()
-    database, web = f"mysite_{uuid.uuid4().hex[:12]}", free_port()
+    database, web = f"mysite_{uuid.uuid4().hex[:12]}", str(free_port())
     replaced = {f"{before}mysite": before + database for before in ("createdb ", "psql ", '"NAME": "')}
     replaced |= {"manage.py runserver": f"manage.py runserver {web}", "127.0.0.1:8000": f"127.0.0.1:{web}"}
-    reader = Reader(home, stranger, replaced | {"8001": free_port()})
+    reader = Reader(home, stranger, replaced | {"8001": str(free_port())})
     yield reader
     reader.stop()
     with psycopg.connect(pg_dsn, autocommit=True) as session:

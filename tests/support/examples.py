@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -22,6 +21,7 @@ import psycopg
 import pytest
 
 from tests.support.pools import ROOT, wait_for
+from tests.support.ports import free_port
 from tests.support.projects import clean_environment
 
 EXAMPLES = ROOT / "examples"
@@ -34,9 +34,7 @@ class Example:
     def __init__(self, name: str, dsn: str, log: Path, **environment: str) -> None:
         self.name, self.dsn, self.log = name, dsn, log
         self.mark = f"EXAMPLE_TEST={uuid.uuid4().hex}"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.address = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        self.address = f"http://127.0.0.1:{free_port()}"
         key, _, value = self.mark.partition("=")
         given = {key: value, "PORT": self.address.rpartition(":")[2], "PYTHONWARNINGS": "always::DeprecationWarning"}
         if dsn:

@@ -3,13 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import socket
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def ask(port: int, method: str = "GET", path: str = "/health") -> tuple[int, bytes]:
