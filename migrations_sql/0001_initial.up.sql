@@ -256,7 +256,13 @@ COMMENT ON COLUMN pgq_progress.log IS 'Objects with at, level, attempt and messa
 
 -- Settling copies what is large from one table to the other, and PostgreSQL tries to compress it once more: with its own
 -- pglz that takes six times as long as all the rest. Before the first partition, since partitions take it over.
+-- Not a second time: by now this transaction has weaker locks of these tables, and to wait for the strongest beside a pool
+-- that works may end in a deadlock.
 DO $$ BEGIN
+    IF EXISTS (SELECT FROM pg_attribute
+                WHERE attrelid = 'pgq_queue'::regclass AND attname = 'args' AND attcompression = 'l') THEN
+        RETURN;
+    END IF;
     ALTER TABLE pgq_queue ALTER args SET COMPRESSION lz4, ALTER kwargs SET COMPRESSION lz4,
                           ALTER options SET COMPRESSION lz4, ALTER history SET COMPRESSION lz4;
     ALTER TABLE pgq_task ALTER args SET COMPRESSION lz4, ALTER kwargs SET COMPRESSION lz4,
