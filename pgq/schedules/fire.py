@@ -39,6 +39,8 @@ logger = logging.getLogger("pgq")
 BATCH = 200
 #: Seconds until a schedule that could not be fired is tried again: PostgreSQL refused it; the schedule is wrong.
 REFUSED_PAUSE, FAULT_PAUSE = 5.0, 60.0
+#: What PostgreSQL says of itself, and not of the statement. A server that takes no writes (25006) is an internal error.
+REFUSALS = (psycopg.OperationalError, psycopg.InternalError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def fire_due(cursor: Cursor, settings: Settings, now: datetime | None = None) ->
         except Exception as error:
             logger.error("schedule %s (%s) could not be fired: %s", due.id, due.name or due.func, error)
             # PostgreSQL may soon take what it refused now; a wrong schedule stays wrong until it is edited.
-            pause = REFUSED_PAUSE if isinstance(error, psycopg.OperationalError) else FAULT_PAUSE
+            pause = REFUSED_PAUSE if isinstance(error, REFUSALS) else FAULT_PAUSE
             message = codec.clean_text(f"{type(error).__name__}: {error}", 1000)
             schedules.fault_schedule(cursor, due.id, message, pause=pause)
     return fired

@@ -93,9 +93,10 @@ def test_each_statement_fails_for_a_while(site, tmp_path: Path, note, state):
 
 
 @pytest.mark.fault("F20", short=1, full=3)
-def test_a_schedule_that_postgresql_refused_is_soon_tried_again(site, tmp_path, rounds, note):
+@pytest.mark.parametrize("state", ["53100", "25006"])
+def test_a_schedule_that_postgresql_refused_is_soon_tried_again(site, tmp_path, rounds, note, state):
     """It is not the schedule's fault, so it need not wait as long as one that is wrong."""
-    site.start(**SETTINGS, failpoints=armed(tmp_path, "raise:53100"))
+    site.start(**SETTINGS, failpoints=armed(tmp_path, f"raise:{state}"))
     firsts = every_second(site, 1)
     for _ in range(rounds):
         strike(site, tmp_path, "sched.inserted")
