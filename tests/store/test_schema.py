@@ -131,6 +131,14 @@ def test_up_twice_is_harmless(built_by_psql):
         ]
 
 
+def test_the_tables_file_run_again_waits_for_no_statement(session):
+    """Its lock of the queue must not grow to the strongest: beside a pool that works, that may end in a deadlock."""
+    reader, again = session(autocommit=False), session(autocommit=False)
+    reader.execute("SELECT FROM pgq_queue")
+    # It has a lock_timeout.
+    again.execute(FILES[0].read_text())
+
+
 def test_psql_first_then_migrate(built_by_psql):
     with fresh_database("mixed") as database:
         up(database)
