@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import errors, sql
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.support import fault_table as table
@@ -117,7 +117,7 @@ def hits(site: Site, point: str) -> int:
 def lock_tables(session: psycopg.Connection[Any]) -> None:
     """Lock one after another; a statement of the pool may hold the next and want the one before."""
     while True:
-        with contextlib.suppress(errors.DeadlockDetected), session.transaction():
+        with contextlib.suppress(psycopg.errors.DeadlockDetected), session.transaction():
             session.execute("LOCK TABLE pgq_queue, pgq_task, pgq_lane, pgq_schedule IN ACCESS EXCLUSIVE MODE")
             return
 

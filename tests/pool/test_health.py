@@ -293,10 +293,8 @@ def test_a_frozen_supervisor_does_not_live(watched):
 
 
 def test_a_taken_port_keeps_no_task_from_running(pool, oracle):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
         running = pool("--health-port", str(port), workers=1)
         async_task(MARK, 1)
         wait_for(lambda: oracle.ends(1) == 1)

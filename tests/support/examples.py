@@ -34,9 +34,10 @@ class Example:
     def __init__(self, name: str, dsn: str, log: Path, **environment: str) -> None:
         self.name, self.dsn, self.log = name, dsn, log
         self.mark = f"EXAMPLE_TEST={uuid.uuid4().hex}"
-        self.address = f"http://127.0.0.1:{free_port()}"
+        port = free_port()
+        self.address = f"http://127.0.0.1:{port}"
         key, _, value = self.mark.partition("=")
-        given = {key: value, "PORT": self.address.rpartition(":")[2], "PYTHONWARNINGS": "always::DeprecationWarning"}
+        given = {key: value, "PORT": str(port), "PYTHONWARNINGS": "always::DeprecationWarning"}
         if dsn:
             given["DATABASE_URL"] = dsn
         self.opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))

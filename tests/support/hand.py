@@ -120,7 +120,7 @@ def value(session: psycopg.Connection[Any], sql: str, *parameters: Any) -> Any:
 def until_waiting(session: psycopg.Connection[Any], count: int = 1) -> None:
     """Wait until `count` sessions of this database wait for locks."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    wait_for(lambda: value(session, waiting) >= count)
+    wait_for(lambda: value(session, waiting) >= count, f"{count} sessions wait for locks")
 
 
 def in_background(call: Callable[[], Any]) -> threading.Thread:
