@@ -172,3 +172,9 @@ def _pin_session(
         connection.prepare_threshold = None
     # Behind a pooler, too: this is sent with each BEGIN.
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+
+
+def limit_lock_wait(cursor: Cursor, limit: str) -> str:
+    """Let each statement of this transaction fail after so long a wait for a lock, "300ms"; return the former limit."""
+    cursor.execute(sql("limit_lock_wait"), {"limit": limit})
+    return str(cursor.fetchall()[0][0])

@@ -8,8 +8,11 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import psycopg
+
 from pgq.records import Blame, Claim
-from pgq.store.connection import Cursor
+from pgq.store.caller import savepoint
+from pgq.store.connection import Cursor, limit_lock_wait
 from pgq.store.statement import Row, all_rows, records
 from pgq.store.texts import sql
 
@@ -40,6 +43,9 @@ def func_of(cursor: Cursor, id: UUID) -> str | None:
     return rows[0][0] if rows else None
 
 
+#: How long a lane is waited for by who renews leases besides. Upkeep keeps one locked for a millisecond or two; a
+#: session that keeps it longer may be frozen.
+_PATIENCE = "100ms"
 #: For `since`: no lease is older.
 BEFORE_ALL_LEASES = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -75,7 +81,7 @@ def rescue_expired(cursor: Cursor, *, since: datetime, before: datetime, age: fl
         error: The entry for each task's history, as JSON.
     """
     parameters = {"since": since, "before": before, "age": age, "error": error}
-    return [Freed(*row[:4]) for row in _make_ready(cursor, "rescue_expired", parameters)]
+    return [Freed(*row[:4]) for row in _soon_make_ready(cursor, "rescue_expired", parameters)]
 
 
 def release_worker(cursor: Cursor, worker: UUID, blame: Blame, *, since: datetime) -> list[Freed]:
@@ -85,7 +91,7 @@ def release_worker(cursor: Cursor, worker: UUID, blame: Blame, *, since: datetim
         since: No lease of the worker is older.
     """
     parameters = {"worker": worker, "since": since, "task": blame.task, "crash": blame.crash, "error": blame.error}
-    return [Freed(*row[:4]) for row in _make_ready(cursor, "release_worker", parameters)]
+    return [Freed(*row[:4]) for row in _soon_make_ready(cursor, "release_worker", parameters)]
 
 
 def release_uncharged(cursor: Cursor, workers: Sequence[UUID], *, since: datetime) -> list[UUID]:
@@ -95,7 +101,19 @@ def release_uncharged(cursor: Cursor, workers: Sequence[UUID], *, since: datetim
         since: No lease of these workers is older.
     """
     parameters = {"workers": list(workers), "since": since}
-    return [row[0] for row in _make_ready(cursor, "release_uncharged", parameters)]
+    return [row[0] for row in _soon_make_ready(cursor, "release_uncharged", parameters)]
+
+
+def _soon_make_ready(cursor: Cursor, name: str, parameters: dict[str, Any]) -> list[Row]:
+    """Make ready, at the end of its lane what lies in one that stays locked by another session."""
+    try:
+        with savepoint(cursor):
+            before = limit_lock_wait(cursor, _PATIENCE)
+            rows = _make_ready(cursor, name, parameters, wait=True)
+            limit_lock_wait(cursor, before)
+            return rows
+    except psycopg.errors.LockNotAvailable:
+        return _make_ready(cursor, name, parameters)
 
 
 def _make_ready(cursor: Cursor, name: str, parameters: dict[str, Any], *, wait: bool = False) -> list[Row]:

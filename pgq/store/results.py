@@ -12,7 +12,7 @@ import psycopg
 from psycopg.types.string import TextLoader
 
 from pgq.records import TaskState
-from pgq.store.connection import Cursor
+from pgq.store.connection import Cursor, limit_lock_wait
 from pgq.store.statement import all_rows, id_array, one_row, records, run
 from pgq.store.texts import sql
 
@@ -160,11 +160,6 @@ def task_partitions(cursor: Cursor) -> list[tuple[str, UUID, int]]:
     return [(row[0], row[1], row[2]) for row in all_rows(cursor, "task_partitions", {})]
 
 
-def limit_lock_wait(cursor: Cursor, *, milliseconds: int) -> None:
-    """Let each statement of this transaction fail after so long a wait for a lock."""
-    all_rows(cursor, "limit_lock_wait", {"milliseconds": str(milliseconds)})
-
-
 def _part(partition: str) -> str:
     # PostgreSQL quoted the name (regclass); a percent sign in it is not a parameter.
     return partition.replace("%", "%%")
@@ -197,7 +192,7 @@ def drop_table(cursor: Cursor, table: str) -> None:
 
 def _lock_partition_soon(cursor: Cursor, partition: str) -> None:
     # Later statements of other sessions would wait behind this one.
-    limit_lock_wait(cursor, milliseconds=300)
+    limit_lock_wait(cursor, "300ms")
     lock_partition(cursor, partition)
 
 

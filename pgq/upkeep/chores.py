@@ -223,7 +223,7 @@ class Upkeep:
             with connection.transaction():
                 # If the tables are busy, give up soon: each claim and settle would queue behind this lock request.
                 cursor = connection.cursor()
-                results.limit_lock_wait(cursor, milliseconds=200)
+                store_connection.limit_lock_wait(cursor, "200ms")
                 results.make_partitions(cursor)
         except psycopg.errors.InsufficientPrivilege:
             logger.debug("upkeep: this role may not make partitions; the owner of the tables should run pgq_clean")

@@ -248,7 +248,7 @@ class _Cleaning:
     def _impatient(self) -> Iterator[store_connection.Cursor]:
         with self.connection.transaction():
             cursor = self.connection.cursor()
-            store_results.limit_lock_wait(cursor, milliseconds=300)
+            store_connection.limit_lock_wait(cursor, "300ms")
             yield cursor
 
     # ------------------------------------------------------------------------------------------------- rows

@@ -21,6 +21,7 @@ from pgq.models import QueuedTask, Schedule
 from pgq.schedules import code, declared
 from pgq.testing import drain, enqueued, fire_schedules
 from tests.app.models import Note
+from tests.support import mutants
 from tests.support.blocks import texts
 
 ROOT = Path(__file__).parent.parent.parent
@@ -378,3 +379,7 @@ def test_snippets_of_limits(monkeypatch, session):
         ]
     finally:
         _forget("shop.")
+
+
+def test_the_page_on_reliability_lists_each_guard_that_was_removed():
+    assert mutants.table() in (ROOT / "docs/explain/reliability.md").read_text()

@@ -134,13 +134,14 @@ def since(seconds: float) -> datetime:
     return datetime.now(UTC) - timedelta(seconds=seconds)
 
 
+@pytest.mark.parametrize("wait", [True, False])
 @pytest.mark.parametrize("name", ["rescue_expired", "release_worker", "release_uncharged"])
-def test_rescue(name, loaded, plan_mode):
+def test_rescue(name, wait, loaded, plan_mode):
     parameters = {
         "since": since(3600), "age": 300, "before": since(0), "worker": uuid4(), "workers": [uuid4()], "task": uuid4(),
         "crash": True, "error": "{}",
     }  # fmt: skip
-    found = explain(loaded, plan_mode, leases.with_places(name), parameters)
+    found = explain(loaded, plan_mode, leases.with_places(name, wait=wait), parameters)
     assert_by_index(found)
     assert found.rows == 0
     assert found.buffers < 1500

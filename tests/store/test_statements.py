@@ -30,7 +30,7 @@ OTHERS = {
     ("lock_keyed", "advance_keyed"): "the other's snapshot must be younger than the locks",
 }
 #: What reads the text of a file, and which of its arguments names the file.
-READERS = {"sql": 0, "all_rows": 1, "one_row": 1, "run": 1, "records": 2, "_make_ready": 1}
+READERS = {"sql": 0, "all_rows": 1, "one_row": 1, "run": 1, "records": 2, "_make_ready": 1, "_soon_make_ready": 1}
 #: How a statement begins.
 SQL = re.compile(
     r"\s*(SELECT|INSERT INTO|UPDATE \S+ SET|DELETE FROM|SET (LOCAL|ROLE|CONSTRAINTS)|LOCK TABLE|ALTER|DROP|TRUNCATE|"

@@ -367,6 +367,11 @@ MUTANTS = {
         edit("kept_places", r"AND lane\.low >= first\.place", "AND false"),
         "tests/upkeep/test_watermarks.py::test_given_back_row_below_the_watermark_is_claimed_again",
     ),
+    "rescue without patience": Mutant(
+        "a rescue waits a moment for lanes that are locked",
+        replace("pgq.store.leases:_make_ready", with_arguments(wait=False)),
+        "tests/upkeep/test_watermarks.py::test_a_rescue_waits_for_watermarks_that_move[release_worker-None]",
+    ),
     "no sweep": Mutant(
         "the sweep",
         edit("sweep", "WHERE NOT EXISTS", "WHERE false AND NOT EXISTS"),
@@ -514,12 +519,11 @@ def pytest_runtest_logreport(report: Any) -> None:
             notes.write(json.dumps([report.nodeid, crash.message if crash else str(report.longrepr)]) + "\n")
 
 
-def main() -> None:
-    """Print the table."""
-    print("| removed | caught by |\n|---|---|")  # noqa: T201
-    for mutant in MUTANTS.values():
-        print(f"| {mutant.removed} | `{mutant.caught_by.partition('::')[2]}` |")  # noqa: T201
+def table() -> str:
+    """Return the table of docs/explain/reliability.md."""
+    tests = [(mutant.removed, re.split(r"::|\[", mutant.caught_by)[1]) for mutant in MUTANTS.values()]
+    return "\n".join(["| removed | caught by |\n|---|---|", *(f"| {removed} | `{test}` |" for removed, test in tests)])
 
 
 if __name__ == "__main__":
-    main()
+    print(table())  # noqa: T201

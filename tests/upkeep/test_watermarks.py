@@ -6,21 +6,25 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 
 from pgq.conf import Settings
 from pgq.models import QueuedTask
+from pgq.records import Blame, Claim
 from pgq.store import lanes as store_lanes
 from pgq.store import leases
+from pgq.store.turns import Turns
 from pgq.tasks import async_task
 from pgq.upkeep.chore import ROWS_PER_STATEMENT
 from pgq.upkeep.chores import Upkeep
 from pgq.upkeep.leadership import Leadership
 from pgq.upkeep.watermarks import Watermarks
-from tests.support.hand import MARK, claim, fill, in_background, value, wait_until_it_waits
+from tests.support.hand import MARK, WORKER, claim, fill, in_background, value, wait_until_it_waits
 from tests.support.pools import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -225,6 +229,63 @@ def test_watermarks_move_while_rows_are_given_back(lanes, session):
         wait_until_it_waits(own, mover.info.backend_pid)
     thread.join()
     assert {task.id for task in claim(own)} == {task.id for task in claimed}
+
+
+def rescue(session: psycopg.Connection[Any], how: str) -> None:
+    """Make ready what WORKER holds."""
+    cursor, since = session.cursor(), leases.BEFORE_ALL_LEASES
+    if how == "release_uncharged":
+        leases.release_uncharged(cursor, [WORKER], since=since)
+    elif how == "release_worker":
+        leases.release_worker(cursor, WORKER, Blame(None, crash=True, error="{}"), since=since)
+    else:
+        later = datetime.now(UTC) + timedelta(hours=1)
+        leases.rescue_expired(cursor, since=since, before=later, age=-60, error="{}")
+
+
+def take(session: psycopg.Connection[Any], limit: int) -> list[Claim]:
+    """Claim tasks with keys, too."""
+    return Turns().claim(session.cursor(), limit=limit, worker=WORKER, receipt=uuid4())
+
+
+RESCUES = ["release_uncharged", "release_worker", "rescue_expired"]
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+@pytest.mark.parametrize("how", RESCUES)
+def test_a_rescue_waits_for_watermarks_that_move(how, key, session):
+    """Else the task of a dead worker would, now and then, be overtaken by the whole backlog."""
+    supervisor, mover, own = session(), session(), session()
+    ids = fill(3, key=key)
+    take(own, 1)
+    with mover.transaction():
+        mover.execute(f"SELECT FROM {'pgq_keyed' if key else 'pgq_lane'} FOR UPDATE")
+        thread = in_background(lambda: rescue(supervisor, how))
+        wait_until_it_waits(own, supervisor.info.backend_pid)
+    thread.join()
+    assert [claimed.id for _ in ids for claimed in take(own, 1)] == ids
+
+
+@pytest.mark.parametrize("how", RESCUES)
+def test_a_rescue_does_not_wait_for_who_has_a_lane_and_is_frozen(how, session):
+    supervisor, frozen, own = session(), session(), session()
+    ids = fill(3)
+    claim(own, 1)
+    with frozen.transaction():
+        frozen.execute("SELECT FROM pgq_lane FOR UPDATE")
+        rescue(supervisor, how)
+        assert [task.id for task in claim(own)] == [*ids[1:], ids[0]]
+
+
+def test_after_a_rescue_its_transaction_waits_for_locks_as_before(session):
+    supervisor = session()
+    fill(1)
+    claim(supervisor)
+    with supervisor.transaction():
+        supervisor.execute("SET LOCAL lock_timeout = '7s'")
+        rescue(supervisor, "rescue_expired")
+        assert value(supervisor, "SHOW lock_timeout") == "7s"
+    assert len(claim(supervisor)) == 1
 
 
 def test_wrong_receipt_gives_nothing_back(session):

@@ -4,7 +4,7 @@
 -- which upkeep does too before it searches for the first ready row, and the watermark is lowered to just below the row.
 -- Example: the watermark is at 70 and the row at 40 becomes ready; the watermark goes to 39.
 -- With SKIP LOCKED, a row whose lane another session has locked goes to the end: the supervisor renews leases besides,
--- and must not wait for a leader that has frozen.
+-- and must not wait for long for a leader that has frozen.
 -- A row with a key has a lane of pgq_keyed, which comes into use again. Where that lane is gone, `laneless`, the statement
 -- calls pgq_keyed_ready at its end. (Not for all rows: two updates of a lane by one statement are an error.)
 lane AS MATERIALIZED (
