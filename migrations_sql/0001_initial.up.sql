@@ -256,11 +256,12 @@ COMMENT ON COLUMN pgq_progress.log IS 'Objects with at, level, attempt and messa
 
 -- Settling copies what is large from one table to the other, and PostgreSQL tries to compress it once more: with its own
 -- pglz that takes six times as long as all the rest. Before the first partition, since partitions take it over.
--- Not a second time: by now this transaction has weaker locks of these tables, and to wait for the strongest beside a pool
--- that works may end in a deadlock.
+-- Not a second time, nor on a server built without lz4: by now this transaction has weaker locks of these tables, and to
+-- wait for the strongest beside a pool that works may end in a deadlock.
 DO $$ BEGIN
-    IF EXISTS (SELECT FROM pg_attribute
-                WHERE attrelid = 'pgq_queue'::regclass AND attname = 'args' AND attcompression = 'l') THEN
+    IF NOT EXISTS (SELECT FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals))
+       OR EXISTS (SELECT FROM pg_attribute
+                   WHERE attrelid = 'pgq_queue'::regclass AND attname = 'args' AND attcompression = 'l') THEN
         RETURN;
     END IF;
     ALTER TABLE pgq_queue ALTER args SET COMPRESSION lz4, ALTER kwargs SET COMPRESSION lz4,
@@ -270,7 +271,6 @@ DO $$ BEGIN
                          ALTER result SET COMPRESSION lz4, ALTER message SET COMPRESSION lz4,
                          ALTER traceback SET COMPRESSION lz4;
     ALTER TABLE pgq_progress ALTER log SET COMPRESSION lz4;
-EXCEPTION WHEN feature_not_supported THEN NULL;  -- A server built without lz4.
 END $$;
 
 -- Rows whose id carries a time far from now (made by hand, or from before the first partition).

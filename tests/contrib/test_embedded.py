@@ -342,6 +342,14 @@ def test_without_any_postgresql_the_error_names_the_ways_to_get_one(monkeypatch)
         find_binaries()
 
 
+def test_binaries_may_be_named_by_a_relative_path(folder, monkeypatch):
+    here = find_binaries()
+    monkeypatch.chdir(here.parent)
+    monkeypatch.setenv("PGQ_PG_BINDIR", here.name)
+    assert find_binaries() == here
+    assert Server(folder, binaries=Path(here.name)).binaries == here
+
+
 def test_a_wrong_choice_of_binaries(folder):
     with pytest.raises(ServerError, match="holds no working"):
         Server(folder, binaries=folder)

@@ -101,7 +101,7 @@ def major_version(bindir: Path, account: Account | None = None) -> int | None:
     try:
         if not all((bindir / name).is_file() for name in ("initdb", "pg_ctl", "postgres")):
             return None
-        done = run([bindir / "postgres", "--version"], account=account, timeout=10)
+        done = run([bindir.absolute() / "postgres", "--version"], account=account, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
     found = re.search(r"\) (\d+)", done.stdout)

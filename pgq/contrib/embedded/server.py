@@ -61,7 +61,7 @@ class Server:
         self.settings = dict(settings or {})
         self.timeout = timeout
         self.started = False
-        self.binaries = binaries or find_binaries()
+        self.binaries = binaries.absolute() if binaries else find_binaries()
         self.major = major_version(self.binaries)
         if self.major is None:
             raise ServerError(f"{self.binaries} holds no working initdb, pg_ctl and postgres")
