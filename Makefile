@@ -15,7 +15,7 @@ ARGS ?=
 # no ensurepip (Debian without python3-venv).
 PYENV_PYTHONS = "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python$$version
 PYTHON ?= $(shell for needed in 'venv, ensurepip' 'venv' 'sys'; do \
-	for version in 3.13 3.12 3.11 3 3.14; do \
+	for version in 3.15 3.14 3.13 3.12 3.11 3; do \
 	for python in python$$version $(PYENV_PYTHONS); do \
 		"$$python" -c "import sys, $$needed; sys.exit(sys.version_info < (3, 11))" >/dev/null 2>&1 \
 			&& { command -v "$$python"; exit; }; \

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import inspect
 import logging
 import sys
 from datetime import datetime, timedelta
@@ -443,7 +443,7 @@ def test_inline_in_a_coroutine():
 
     with inline():
         assert async_to_sync(use)().return_value == "42"
-        assert asyncio.iscoroutinefunction(functions.meaning_async.func)
+        assert inspect.iscoroutinefunction(functions.meaning_async.func)
 
 
 # ------------------------------------------------------------------------------------------------- what a row may name

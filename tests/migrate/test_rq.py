@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import django_rq
+import pytest
 import rq
 from django.core.management import load_command_class
 from rq import exceptions, registry
@@ -23,6 +24,8 @@ from tests.support.deploy import running
 from tests.support.moving import MODELS, code, missing, receipts, unknown, write
 from tests.support.pools import wait_for
 from tests.support.projects import Project
+
+pytest.importorskip("fakeredis", reason="fakeredis is not installed on Python 3.15")
 
 PAGE = "docs/migrate/rq.md"
 #: What one order leaves, by either.
