@@ -112,8 +112,8 @@ class Victims:
     def token(self, point: str) -> Path:
         return self.site.folder / f"token {point}"
 
-    def kill_at(self, point: str) -> list[str]:
-        """Have a process killed there; return the tasks that were under way."""
+    def kill_at(self, point: str) -> tuple[list[str], float]:
+        """Have a process killed there; return the tasks that were under way, and when it was (CLOCK_MONOTONIC)."""
         before = len(self._victims(point))
         ids: list[str] = []
         while len(self._victims(point)) == before:
@@ -124,13 +124,13 @@ class Victims:
                 until(lambda: not self.token(point).exists(), 3.0)
                 until(lambda: len(self._victims(point)) > before, 3.0)
         self.token(point).unlink(missing_ok=True)
-        victim = self._victims(point)[-1]
+        victim, killed = self._victims(point)[-1]
         wait_for(lambda: not is_alive(victim), f"{victim} is dead")
-        return ids
+        return ids, killed
 
-    def _victims(self, point: str) -> list[int]:
-        """Who said that it is there, and dies now."""
-        return [int(line[2]) for line in self.site.oracle.lines() if line[:2] == ["failpoint", point]]
+    def _victims(self, point: str) -> list[tuple[int, float]]:
+        """Who said that it is there, and dies now; and when."""
+        return [(int(line[2]), float(line[3])) for line in self.site.oracle.lines() if line[:2] == ["failpoint", point]]
 
     def _give_reason(self, point: str) -> list[str]:
         """Do what has some process get there."""
@@ -201,8 +201,7 @@ def test_processes_are_killed_at_every_failpoint(site, note):
         if who(point) == "producer":
             note.round(kill_producer(site))
             continue
-        ids = victims.kill_at(point)
-        killed = time.monotonic()
+        ids, killed = victims.kill_at(point)
         victims.heal()
         wait_for(lambda: ended(site, ids), f"all have ended after a kill at {point}", 60)  # noqa: B023
         runs = site.runs()
