@@ -7,7 +7,6 @@ A task with a limit has the limit's name as its key, or before it: `@task(concur
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
@@ -150,7 +149,7 @@ def _argument(func: Function | None, name: str) -> Callable[..., Any]:
         EnqueueError: The function has none.
     """
     try:
-        parameters = list(inspect.signature(func).parameters.values()) if func is not None else []
+        parameters = list(registry.signature_of(func).parameters.values()) if func is not None else []
     except (TypeError, ValueError):
         parameters = []
     # The worker gives the context, not the caller.

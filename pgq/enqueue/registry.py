@@ -91,10 +91,24 @@ def takes_context(path: str) -> bool:
     return entry is not None and bool(entry.options.takes_context)
 
 
+def signature_of(func: Callable[..., Any]) -> inspect.Signature:
+    """Return what a callable says it takes.
+
+    Raises:
+        TypeError, ValueError: It cannot be inspected.
+    """
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format
+
+        # Annotations are evaluated when they are asked for; what they name may be imported for type checkers alone.
+        return inspect.signature(func, annotation_format=Format.STRING)
+    return inspect.signature(func)
+
+
 def _require_context(func: Function) -> None:
     """Raise unless the first argument is named `context` and can be given by position, as django.tasks wants it."""
     try:
-        parameters = list(inspect.signature(func).parameters.values())
+        parameters = list(signature_of(func).parameters.values())
     except (TypeError, ValueError):
         # It cannot be inspected.
         return

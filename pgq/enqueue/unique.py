@@ -18,6 +18,7 @@ from uuid import UUID
 from pgq import codec
 from pgq.codec.signing import digest, signed
 from pgq.config.unique import Debounce, Unique
+from pgq.enqueue.registry import signature_of
 from pgq.errors import EnqueueError, NotUnique
 from pgq.records import NewTask, UniqueCall
 from pgq.records.options import TaskOptions
@@ -123,7 +124,7 @@ def _by_name(func: Callable[..., Any], takes_context: bool, call: Arguments) -> 
 
 @functools.lru_cache(maxsize=1000)
 def _signature(func: Callable[..., Any], takes_context: bool) -> inspect.Signature:
-    signature = inspect.signature(func)
+    signature = signature_of(func)
     # The worker gives the context, not the caller.
     return signature.replace(parameters=[*signature.parameters.values()][1:]) if takes_context else signature
 

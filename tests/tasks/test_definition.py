@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import importlib
 import json
 import pickle
+import sys
 from datetime import timedelta
 from uuid import UUID
 
@@ -212,6 +214,53 @@ def test_a_schedule_refuses_a_wrong_call():
     with pytest.raises(WrongCall):
         typed.add.schedule(minutes=5)
     assert Schedule.objects.count() == 0
+
+
+#: Until Python 3.13 annotations are evaluated with their function, unless a module says this.
+LATE = ["from __future__ import annotations\n", *([""] if sys.version_info >= (3, 14) else [])]
+TYPED_FOR_CHECKERS = """
+from typing import TYPE_CHECKING
+from pgq import task
+from pgq.config import Unique
+if TYPE_CHECKING:
+    from shop.models import Order
+
+@task(takes_context=True)
+def context_and(context: Context, order: Order) -> Order:
+    return order
+
+@task(key="order")
+def keyed(order: Order = 1) -> Order:
+    return order
+
+@task(unique=Unique())
+def unique(order: Order, *more: Order, **named: Order) -> Order:
+    return order
+
+class Callable:
+    def __call__(self, order: Order) -> Order:
+        return order
+
+class_call = Callable()
+def plain(order: Order) -> Order:
+    return order
+"""
+
+
+@pytest.mark.parametrize("late", LATE, ids=["future", "3.14"][: len(LATE)])
+def test_annotations_may_name_what_only_type_checkers_import(late, tmp_path, monkeypatch):
+    module = f"typed_for_checkers_{len(late)}"
+    (tmp_path / f"{module}.py").write_text(late + TYPED_FOR_CHECKERS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    tasks = importlib.import_module(module)
+    ids = [each.enqueue(7) for each in (tasks.context_and, tasks.keyed, tasks.unique)]
+    ids += [async_task(f"{module}.{name}", 7) for name in ("plain", "class_call")]
+    with pytest.raises(WrongCall, match=r"plain\(order\)"):
+        async_task(tasks.plain, 7, 8)
+    schedule = tasks.context_and.schedule(args=(7,), name="typed", minutes=5)
+    drain()
+    assert [result(id) for id in ids] == [7] * 5
+    assert schedule.pk
 
 
 # ------------------------------------------------------------------------------------------------- the id
