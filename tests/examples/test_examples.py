@@ -92,8 +92,9 @@ def test_a_report_says_how_far_it_is(example) -> None:
     reports.wait_for(lambda: 'max="10000"' in reports.get("/2/"), "the long one runs")
     reports.post("/2/cancel/")
     reports.wait_for(lambda: "data-poll" not in reports.get("/2/"), "the end of the long one")
-    with pytest.raises(urllib.error.HTTPError):
+    with pytest.raises(urllib.error.HTTPError) as refused:
         reports.get("/2/report.csv")
+    refused.value.close()
     assert reports.stop() == 0, reports.said
 
 
