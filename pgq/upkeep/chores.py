@@ -117,9 +117,11 @@ class Upkeep:
         """Whether another chore has failed of the same: a locked table would else be ten tracebacks in a second."""
         last, at = self.said
         now = time.monotonic()
-        if text == last and now < at + 1.0:
+        # Below, PostgreSQL 19 says which table was waited for.
+        first_line = text.partition("\n")[0]
+        if first_line == last and now < at + 1.0:
             return True
-        self.said = text, now
+        self.said = first_line, now
         return False
 
     def _due(self, connection: store_connection.Connection) -> float | None:
