@@ -75,10 +75,9 @@ class Demo:
         for process, patience in ((self.web, 2.0), (self.pool, 20.0)):
             if process is not None:
                 process.stop(patience=patience, hurry=hurry)
-        if "DJANGO_SETTINGS_MODULE" in os.environ:
-            from django.db import connections
-
-            connections.close_all()
+        # Not imported here: what a signal has kept from being imported may be in pieces.
+        if "DJANGO_SETTINGS_MODULE" in os.environ and "django.db" in sys.modules:
+            sys.modules["django.db"].connections.close_all()
         # One that was left by a demo that was killed, too.
         if self.server is not None and (self.server.started or self.lock is not None):
             self.server.stop()

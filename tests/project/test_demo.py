@@ -129,6 +129,29 @@ def test_an_interrupt_at_any_moment_leaves_nothing(runner):
         assert runner.nothing_is_left(), f"{moment}: {runner.left()}"
 
 
+INTERRUPTED = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "asyncio.events":
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+if sys.orig_argv[-2:] == ["-m", "demo"]:
+    sys.meta_path.insert(0, Interrupt())
+"""
+
+
+def test_an_interrupt_in_the_middle_of_an_import(runner, tmp_path):
+    """The half of asyncio that was imported cannot be imported again."""
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTED)
+    with runner.demo(STDLIB, PYTHONPATH=str(tmp_path)) as process:
+        said, _ = process.communicate(timeout=60)
+    assert (process.returncode, said.splitlines()[0]) == (0, "Stopping."), said
+    assert said.endswith("nothing of it is left running.\n"), said
+
+
 def test_a_killed_one_is_followed_by_another(runner, source):
     with runner.demo(STDLIB) as process:
         for line in process.stdout:
