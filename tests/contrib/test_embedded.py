@@ -21,8 +21,7 @@ import pytest
 
 import pgq
 from pgq.contrib import embedded
-from pgq.contrib.embedded import Server, ServerError, binaries, database_from_url, find_binaries
-from pgq.contrib.embedded import server as contrib_embedded_server
+from pgq.contrib.embedded import Server, ServerError, binaries, database_from_url, find_binaries, folders
 
 FAST = {"fsync": "off", "shared_buffers": "16MB", "max_connections": 10, "wal_level": "minimal", "max_wal_senders": 0}
 
@@ -161,7 +160,7 @@ def test_a_reused_pid_is_not_the_server(folder):
         switch = {"user": server.account.uid} if server.account else {}
         with subprocess.Popen(["sleep", "600"], cwd="/", **switch) as innocent:
             try:
-                for name in ("postmaster.pid", f"{contrib_embedded_server.SOCKET}.lock"):
+                for name in ("postmaster.pid", f"{folders.SOCKET}.lock"):
                     path = server.data / name
                     path.write_text(path.read_text().replace(str(old), str(innocent.pid), 1))
                 assert not server.running
@@ -180,7 +179,7 @@ def test_leaves_the_data_of_another_version_alone(folder):
     other.mkdir(mode=0o700)
     (other / "PG_VERSION").write_text("13\n")
     if os.geteuid() == 0:
-        os.chown(other, *contrib_embedded_server._account_for(Path("/nonexistent")))
+        os.chown(other, *folders.account_for(Path("/nonexistent")))
     with Server(folder, settings=FAST) as server:
         assert server.data.name == f"pg{server.major}"
     assert (other / "PG_VERSION").read_text() == "13\n"
@@ -221,16 +220,16 @@ def test_says_why_it_does_not_start(folder):
 def test_waits_no_longer_than_asked_for_another_caller(folder):
     server = Server(folder, settings=FAST, timeout=0.2)
     with (
-        contrib_embedded_server._locked(folder, time.monotonic()),
+        folders.locked(folder, time.monotonic()),
         pytest.raises(ServerError, match="locked all this time"),
     ):
         server.start()
 
 
 def test_a_stand_in_of_somebody_else_is_refused(folder, monkeypatch):
-    monkeypatch.setattr(contrib_embedded_server, "_temp_base", lambda: folder)
+    monkeypatch.setattr(folders, "temp_base", lambda: folder)
     wanted = folder / "comma,"
-    contrib_embedded_server._stand_in(wanted).symlink_to("/etc")
+    folders.stand_in(wanted).symlink_to("/etc")
     with pytest.raises(ServerError, match="not a directory of this user alone"):
         Server(wanted)
 

@@ -12,7 +12,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgq.contrib import embedded
-from pgq.contrib.embedded.server import SOCKET, _private_dir
+from pgq.contrib.embedded.folders import SOCKET, private_dir
 from pgq.enqueue.make import make_task
 from pgq.store import queue
 from tests.support.pools import until, wait_for
@@ -28,7 +28,7 @@ class Standby(OwnServer):
         if not program.exists():
             self.server.remove()
             pytest.skip("no pg_basebackup beside the server (Debian: apt install postgresql-client)")
-        _private_dir(self.server.data, self.server.account)
+        private_dir(self.server.data, self.server.account)
         done = self.server._postgres(
             program, "-D", ".", "-d", primary.dsn, "-R", "-X", "stream", "-c", "fast", "--no-sync",
             data=self.server.data,

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
-import pwd
 import re
 import shlex
 import shutil
 import socket
-import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,16 +20,10 @@ from urllib.parse import quote
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgq.contrib.embedded.binaries import Account, ServerError, copy_binaries, find_binaries, major_version, run
+from pgq.contrib.embedded.binaries import ServerError, copy_binaries, find_binaries, major_version, run
+from pgq.contrib.embedded.folders import PORT, SOCKET, account_for, home_for, locked, private_dir, temp_base, try_lock
 
-PORT = 5432  # Only names the socket; each server has a directory of its own.
-SOCKET = f".s.PGSQL.{PORT}"
-SOCKET_PATH_MAX = 103  # On macOS and the BSDs; Linux has four more.
-AWKWARD = frozenset('"$`\\\n,')  # initdb puts paths into shell commands; libpq takes a comma for the end of a host.
 PROC = Path("/proc/self")
-
-
-# --- Server -----------------------------------------------------------------------------------------------------------
 
 
 class Server:
@@ -66,8 +56,8 @@ class Server:
         if self.major is None:
             raise ServerError(f"{self.binaries} holds no working initdb, pg_ctl and postgres")
         self._owner_lock: int | None = None
-        self.home = self._throwaway_home() if folder is None else _home_for(Path(folder).absolute())
-        self.account = _account_for(self.home)
+        self.home = self._throwaway_home() if folder is None else home_for(Path(folder).absolute())
+        self.account = account_for(self.home)
         # The version is in the name: the files of another one are left alone.
         self.data = self.home / f"pg{self.major}"
         self.log = self.data / "server.log"
@@ -86,7 +76,7 @@ class Server:
         """Start the server, or join the one that runs here already; returns when it answers queries."""
         deadline = time.monotonic() + self.timeout
         try:
-            with _locked(self.home, deadline):
+            with locked(self.home, deadline):
                 if not self._joined():
                     binaries = self._runnable_binaries()
                     if not self.data.exists():
@@ -107,7 +97,7 @@ class Server:
             return self.remove()
         if not self.home.is_dir():
             return None
-        with _locked(self.home, time.monotonic() + self.timeout):
+        with locked(self.home, time.monotonic() + self.timeout):
             # A server of another version too: it must not go on unseen after an upgrade.
             for data in self.home.glob("pg[0-9]*"):
                 for mode, seconds in (("fast", self.timeout), ("immediate", 10)):
@@ -144,10 +134,10 @@ class Server:
     # Steps
 
     def _throwaway_home(self) -> Path:
-        base = _temp_base()
+        base = temp_base()
         for left in base.glob("pgq-throwaway-*"):
             with suppress(OSError, ServerError):
-                if left.lstat().st_uid == os.geteuid() and (lock := _try_lock(left / "owned")) is not None:
+                if left.lstat().st_uid == os.geteuid() and (lock := try_lock(left / "owned")) is not None:
                     try:
                         Server(left, binaries=self.binaries, timeout=10).remove()
                     finally:
@@ -157,7 +147,7 @@ class Server:
             home.chmod(0o755)  # For the server's user to get to the data directory, which is closed.
         # It has this name only once it is locked: else another process could take its owner for dead.
         (home / "new").touch()
-        self._owner_lock = _try_lock(home / "new")
+        self._owner_lock = try_lock(home / "new")
         (home / "new").rename(home / "owned")
         return home
 
@@ -204,7 +194,7 @@ class Server:
         # Under another name until it is whole: an initdb that was killed leaves nothing that looks like a database.
         new = self.home / f"new-{self.data.name}"
         shutil.rmtree(new, ignore_errors=True)
-        _private_dir(new, self.account)
+        private_dir(new, self.account)
         args = ["--username=postgres", "--encoding=UTF8", "--locale=C", "--no-instructions"]
         args += ["--auth-local=trust", "--auth-host=scram-sha-256"]
         if self.settings.get("fsync") == "off":
@@ -257,85 +247,6 @@ class Server:
             raise ServerError(f"cannot run {program}: {error}") from error
 
 
-# --- Folders and processes --------------------------------------------------------------------------------------------
-
-
-def _home_for(folder: Path) -> Path:
-    """That folder if a server can be kept there, else the one that stands for it."""
-    try:
-        _make_open(folder)
-        reason = _why_not(folder)
-    except OSError as error:
-        reason = f"{error.strerror}"
-    if reason:
-        home = _stand_in(folder)
-        _make_stand_in(home)
-        if still := _why_not(home):
-            raise ServerError(f"no folder for the server: {folder}: {reason}; {home}: {still}")
-        return home
-    return folder
-
-
-def _account_for(home: Path) -> Account | None:
-    """The user that runs the server of that folder: this process's (None), but PostgreSQL refuses root."""
-    if os.geteuid() != 0:
-        return None
-    with suppress(OSError):
-        for data in home.glob("pg[0-9]*"):
-            if (found := data.stat()).st_uid != 0:
-                return Account(found.st_uid, found.st_gid)
-    for name in ("postgres", "nobody"):
-        with suppress(KeyError):
-            entry = pwd.getpwnam(name)
-            return Account(entry.pw_uid, entry.pw_gid)
-    raise ServerError("PostgreSQL does not run as root, and there is neither a user postgres nor nobody to run it as")
-
-
-def _why_not(home: Path) -> str:
-    """Why no server can be kept in that folder; empty if one can."""
-    if not AWKWARD.isdisjoint(str(home)):
-        return f"has one of {''.join(sorted(AWKWARD))!r} in its path"
-    if len(os.fsencode(home / "pg18" / SOCKET)) > SOCKET_PATH_MAX:
-        return "its path is too long for a socket"
-    if account := _account_for(home):
-        # The kernel knows better than the permission bits of all the parents.
-        done = run(["/bin/sh", "-c", 'cd -- "$1"', "sh", home], account=account, timeout=10)
-        return f"closed to uid {account.uid}" if done.returncode else ""
-    if not os.access(home, os.W_OK | os.X_OK):
-        return "not writable"
-    if any(data.stat().st_uid != os.geteuid() for data in home.glob("pg[0-9]*")):
-        return "holds the databases of another user"
-    return ""
-
-
-def _temp_base() -> Path:
-    """The temporary directory; TMPDIR may be one that is closed to the server's user."""
-    for base in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108 only private directories are made there
-        if not _why_not(Path(base)):
-            return Path(base)
-    raise ServerError("there is no temporary directory that the server's user can enter")
-
-
-def _stand_in(folder: Path) -> Path:
-    """The folder with a short path, open to the server's user, that stands for another one; always the same."""
-    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:10]
-    return _temp_base() / f"pgq-{os.geteuid()}-{digest}"
-
-
-def _make_open(folder: Path) -> None:
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        folder.chmod(0o755)  # Whatever the umask is; the data directory in it is closed.
-
-
-def _make_stand_in(home: Path) -> None:
-    _make_open(home)
-    found = home.lstat()
-    # The name can be guessed, so another user may have made it first.
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise ServerError(f"{home} exists and is not a directory of this user alone; remove it")
-
-
 def _listens(data: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(5)
@@ -348,36 +259,6 @@ def _listens(data: Path) -> bool:
         return True
 
 
-def _private_dir(path: Path, account: Account | None) -> None:
-    path.mkdir(mode=0o700, exist_ok=True)
-    if account:
-        os.chown(path, *account, follow_symlinks=False)
-
-
-def _try_lock(path: Path) -> int | None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-@contextmanager
-def _locked(home: Path, deadline: float) -> Iterator[None]:
-    """One caller at a time; the kernel frees the lock of one that dies."""
-    os.close(os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644))
-    while (lock := _try_lock(home / "lock")) is None:
-        if time.monotonic() > deadline:
-            raise ServerError(f"another process has kept {home / 'lock'} locked all this time")
-        time.sleep(0.05)
-    try:
-        yield
-    finally:
-        os.close(lock)
-
-
 def _tail(log: Path, start: int = 0, lines: int = 15) -> str:
     try:
         with log.open("rb") as file:
@@ -385,9 +266,6 @@ def _tail(log: Path, start: int = 0, lines: int = 15) -> str:
             return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
     except OSError:
         return "(no log)"
-
-
-# --- Settings and command line ----------------------------------------------------------------------------------------
 
 
 def database_from_url(url: str) -> dict[str, Any]:
