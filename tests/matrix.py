@@ -15,6 +15,7 @@ without pools. All cells whole take hours: ``--resume`` goes on behind those tha
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import re
 import shutil
@@ -75,6 +76,7 @@ def cells() -> Iterator[Cell]:
                     yield Cell(python, django, postgresql)
 
 
+@functools.cache
 def find_python(version: str) -> str | None:
     candidates = [shutil.which(f"python{version}"), shutil.which("python3"), sys.executable]
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
@@ -218,7 +220,10 @@ def main() -> int:
     before = passed_before(at) if options.resume else {}
     servers = find_postgresqls()
     rows: list[tuple[Cell, str, str]] = []
-    chosen = short() if options.short else dict.fromkeys(cells(), ())
+    if options.short:
+        chosen = {cell: [*arguments, *options.pytest] for cell, arguments in short().items()}
+    else:
+        chosen = dict.fromkeys(cells(), whole)
     for cell, arguments in chosen.items():
         if options.k and options.k not in str(cell):
             continue
@@ -227,7 +232,7 @@ def main() -> int:
             continue
         print(f"==> {cell}", flush=True)
         began = time.monotonic()
-        verdict, detail = attempt(cell, servers, [*arguments, *options.pytest] if options.short else whole)
+        verdict, detail = attempt(cell, servers, arguments)
         if verdict == "passed" and at and at == commit():
             with PASSED.open("a") as file:
                 file.write(f"{at}\t{cell}\t{detail}\n")

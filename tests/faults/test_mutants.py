@@ -18,7 +18,6 @@ import pytest
 from psycopg import sql
 
 from tests.support import fault_table as table
-from tests.support import mutants
 from tests.support.mutants import MUTANTS, NONE, QUICK
 from tests.support.pools import ROOT
 from tests.support.site import dsn_for
@@ -91,7 +90,3 @@ def test_a_mutant_is_caught(name, outcomes):
     assert any(re.match(MUTANTS[name].sign, message, re.DOTALL) for _, message in outcome.failed), (
         f"it fails, but not by what it asserts: {outcome.failed}\n{outcome.output}"
     )
-
-
-def test_the_table_names_each():
-    assert len(mutants.table().splitlines()) == len(MUTANTS) + 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import Any
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -14,7 +13,7 @@ from pgq.records import Claim
 from pgq.store import keyed, lanes, leases, queue
 from pgq.store.leases import Blame
 from pgq.store.turns import Turns
-from tests.support.hand import WORKER, value
+from tests.support.hand import WORKER, expire, take, value
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,10 +32,6 @@ def limit(session: psycopg.Connection[Any], name: str, concurrency: int | None, 
     given = {"name": name, "concurrency": concurrency, **more}
     names = ", ".join(f"{name} => %({name})s" for name in given)
     session.execute(f"SELECT pgq_set_limit({names})", given)
-
-
-def take(session: psycopg.Connection[Any], count: int, turns: Turns | None = None, *, places: int = 1) -> list[Claim]:
-    return (turns or Turns()).claim(session.cursor(), limit=count, worker=WORKER, receipt=uuid4(), places=places)
 
 
 def keys_of(claims: list[Claim]) -> list[str | None]:
@@ -265,14 +260,12 @@ def test_a_task_that_is_given_back_frees_its_place_and_keeps_its_turn(session, h
     put(own, "k", 3)
     [held] = take(own, 1)
     own.execute("UPDATE pgq_keyed SET low = 1000000000, idle_since = now()")
-    cursor, since = own.cursor(), leases.BEFORE_ALL_LEASES
     if how == "release":
-        leases.release(cursor, [held])
+        leases.release(own.cursor(), [held])
     elif how == "release_uncharged":
-        leases.release_uncharged(cursor, [WORKER], since=since)
+        leases.release_uncharged(own.cursor(), [WORKER], since=leases.BEFORE_ALL_LEASES)
     else:
-        later = own.execute("SELECT now() + interval '1 hour'").fetchone()[0]
-        leases.rescue_expired(cursor, since=since, before=later, age=-60, error="{}")
+        expire(own)
     assert value(own, "SELECT count(*) FROM pgq_queue WHERE strand IS NOT NULL") == 0
     assert value(own, "SELECT low < %s AND idle_since IS NULL FROM pgq_keyed", held.position)
     assert [claim.id for claim in take(own, 1)] == [held.id]
@@ -509,7 +502,6 @@ def test_of_a_strict_key_a_task_that_takes_workers_down_keeps_its_place(session,
         if how == "release_worker":
             leases.release_worker(own.cursor(), WORKER, Blame(held.id, crash=True, error="{}"), since=since)
         else:
-            later = own.execute("SELECT now() + interval '1 hour'").fetchone()[0]
-            leases.rescue_expired(own.cursor(), since=since, before=later, age=-60, error="{}")
+            expire(own)
     [again] = take(own, 1)
     assert (again.id, again.position, again.crashes) == (held.id, held.position, 3)

@@ -26,6 +26,7 @@ from pgq.pool.worker.surroundings import Surroundings
 from pgq.records import Claim, Report
 from pgq.records.options import TaskOptions
 from pgq.store import leases, queue
+from pgq.store.turns import Turns
 from tests.support.pools import wait_for
 
 MARK = "tests.functions.oracle.mark"
@@ -47,12 +48,17 @@ def claim(
     return queue.in_order(claims)
 
 
+def take(session: psycopg.Connection[Any], count: int, turns: Turns | None = None, *, places: int = 1) -> list[Claim]:
+    """Claim tasks with keys, too, as a worker does where keys are in use."""
+    return (turns or Turns()).claim(session.cursor(), limit=count, worker=WORKER, receipt=uuid4(), places=places)
+
+
 def run(claimed: Claim) -> Report:
     call = prepare.ready(claimed, get_settings())
     return call if isinstance(call, Report) else calling.run_call(call, get_settings())
 
 
-def expire(session: psycopg.Connection[Any], *, since: datetime) -> list[UUID]:
+def expire(session: psycopg.Connection[Any], *, since: datetime = leases.BEFORE_ALL_LEASES) -> list[UUID]:
     """Rescue all that is claimed, as if its lease had run out; return the ids."""
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     freed = leases.rescue_expired(session.cursor(), since=since, before=tomorrow, age=-60, error="{}")

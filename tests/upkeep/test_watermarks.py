@@ -6,25 +6,22 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 import psycopg
 import pytest
 
 from pgq.conf import Settings
 from pgq.models import QueuedTask
-from pgq.records import Blame, Claim
+from pgq.records import Blame
 from pgq.store import lanes as store_lanes
 from pgq.store import leases
-from pgq.store.turns import Turns
 from pgq.tasks import async_task
 from pgq.upkeep.chore import ROWS_PER_STATEMENT
 from pgq.upkeep.chores import Upkeep
 from pgq.upkeep.leadership import Leadership
 from pgq.upkeep.watermarks import Watermarks
-from tests.support.hand import MARK, WORKER, claim, fill, in_background, value, wait_until_it_waits
+from tests.support.hand import MARK, WORKER, claim, expire, fill, in_background, take, value, wait_until_it_waits
 from tests.support.pools import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -239,13 +236,7 @@ def rescue(session: psycopg.Connection[Any], how: str) -> None:
     elif how == "release_worker":
         leases.release_worker(cursor, WORKER, Blame(None, crash=True, error="{}"), since=since)
     else:
-        later = datetime.now(UTC) + timedelta(hours=1)
-        leases.rescue_expired(cursor, since=since, before=later, age=-60, error="{}")
-
-
-def take(session: psycopg.Connection[Any], limit: int) -> list[Claim]:
-    """Claim tasks with keys, too."""
-    return Turns().claim(session.cursor(), limit=limit, worker=WORKER, receipt=uuid4())
+        expire(session)
 
 
 RESCUES = ["release_uncharged", "release_worker", "rescue_expired"]
